@@ -1,0 +1,1 @@
+"""Links: reliable, ordered channels to one peer, over whatever carries datagrams."""

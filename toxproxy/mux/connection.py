@@ -1,0 +1,370 @@
+"""One side of a session: frames in, frames and events out.
+
+    owner                          Connection                        link
+      open, write, finish, ...  ->                -> frames_to_send(budget)
+      next_event()              <-                <- receive(channel, frame)
+
+Nothing here waits, and nothing is sent by itself: after any call, ask `next_event` until it
+returns None, and `frames_to_send` when the link has room. Methods raise `LocalProtocolError`
+for a caller's mistake; `receive` raises `RemoteProtocolError` for the peer's, after which the
+connection is closed and has a GOAWAY to send.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from toxproxy.address import Target
+from toxproxy.errors import (
+    GoAwayCode,
+    LocalProtocolError,
+    Refusal,
+    RemoteProtocolError,
+    ResetCode,
+    StreamError,
+    StreamRefused,
+    StreamReset,
+)
+from toxproxy.mux import events, frames
+from toxproxy.mux.channels import Channels
+from toxproxy.mux.limits import Limits
+from toxproxy.mux.scheduler import Scheduler
+from toxproxy.mux.stream import Receiver, Sender, SendState, Stream, StreamState
+
+OLDEST, NEWEST = 1, 1  # protocol versions spoken here
+
+
+class Connection:
+    """One side of a session between two peers, over one link.
+
+    The client speaks first, the server answers, and counts the session as established with the
+    client's next frame: channels are ordered each by itself, so an OPEN of the server could
+    overtake its HELLO. `session` is 64 random bits of the owner's.
+    """
+
+    def __init__(
+        self, *, client: bool, session: int, limits: Limits | None = None, channels: int = 255
+    ) -> None:
+        self.limits = limits or Limits()
+        self.streams: dict[int, Stream] = {}
+        self.closed = False
+        self._client = client
+        self._hello = frames.Hello(OLDEST, NEWEST, session, 0, self.limits.early_window, self.limits.streams)
+        self._peer: frames.Hello | None = None
+        self._version = 0
+        self._next_id = 1 if client else 2
+        self._opened = 0  # streams of ours that live
+        self._channels = Channels(channels)
+        self._scheduler = Scheduler()
+        self._events: deque[events.Event] = deque()
+        if client:
+            self._scheduler.session(frames.encode(self._hello))
+
+    # The owner's calls
+
+    @property
+    def established(self) -> bool:
+        """Whether both sides have said HELLO and streams may flow."""
+        return self._scheduler.established
+
+    def open(self, target: Target) -> Stream:
+        """Open a stream to `target`. Bytes may be written at once, within the peer's early window.
+
+        Raises `StreamRefused` when the peer allows no more streams.
+        """
+        if self.closed or self._peer is None or not self.established:
+            raise LocalProtocolError("no stream can be opened without an established session")
+        if self._opened >= self._peer.streams:
+            raise StreamRefused(
+                Refusal.TOO_MANY_STREAMS, f"the server allows {self._peer.streams} connections at once"
+            )
+        stream = Stream(
+            self._next_id,
+            self._channels.take(),
+            StreamState.OPENING,
+            Sender(self._peer.window),
+            Receiver(self.limits.window),
+        )
+        self._next_id += 2
+        self._opened += 1
+        self.streams[stream.id] = stream
+        self._control(
+            stream, frames.Open(stream.id, frames.TCP, self.limits.window, target.port, target.host)
+        )
+        return stream
+
+    def accept(self, stream: Stream) -> None:
+        """Answer a requested stream with OPENED."""
+        self._expect(stream, StreamState.REQUESTED)
+        stream.state = StreamState.OPEN
+        window = stream.receiver.window
+        window.widen(self.limits.window)
+        self._control(stream, frames.Opened(stream.id, window.grant()))
+        self._scheduler.ready(stream)
+
+    def refuse(self, stream: Stream, code: Refusal, text: str) -> None:
+        """Answer a requested stream with REFUSED and forget it."""
+        self._expect(stream, StreamState.REQUESTED)
+        self._control(stream, frames.Refused(stream.id, code, text))
+        self._forget(stream)
+
+    def write(self, stream: Stream, data: bytes) -> bool:
+        """Queue bytes on a stream; returns whether the writer should pause until `StreamDrained`."""
+        stream.sender.write(data)
+        self._scheduler.ready(stream)
+        return stream.sender.full
+
+    def finish(self, stream: Stream) -> None:
+        """End this direction of a stream after everything written so far."""
+        stream.sender.finish()
+        self._scheduler.ready(stream)
+
+    def consumed(self, stream: Stream, length: int) -> None:
+        """The application took `length` more bytes of a stream; its end counts as one."""
+        if stream.state is StreamState.CLOSED:
+            return
+        if stream.receiver.consume(length):
+            self._scheduler.credit(stream)
+        self._close_if_done(stream)
+
+    def ignore(self, stream: Stream) -> None:
+        """The application reads no more of this stream.
+
+        The peer is stopped by its credit; when it has taken everything sent from here and
+        still has not ended its own direction, the stream is reset.
+        """
+        stream.receiver.ignored = True
+        self._close_if_done(stream)
+
+    def reset(self, stream: Stream, code: ResetCode) -> None:
+        """End a stream at once; what is still queued is dropped. No event follows."""
+        if stream.state is StreamState.CLOSED:
+            return
+        if not self.closed:
+            self._control(stream, frames.Reset(stream.id, code))
+        self._forget(stream)
+
+    def ping(self, value: int) -> None:
+        """Ask the peer for a `PongReceived` with this value (64 bits)."""
+        self._scheduler.session(frames.encode(frames.Ping(value)))
+
+    def close(self, code: GoAwayCode, text: str = "") -> None:
+        """End the session: every stream is closed, a GOAWAY is left to be sent."""
+        if not self.closed:
+            self._end(ResetCode.GOING_AWAY)
+            self._scheduler.session(frames.encode(frames.GoAway(code, text)))
+
+    def lost(self) -> None:
+        """The link is gone for good: every stream is closed."""
+        if not self.closed:
+            self._end(ResetCode.LINK_LOST)
+
+    def next_event(self) -> events.Event | None:
+        """What happened next, or None."""
+        return self._events.popleft() if self._events else None
+
+    # The link's calls
+
+    @property
+    def wants_to_send(self) -> bool:
+        """Whether `frames_to_send` has something to give."""
+        return bool(self._scheduler)
+
+    def frames_to_send(self, budget: int, size: int) -> Iterator[tuple[int, bytes]]:
+        """Frames as (channel, frame) until `budget` bytes are used up.
+
+        `size` bounds the payload of a DATA frame in bytes; the last frame may exceed the budget.
+        """
+        while budget > 0 and (item := self._scheduler.next(size)) is not None:
+            channel, frame, drained = item
+            if drained is not None:
+                self._events.append(events.StreamDrained(drained))
+            budget -= len(frame)
+            yield channel, frame
+
+    def receive(self, channel: int, message: bytes) -> None:
+        """Take one frame that came on `channel`. Raises `RemoteProtocolError` and closes."""
+        if self.closed:
+            return
+        try:
+            frame = frames.decode(message)
+            self._check_order(channel, frame)
+            if self._peer is not None and not self.established:
+                self._establish()  # the client has our HELLO: this frame follows it
+            _HANDLERS[type(frame)](self, channel, frame)
+        except RemoteProtocolError as error:
+            self.close(GoAwayCode.PROTOCOL_ERROR, str(error))
+            raise
+
+    def _check_order(self, channel: int, frame: frames.Frame) -> None:
+        of_session = isinstance(frame, (frames.Hello, frames.Ping, frames.Pong, frames.GoAway))
+        if of_session is not (channel == 0):
+            raise RemoteProtocolError(f"{frames.name(type(frame))} on channel {channel}")
+        if self._peer is None and not isinstance(frame, (frames.Hello, frames.GoAway)):
+            raise RemoteProtocolError(f"{frames.name(type(frame))} before HELLO")
+
+    # Session frames
+
+    def _handle_hello(self, channel: int, frame: frames.Hello) -> None:
+        if self._peer is not None:
+            raise RemoteProtocolError("second HELLO")
+        version = min(NEWEST, frame.newest)
+        if version < max(OLDEST, frame.oldest):
+            text = f"protocol versions {OLDEST} to {NEWEST} here, {frame.oldest} to {frame.newest} there"
+            self.close(GoAwayCode.VERSION, text)
+            raise RemoteProtocolError(text)
+        self._peer = frame
+        self._version = version
+        if self._client:
+            self._establish()
+        else:
+            self._scheduler.session(frames.encode(self._hello))
+
+    def _establish(self) -> None:
+        assert self._peer is not None
+        self._scheduler.established = True
+        self._events.append(events.Established(self._peer.session, self._version))
+
+    def _handle_ping(self, channel: int, frame: frames.Ping) -> None:
+        self._scheduler.session(frames.encode(frames.Pong(frame.value)))
+
+    def _handle_pong(self, channel: int, frame: frames.Pong) -> None:
+        self._events.append(events.PongReceived(frame.value))
+
+    def _handle_goaway(self, channel: int, frame: frames.GoAway) -> None:
+        self._end(ResetCode.GOING_AWAY)
+        self._events.append(events.GoAwayReceived(frames.go_away_code(frame.code), frame.text))
+
+    # Stream frames
+
+    def _handle_open(self, channel: int, frame: frames.Open) -> None:
+        if frame.stream % 2 == self._next_id % 2 or frame.stream in self.streams:
+            raise RemoteProtocolError(f"OPEN with stream id {frame.stream}")
+        stream = Stream(
+            frame.stream,
+            channel,
+            StreamState.REQUESTED,
+            Sender(frame.window),
+            Receiver(self.limits.early_window),
+        )
+        if len(self.streams) - self._opened >= self.limits.streams:
+            text = f"{self.limits.streams} connections are open"
+            self._control(stream, frames.Refused(stream.id, Refusal.TOO_MANY_STREAMS, text))
+        elif frame.kind != frames.TCP:
+            text = f"streams of kind {frame.kind} are not known here"
+            self._control(stream, frames.Refused(stream.id, Refusal.UNSUPPORTED, text))
+        else:
+            self._channels.share(channel)
+            self.streams[stream.id] = stream
+            self._events.append(events.StreamRequested(stream, Target(frame.host, frame.port)))
+
+    def _handle_opened(self, channel: int, frame: frames.Opened) -> None:
+        if (stream := self._known(channel, frame.stream)) is not None:
+            self._answered(stream)
+            stream.state = StreamState.OPEN
+            stream.sender.limit = max(stream.sender.limit, frame.window)
+            self._scheduler.ready(stream)
+            self._events.append(events.StreamOpened(stream))
+
+    def _handle_refused(self, channel: int, frame: frames.Refused) -> None:
+        if (stream := self._known(channel, frame.stream)) is not None:
+            self._answered(stream)
+            self._forget(stream, StreamRefused(frames.refusal(frame.code), frame.text))
+
+    def _handle_data(self, channel: int, frame: frames.Data) -> None:
+        if (stream := self._known(channel, frame.stream)) is not None:
+            self._flowing(stream)
+            stream.receiver.data(frame.offset, len(frame.payload))
+            if not stream.receiver.ignored:
+                self._events.append(events.DataReceived(stream, frame.payload))
+
+    def _handle_fin(self, channel: int, frame: frames.Fin) -> None:
+        if (stream := self._known(channel, frame.stream)) is not None:
+            self._flowing(stream)
+            stream.receiver.fin(frame.offset)
+            window = stream.receiver.window
+            if stream.receiver.ignored:
+                self.consumed(stream, window.received - window.consumed)
+            else:
+                self._events.append(events.EndReceived(stream))
+
+    def _handle_reset(self, channel: int, frame: frames.Reset) -> None:
+        if (stream := self._known(channel, frame.stream)) is not None:
+            self._forget(stream, StreamReset(frames.reset_code(frame.code)))
+
+    def _handle_credit(self, channel: int, frame: frames.Credit) -> None:
+        if (stream := self._known(channel, frame.stream)) is not None:
+            stream.sender.credited(frame.consumed, frame.limit)
+            self._scheduler.ready(stream)
+            self._close_if_done(stream)
+
+    def _known(self, channel: int, number: int) -> Stream | None:
+        """The stream of a frame, or None for one that is over: late frames are no error."""
+        stream = self.streams.get(number)
+        if stream is None:
+            if number % 2 == self._next_id % 2 and number >= self._next_id:
+                raise RemoteProtocolError(f"frame for stream {number}, which was never opened")
+        elif stream.channel != channel:
+            raise RemoteProtocolError(f"frame for stream {number} on channel {channel}")
+        return stream
+
+    # Streams' ends
+
+    def _close_if_done(self, stream: Stream) -> None:
+        if stream.state is StreamState.CLOSED:
+            return
+        if stream.done:
+            self._forget(stream, None, tell=True)
+        elif stream.receiver.ignored and stream.sender.state is SendState.DONE:
+            self._control(stream, frames.Reset(stream.id, ResetCode.CANCELLED))
+            self._forget(stream, None, tell=True)
+
+    def _forget(self, stream: Stream, error: StreamError | None = None, *, tell: bool = False) -> None:
+        del self.streams[stream.id]
+        if stream.id % 2 == self._next_id % 2:
+            self._opened -= 1
+        self._channels.release(stream.channel)
+        stream.state = StreamState.CLOSED
+        stream.sender.drop()
+        if tell or error is not None:
+            self._events.append(events.StreamClosed(stream, error))
+
+    def _end(self, code: ResetCode) -> None:
+        self.closed = True
+        self._scheduler.clear()
+        for stream in list(self.streams.values()):
+            self._forget(stream, StreamReset(code))
+
+    def _control(self, stream: Stream, frame: frames.Frame) -> None:
+        self._scheduler.control(stream.channel, frames.encode(frame))
+
+    @staticmethod
+    def _expect(stream: Stream, state: StreamState) -> None:
+        if stream.state is not state:
+            raise LocalProtocolError(f"{stream} is not {state.value}")
+
+    @staticmethod
+    def _answered(stream: Stream) -> None:
+        if stream.state is not StreamState.OPENING:
+            raise RemoteProtocolError(f"second answer to OPEN of stream {stream.id}")
+
+    @staticmethod
+    def _flowing(stream: Stream) -> None:
+        if stream.state is StreamState.OPENING:
+            raise RemoteProtocolError(f"data of stream {stream.id} before OPENED")
+
+
+_HANDLERS: dict[type[frames.Frame], Callable[..., None]] = {
+    frames.Hello: Connection._handle_hello,
+    frames.Ping: Connection._handle_ping,
+    frames.Pong: Connection._handle_pong,
+    frames.GoAway: Connection._handle_goaway,
+    frames.Open: Connection._handle_open,
+    frames.Opened: Connection._handle_opened,
+    frames.Refused: Connection._handle_refused,
+    frames.Data: Connection._handle_data,
+    frames.Fin: Connection._handle_fin,
+    frames.Reset: Connection._handle_reset,
+    frames.Credit: Connection._handle_credit,
+}

@@ -1,0 +1,97 @@
+"""Who sends next: session frames, then the streams' control frames, then their data in turns."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from toxproxy.errors import RemoteProtocolError
+from toxproxy.mux.stream import LOW_WATER, Stream, StreamState
+
+MAX_CONTROL = 32 * 1024  # frames that may wait; only a peer that asks and never reads makes so many
+
+
+class Scheduler:
+    """Everything that waits for the link, in the order in which it should go.
+
+    A stream's own frames keep their order where it matters: OPEN and OPENED go before its
+    data, FIN after it, and nothing after RESET.
+    """
+
+    def __init__(self) -> None:
+        self.established = False  # until then session frames only
+        self._session: deque[bytes] = deque()
+        self._control: deque[tuple[int, bytes]] = deque()
+        self._credits: dict[Stream, None] = {}
+        self._turns: deque[Stream] = deque()
+
+    def __bool__(self) -> bool:
+        """Whether anything could be sent now."""
+        if self._session or not self.established:
+            return bool(self._session)
+        return bool(self._control or self._credits or self._turns)
+
+    def session(self, frame: bytes) -> None:
+        """Queue a frame for channel 0. Raises `RemoteProtocolError` when far too many wait."""
+        self._bound(self._session)
+        self._session.append(frame)
+
+    def control(self, stream_channel: int, frame: bytes) -> None:
+        """Queue a stream's OPEN, OPENED, REFUSED or RESET. Raises `RemoteProtocolError` likewise."""
+        self._bound(self._control)
+        self._control.append((stream_channel, frame))
+
+    @staticmethod
+    def _bound(queue: deque[bytes] | deque[tuple[int, bytes]]) -> None:
+        if len(queue) >= MAX_CONTROL:
+            raise RemoteProtocolError("the peer asks for answers and does not take them")
+
+    def credit(self, stream: Stream) -> None:
+        """A CREDIT is due; it is written when its turn comes, with what is true by then."""
+        self._credits[stream] = None
+
+    def ready(self, stream: Stream) -> None:
+        """The stream may have something to send."""
+        if not stream.scheduled and stream.sender.sendable:
+            stream.scheduled = True
+            self._turns.append(stream)
+
+    def clear(self) -> None:
+        """Forget everything of the streams: the session ends."""
+        self._control.clear()
+        self._credits.clear()
+        self._turns.clear()
+
+    def next(self, size: int) -> tuple[int, bytes, Stream | None] | None:
+        """The next frame as (channel, frame, the stream whose buffer now has room again).
+
+        `size` bounds a DATA frame's payload in bytes. None when nothing waits.
+        """
+        if self._session:
+            return 0, self._session.popleft(), None
+        if not self.established:
+            return None
+        if self._control:
+            return *self._control.popleft(), None
+        if self._credits:
+            stream = next(iter(self._credits))
+            del self._credits[stream]
+            return stream.channel, stream.receiver.credit(stream.id), None
+        return self._next_turn(size)
+
+    def _next_turn(self, size: int) -> tuple[int, bytes, Stream | None] | None:
+        while self._turns:
+            stream = self._turns.popleft()
+            sender = stream.sender
+            if stream.state is StreamState.CLOSED or not sender.sendable:
+                stream.scheduled = False
+                continue
+            frame = sender.next_frame(stream.id, size)
+            if sender.sendable:
+                self._turns.append(stream)
+            else:
+                stream.scheduled = False
+            if sender.full and sender.buffered <= LOW_WATER:
+                sender.full = False
+                return stream.channel, frame, stream
+            return stream.channel, frame, None
+        return None

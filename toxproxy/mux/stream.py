@@ -1,0 +1,191 @@
+"""One stream: a sender, a receiver and what they have in common.
+
+The two halves do not know each other, so either direction ends by itself (half-close).
+
+    Sender    READY -> FINISHING -> FINISHED -> DONE      finish(), FIN sent, FIN acknowledged
+    Receiver  OPEN  -> FINISHED  -> DONE                  FIN came, FIN consumed
+
+A stream is over when both are DONE, or at once by RESET or REFUSED.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+
+from toxproxy.errors import LocalProtocolError, RemoteProtocolError
+from toxproxy.mux import frames
+from toxproxy.mux.window import ReceiveWindow
+
+HIGH_WATER = 256 * 1024  # bytes in a send buffer above which the writer should pause
+LOW_WATER = 64 * 1024  # bytes at which it may go on
+
+
+class SendState(Enum):
+    READY = "ready"
+    FINISHING = "finishing"
+    FINISHED = "finished"
+    DONE = "done"
+
+
+class ReceiveState(Enum):
+    OPEN = "open"
+    FINISHED = "finished"
+    DONE = "done"
+
+
+class StreamState(Enum):
+    OPENING = "opening"  # opened here, not answered yet
+    REQUESTED = "requested"  # opened by the peer, not answered yet
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class Sender:
+    """Bytes from the application that wait for the peer's credit and their turn.
+
+    Finished when FIN was sent, done when the peer's application has taken everything.
+    """
+
+    __slots__ = ("_chunks", "buffered", "full", "limit", "offset", "state")
+
+    def __init__(self, limit: int) -> None:
+        self.state = SendState.READY
+        self.offset = 0  # of the next byte to send
+        self.limit = limit  # bytes before it may be sent
+        self.buffered = 0
+        self.full = False  # the writer was told to pause
+        self._chunks: deque[bytes | memoryview] = deque()
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes. Raises `LocalProtocolError` after `finish`."""
+        if self.state is not SendState.READY:
+            raise LocalProtocolError("write after the end of the stream")
+        if data:
+            self._chunks.append(data)
+            self.buffered += len(data)
+            self.full = self.full or self.buffered > HIGH_WATER
+
+    def finish(self) -> None:
+        """End this direction after everything written so far."""
+        if self.state is SendState.READY:
+            self.state = SendState.FINISHING
+
+    @property
+    def sendable(self) -> bool:
+        """Whether a frame could be sent now."""
+        if self.buffered:
+            return self.offset < self.limit
+        return self.state is SendState.FINISHING
+
+    def next_frame(self, stream: int, size: int) -> bytes:
+        """The next frame of this direction, with at most `size` bytes of payload: DATA, then FIN."""
+        if not self.buffered:
+            self.state = SendState.FINISHED
+            return frames.encode(frames.Fin(stream, self.offset))
+        offset = self.offset
+        return frames.encode_data(stream, offset, self._take(min(size, self.limit - offset)))
+
+    def _take(self, size: int) -> list[bytes | memoryview]:
+        pieces: list[bytes | memoryview] = []
+        left = size
+        while left and self._chunks:
+            chunk = self._chunks[0]
+            if len(chunk) <= left:
+                pieces.append(self._chunks.popleft())
+                left -= len(chunk)
+            else:
+                view = memoryview(chunk)
+                pieces.append(view[:left])
+                self._chunks[0] = view[left:]
+                left = 0
+        self.buffered -= size - left
+        self.offset += size - left
+        return pieces
+
+    def credited(self, consumed: int, limit: int) -> None:
+        """The peer consumed everything before `consumed` and takes bytes before `limit`.
+
+        Raises `RemoteProtocolError` for credit beyond what was sent.
+        """
+        finished = self.state in (SendState.FINISHED, SendState.DONE)
+        if consumed > self.offset + finished:
+            raise RemoteProtocolError(f"credit for {consumed} bytes of a stream, sent were {self.offset}")
+        self.limit = max(self.limit, limit)
+        if finished and consumed > self.offset:
+            self.state = SendState.DONE
+
+    def drop(self) -> None:
+        """Forget what is queued: the stream was reset."""
+        self._chunks.clear()
+        self.buffered = 0
+        self.state = SendState.DONE
+
+
+class Receiver:
+    """Counts the peer's bytes on their way to the application; it stores none of them.
+
+    Finished when FIN came, done when the application has been told of the end.
+    """
+
+    __slots__ = ("ignored", "state", "window")
+
+    def __init__(self, window: int) -> None:
+        self.state = ReceiveState.OPEN
+        self.window = ReceiveWindow(window)
+        self.ignored = False  # the application reads no more
+
+    def data(self, offset: int, length: int) -> None:
+        """DATA came. Raises `RemoteProtocolError` out of order, over the credit or after FIN."""
+        if self.state is not ReceiveState.OPEN:
+            raise RemoteProtocolError("stream data after FIN")
+        self.window.receive(offset, length)
+
+    def fin(self, offset: int) -> None:
+        """FIN came. Raises `RemoteProtocolError` where bytes before it are missing."""
+        if self.state is not ReceiveState.OPEN or offset != self.window.received:
+            raise RemoteProtocolError(f"FIN at offset {offset}, expected {self.window.received}")
+        self.window.received += 1
+        self.state = ReceiveState.FINISHED
+
+    def consume(self, length: int) -> bool:
+        """The application took `length` more offsets; returns whether a CREDIT is due."""
+        window = self.window
+        window.consume(length)
+        if self.state is ReceiveState.OPEN:
+            return window.due
+        if window.consumed == window.received:
+            self.state = ReceiveState.DONE
+            return True
+        return False
+
+    def credit(self, stream: int) -> bytes:
+        """The CREDIT frame that says where this direction stands."""
+        limit = self.window.grant()
+        return frames.encode(frames.Credit(stream, self.window.consumed, limit))
+
+
+class Stream:
+    """A handle on one stream, made by `Connection` and passed back to its methods.
+
+    `data` is the owner's to set, as in asyncio's and ENet's handles.
+    """
+
+    __slots__ = ("channel", "data", "id", "receiver", "scheduled", "sender", "state")
+
+    def __init__(self, id: int, channel: int, state: StreamState, sender: Sender, receiver: Receiver) -> None:
+        self.id = id
+        self.channel = channel
+        self.state = state
+        self.sender = sender
+        self.receiver = receiver
+        self.scheduled = False
+        self.data: object = None
+
+    @property
+    def done(self) -> bool:
+        """Whether both directions have ended and both ends know it."""
+        return self.sender.state is SendState.DONE and self.receiver.state is ReceiveState.DONE
+
+    def __repr__(self) -> str:
+        return f"<Stream {self.id} {self.state.value} on channel {self.channel}>"
