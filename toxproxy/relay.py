@@ -17,76 +17,128 @@ _LINGER_RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close sen
 
 
 class Half(asyncio.Protocol):
-    """One end of a relay. Made in pairs by `pair()`.
+    """One end of a relay: made in pairs by `pair()`, or alone and given to `join()` later.
 
-    Reading is paused until both transports are there. Bytes handed to `data_received` before
-    that (what a handshake read too much) are kept and go first.
+    Reading is paused until the halves are joined. What arrives before that all the same is
+    kept, and passed on first.
     """
 
-    __slots__ = ("_ended", "_kept", "other", "transport")
-
-    other: Half
+    __slots__ = ("_ended", "_full", "_kept", "_other", "_sink", "lost", "transport")
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
+        #: Done when the connection is over; the result is what `connection_lost` said. Wait for
+        #: it with `asyncio.wait`, which leaves it alone when the waiting task is cancelled.
+        self.lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+        self._other: Half | None = None
+        self._sink: asyncio.Transport | None = None  # the other half's transport, once joined
         self._kept: list[bytes] = []
-        self._ended = False  # this end's peer has finished sending
+        self._ended = False  # the peer has finished sending
+        self._full = False  # the peer reads more slowly than it is written to
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        if (other := self.other.transport) is None:
-            self.transport.pause_reading()
-            return
-        for first, second in ((self, self.other), (self.other, self)):
-            second._give(first._kept)
-        if self._ended:
-            other.write_eof()
-        if self.other._ended:
-            self.transport.write_eof()
-        other.resume_reading()
-
-    def _give(self, kept: list[bytes]) -> None:
-        if kept and self.transport is not None:
-            self.transport.write(b"".join(kept))
-            kept.clear()
+        self.transport.pause_reading()
+        if self._other is not None and self._other.transport is not None:
+            join(self._other, self)
 
     def data_received(self, data: bytes) -> None:
-        if (transport := self.other.transport) is not None:
-            transport.write(data)
+        if self._sink is not None:
+            self._sink.write(data)
         else:
             self._kept.append(data)
 
     def eof_received(self) -> bool:
         self._ended = True
-        if (transport := self.other.transport) is not None:
-            transport.write_eof()
-            if self.other._ended and self.transport is not None:
-                transport.close()
-                self.transport.close()
+        if self._sink is not None:
+            self._pass_on_end(self._sink)
         return True  # the other direction stays open
 
     def pause_writing(self) -> None:
-        if (transport := self.other.transport) is not None:
-            transport.pause_reading()
+        self._full = True
+        if self._sink is not None:
+            self._sink.pause_reading()
 
     def resume_writing(self) -> None:
-        if (transport := self.other.transport) is not None:
-            transport.resume_reading()
+        self._full = False
+        if self._sink is not None:
+            self._sink.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if (transport := self.other.transport) is None:
-            return
-        if exc is None and self._ended and self.other._ended:
-            transport.close()
-        else:
-            abort(transport)
+        self.lost.set_result(exc)
+        if self._sink is not None:
+            if exc is None and self._both_ended:
+                self._sink.close()
+            else:
+                abort(self._sink)
+
+    def reset(self) -> None:
+        """End the connection at once, if it was made and is not over yet."""
+        if self.transport is not None:
+            abort(self.transport)
+
+    @property
+    def _gone(self) -> bool:
+        return self.transport is None or self.transport.is_closing() or self.lost.done()
+
+    @property
+    def _both_ended(self) -> bool:
+        return self._ended and self._other is not None and self._other._ended
+
+    def _pass_on_kept(self, sink: asyncio.Transport) -> None:
+        if self._kept:
+            sink.write(b"".join(self._kept))
+            self._kept.clear()
+
+    def _pass_on_end(self, sink: asyncio.Transport) -> None:
+        if not sink.is_closing():
+            sink.write_eof()
+        if self._both_ended and self.transport is not None:
+            sink.close()
+            self.transport.close()
 
 
 def pair() -> tuple[Half, Half]:
-    """The two halves of a new relay. Give each to its transport as protocol."""
+    """The two halves of a new relay. Give each to its transport as protocol; the second one joins them."""
     near, far = Half(), Half()
-    near.other, far.other = far, near
+    near._other, far._other = far, near
     return near, far
+
+
+def join(near: Half, far: Half) -> None:
+    """Make a relay of two halves that both have their transport.
+
+    Where one connection is over already, the other is reset.
+    """
+    near._other, far._other = far, near
+    if near._gone or far._gone:
+        near.reset()
+        far.reset()
+        return
+    near._sink, far._sink = far.transport, near.transport
+    ends = [(half, half._sink) for half in (near, far) if half._sink is not None]
+    for half, sink in ends:
+        half._pass_on_kept(sink)
+    for half, sink in ends:
+        if half._ended:
+            half._pass_on_end(sink)
+    for half, sink in ends:
+        if not half._full:
+            sink.resume_reading()
+
+
+async def run(near: Half, far: Half) -> Exception | None:
+    """Join two halves and wait until both connections are over; returns what ended the far one.
+
+    Cancelled, it resets both.
+    """
+    join(near, far)
+    try:
+        await asyncio.wait((near.lost, far.lost))
+        return far.lost.result()
+    finally:
+        near.reset()
+        far.reset()
 
 
 def abort(transport: asyncio.Transport) -> None:

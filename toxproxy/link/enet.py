@@ -1,0 +1,281 @@
+"""ENet over a datagram function.
+
+ENet insists on a UDP socket of its own. It gets one on loopback, connected to a second one,
+the shim, which is ours and connected back, so that the kernel drops whatever a third process
+sends to either. The pair is only a queue inside this process: the shim is written when a
+datagram came from the peer and read when ENet was called, so neither is ever polled.
+
+    frames -> ENet -> [its socket] -> [shim] -> send(header + datagram)
+    frames <- ENet <- [its socket] <- [shim] <- datagram_received
+
+ENet 1.3.17 as it is would lose three ways on this carrier, so: datagrams are kept to the
+carrier's size by clamping the mtu in CONNECT; the packet throttle, which collapses to nothing
+on a path whose delay varies, is held open; and its timeouts are made longer than Tox's own, who
+knows better when a friend has gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import enet
+
+from toxproxy.link import connect, overlay
+from toxproxy.link.base import LinkOwner
+
+log = logging.getLogger(__name__)
+
+CHANNELS = 255  # ENET_PROTOCOL_MAXIMUM_CHANNEL_COUNT
+WINDOW = 224 * 1024  # bytes in flight: what a loopback socket holds with the usual rmem_max
+DEFAULT_WINDOW = 64 * 1024  # ENET_PROTOCOL_MAXIMUM_WINDOW_SIZE: the limit without the overlay
+FRAGMENTS = 8  # datagrams a frame may take
+_FRAGMENT_OVERHEAD = 28  # bytes of ENet's headers around a fragment
+_BURST = 96 * 1024  # bytes handed to ENet before the shim is emptied
+_BATCH = 64  # datagrams handed to ENet's socket before ENet is called
+_PING = 2000  # ms of silence before ENet asks
+_TIMEOUT = 60_000  # ms; Tox gives a friend up after 32 s
+_BUFFER = 4 * 1024 * 1024  # bytes asked for of the kernel, which gives what it allows
+
+
+@dataclass(slots=True)
+class LinkStats:
+    """Counters since the link was made."""
+
+    connections: int = 0
+    frames_sent: int = 0
+    frames_received: int = 0
+    datagrams_sent: int = 0
+    datagrams_received: int = 0
+    datagrams_refused: int = 0  # the carrier would not take them
+
+
+class EnetLink:
+    """One ENet connection to one peer.
+
+    `send` takes one datagram with `header` in front, in a buffer that is reused after the call,
+    and returns False where it could not be sent. Datagrams are at most `mtu` bytes, without
+    the header.
+    """
+
+    channels = CHANNELS
+
+    def __init__(self, send: Callable[[memoryview], bool], header: bytes, mtu: int) -> None:
+        self.stats = LinkStats()
+        self.frame_size = FRAGMENTS * (mtu - _FRAGMENT_OVERHEAD)
+        self._mtu = mtu
+        self._send = send
+        self._out = memoryview(bytearray(header + bytes(mtu)))
+        self._body = self._out[len(header) :]
+        self._header = len(header)
+        self._waiting = 0  # datagrams in ENet's socket
+        self._owner: LinkOwner | None = None
+        self._up = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._host: enet.Host | None = enet.Host(enet.Address(b"127.0.0.1", 0), 1, CHANNELS, 0, 0)
+        self._peer: enet.Peer = self._host.peers[0]
+        self._fields = overlay.attach(self._peer)
+        self._window = WINDOW if self._fields else DEFAULT_WINDOW
+        self._shim = _join(self._host)
+
+    @property
+    def round_trip(self) -> float | None:
+        """Seconds, smoothed (ENet counts whole milliseconds)."""
+        return float(self._peer.roundTripTime) / 1000 if self._up else None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the ENet connection stands."""
+        return self._up
+
+    # The owner's calls
+
+    def start(self, owner: LinkOwner, *, connect: bool) -> None:
+        """Begin: one side connects, the other is given the peer's CONNECT."""
+        self._owner = owner
+        if connect and self._host is not None:
+            address = enet.Address(b"127.0.0.1", self._shim.getsockname()[1])
+            self._peer = self._host.connect(address, CHANNELS, 0)
+            self._configure()
+            self._service()
+
+    def budget(self) -> int:
+        """Bytes of frames that ENet would put on the wire now, at most one burst."""
+        if not self._up:
+            return 0
+        room: int = self._window - self._peer.reliableDataInTransit
+        return min(room, _BURST)
+
+    def send(self, channel: int, frame: bytes) -> None:
+        """Queue one frame in ENet."""
+        self._peer.send(channel, enet.Packet(frame, enet.PACKET_FLAG_RELIABLE))
+        self.stats.frames_sent += 1
+
+    def flush(self) -> None:
+        """Put on the wire what the window lets through."""
+        if self._host is not None:
+            self._host.flush()
+            self._drain()
+            self._arm()
+
+    def close(self) -> None:
+        """Tell the peer, once and without waiting, and free everything."""
+        self._owner = None
+        if self._host is None:
+            return
+        if self._up:
+            self._peer.disconnect_now(0)
+            self._host.flush()
+            self._drain()
+        self._free()
+
+    # The carrier's calls
+
+    def datagram_received(self, datagram: bytes | bytearray | memoryview) -> None:
+        """One datagram came from the peer; ENet sees it with `batch_ended` at the latest."""
+        if self._host is None:
+            return
+        self.stats.datagrams_received += 1
+        try:
+            self._shim.send(datagram)
+        except OSError:
+            return  # as good as lost on the way
+        self._waiting += 1
+        if self._waiting >= _BATCH:
+            self._service()
+
+    def batch_ended(self) -> None:
+        """No more datagrams came for now."""
+        if self._waiting:
+            self._service()
+        if self._owner is not None:
+            self._owner.link_ready()
+
+    def fail(self, reason: str) -> None:
+        """Free everything and tell the owner; the peer is not told."""
+        owner, self._owner = self._owner, None
+        self._free()
+        if owner is not None:
+            owner.link_down(reason)
+
+    # ENet
+
+    def _service(self) -> None:
+        """Let ENet read its socket, check its timeouts, send; hand over what it delivers."""
+        self._waiting = 0
+        host, stats = self._host, self.stats
+        try:
+            while host is not None and (event := host.service(0, True)) is not None:
+                if event.type == enet.EVENT_TYPE_RECEIVE:
+                    stats.frames_received += 1
+                    frame = event.packet.data
+                    if self._owner is not None:
+                        self._owner.frame_received(event.channelID, frame)
+                elif event.type == enet.EVENT_TYPE_CONNECT:
+                    self._connected(event.peer)
+                elif event.type == enet.EVENT_TYPE_DISCONNECT:
+                    self.fail("the peer ended the link" if self._up else "the peer did not answer")
+                host = self._host
+        except OSError as error:
+            self.fail(str(error))
+        if self._host is not None:
+            self._drain()
+            self._arm()
+
+    def _connected(self, peer: enet.Peer) -> None:
+        self._peer = peer
+        self._configure()
+        # Only now: VERIFY_CONNECT compares the throttle's settings with those of CONNECT.
+        peer.packetThrottleDeceleration = 0
+        self._up = True
+        self.stats.connections += 1
+        if self._owner is not None:
+            self._owner.link_up()
+
+    def _configure(self) -> None:
+        if self._fields is not None:
+            self._fields.set_timeout(_TIMEOUT, _TIMEOUT, _TIMEOUT)
+            self._fields.set_ping_interval(_PING)
+            self._fields.struct.windowSize = self._window
+
+    def _drain(self) -> None:
+        """Pass on what ENet put into the shim."""
+        receive, send, stats = self._shim.recv_into, self._send, self.stats
+        try:
+            while True:
+                length = receive(self._body)
+                if not self._up and connect.is_connect(self._body[:length]):
+                    connect.clamp_mtu(self._body, self._mtu)
+                if send(self._out[: self._header + length]):
+                    stats.datagrams_sent += 1
+                else:
+                    stats.datagrams_refused += 1
+        except BlockingIOError:
+            pass
+
+    def _arm(self) -> None:
+        """Wake when ENet has a timeout to check or a ping to send, unless something wakes it before."""
+        due = self._loop.time() + self._delay()
+        if self._timer is not None:
+            if self._timer.when() <= due:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(due, self._wake)
+
+    def _delay(self) -> float:
+        """Seconds until ENet wants to be called."""
+        peer = self._peer
+        if self._fields is None:
+            return 0.01 if peer.reliableDataInTransit else 0.1
+        now = self._fields.now()
+        self._fields.struct.windowSize = self._window  # BANDWIDTH_LIMIT from the peer resets it
+        milliseconds = _until(peer.nextTimeout, now)
+        if milliseconds <= 0:  # nothing in flight: the last word was received
+            milliseconds = _until(peer.lastReceiveTime + _PING, now)
+        return max(1, milliseconds) / 1000
+
+    def _wake(self) -> None:
+        self._timer = None
+        self._service()
+        if self._owner is not None:
+            self._owner.link_ready()
+
+    def _free(self) -> None:
+        self._up = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._shim.close()
+        self._fields = None
+        self._peer = None  # it points into the host's memory
+        self._host = None
+
+
+def _until(moment: int, now: int) -> int:
+    """Milliseconds from `now` to `moment` on a clock of 32 bits; negative when past."""
+    return (moment - now + 0x8000_0000) % 0x1_0000_0000 - 0x8000_0000
+
+
+def _join(host: enet.Host) -> socket.socket:
+    """The shim: a socket connected to the host's, and the host's to it."""
+    shim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    shim.setblocking(False)
+    shim.bind(("127.0.0.1", 0))
+    shim.connect(("127.0.0.1", host.address.port))
+    _enlarge(shim)
+    with socket.socket(fileno=os.dup(host.socket.fileno())) as own:
+        _enlarge(own)
+        if sys.platform.startswith("linux"):  # elsewhere ENet's sendmsg() to a named address would fail
+            own.connect(shim.getsockname())
+    return shim
+
+
+def _enlarge(sock: socket.socket) -> None:
+    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+        sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER)

@@ -1,0 +1,116 @@
+"""What pyenet does not expose of ENet: two functions, one clock, and the fields of a peer.
+
+pyenet's extension module exports ENet's own symbols, and `hash(peer)` is the peer's address,
+so cffi can call and read them (ABI mode, no compiler). The layout of `ENetPeer` below is that
+of ENet 1.3.17 (enet.h). It is checked against pyenet's getters before it is trusted: a build
+that lays it out otherwise gets plain pyenet behaviour, with a warning.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from typing import Any
+
+import cffi
+import enet
+
+log = logging.getLogger(__name__)
+
+_ffi = cffi.FFI()
+_ffi.cdef(
+    """
+    typedef struct { void *next; void *previous; } ENetListNode;
+    typedef struct {
+        ENetListNode dispatchList;
+        void *host;
+        uint16_t outgoingPeerID, incomingPeerID;
+        uint32_t connectID;
+        uint8_t outgoingSessionID, incomingSessionID;
+        struct { uint32_t host; uint16_t port; } address;
+        void *data;
+        int state;
+        void *channels;
+        size_t channelCount;
+        uint32_t incomingBandwidth, outgoingBandwidth;
+        uint32_t incomingBandwidthThrottleEpoch, outgoingBandwidthThrottleEpoch;
+        uint32_t incomingDataTotal, outgoingDataTotal;
+        uint32_t lastSendTime, lastReceiveTime, nextTimeout, earliestTimeout;
+        uint32_t packetLossEpoch, packetsSent, packetsLost, packetLoss, packetLossVariance;
+        uint32_t packetThrottle, packetThrottleLimit, packetThrottleCounter, packetThrottleEpoch;
+        uint32_t packetThrottleAcceleration, packetThrottleDeceleration, packetThrottleInterval;
+        uint32_t pingInterval, timeoutLimit, timeoutMinimum, timeoutMaximum;
+        uint32_t lastRoundTripTime, lowestRoundTripTime;
+        uint32_t lastRoundTripTimeVariance, highestRoundTripTimeVariance;
+        uint32_t roundTripTime, roundTripTimeVariance;
+        uint32_t mtu, windowSize, reliableDataInTransit;
+    } ENetPeer;
+    uint32_t enet_time_get(void);
+    void enet_peer_timeout(ENetPeer *, uint32_t limit, uint32_t minimum, uint32_t maximum);
+    void enet_peer_ping_interval(ENetPeer *, uint32_t interval);
+    """
+)
+
+# Fields that pyenet can read too; those with a default in ENet prove that offsets agree.
+_COMMON = (
+    "incomingPeerID", "connectID", "state", "channelCount", "packetThrottle", "packetThrottleLimit",
+    "packetThrottleAcceleration", "packetThrottleDeceleration", "packetThrottleInterval",
+    "lowestRoundTripTime", "roundTripTime", "roundTripTimeVariance", "mtu", "windowSize",
+    "reliableDataInTransit",
+)  # fmt: skip
+_DEFAULTS = {"pingInterval": 500, "timeoutLimit": 32, "timeoutMinimum": 5000, "timeoutMaximum": 30000}
+
+
+class PeerFields:
+    """The memory of one `enet.Peer`. Valid as long as its host lives."""
+
+    def __init__(self, library: Any, peer: enet.Peer) -> None:
+        self._library = library
+        self.struct: Any = _ffi.cast("ENetPeer *", hash(peer))
+
+    def set_timeout(self, limit: int, minimum: int, maximum: int) -> None:
+        """When ENet gives a silent peer up (`enet_peer_timeout`); milliseconds but for `limit`."""
+        self._library.enet_peer_timeout(self.struct, limit, minimum, maximum)
+
+    def set_ping_interval(self, milliseconds: int) -> None:
+        """How long the peer may be silent before it is asked (`enet_peer_ping_interval`)."""
+        self._library.enet_peer_ping_interval(self.struct, milliseconds)
+
+    def now(self) -> int:
+        """ENet's clock, in milliseconds, wrapping at 32 bits."""
+        return int(self._library.enet_time_get())
+
+
+def attach(peer: enet.Peer) -> PeerFields | None:
+    """The fields of a peer that was not connected yet, or None where the layout is another."""
+    library = _library()
+    if library is None:
+        return None
+    fields = PeerFields(library, peer)
+    wrong = [name for name in _COMMON if int(getattr(fields.struct, name)) != getattr(peer, name)]
+    wrong += [name for name, value in _DEFAULTS.items() if getattr(fields.struct, name) != value]
+    if not wrong:
+        fields.struct.windowSize += 4096
+        if fields.struct.windowSize != peer.windowSize:
+            wrong.append("windowSize")
+        fields.struct.windowSize -= 4096
+    if wrong:
+        _warn(f"its fields are laid out otherwise ({', '.join(wrong)})")
+        return None
+    return fields
+
+
+@cache
+def _library() -> Any:
+    try:
+        library: Any = _ffi.dlopen(enet.__file__)
+        library.enet_time_get, library.enet_peer_timeout, library.enet_peer_ping_interval  # noqa: B018
+    except (OSError, AttributeError) as error:
+        _warn(str(error))
+        return None
+    return library
+
+
+@cache
+def _warn(why: str) -> None:
+    log.warning("this build of ENet is not the known one: %s; transfers will be slower", why)

@@ -1,0 +1,242 @@
+"""A session with one peer: the pure multiplexer driven by asyncio over a link.
+
+Streams look like asyncio transports, so everything that can speak over a socket can speak
+through the tunnel, and a relay joins the two without knowing which is which.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+
+from toxproxy import relay
+from toxproxy.address import Target
+from toxproxy.dialer import Dialer, P
+from toxproxy.errors import (
+    GoAwayCode,
+    Refusal,
+    RemoteProtocolError,
+    StreamRefused,
+)
+from toxproxy.link.base import Link
+from toxproxy.mux import (
+    Connection,
+    DataReceived,
+    EndReceived,
+    Established,
+    Event,
+    GoAwayReceived,
+    Limits,
+    PongReceived,
+    Stream,
+    StreamClosed,
+    StreamDrained,
+    StreamOpened,
+    StreamRequested,
+)
+from toxproxy.mux.frames import DATA_HEADER
+from toxproxy.transport import StreamTransport
+
+log = logging.getLogger(__name__)
+
+
+class Session:
+    """One session over one link; a `LinkOwner` and, once established, a `Dialer`.
+
+    `exit` dials what the peer asks for; without one every request is refused. `on_established`
+    is called once; `on_end(reason)` once, after every stream has been told.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        *,
+        client: bool,
+        on_end: Callable[[str], None],
+        on_established: Callable[[], None] = lambda: None,
+        exit: Dialer | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self._link = link
+        self._connection = Connection(
+            client=client, session=secrets.randbits(64), limits=limits, channels=link.channels
+        )
+        self._client = client
+        self._exit = exit
+        self._on_end = on_end
+        self._on_established = on_established
+        self._loop = asyncio.get_running_loop()
+        self._pings: dict[int, asyncio.Future[None]] = {}
+        self._serving: dict[Stream, asyncio.Task[None]] = {}
+        self._scheduled = False
+        self._ended = False
+
+    @property
+    def established(self) -> bool:
+        """Whether streams may be opened."""
+        return self._connection.established and not self._ended
+
+    @property
+    def streams(self) -> int:
+        """How many streams live."""
+        return len(self._connection.streams)
+
+    # The application's calls
+
+    async def dial(
+        self, protocol_factory: Callable[[], P], target: Target, *, early: bool = False
+    ) -> tuple[asyncio.Transport, P]:
+        """Open a stream to `target`; see `Dialer.dial`. Raises `StreamRefused`."""
+        if not self.established:
+            raise StreamRefused(Refusal.OFFLINE, "the server is not connected")
+        transport = StreamTransport(self, self._connection, self._connection.open(target))
+        self.changed()
+        if not early:
+            await transport.answered()
+        protocol = protocol_factory()
+        transport.attach(protocol)
+        return transport, protocol
+
+    async def ping(self) -> float:
+        """The round trip through link and both event loops, in seconds.
+
+        Raises `ConnectionError` when the session ends first.
+        """
+        value = secrets.randbits(64)
+        pong = self._pings[value] = self._loop.create_future()
+        sent = self._loop.time()
+        self._connection.ping(value)
+        self.changed()
+        try:
+            await pong
+        finally:
+            self._pings.pop(value, None)
+        return self._loop.time() - sent
+
+    def close(self, text: str) -> None:
+        """End the session in order: the peer is told, streams are reset."""
+        self._finish(GoAwayCode.STOPPING, text)
+
+    def changed(self) -> None:
+        """Something may have to be sent: do it once, soon, for everything that changes until then."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._run)
+
+    # The link's calls
+
+    def link_up(self) -> None:
+        self.changed()
+
+    def frame_received(self, channel: int, frame: bytes) -> None:
+        if self._ended:
+            return
+        try:
+            self._connection.receive(channel, frame)
+        except RemoteProtocolError as error:
+            log.warning("the peer broke the protocol: %s", error)
+            self._send()  # the GOAWAY that says so
+            self._deliver()
+            self._finish(GoAwayCode.PROTOCOL_ERROR, str(error))
+            return
+        self._deliver()
+
+    def link_ready(self) -> None:
+        if not self._scheduled:
+            self._run()
+
+    def link_down(self, reason: str) -> None:
+        self._connection.lost()
+        self._end(reason)
+
+    # Between the two
+
+    def _run(self) -> None:
+        self._scheduled = False
+        if not self._ended:
+            self._send()
+            self._deliver()
+
+    def _send(self) -> None:
+        connection, link = self._connection, self._link
+        size = link.frame_size - DATA_HEADER
+        while connection.wants_to_send and (budget := link.budget()) > 0:
+            for channel, frame in connection.frames_to_send(budget, size):
+                link.send(channel, frame)
+            link.flush()
+
+    def _deliver(self) -> None:
+        while (event := self._connection.next_event()) is not None:
+            self._handle(event)
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case DataReceived(stream, data):
+                _transport(stream).receive(data)
+            case EndReceived(stream):
+                _transport(stream).receive_end()
+            case StreamDrained(stream):
+                _transport(stream).drained()
+            case StreamOpened(stream):
+                _transport(stream).opened()
+            case StreamClosed(stream, error):
+                if (task := self._serving.get(stream)) is not None:
+                    task.cancel()
+                _transport(stream).closed(error)
+            case StreamRequested(stream, target):
+                transport = StreamTransport(self, self._connection, stream)
+                task = self._loop.create_task(self._serve(transport, target))
+                self._serving[stream] = task
+                task.add_done_callback(lambda _: self._serving.pop(stream, None))
+            case PongReceived(value):
+                if (pong := self._pings.get(value)) is not None and not pong.done():
+                    pong.set_result(None)
+            case Established():
+                self._on_established()
+            case GoAwayReceived(code, text):
+                said = f"the peer said: {text}" if text else "the peer ended the session"
+                self._end(f"{said} ({code.name.lower().replace('_', ' ')})")
+
+    async def _serve(self, transport: StreamTransport, target: Target) -> None:
+        """Dial what the peer asked for, then join it with the stream."""
+        near, far = relay.pair()
+        try:
+            if self._exit is None:
+                raise StreamRefused(Refusal.UNSUPPORTED, "this side opens no connections for its peer")
+            await self._exit.dial(lambda: far, target)
+            log.debug("stream to %s opened", target)
+        except StreamRefused as error:
+            log.debug("stream to %s refused: %s", target, error.text)
+            transport.refuse(error.code, error.text)
+        except Exception:
+            log.exception("opening a connection to %s failed", target)
+            transport.refuse(Refusal.FAILED, "internal error; the server's log says more")
+        else:
+            if not transport.accept(near) and far.transport is not None:
+                relay.abort(far.transport)
+
+    def _finish(self, code: GoAwayCode, text: str) -> None:
+        self._connection.close(code, text)
+        if not self._ended:
+            self._send()
+            self._end(text)
+
+    def _end(self, reason: str) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        self._link.close()
+        for task in list(self._serving.values()):
+            task.cancel()
+        self._deliver()
+        for pong in self._pings.values():
+            if not pong.done():
+                pong.set_exception(ConnectionResetError(reason))
+        self._on_end(reason)
+
+
+def _transport(stream: Stream) -> StreamTransport:
+    assert isinstance(stream.data, StreamTransport)
+    return stream.data

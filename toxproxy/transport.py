@@ -1,0 +1,227 @@
+"""A stream as an asyncio transport.
+
+Keeps asyncio's contract (`asyncio.Transport`, `asyncio.Protocol`): whatever the protocol does
+not take because it paused reading stays here, uncredited, and its writer at the other end
+stops after one window.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any, Protocol, cast
+
+from toxproxy.errors import Refusal, ResetCode, StreamError, StreamRefused, StreamReset
+from toxproxy.mux import Connection, Stream
+from toxproxy.mux.stream import HIGH_WATER, LOW_WATER, ReceiveState, SendState, StreamState
+
+
+class Owner(Protocol):
+    """Whoever sends what changed."""
+
+    def changed(self) -> None: ...
+
+
+class StreamTransport(asyncio.Transport):
+    """One stream of a session. Made by `Session`; the protocol comes with `attach` or `accept`."""
+
+    def __init__(self, owner: Owner, connection: Connection, stream: Stream) -> None:
+        super().__init__()
+        self._owner = owner
+        self._connection = connection
+        self._stream = stream
+        self._protocol: asyncio.Protocol | None = None
+        self._kept: deque[bytes] = deque()  # received, not taken by the protocol yet
+        self._end_kept = False
+        self._paused = False
+        self._closing = False
+        self._lost = False  # connection_lost was said, or will never be
+        self._error: StreamError | None = None
+        self._answer: asyncio.Future[None] | None = None
+        stream.data = self
+
+    # For the session
+
+    async def answered(self) -> None:
+        """Wait for the peer's answer to OPEN. Raises `StreamRefused`; resets the stream if cancelled."""
+        self._answer = asyncio.get_running_loop().create_future()
+        try:
+            await self._answer
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+        except StreamReset as error:
+            raise StreamRefused(Refusal.FAILED, f"the connection was lost: {error}") from error
+        finally:
+            self._answer = None
+
+    def attach(self, protocol: asyncio.Protocol) -> None:
+        """Give the stream its protocol, and the protocol what has come by now."""
+        self._protocol = protocol
+        protocol.connection_made(self)
+        self._flush_kept()
+        if self._stream.state is StreamState.CLOSED:
+            self._lose()
+
+    def accept(self, protocol: asyncio.Protocol) -> bool:
+        """Answer the peer's request with OPENED; False when the stream is gone already."""
+        if self._stream.state is not StreamState.REQUESTED:
+            return False
+        self._connection.accept(self._stream)
+        self._owner.changed()
+        self.attach(protocol)
+        return True
+
+    def refuse(self, code: Refusal, text: str) -> None:
+        """Answer the peer's request with REFUSED, unless the stream is gone already."""
+        if self._stream.state is StreamState.REQUESTED:
+            self._connection.refuse(self._stream, code, text)
+            self._owner.changed()
+
+    def opened(self) -> None:
+        """The peer answered with OPENED."""
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(None)
+
+    def receive(self, data: bytes) -> None:
+        """Bytes came."""
+        if self._protocol is None or self._paused or self._kept:
+            self._kept.append(data)
+        else:
+            self._take(data)
+
+    def receive_end(self) -> None:
+        """The peer's direction ended, after the bytes before it."""
+        self._end_kept = True
+        self._flush_kept()
+
+    def drained(self) -> None:
+        """The send buffer has room again."""
+        if self._protocol is not None and not self._lost:
+            self._protocol.resume_writing()
+
+    def closed(self, error: StreamError | None) -> None:
+        """The stream is no more."""
+        self._error = error
+        self._kept.clear()
+        self._end_kept = False
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error or StreamReset(ResetCode.CANCELLED))
+        elif self._protocol is not None:
+            self._lose()
+
+    # asyncio.Transport
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        stream = self._stream
+        if stream.sender.state is not SendState.READY:
+            return  # as asyncio's own: writing to a lost connection is no error
+        was_full = stream.sender.full
+        full = self._connection.write(stream, bytes(data))
+        self._owner.changed()
+        if full and not was_full and self._protocol is not None:
+            self._protocol.pause_writing()
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        if self._stream.state is not StreamState.CLOSED:
+            self._connection.finish(self._stream)
+            self._owner.changed()
+
+    def pause_reading(self) -> None:
+        self._paused = True
+
+    def resume_reading(self) -> None:
+        self._paused = False
+        self._flush_kept()
+
+    def is_reading(self) -> bool:
+        return not self._paused and not self._closing
+
+    def close(self) -> None:
+        """End this direction after what was written; read no more.
+
+        `connection_lost` comes when the peer has taken everything.
+        """
+        if self._closing:
+            return
+        self._closing = True
+        self._kept.clear()
+        self._end_kept = False
+        stream = self._stream
+        if stream.state is not StreamState.CLOSED:
+            self._connection.finish(stream)
+            window = stream.receiver.window
+            if stream.receiver.state is ReceiveState.FINISHED:
+                self._connection.consumed(stream, window.received - window.consumed)
+            self._connection.ignore(stream)
+            self._owner.changed()
+
+    def abort(self) -> None:
+        """Reset the stream; what was not sent yet is dropped."""
+        self._closing = True
+        self._kept.clear()
+        self._connection.reset(self._stream, ResetCode.CONNECTION_RESET)
+        self._owner.changed()
+        if self._protocol is not None and not self._lost:
+            asyncio.get_running_loop().call_soon(self._lose)
+
+    def is_closing(self) -> bool:
+        return self._closing or self._lost
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol = cast(asyncio.Protocol, protocol)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        assert self._protocol is not None
+        return self._protocol
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+    def get_write_buffer_size(self) -> int:
+        return self._stream.sender.buffered
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        return LOW_WATER, HIGH_WATER
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """The limits are the multiplexer's; asking for others changes nothing."""
+
+    # Towards the protocol
+
+    def _take(self, data: bytes) -> None:
+        assert self._protocol is not None
+        self._guard(self._protocol.data_received, data)
+        if not self._closing:
+            self._connection.consumed(self._stream, len(data))
+            self._owner.changed()
+
+    def _flush_kept(self) -> None:
+        while self._kept and self._protocol is not None and not self._paused:
+            self._take(self._kept.popleft())
+        if self._end_kept and not self._kept and self._protocol is not None and not self._paused:
+            self._end_kept = False
+            keep_open = self._guard(self._protocol.eof_received)
+            if self._stream.state is not StreamState.CLOSED and not self._closing:
+                self._connection.consumed(self._stream, 1)
+                self._owner.changed()
+            if not keep_open:
+                self.close()
+
+    def _lose(self) -> None:
+        if not self._lost and self._protocol is not None:
+            self._lost = True
+            self._guard(self._protocol.connection_lost, self._error)
+
+    def _guard(self, call: Any, *arguments: object) -> Any:
+        """A protocol's bug ends its own stream, as asyncio's transports do."""
+        try:
+            return call(*arguments)
+        except Exception as error:
+            context = {"message": "error in a stream's protocol", "exception": error, "transport": self}
+            asyncio.get_running_loop().call_exception_handler(context)
+            self.abort()
+            return None
