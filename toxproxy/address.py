@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from contextlib import suppress
 from dataclasses import dataclass
+from urllib.parse import SplitResult, urlsplit
 
 KEY_BYTES = 32
 TOX_ID_BYTES = 38  # public key 32, nospam 4, checksum 2 (Tox protocol, "Tox ID")
 
-_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+_MAX_SHOWN = 60  # characters of a bad input that an error repeats
+
+_FIELD = re.compile(r"(?:\[(?=[^\[\]:]*:)(?P<bracketed>[^\[\]]*)\]|(?P<plain>[^:\[\]]*))(?P<colon>:|\Z)")
+_LITERAL = re.compile(r"[0-9A-Fa-f.:]+(%[A-Za-z0-9._~-]{1,15})?")  # a zone as RFC 6874 spells it
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+_NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
+_KEY = re.compile(r"[0-9A-Fa-f]{64}")
+_TOX_ID = re.compile(r"[0-9A-Fa-f]{76}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,11 @@ class ToxId:
         return self.raw.hex().upper()
 
 
+def shown(text: str) -> str:
+    """A bad input as an error repeats it: quoted, and cut where it is long."""
+    return repr(text) if len(text) <= _MAX_SHOWN else repr(text[:_MAX_SHOWN]) + "…"
+
+
 def join_host_port(host: str, port: int) -> str:
     """`host:port`, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -65,53 +79,69 @@ def join_host_port(host: str, port: int) -> str:
 def split_fields(text: str) -> list[str]:
     """Split at the colons that are not inside brackets, as in `[::1]:80:host:22`.
 
-    The brackets themselves are dropped. Raises `ValueError` for a bracket that is not a
-    whole field's.
+    The brackets themselves are dropped. Raises `ValueError` for a bracket that is not
+    around a whole field, or around what cannot be an IPv6 address.
     """
     fields: list[str] = []
-    rest = text
-    while True:
-        if rest.startswith("["):
-            inside, closed, after = rest[1:].partition("]")
-            if not closed or (after and not after.startswith(":")):
-                raise ValueError(f"expected [IPv6 address] followed by a colon in {text!r}")
-            fields.append(str(ipaddress.IPv6Address(inside.partition("%")[0]) and inside))
-            colon, rest = after[:1], after[1:]
-        else:
-            field, colon, rest = rest.partition(":")
-            fields.append(field)
-        if not colon:
+    position = 0
+    while field := _FIELD.match(text, position):
+        fields.append(field["plain"] if field["bracketed"] is None else field["bracketed"])
+        if not field["colon"]:
             return fields
+        position = field.end()
+    raise ValueError(f"expected brackets only around a whole IPv6 address, found {shown(text)}")
 
 
 def parse_port(text: str, *, lowest: int = 1) -> int:
     """A decimal port number. Raises `ValueError` outside `lowest` to 65535."""
     if not re.fullmatch(r"[0-9]{1,5}", text) or not lowest <= int(text) <= 65535:
-        raise ValueError(f"expected a port from {lowest} to 65535, found {text!r}")
+        raise ValueError(f"expected a port from {lowest} to 65535, found {shown(text)}")
     return int(text)
+
+
+def parse_port_range(text: str) -> tuple[int, int]:
+    """The first and the last of `8000-8100`, or twice the same of `8000`. Raises `ValueError`."""
+    first, dash, last = text.partition("-")
+    ports = parse_port(first), parse_port(last if dash else first)
+    if ports[0] > ports[1]:
+        raise ValueError(f"expected the lower port first, found {shown(text)}")
+    return ports
 
 
 def parse_host(text: str) -> str:
     """A host name (any script) or a literal address without brackets, as ASCII.
 
-    Raises `ValueError` for what is neither.
+    An address comes back in its canonical spelling (RFC 5952). A name in another script is
+    encoded as RFC 3490 says. A name whose last label is a number is refused: resolvers take
+    `127.1`, `0x7f.1` and `2130706433` for addresses, and no top-level domain is a number (the
+    "ends in a number" rule of the WHATWG URL standard).
+
+    Raises `ValueError`.
     """
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
-        pass
-    try:
-        name = text.encode("idna").decode("ascii") if not text.isascii() else text
-    except UnicodeError:
-        name = ""
-    bare = name.removesuffix(".")
-    if not 0 < len(name) <= 255 or not all(_NAME.fullmatch(label) for label in bare.split(".")):
-        raise ValueError(f"expected a host name or an IP address, found {text!r}")
+    if _LITERAL.fullmatch(text):
+        with suppress(ValueError):
+            return str(ipaddress.ip_address(text))
+    name = _ascii(text)
+    labels = name.removesuffix(".").split(".")
+    if not 0 < len(name) <= 255 or not all(_LABEL.fullmatch(label) for label in labels):
+        raise ValueError(f"expected a host name or an IP address, found {shown(text)}")
+    if _NUMBER.fullmatch(labels[-1]):
+        raise ValueError(f"expected an IPv4 address as four decimal numbers, found {shown(text)}")
     return name
 
 
+def _ascii(name: str) -> str:
+    """`name` itself or its IDNA encoding; "" where it has none."""
+    if name.isascii():
+        return name
+    try:
+        return name[:256].encode("idna").decode("ascii")
+    except UnicodeError:
+        return ""
+
+
 def parse_bind_host(text: str) -> str:
-    """The local address of a listener; `*` is every address and becomes ""."""
+    """The local address of a listener; `*` is every address and becomes "". Raises `ValueError`."""
     return "" if text == "*" else parse_host(text)
 
 
@@ -119,15 +149,41 @@ def parse_target(text: str) -> Target:
     """`host:port`, an IPv6 address in brackets. Raises `ValueError`."""
     fields = split_fields(text)
     if len(fields) != 2:
-        raise ValueError(f"expected host:port, found {text!r}")
+        raise ValueError(f"expected host:port (an IPv6 address in brackets), found {shown(text)}")
     return Target(parse_host(fields[0]), parse_port(fields[1]))
 
 
+def parse_proxy_url(text: str, *schemes: str) -> SplitResult:
+    """`scheme://[user:password@]host:port` with one of the schemes, a port of 1 to 65535 and no path.
+
+    Raises `ValueError`, which does not repeat the text, since that may hold a password.
+    """
+    with suppress(ValueError):
+        url = urlsplit(text)
+        parse_host(url.hostname or "")
+        if url.scheme in schemes and url.port and url.path in ("", "/") and not url.query + url.fragment:
+            return url
+    expected = " or ".join(f"{scheme}://host:port" for scheme in schemes)
+    raise ValueError(f"expected {expected}, found something else")
+
+
+def parse_public_key(text: str) -> bytes:
+    """A public key: 64 hexadecimal digits. Raises `ValueError`."""
+    if not _KEY.fullmatch(text):
+        raise ValueError(f"expected a public key of 64 hexadecimal digits, found {shown(text)}")
+    return bytes.fromhex(text)
+
+
 def parse_key(text: str) -> bytes:
-    """A public key: 64 hexadecimal digits, or a whole Tox ID, of which the key is kept."""
-    if re.fullmatch(r"[0-9A-Fa-f]{64}", text):
+    """A public key: 64 hexadecimal digits, or a whole Tox ID, of which the key is kept.
+
+    Raises `ValueError`.
+    """
+    if _KEY.fullmatch(text):
         return bytes.fromhex(text)
-    return parse_tox_id(text).public_key
+    if _TOX_ID.fullmatch(text):
+        return parse_tox_id(text).public_key
+    raise ValueError(f"expected a public key of 64 hexadecimal digits or a Tox ID of 76, found {shown(text)}")
 
 
 def parse_tox_id(text: str) -> ToxId:
@@ -136,12 +192,14 @@ def parse_tox_id(text: str) -> ToxId:
     The last two bytes are the exclusive or of all byte pairs before them (toxcore's
     `address_checksum`). Raises `ValueError`.
     """
-    if not re.fullmatch(r"[0-9A-Fa-f]{76}", text):
+    if _KEY.fullmatch(text):
+        raise ValueError("expected a whole Tox ID of 76 hexadecimal digits, found a public key of 64")
+    if not _TOX_ID.fullmatch(text):
         raise ValueError(f"expected a Tox ID of 76 hexadecimal digits, found {len(text)} characters")
     raw = bytes.fromhex(text)
     checksum = bytearray(2)
     for i, byte in enumerate(raw):
         checksum[i % 2] ^= byte
     if any(checksum):
-        raise ValueError("the Tox ID's checksum is wrong: a digit was mistyped or lost")
+        raise ValueError("expected a Tox ID whose checksum is right, found one with a digit mistyped or lost")
     return ToxId(raw)

@@ -70,6 +70,7 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._pings: dict[int, asyncio.Future[None]] = {}
         self._serving: dict[Stream, asyncio.Task[None]] = {}
+        self._idle = asyncio.Event()
         self._scheduled = False
         self._ended = False
 
@@ -114,6 +115,12 @@ class Session:
         finally:
             self._pings.pop(value, None)
         return self._loop.time() - sent
+
+    async def idle(self) -> None:
+        """Wait until no stream lives."""
+        while self.streams:
+            self._idle.clear()
+            await self._idle.wait()
 
     def close(self, text: str) -> None:
         """End the session in order: the peer is told, streams are reset."""
@@ -185,6 +192,8 @@ class Session:
                 if (task := self._serving.get(stream)) is not None:
                     task.cancel()
                 _transport(stream).closed(error)
+                if not self.streams:
+                    self._idle.set()
             case StreamRequested(stream, target):
                 transport = StreamTransport(self, self._connection, stream)
                 task = self._loop.create_task(self._serve(transport, target))

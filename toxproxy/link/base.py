@@ -31,7 +31,11 @@ class Link(Protocol):
 
     channels: int
     frame_size: int  # bytes: the largest frame that is a good use of the link
-    round_trip: float | None  # seconds, smoothed; None until measured
+
+    @property
+    def round_trip(self) -> float | None:
+        """Seconds, smoothed; None until measured."""
+        ...
 
     def budget(self) -> int:
         """Bytes of frames that may be sent now without queueing."""

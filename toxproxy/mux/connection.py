@@ -30,7 +30,7 @@ from toxproxy.mux import events, frames
 from toxproxy.mux.channels import Channels
 from toxproxy.mux.limits import Limits
 from toxproxy.mux.scheduler import Scheduler
-from toxproxy.mux.stream import Receiver, Sender, SendState, Stream, StreamState
+from toxproxy.mux.stream import Receiver, ReceiveState, Sender, SendState, Stream, StreamState
 
 OLDEST, NEWEST = 1, 1  # protocol versions spoken here
 
@@ -71,7 +71,7 @@ class Connection:
     def open(self, target: Target) -> Stream:
         """Open a stream to `target`. Bytes may be written at once, within the peer's early window.
 
-        Raises `StreamRefused` when the peer allows no more streams.
+        Raises `StreamRefused` when the peer allows no more streams, or all ids of the session are used up.
         """
         if self.closed or self._peer is None or not self.established:
             raise LocalProtocolError("no stream can be opened without an established session")
@@ -79,6 +79,8 @@ class Connection:
             raise StreamRefused(
                 Refusal.TOO_MANY_STREAMS, f"the server allows {self._peer.streams} connections at once"
             )
+        if self._next_id > frames.MAX_STREAM:
+            raise StreamRefused(Refusal.FAILED, "this session has opened as many connections as it can")
         stream = Stream(
             self._next_id,
             self._channels.take(),
@@ -122,11 +124,8 @@ class Connection:
 
     def consumed(self, stream: Stream, length: int) -> None:
         """The application took `length` more bytes of a stream; its end counts as one."""
-        if stream.state is StreamState.CLOSED:
-            return
-        if stream.receiver.consume(length):
-            self._scheduler.credit(stream)
-        self._close_if_done(stream)
+        if stream.state is not StreamState.CLOSED and not stream.receiver.ignored:
+            self._consume(stream, length)
 
     def ignore(self, stream: Stream) -> None:
         """The application reads no more of this stream.
@@ -135,18 +134,18 @@ class Connection:
         still has not ended its own direction, the stream is reset.
         """
         stream.receiver.ignored = True
-        self._close_if_done(stream)
+        self._discard(stream)
 
     def reset(self, stream: Stream, code: ResetCode) -> None:
-        """End a stream at once; what is still queued is dropped. No event follows."""
-        if stream.state is StreamState.CLOSED:
-            return
-        if not self.closed:
-            self._control(stream, frames.Reset(stream.id, code))
-        self._forget(stream)
+        """End a stream at once; what is still queued is dropped. No `StreamClosed` follows."""
+        if stream.state is not StreamState.CLOSED:
+            self._send_reset(stream, code)
+            self._forget(stream)
 
     def ping(self, value: int) -> None:
         """Ask the peer for a `PongReceived` with this value (64 bits)."""
+        if self.closed or self._peer is None:
+            raise LocalProtocolError("no ping without a session")
         self._scheduler.session(frames.encode(frames.Ping(value)))
 
     def close(self, code: GoAwayCode, text: str = "") -> None:
@@ -203,15 +202,19 @@ class Connection:
             raise RemoteProtocolError(f"{frames.name(type(frame))} on channel {channel}")
         if self._peer is None and not isinstance(frame, (frames.Hello, frames.GoAway)):
             raise RemoteProtocolError(f"{frames.name(type(frame))} before HELLO")
+        if self._peer is not None and isinstance(frame, frames.Hello):
+            raise RemoteProtocolError("second HELLO")
 
     # Session frames
 
     def _handle_hello(self, channel: int, frame: frames.Hello) -> None:
-        if self._peer is not None:
-            raise RemoteProtocolError("second HELLO")
         version = min(NEWEST, frame.newest)
         if version < max(OLDEST, frame.oldest):
-            text = f"protocol versions {OLDEST} to {NEWEST} here, {frame.oldest} to {frame.newest} there"
+            here, there = ("client", "server") if self._client else ("server", "client")
+            text = (
+                f"the {here} speaks protocol versions {OLDEST} to {NEWEST}, "
+                f"the {there} {frame.oldest} to {frame.newest}; upgrade the older of the two"
+            )
             self.close(GoAwayCode.VERSION, text)
             raise RemoteProtocolError(text)
         self._peer = frame
@@ -227,6 +230,7 @@ class Connection:
         self._events.append(events.Established(self._peer.session, self._version))
 
     def _handle_ping(self, channel: int, frame: frames.Ping) -> None:
+        self._check_backlog()
         self._scheduler.session(frames.encode(frames.Pong(frame.value)))
 
     def _handle_pong(self, channel: int, frame: frames.Pong) -> None:
@@ -239,7 +243,8 @@ class Connection:
     # Stream frames
 
     def _handle_open(self, channel: int, frame: frames.Open) -> None:
-        if frame.stream % 2 == self._next_id % 2 or frame.stream in self.streams:
+        self._check_backlog()
+        if not frame.stream or frame.stream % 2 == self._next_id % 2 or frame.stream in self.streams:
             raise RemoteProtocolError(f"OPEN with stream id {frame.stream}")
         stream = Stream(
             frame.stream,
@@ -283,9 +288,8 @@ class Connection:
         if (stream := self._known(channel, frame.stream)) is not None:
             self._flowing(stream)
             stream.receiver.fin(frame.offset)
-            window = stream.receiver.window
             if stream.receiver.ignored:
-                self.consumed(stream, window.received - window.consumed)
+                self._discard(stream)
             else:
                 self._events.append(events.EndReceived(stream))
 
@@ -311,13 +315,26 @@ class Connection:
 
     # Streams' ends
 
+    def _consume(self, stream: Stream, length: int) -> None:
+        if stream.receiver.consume(length):
+            self._scheduler.credit(stream)
+        self._close_if_done(stream)
+
+    def _discard(self, stream: Stream) -> None:
+        """Nobody reads the stream: take an end that came, with all before it."""
+        window = stream.receiver.window
+        if stream.state is not StreamState.CLOSED and stream.receiver.state is ReceiveState.FINISHED:
+            self._consume(stream, window.received - window.consumed)
+        else:
+            self._close_if_done(stream)
+
     def _close_if_done(self, stream: Stream) -> None:
         if stream.state is StreamState.CLOSED:
             return
         if stream.done:
             self._forget(stream, None, tell=True)
         elif stream.receiver.ignored and stream.sender.state is SendState.DONE:
-            self._control(stream, frames.Reset(stream.id, ResetCode.CANCELLED))
+            self._send_reset(stream, ResetCode.CANCELLED)
             self._forget(stream, None, tell=True)
 
     def _forget(self, stream: Stream, error: StreamError | None = None, *, tell: bool = False) -> None:
@@ -335,6 +352,14 @@ class Connection:
         self._scheduler.clear()
         for stream in list(self.streams.values()):
             self._forget(stream, StreamReset(code))
+
+    def _send_reset(self, stream: Stream, code: ResetCode) -> None:
+        self._control(stream, frames.Reset(stream.id, code))
+        self._scheduler.reset(stream)
+
+    def _check_backlog(self) -> None:
+        if self._scheduler.overfull:
+            raise RemoteProtocolError("the peer asks for answers and does not take them")
 
     def _control(self, stream: Stream, frame: frames.Frame) -> None:
         self._scheduler.control(stream.channel, frames.encode(frame))

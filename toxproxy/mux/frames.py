@@ -18,6 +18,7 @@ E = TypeVar("E", bound=IntEnum)
 MAX_FRAME = 16 * 1024  # bytes, header and payload: no peer may send a larger one
 MAX_TEXT = 512  # bytes of UTF-8 in REFUSED and GOAWAY
 MAX_HOST = 255  # bytes: RFC 1928's limit for a name
+MAX_STREAM = 0xFFFF_FFFF
 MAX_OFFSET = 1 << 62  # bytes in one direction of a stream
 TCP = 0x01  # the only kind of stream in version 1
 

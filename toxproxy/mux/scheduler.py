@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 
-from toxproxy.errors import RemoteProtocolError
 from toxproxy.mux.stream import LOW_WATER, Stream, StreamState
 
-MAX_CONTROL = 32 * 1024  # frames that may wait; only a peer that asks and never reads makes so many
+MAX_WAITING = 32 * 1024  # frames, not counting data and credits; far more than an honest peer causes
 
 
 class Scheduler:
@@ -31,29 +30,31 @@ class Scheduler:
         return bool(self._control or self._credits or self._turns)
 
     def session(self, frame: bytes) -> None:
-        """Queue a frame for channel 0. Raises `RemoteProtocolError` when far too many wait."""
-        self._bound(self._session)
+        """Queue a frame for channel 0."""
         self._session.append(frame)
 
     def control(self, stream_channel: int, frame: bytes) -> None:
-        """Queue a stream's OPEN, OPENED, REFUSED or RESET. Raises `RemoteProtocolError` likewise."""
-        self._bound(self._control)
+        """Queue a stream's OPEN, OPENED, REFUSED or RESET."""
         self._control.append((stream_channel, frame))
 
-    @staticmethod
-    def _bound(queue: deque[bytes] | deque[tuple[int, bytes]]) -> None:
-        if len(queue) >= MAX_CONTROL:
-            raise RemoteProtocolError("the peer asks for answers and does not take them")
+    @property
+    def overfull(self) -> bool:
+        """Whether so many frames wait that the peer's next question must not be answered."""
+        return len(self._session) + len(self._control) >= MAX_WAITING
 
     def credit(self, stream: Stream) -> None:
         """A CREDIT is due; it is written when its turn comes, with what is true by then."""
         self._credits[stream] = None
 
     def ready(self, stream: Stream) -> None:
-        """The stream may have something to send."""
-        if not stream.scheduled and stream.sender.sendable:
+        """The stream may have something to send; what is written before OPENED waits for it."""
+        if stream.state is not StreamState.REQUESTED and not stream.scheduled and stream.sender.sendable:
             stream.scheduled = True
             self._turns.append(stream)
+
+    def reset(self, stream: Stream) -> None:
+        """Nothing of the stream goes after its RESET."""
+        self._credits.pop(stream, None)
 
     def clear(self) -> None:
         """Forget everything of the streams: the session ends."""

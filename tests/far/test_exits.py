@@ -1,0 +1,229 @@
+"""Permit, resolve, dial: what reaches a target and what every failure is called."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable
+
+import pytest
+from peers import Answer, Serve
+
+from toxproxy import exits
+from toxproxy.address import Target
+from toxproxy.config import ExitSettings
+from toxproxy.errors import Refusal, StreamRefused
+from toxproxy.exits import Exit
+from toxproxy.rules import Rules, parse_rule
+
+
+def rules(permit: str = "", deny: str = "") -> Rules:
+    return Rules(tuple(map(parse_rule, permit.split())), tuple(map(parse_rule, deny.split())))
+
+
+def direct(timeout: float = 5.0, **texts: str) -> Exit:
+    return Exit(ExitSettings(upstream=None, connect_timeout=timeout), rules(**texts))
+
+
+async def refusal(way_out: Exit, host: str, port: int) -> StreamRefused:
+    with pytest.raises(StreamRefused) as caught:
+        await way_out.dial(Answer, Target(host, port))
+    return caught.value
+
+
+Hosts = dict[str, list[str]]
+
+
+@pytest.fixture
+def hosts(monkeypatch: pytest.MonkeyPatch) -> Hosts:
+    """Names that this test's resolver knows; a machine's own cannot be relied on for more than localhost."""
+    known: Hosts = {}
+
+    def getaddrinfo(host: str, port: object, **_: object) -> list[object]:
+        if host not in known:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(0, 0, 0, "", (address, 0)) for address in known[host]]
+
+    monkeypatch.setattr(exits.socket, "getaddrinfo", getaddrinfo)
+    return known
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST", "::ffff:127.0.0.1"])
+async def test_a_permitted_target_is_reached(host: str, echo_port: int) -> None:
+    transport, answer = await direct().dial(Answer, Target(host, echo_port))
+    assert transport.get_extra_info("peername") == ("127.0.0.1", echo_port)
+    transport.write(b"hello")
+    assert await answer.read(5) == b"hello"
+    transport.close()
+    await answer.lost
+
+
+async def test_a_closed_port_is_refused_by_name(closed_port: int) -> None:
+    error = await refusal(direct(), "localhost", closed_port)
+    assert (error.code, error.text) == (
+        Refusal.CONNECTION_REFUSED,
+        f"localhost:{closed_port}: connection refused",
+    )
+
+
+async def test_silence_is_timed_out(black_hole: Callable[[str], int]) -> None:
+    port = black_hole("127.0.0.1")
+    error = await refusal(direct(timeout=0.2), "127.0.0.1", port)
+    assert (error.code, error.text) == (Refusal.TIMED_OUT, f"127.0.0.1:{port}: no answer within 0.2 seconds")
+
+
+async def test_a_missing_route_is_network_unreachable() -> None:
+    assert (await refusal(direct(), "255.255.255.255", 80)).code is Refusal.NETWORK_UNREACHABLE
+
+
+async def test_a_failure_without_a_code_of_its_own_says_what_it_was(
+    echo_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def exhausted(*_: object) -> socket.socket:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(exits.eyeballs, "connect", exhausted)
+    error = await refusal(direct(), "127.0.0.1", echo_port)
+    assert (error.code, error.text) == (Refusal.FAILED, f"127.0.0.1:{echo_port}: Too many open files")
+
+
+async def test_an_unknown_name_is_not_found(hosts: Hosts) -> None:
+    error = await refusal(direct(), "nowhere.example.org", 80)
+    assert (error.code, error.text) == (Refusal.NAME_NOT_FOUND, "nowhere.example.org:80: name not found")
+
+
+async def test_a_resolver_that_does_not_answer_is_not_a_missing_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def getaddrinfo(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(exits.socket, "getaddrinfo", getaddrinfo)
+    error = await refusal(direct(), "example.org", 80)
+    assert error.code is Refusal.FAILED
+    assert error.text == "example.org:80: the server's name resolver does not answer"
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "::ffff:127.0.0.1", "0.0.0.0", "::ffff:0.0.0.0", "::ffff:7f00:1"]
+)
+async def test_a_denied_network_is_denied_in_every_spelling(host: str, echo_port: int) -> None:
+    error = await refusal(direct(deny="127.0.0.0/8:*"), host, echo_port)
+    assert error.code is Refusal.NOT_PERMITTED
+
+
+@pytest.mark.parametrize("host", ["::1", "::", "0:0::0"])
+async def test_a_denied_ipv6_loopback_is_denied_in_every_spelling(host: str) -> None:
+    assert (await refusal(direct(deny="[::1]:*"), host, 80)).code is Refusal.NOT_PERMITTED
+
+
+@pytest.mark.parametrize(
+    "host", ["127.1", "2130706433", "0x7f.1", "0", "", "a b", "x\r\nHost: y", "a\0b", "a" * 64]
+)
+async def test_what_is_no_host_name_never_reaches_the_resolver(host: str, echo_port: int) -> None:
+    error = await refusal(direct(), host, echo_port)
+    assert error.code is Refusal.NAME_NOT_FOUND
+    assert error.text.isprintable()
+
+
+@pytest.mark.parametrize("host", ["fe80::1%lo", "::1%1", "::ffff:127.0.0.1%lo"])
+async def test_an_address_with_a_zone_is_not_dialled(host: str) -> None:
+    assert (await refusal(direct(), host, 80)).code in {Refusal.UNSUPPORTED, Refusal.NAME_NOT_FOUND}
+
+
+async def test_a_name_that_means_a_denied_address_is_denied_without_telling_it(hosts: Hosts) -> None:
+    hosts["inside.example.org"] = ["10.11.12.13", "::ffff:10.11.12.13"]
+    error = await refusal(direct(permit="*.example.org:*", deny="10.0.0.0/8:*"), "inside.example.org", 80)
+    assert error.code is Refusal.NOT_PERMITTED
+    assert error.text == "inside.example.org:80: not permitted"
+
+
+async def test_only_the_permitted_addresses_of_a_name_are_dialled(hosts: Hosts, echo_port: int) -> None:
+    hosts["both.example.org"] = ["127.0.0.2", "127.0.0.1"]
+    error = await refusal(direct(deny="127.0.0.1:*"), "both.example.org", echo_port)
+    assert error.code is Refusal.CONNECTION_REFUSED  # by 127.0.0.2
+    transport, _ = await direct(deny="127.0.0.2:*").dial(Answer, Target("both.example.org", echo_port))
+    assert transport.get_extra_info("peername")[0] == "127.0.0.1"
+    transport.close()
+
+
+async def test_a_name_is_looked_up_once_so_that_it_cannot_change_after_the_check(
+    echo_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def getaddrinfo(host: str, port: object, **_: object) -> list[object]:
+        asked.append(host)
+        return [(0, 0, 0, "", ("127.0.0.1" if len(asked) == 1 else "127.0.0.2", 0))]
+
+    monkeypatch.setattr(exits.socket, "getaddrinfo", getaddrinfo)
+    transport, _ = await direct(deny="127.0.0.2:*").dial(Answer, Target("rebind.example.org", echo_port))
+    assert transport.get_extra_info("peername")[0] == "127.0.0.1"
+    assert asked == ["rebind.example.org"]
+    transport.close()
+
+
+async def test_a_name_that_no_rule_permits_is_not_even_looked_up(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = await refusal(direct(permit="*.example.org:443"), "secret-data.attacker.test", 443)
+    assert error.code is Refusal.NOT_PERMITTED  # a look-up would have said NAME_NOT_FOUND
+
+
+async def test_a_slow_look_up_is_timed_out_and_stalls_nobody(
+    echo_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = threading.Event()
+
+    def getaddrinfo(host: str, port: object, **_: object) -> list[object]:
+        if host == "slow.example.org":
+            answered.wait(30)
+        return [(0, 0, 0, "", ("127.0.0.1", 0))]
+
+    monkeypatch.setattr(exits.socket, "getaddrinfo", getaddrinfo)
+    way_out = direct(timeout=1.0)
+    slow = asyncio.gather(*(refusal(way_out, "slow.example.org", echo_port) for _ in range(15)))
+    await asyncio.sleep(0)  # they go first
+    transport, _ = await way_out.dial(Answer, Target("quick.example.org", echo_port))
+    transport.close()
+    assert {error.code for error in await slow} == {Refusal.TIMED_OUT}
+    answered.set()
+    way_out.close()
+
+
+async def test_waiting_for_a_turn_counts_and_the_queue_has_an_end(
+    black_hole: Callable[[str], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exits, "_HALF_OPEN", 2)
+    monkeypatch.setattr(exits, "_WAITING", 3)
+    way_out, port = direct(timeout=0.3), black_hole("127.0.0.1")
+    errors = await asyncio.gather(*(refusal(way_out, "127.0.0.1", port) for _ in range(6)))
+    assert [error.code for error in errors] == [Refusal.TIMED_OUT] * 5 + [Refusal.TOO_MANY_STREAMS]
+    assert (await refusal(way_out, "127.0.0.1", port)).code is Refusal.TIMED_OUT  # the places are free again
+
+
+@pytest.mark.filterwarnings("error")
+async def test_a_cancelled_dial_leaves_nothing_open(black_hole: Callable[[str], int]) -> None:
+    before = asyncio.all_tasks()
+    dial = asyncio.create_task(direct().dial(Answer, Target("127.0.0.1", black_hole("127.0.0.1"))))
+    await asyncio.sleep(0.05)
+    dial.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await dial
+    await asyncio.sleep(0.01)
+    assert asyncio.all_tasks() == before
+
+
+@pytest.mark.filterwarnings("error")
+async def test_a_factory_that_fails_leaves_nothing_open(serve: Serve) -> None:
+    ended = asyncio.Event()
+
+    async def wait_for_the_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        ended.set()
+
+    def factory() -> Answer:
+        raise LookupError("no protocol")
+
+    with pytest.raises(LookupError):
+        await direct().dial(factory, Target("127.0.0.1", await serve(wait_for_the_end)))
+    await asyncio.wait_for(ended.wait(), 5)

@@ -1,0 +1,106 @@
+"""Two connections and a wire between them that a test can stop, look at and turn around."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from toxproxy.address import Target
+from toxproxy.mux import Connection, DataReceived, Event, Limits, Stream, StreamRequested, frames
+
+E = TypeVar("E")
+
+TARGET = Target("127.0.0.1", 8181)
+SIZE = 1200  # bytes: the payload of a DATA frame
+PLENTY = 1 << 40  # bytes: a budget that is never used up
+
+
+class Side:
+    """One connection, with everything it said to its owner."""
+
+    peer: Side
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.events: list[Event] = []
+
+    def take(self, budget: int = PLENTY, size: int = SIZE) -> list[tuple[int, bytes]]:
+        """What the connection would send now; the test may deliver it, or not."""
+        sent = list(self.connection.frames_to_send(budget, size))
+        self._listen()
+        return sent
+
+    def receive(self, channel: int, message: bytes) -> None:
+        """Deliver one frame; events are noted even where it was an error."""
+        try:
+            self.connection.receive(channel, message)
+        finally:
+            self._listen()
+
+    def hear(self, channel: int, frame: frames.Frame) -> None:
+        """Deliver a frame that the test made up."""
+        self.receive(channel, frames.encode(frame))
+
+    def flush(self) -> int:
+        """Send everything to the peer; returns how many frames that was."""
+        sent = self.take()
+        for channel, message in sent:
+            self.peer.receive(channel, message)
+        return len(sent)
+
+    def of(self, kind: type[E]) -> list[E]:
+        """The events of one kind, oldest first."""
+        self._listen()
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def received(self, stream: Stream) -> bytes:
+        """All bytes of a stream so far."""
+        return b"".join(data for which, data in self.of(DataReceived) if which is stream)
+
+    def _listen(self) -> None:
+        while (event := self.connection.next_event()) is not None:
+            self.events.append(event)
+
+
+class Pair:
+    """A client and a server, joined."""
+
+    def __init__(
+        self,
+        *,
+        client: Limits | None = None,
+        server: Limits | None = None,
+        channels: int = 255,
+        established: bool = True,
+    ) -> None:
+        self.client = Side(Connection(client=True, session=1, limits=client, channels=channels))
+        self.server = Side(Connection(client=False, session=2, limits=server, channels=channels))
+        self.client.peer, self.server.peer = self.server, self.client
+        if established:
+            self.exchange()
+            self.client.connection.ping(0)  # the server waits for the client's second frame
+            self.exchange()
+            self.client.events.clear()
+            self.server.events.clear()
+
+    def exchange(self) -> None:
+        """Let both sides send until neither has anything to say."""
+        while self.client.flush() + self.server.flush():
+            pass
+
+    def request(self) -> tuple[Stream, Stream]:
+        """A stream that the client opened and the server has not answered: both handles."""
+        near = self.client.connection.open(TARGET)
+        self.exchange()
+        return near, self.server.of(StreamRequested)[-1].stream
+
+    def connect(self) -> tuple[Stream, Stream]:
+        """An open stream: the client's handle and the server's."""
+        near, far = self.request()
+        self.server.connection.accept(far)
+        self.exchange()
+        return near, far
+
+
+def decoded(sent: list[tuple[int, bytes]]) -> list[frames.Frame]:
+    """What a side sent, without the channels."""
+    return [frames.decode(message) for _, message in sent]

@@ -1,0 +1,234 @@
+"""The wire vocabulary: what is written is read back, and nothing else is let in."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from toxproxy.errors import GoAwayCode, Refusal, RemoteProtocolError, ResetCode
+from toxproxy.mux import frames
+from toxproxy.mux.frames import (
+    DATA_HEADER,
+    MAX_FRAME,
+    MAX_OFFSET,
+    MAX_TEXT,
+    Credit,
+    Data,
+    Fin,
+    Frame,
+    GoAway,
+    Hello,
+    Open,
+    Opened,
+    Ping,
+    Pong,
+    Refused,
+    Reset,
+)
+
+# Every frame as SPEC.md lays it out, spelled byte by byte.
+EXAMPLES: list[tuple[Frame, str]] = [
+    (Hello(1, 2, 3, 4, 5, 6), "01 01 02 0000000000000003 00000004 00000005 00000006"),
+    (Ping(0x0102030405060708), "02 0102030405060708"),
+    (Pong(0x0102030405060708), "03 0102030405060708"),
+    (GoAway(2, "bye"), "04 02 627965"),
+    (Open(1, 1, 0x40000, 443, "a.example"), "10 00000001 01 00040000 01bb 612e6578616d706c65"),
+    (Opened(1, 0x40000), "11 00000001 00040000"),
+    (Refused(1, 5, "no"), "12 00000001 05 6e6f"),
+    (Data(1, 7, b"\x00\xff"), "13 00000001 0000000000000007 00ff"),
+    (Fin(1, 9), "14 00000001 0000000000000009"),
+    (Reset(1, 2), "15 00000001 02"),
+    (Credit(1, 9, 0x40009), "16 00000001 0000000000000009 0000000000040009"),
+]
+WITH_TAIL = (Hello, GoAway, Open, Refused, Data)  # whose length is not fixed
+
+u8 = st.integers(0, 0xFF)
+u16 = st.integers(0, 0xFFFF)
+u32 = st.integers(0, 0xFFFF_FFFF)
+u64 = st.integers(0, 0xFFFF_FFFF_FFFF_FFFF)
+offset = st.integers(0, MAX_OFFSET)
+text = st.text(max_size=MAX_TEXT // 4).filter(str.isprintable)
+host = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=255)
+any_frame: st.SearchStrategy[Frame] = st.one_of(
+    st.builds(Hello, u8, u8, u64, u32, u32, u32),
+    st.builds(Ping, u64),
+    st.builds(Pong, u64),
+    st.builds(GoAway, u8, text),
+    st.builds(Open, u32, u8, u32, st.integers(1, 0xFFFF), host),
+    st.builds(Opened, u32, u32),
+    st.builds(Refused, u32, u8, text),
+    st.builds(Data, u32, u64, st.binary(min_size=1, max_size=MAX_FRAME - DATA_HEADER)),
+    st.builds(Fin, u32, offset),
+    st.builds(Reset, u32, u8),
+    st.builds(Credit, u32, offset, offset),
+)
+
+examples = pytest.mark.parametrize(
+    "frame", [frame for frame, _ in EXAMPLES], ids=[frames.name(type(frame)) for frame, _ in EXAMPLES]
+)
+
+
+def is_read_as(message: bytes, frame: Frame) -> bool:
+    """Whether a message is that frame; being named tuples, PING and PONG would be equal otherwise."""
+    read = frames.decode(message)
+    return type(read) is type(frame) and read == frame
+
+
+@pytest.mark.parametrize(("frame", "spelled"), EXAMPLES)
+def test_a_frame_is_laid_out_as_specified(frame: Frame, spelled: str) -> None:
+    message = bytes.fromhex(spelled)
+    assert frames.encode(frame) == message
+    assert is_read_as(message, frame)
+
+
+def test_the_examples_cover_every_type() -> None:
+    types = {frames.encode(frame)[0] for frame, _ in EXAMPLES}
+    known = set()
+    for number in range(256):
+        try:
+            frames.decode(bytes((number,)))
+        except RemoteProtocolError as error:
+            if "unknown" not in str(error):
+                known.add(number)
+    assert types == known
+
+
+@given(any_frame)
+def test_every_frame_round_trips(frame: Frame) -> None:
+    assert is_read_as(frames.encode(frame), frame)
+
+
+@given(u32, u64, st.lists(st.binary(max_size=50), min_size=1).filter(any))
+def test_data_in_pieces_is_data(stream: int, at: int, pieces: list[bytes]) -> None:
+    whole = Data(stream, at, b"".join(pieces))
+    assert frames.encode_data(stream, at, [memoryview(piece) for piece in pieces]) == frames.encode(whole)
+
+
+@given(
+    st.binary(max_size=64) | st.builds(lambda t, rest: bytes((t,)) + rest, st.integers(0, 0x18), st.binary())
+)
+def test_arbitrary_bytes_are_a_frame_or_the_peers_error(message: bytes) -> None:
+    try:
+        frame = frames.decode(message)
+    except RemoteProtocolError as error:
+        assert str(error)
+    else:
+        again = frames.encode(frame)
+        assert is_read_as(again, frame)
+        if not isinstance(frame, (Hello, GoAway, Refused)):
+            assert again == message
+
+
+@examples
+def test_a_frame_cut_short(frame: Frame) -> None:
+    message = frames.encode(frame)
+    shortest = len(frames.encode(_without_tail(frame)))
+    least = shortest + isinstance(frame, (Data, Open))  # these two need a tail
+    for length in range(1, least):
+        with pytest.raises(RemoteProtocolError, match=r"frame"):
+            frames.decode(message[:length])
+
+
+def _without_tail(frame: Frame) -> Frame:
+    match frame:
+        case GoAway() | Refused():
+            return frame._replace(text="")
+        case Open():
+            return frame._replace(host="")
+        case Data():
+            return frame._replace(payload=b"")
+        case _:
+            return frame
+
+
+@examples
+def test_trailing_data(frame: Frame) -> None:
+    message = frames.encode(frame) + b"!"
+    if isinstance(frame, WITH_TAIL):
+        frames.decode(message)
+    else:
+        with pytest.raises(RemoteProtocolError, match=f"{frames.name(type(frame))} frame of"):
+            frames.decode(message)
+
+
+def test_a_later_versions_hello_may_say_more() -> None:
+    hello = Hello(1, 9, 3, 0xFFFF_FFFF, 5, 6)
+    assert is_read_as(frames.encode(hello) + b"something new", hello)
+
+
+def test_a_frame_of_the_largest_size() -> None:
+    whole = Data(1, 0, bytes(MAX_FRAME - DATA_HEADER))
+    assert is_read_as(frames.encode(whole), whole)
+
+
+@examples
+def test_a_frame_of_one_byte_more(frame: Frame) -> None:
+    with pytest.raises(
+        RemoteProtocolError, match=f"{frames.name(type(frame))} frame of {MAX_FRAME + 1} bytes"
+    ):
+        frames.decode(frames.encode(frame).ljust(MAX_FRAME + 1, b"x"))
+
+
+@pytest.mark.parametrize("number", [0x00, 0x05, 0x0F, 0x17, 0x18, 0x80, 0xFF])
+def test_an_unknown_type(number: int) -> None:
+    with pytest.raises(RemoteProtocolError, match=f"unknown frame type 0x{number:02x}"):
+        frames.decode(bytes((number,)) + bytes(40))
+
+
+def test_an_empty_message() -> None:
+    with pytest.raises(RemoteProtocolError, match="empty"):
+        frames.decode(b"")
+
+
+@pytest.mark.parametrize(
+    ("port", "name"),
+    [
+        (0, b"host"),
+        (80, b""),
+        (80, b"x" * 256),
+        (80, b"two words"),
+        (80, b"a\x00b"),
+        (80, b"a\nb"),
+        (80, b"\x7f"),
+        (80, "ö.example".encode()),
+    ],
+)
+def test_an_open_that_names_no_place(port: int, name: bytes) -> None:
+    head = frames.encode(Open(1, 1, 0, port, "x"))[:-1]
+    with pytest.raises(RemoteProtocolError, match="OPEN frame"):
+        frames.decode(head + name)
+
+
+@pytest.mark.parametrize(
+    "frame", [Fin(1, MAX_OFFSET + 1), Credit(1, MAX_OFFSET + 1, 0), Credit(1, 0, 1 << 63)]
+)
+def test_an_offset_out_of_range(frame: Frame) -> None:
+    with pytest.raises(RemoteProtocolError, match="out of range"):
+        frames.decode(frames.encode(frame))
+
+
+@pytest.mark.parametrize(("letter", "kept"), [("x", 512), ("é", 256), ("€", 170), ("😀", 128)])
+def test_a_long_text_is_cut_at_a_character(letter: str, kept: int) -> None:
+    sent = frames.decode(frames.encode(Refused(1, 1, letter * 600)))
+    assert sent == Refused(1, 1, letter * kept)
+
+
+def test_a_peers_text_is_fit_for_a_terminal() -> None:
+    raw = b"\x04\x00" + b"red \x1b[31m\r\n\x00 bad \xff tail" + b"x" * 1000
+    frame = frames.decode(raw)
+    assert isinstance(frame, GoAway)
+    assert frame.text.isprintable()
+    assert frame.text.startswith("red �[31m���")
+    assert len(frame.text) == MAX_TEXT
+
+
+@pytest.mark.parametrize("code", Refusal)
+def test_a_refusals_code_is_understood(code: Refusal) -> None:
+    assert frames.refusal(code.value) is code
+
+
+def test_codes_of_a_later_version_have_a_meaning() -> None:
+    assert frames.refusal(0xFE) is Refusal.FAILED
+    assert frames.reset_code(0xFE) is ResetCode.CONNECTION_RESET
+    assert frames.go_away_code(0xFE) is GoAwayCode.PROTOCOL_ERROR

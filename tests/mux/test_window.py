@@ -1,0 +1,87 @@
+"""One direction's flow control, at its receiver."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from toxproxy.errors import LocalProtocolError, RemoteProtocolError
+from toxproxy.mux.window import ReceiveWindow
+
+
+def test_bytes_up_to_the_limit_are_taken() -> None:
+    window = ReceiveWindow(100)
+    window.receive(0, 60)
+    window.receive(60, 40)
+    assert window.received == 100
+
+
+def test_one_byte_over_the_credit() -> None:
+    window = ReceiveWindow(100)
+    window.receive(0, 60)
+    with pytest.raises(RemoteProtocolError, match="up to 101, credit was 100"):
+        window.receive(60, 41)
+
+
+@pytest.mark.parametrize("offset", [0, 9, 11, 1 << 63])
+def test_a_gap_or_a_repetition(offset: int) -> None:
+    window = ReceiveWindow(100)
+    window.receive(0, 10)
+    with pytest.raises(RemoteProtocolError, match="expected 10"):
+        window.receive(offset, 5)
+
+
+def test_credit_is_due_at_a_quarter_of_the_window() -> None:
+    window = ReceiveWindow(100)
+    window.receive(0, 100)
+    window.consume(24)
+    assert not window.due
+    window.consume(1)
+    assert window.due
+    assert window.grant() == 125
+    assert not window.due
+
+
+def test_receiving_alone_gives_no_credit() -> None:
+    window = ReceiveWindow(100)
+    window.receive(0, 100)
+    assert not window.due
+    assert window.grant() == 100
+
+
+def test_more_consumed_than_came() -> None:
+    window = ReceiveWindow(100)
+    window.receive(0, 10)
+    with pytest.raises(LocalProtocolError):
+        window.consume(11)
+
+
+def test_a_wider_window_takes_effect_with_the_next_credit() -> None:
+    window = ReceiveWindow(100)
+    window.widen(400)
+    assert window.limit == 100
+    assert window.grant() == 400
+
+
+def test_a_window_never_shrinks() -> None:
+    window = ReceiveWindow(100)
+    window.widen(10)
+    assert window.grant() == 100
+
+
+@given(st.integers(1, 1000), st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300))))
+def test_a_sender_that_keeps_to_its_credit_is_never_stuck(size: int, moves: list[tuple[int, int]]) -> None:
+    window = ReceiveWindow(size)
+    granted = window.limit
+    for sent, taken in moves:
+        window.receive(window.received, min(sent, granted - window.received))
+        window.consume(min(taken, window.received - window.consumed))
+        if window.due:
+            before, granted = granted, window.grant()
+            assert granted >= before
+        assert window.received <= granted <= window.consumed + size
+    window.consume(window.received - window.consumed)
+    if window.due:
+        granted = window.grant()
+    assert granted > window.received, "everything was consumed, and still nothing may be sent"

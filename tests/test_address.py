@@ -1,0 +1,234 @@
+"""Addresses as people write them."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from toxproxy.address import (
+    Bind,
+    Target,
+    ToxId,
+    join_host_port,
+    parse_bind_host,
+    parse_host,
+    parse_key,
+    parse_port,
+    parse_port_range,
+    parse_proxy_url,
+    parse_public_key,
+    parse_target,
+    parse_tox_id,
+    shown,
+    split_fields,
+)
+
+KEY = "0123456789ABCDEF" * 4
+TOX_ID = KEY + "0" * 12  # its byte pairs cancel out, so the checksum is zero
+
+
+def checksummed(body: bytes) -> bytes:
+    """A Tox ID from key and nospam, with the checksum written another way than the parser's."""
+    checksum = 0
+    for i in range(0, len(body), 2):
+        checksum ^= int.from_bytes(body[i : i + 2], "big")
+    return body + checksum.to_bytes(2, "big")
+
+
+names = st.from_regex(r"([a-z0-9_]([a-z0-9_-]{0,20}[a-z0-9_])?\.){0,4}[a-z][a-z0-9]{0,20}\.?", fullmatch=True)
+hosts = names | st.ip_addresses().map(str)
+ports = st.integers(1, 65535)
+
+
+@given(hosts, ports)
+def test_a_target_written_out_is_read_back(host: str, port: int) -> None:
+    assert parse_target(str(Target(host, port))) == Target(host, port)
+
+
+@given(st.binary(min_size=36, max_size=36))
+def test_a_tox_id_written_out_is_read_back(body: bytes) -> None:
+    tox_id = ToxId(checksummed(body))
+    assert parse_tox_id(str(tox_id)) == parse_tox_id(str(tox_id).lower()) == tox_id
+    assert parse_key(str(tox_id)) == tox_id.public_key == parse_public_key(body[:32].hex())
+
+
+@given(st.binary(min_size=36, max_size=36), st.integers(0, 75), st.integers(1, 15))
+def test_a_tox_id_with_one_wrong_digit_is_refused(body: bytes, place: int, change: int) -> None:
+    digits = list(checksummed(body).hex())
+    digits[place] = f"{int(digits[place], 16) ^ change:x}"
+    with pytest.raises(ValueError, match="checksum is right, found one with a digit mistyped or lost"):
+        parse_tox_id("".join(digits))
+
+
+@given(st.lists(names | st.ip_addresses(v=6).map(str), min_size=1, max_size=6))
+def test_fields_joined_by_colons_are_split_again(fields: list[str]) -> None:
+    assert split_fields(":".join(f"[{field}]" if ":" in field else field for field in fields)) == fields
+
+
+@given(st.text())
+def test_whatever_is_no_host_is_a_value_error(text: str) -> None:
+    try:
+        host = parse_host(text)
+    except ValueError:
+        return
+    assert host.isascii()
+    assert 0 < len(host) <= 255
+    assert parse_host(host) == host
+
+
+@given(st.text(alphabet="[]:%a1.", max_size=20))
+@example("[[:]")
+def test_whatever_brackets_are_a_value_error_or_fields(text: str) -> None:
+    try:
+        fields = split_fields(text)
+    except ValueError:
+        return
+    assert not any("[" in field or "]" in field for field in fields)
+
+
+def test_very_many_colons_are_split_in_one_go() -> None:
+    assert len(split_fields(":" * 100_000)) == 100_001
+    with pytest.raises(ValueError, match=r"^expected brackets only around"):
+        split_fields("[" + ":" * 100_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "host"),
+    [
+        ("example.org", "example.org"),
+        ("Example.ORG.", "Example.ORG."),
+        ("_service.example.org", "_service.example.org"),
+        ("bücher.example", "xn--bcher-kva.example"),
+        ("例え。テスト", "xn--r8jz45g.xn--zckzah"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("0:0:0:0:0:0:0:1", "::1"),
+        ("FE80::1%eth0", "fe80::1%eth0"),
+        ("dead.beef", "dead.beef"),
+        ("1.2.3.example", "1.2.3.example"),
+        ("0xg", "0xg"),
+        ("a" * 63 + ".org", "a" * 63 + ".org"),
+    ],
+)
+def test_hosts_in_their_canonical_form(text: str, host: str) -> None:
+    assert parse_host(text) == host
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ".",
+        "a..b",
+        "-a.org",
+        "a-.org",
+        "a" * 64,
+        "a." * 128,
+        "a b",
+        "a/b",
+        "a\n",
+        "ü" * 300,
+        "\udc80",
+        "::1%e\r\nth0",
+        "::1%",
+        "[::1]",
+        "1::2::3",
+        "℀.example",
+        "a\0",
+        "*",
+    ],
+)
+def test_what_is_neither_name_nor_address(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^expected a host name or an IP address, found "):
+        parse_host(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "127.1",
+        "0x7f.1",
+        "017700000001",
+        "2130706433",
+        "0x7f000001",
+        "127.0.0.01",
+        "1.2.3.4.",
+        "a.1",
+        "a.0x",
+        "256.0.0.1",
+        "1.2.3.4.5",
+        "１２７.１",
+        "127。0。0。1",
+    ],
+)
+def test_what_a_resolver_would_take_for_an_address_is_no_name(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^expected an IPv4 address as four decimal numbers, found "):
+        parse_host(text)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: parse_port("0"), "expected a port from 1 to 65535, found '0'"),
+        (lambda: parse_port("65536", lowest=0), "expected a port from 0 to 65535, found '65536'"),
+        (lambda: parse_port("+80"), "expected a port from 1 to 65535, found '+80'"),
+        (lambda: parse_port("８０"), "expected a port from 1 to 65535, found '８０'"),
+        (lambda: parse_port_range("2-1"), "expected the lower port first, found '2-1'"),
+        (lambda: parse_port_range("1-"), "expected a port from 1 to 65535, found ''"),
+        (
+            lambda: parse_target("::1:80"),
+            "expected host:port (an IPv6 address in brackets), found '::1:80'",
+        ),
+        (
+            lambda: split_fields("[::1]x:80"),
+            "expected brackets only around a whole IPv6 address, found '[::1]x:80'",
+        ),
+        (
+            lambda: split_fields("[127.0.0.1]:80"),
+            "expected brackets only around a whole IPv6 address, found '[127.0.0.1]:80'",
+        ),
+        (lambda: parse_tox_id("12"), "expected a Tox ID of 76 hexadecimal digits, found 2 characters"),
+        (
+            lambda: parse_tox_id(KEY),
+            "expected a whole Tox ID of 76 hexadecimal digits, found a public key of 64",
+        ),
+        (
+            lambda: parse_key("x"),
+            "expected a public key of 64 hexadecimal digits or a Tox ID of 76, found 'x'",
+        ),
+        (lambda: parse_public_key("x"), "expected a public key of 64 hexadecimal digits, found 'x'"),
+        (
+            lambda: parse_proxy_url("http://me:pw@h:1", "socks5"),
+            "expected socks5://host:port, found something else",
+        ),
+    ],
+)
+def test_errors_say_what_was_expected_and_found(call: object, message: str) -> None:
+    assert callable(call)
+    with pytest.raises(ValueError, match=r"^expected ") as caught:
+        call()
+    assert str(caught.value) == message
+
+
+def test_a_range_of_one_port() -> None:
+    assert parse_port_range("80") == (80, 80)
+    assert parse_port_range("8000-8100") == (8000, 8100)
+
+
+def test_a_star_to_listen_on_is_every_address() -> None:
+    assert parse_bind_host("*") == ""
+    assert str(Bind("", 80)) == "*:80"
+    assert str(Bind("::1", 80)) == "[::1]:80"
+
+
+def test_only_an_ipv6_address_is_put_in_brackets() -> None:
+    assert join_host_port("::1", 80) == "[::1]:80"
+    assert join_host_port("example.org", 80) == "example.org:80"
+    assert ipaddress.ip_address(split_fields(join_host_port("::1", 80))[0]).is_loopback
+
+
+def test_a_long_input_is_shown_in_part() -> None:
+    assert shown("a\n") == r"'a\n'"
+    assert shown("a" * 61) == repr("a" * 60) + "…"

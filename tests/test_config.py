@@ -1,0 +1,344 @@
+"""What a configuration file means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from python_socks import parse_proxy_url
+
+from toxproxy.address import Bind, Target, parse_tox_id
+from toxproxy.config import (
+    DEFAULT,
+    AccessSettings,
+    BootstrapNode,
+    Config,
+    ExitSettings,
+    ToxSettings,
+    TransportProxy,
+    load,
+    parse,
+)
+from toxproxy.errors import ConfigError
+from toxproxy.rules import Rules, parse_rule
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+KEY = "0123456789ABCDEF" * 4
+ID = KEY + "0" * 12  # its byte pairs cancel out, so the checksum is zero
+SAME_SERVER = KEY + "000000010001"
+OTHER = "FEDCBA9876543210" * 4
+TOXTUN = """\
+[server]
+name = whttpd
+
+[client]
+toxtun1 = *:81:127.0.0.1:8181:A5A02FECA08E3EAC7E646B89C0507A8AAF9136E05DC756FF09F86230951820670F908F2E7719
+toxtun2 = *:82:127.0.0.1:8282:6BA28AC06C1D57783FE017FA9322D0B356E61404C92155A04F64F3B19C75633E8BDDEFFA4856
+"""
+
+
+def error_of(text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "tox.ini")
+    return str(caught.value)
+
+
+# What files may look like
+
+
+def test_toxtun_s_own_example() -> None:
+    config = parse(TOXTUN, "tox.ini")
+    assert config.server_name == "whttpd"
+    assert [(each.name, each.bind, each.target, each.line) for each in config.forwards] == [
+        ("toxtun1", Bind("", 81), Target("127.0.0.1", 8181), 5),
+        ("toxtun2", Bind("", 82), Target("127.0.0.1", 8282), 6),
+    ]
+    assert [each.server for each in config.forwards] == list(config.servers)
+    assert config.nickname_for_client == "toxtun1\ntoxtun2"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n".join("    " + line for line in TOXTUN.splitlines()),
+        TOXTUN.replace("\n", "\r\n"),
+        "\ufeff" + TOXTUN,
+        TOXTUN.replace(" = ", "="),
+        "\n".join(line + "\t; why" for line in TOXTUN.splitlines()),
+    ],
+    ids=["indented", "crlf", "bom", "no spaces", "comments"],
+)
+def test_the_same_file_written_by_others(text: str) -> None:
+    assert parse(text, "tox.ini") == parse(TOXTUN, "tox.ini")
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.ini")), ids=lambda path: path.name)
+def test_every_example_parses(path: Path) -> None:
+    config = load(path)
+    assert config != DEFAULT
+    assert config.warnings("server") == config.warnings("client") == []
+
+
+def test_the_examples_are_what_their_names_say() -> None:
+    assert (EXAMPLES / "toxtun.ini").read_text() == TOXTUN
+    assert load(EXAMPLES / "home-server.ini").access.rules.permit
+    load(EXAMPLES / "browser.ini").require_client("browser.ini")
+    private = load(EXAMPLES / "private-network.ini")
+    assert private.tox.bootstrap
+    assert private.server_name == "private"
+    assert private.proxies
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\n", "; nothing", "# nothing", "[client]\n[socks]\n[server]\n", "  \t\n"]
+)
+def test_an_empty_file_says_what_no_file_says(text: str) -> None:
+    assert parse(text, "tox.ini") == DEFAULT == Config()
+
+
+def test_a_file_from_windows(tmp_path: Path) -> None:
+    path = tmp_path / "tox.ini"
+    path.write_bytes("[server]\r\nname = Bücher\r\n".encode("utf-8-sig"))
+    assert load(path).server_name == "Bücher"
+
+
+def test_a_secret_may_hold_what_elsewhere_is_syntax() -> None:
+    assert parse("[access]\nsecret = a;b#c=d [e] ;comment", "tox.ini").access.secret == "a;b#c=d [e]"
+
+
+def test_a_list_goes_on_over_indented_lines() -> None:
+    text = f"[access]\nallow = {KEY},  ; the laptop\n\n   # the phone:\n\t{OTHER}\n  ,*\n"
+    access = parse(text, "tox.ini").access
+    assert access.allow == {bytes.fromhex(KEY), bytes.fromhex(OTHER)}
+    assert access.anyone
+
+
+def test_a_section_may_be_opened_again() -> None:
+    config = parse("[tox]\nudp = no\n[exit]\n[tox]\nwait = 0", "tox.ini")
+    assert (config.tox.udp, config.tox.wait) == (False, 0)
+
+
+# What values mean
+
+
+@pytest.mark.parametrize(
+    ("line", "bind", "target"),
+    [
+        (f"80:example.org:443:{ID}", Bind("127.0.0.1", 80), Target("example.org", 443)),
+        (f"0:[::1]:443:{ID}", Bind("127.0.0.1", 0), Target("::1", 443)),
+        (f"[::1]:80:10.0.0.1:22:{ID}", Bind("::1", 80), Target("10.0.0.1", 22)),
+        (f"[::]:80:bücher.example:22:{ID.lower()}", Bind("::", 80), Target("xn--bcher-kva.example", 22)),
+        (f"localhost:80:a:22:{ID}", Bind("localhost", 80), Target("a", 22)),
+    ],
+)
+def test_forwards(line: str, bind: Bind, target: Target) -> None:
+    (forward,) = parse(f"[client]\nWeb = {line}", "tox.ini").forwards
+    assert (forward.name, forward.bind, forward.target, forward.server) == (
+        "Web",
+        bind,
+        target,
+        parse_tox_id(ID),
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "bind", "login"),
+    [
+        (f"1080:{ID}", Bind("127.0.0.1", 1080), (None, None)),
+        (f"*:1080:{ID}", Bind("", 1080), (None, None)),
+        (f"me:a:b@c;d@[::1]:1080:{ID}", Bind("::1", 1080), ("me", "a:b@c;d")),
+        (f"me:pässwörd@1080:{ID}", Bind("127.0.0.1", 1080), ("me", "pässwörd")),
+    ],
+)
+def test_proxies(line: str, bind: Bind, login: tuple[str | None, str | None]) -> None:
+    (proxy,) = parse(f"[socks]\nbrowser = {line}", "tox.ini").proxies
+    assert (proxy.bind, (proxy.username, proxy.password), proxy.server) == (bind, login, parse_tox_id(ID))
+
+
+def test_access_exit_and_tox() -> None:
+    text = f"""
+        [access]
+        allow = {KEY}, {ID}
+        secret = s
+        permit = 127.0.0.1:80, *.example.org:*
+        deny = [fd00::/8]:*
+        [exit]
+        upstream = socks5://me:p%40ss@[::1]:9050
+        connect_timeout = 2.5
+        [tox]
+        bootstrap = 127.0.0.1:33445:{KEY}, [::1]:1:{OTHER}
+        udp = OFF
+        port = 40000
+        tcp_relay = 3389
+        local_discovery = false
+        proxy = http://proxy.example:8080/
+        wait = 5
+    """
+    permit = parse_rule("127.0.0.1:80"), parse_rule("*.example.org:*")
+    assert parse(text, "tox.ini") == Config(
+        access=AccessSettings(
+            allow=frozenset({bytes.fromhex(KEY)}),
+            secret="s",
+            rules=Rules(permit, (parse_rule("[fd00::/8]:*"),)),
+        ),
+        exit=ExitSettings("socks5://me:p%40ss@[::1]:9050", 2.5),
+        tox=ToxSettings(
+            bootstrap=(
+                BootstrapNode("127.0.0.1", 33445, bytes.fromhex(KEY)),
+                BootstrapNode("::1", 1, bytes.fromhex(OTHER)),
+            ),
+            udp=False,
+            ports=(40000, 40000),
+            tcp_relay=3389,
+            local_discovery=False,
+            proxy=TransportProxy("http", "proxy.example", 8080),
+            wait=5,
+        ),
+    )
+
+
+def test_bootstrap_none_is_no_node_and_not_the_built_in_list() -> None:
+    assert parse("[tox]\nbootstrap = none", "tox.ini").tox.bootstrap == ()
+    assert DEFAULT.tox.bootstrap is None
+
+
+def test_behind_a_proxy_udp_is_off() -> None:
+    assert not parse("[tox]\nproxy = socks5://127.0.0.1:9050", "tox.ini").tox.udp
+
+
+@pytest.mark.parametrize("word", ["yes", "on", "TRUE"])
+def test_words_for_yes(word: str) -> None:
+    assert parse(f"[tox]\nudp = {word}", "tox.ini").tox.udp is True
+
+
+@pytest.mark.parametrize("word", ["no", "off", "False"])
+def test_words_for_no(word: str) -> None:
+    assert parse(f"[tox]\nudp = {word}", "tox.ini").tox.udp is False
+
+
+@given(st.from_regex(r"(?i)(socks5|socks4|http)://[a-z0-9:@%.\[\]/?#-]{0,30}:[0-9]{1,5}", fullmatch=True))
+def test_an_upstream_that_is_taken_is_one_python_socks_understands(url: str) -> None:
+    try:
+        upstream = parse(f"[exit]\nupstream = {url}", "tox.ini").exit.upstream
+    except ConfigError:
+        return
+    assert upstream is not None
+    assert parse_proxy_url(upstream)[2] > 0
+
+
+# What the whole file amounts to
+
+
+def test_a_server_with_a_new_nospam_is_the_same_server() -> None:
+    config = parse(f"[client]\na = 1:h:1:{ID}\nb = 2:h:1:{SAME_SERVER}\n[socks]\nc = 3:{ID}", "tox.ini")
+    assert config.servers == (parse_tox_id(ID),)
+
+
+def test_the_client_s_nickname_lists_its_listeners_in_order() -> None:
+    text = f"[socks]\nfirst = 1:{ID}\n[client]\nsecond = 2:h:1:{ID}"
+    assert parse(text, "tox.ini").nickname_for_client == "first\nsecond"
+
+
+def test_the_client_s_nickname_is_cut_at_a_whole_character() -> None:
+    assert parse(f"[socks]\na{'ü' * 100} = 1:{ID}", "tox.ini").nickname_for_client == "a" + "ü" * 63
+
+
+def test_a_client_needs_a_listener() -> None:
+    parse(f"[socks]\na = 1:{ID}", "tox.ini").require_client("tox.ini")
+    with pytest.raises(ConfigError) as caught:
+        DEFAULT.require_client("tox.ini")
+    assert str(caught.value) == (
+        "tox.ini: expected a forward in [client] or a proxy in [socks], found none; "
+        "write, for example, below a line [socks]: browser = 1080:TOXID"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "warning"),
+    [
+        ("", None),
+        (f"[access]\nallow = {KEY}", None),
+        ("[access]\nallow = *\npermit = a:1", "[access] allow = * lets in anyone who has the Tox ID"),
+        (
+            "[access]\nallow = *",
+            "[access] allow = * without permit: anyone who has the Tox ID "
+            "may connect to whatever this machine can reach",
+        ),
+    ],
+)
+def test_a_server_open_to_anyone_is_warned_about(text: str, warning: str | None) -> None:
+    config = parse(text, "tox.ini")
+    assert config.warnings("server") == ([warning] if warning else [])
+    assert config.warnings("client") == []
+
+
+@pytest.mark.parametrize("bind", ["*:", "192.0.2.1:", "[::]:", "box.lan:"])
+def test_a_proxy_open_to_the_network_is_warned_about(bind: str) -> None:
+    config = parse(f"[socks]\nbrowser = {bind}1080:{ID}", "tox.ini")
+    address = bind + "1080"
+    assert config.warnings("client") == [
+        f"[socks] browser listens on {address} without a password: "
+        "whoever reaches that port uses the server's network"
+    ]
+    assert config.warnings("server") == []
+
+
+@pytest.mark.parametrize("bind", ["", "[::1]:", "127.0.0.2:", "Localhost:", "me:pw@*:"])
+def test_a_proxy_on_loopback_or_with_a_password_is_not(bind: str) -> None:
+    assert parse(f"[socks]\nbrowser = {bind}1080:{ID}", "tox.ini").warnings("client") == []
+
+
+def test_secrets_are_not_in_the_repr() -> None:
+    text = (
+        f"[access]\nsecret = hunter2\n[socks]\na = me:hunter2@1:{ID}\n[exit]\nupstream = http://a:hunter2@b:1"
+    )
+    config = parse(text, "tox.ini")
+    assert config.access.secret == config.proxies[0].password == "hunter2"
+    assert "hunter2" not in repr(config)
+
+
+# Listeners that get in each other's way
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("80", "80"),
+        ("80", "127.0.0.1:80"),
+        ("*:80", "80"),
+        ("[::1]:80", "*:80"),
+        ("[0::1]:80", "[::1]:80"),
+        ("0.0.0.0:80", "127.0.0.1:80"),
+        ("[::1]:80", "[::]:80"),
+    ],
+)
+def test_two_listeners_on_one_address(first: str, second: str) -> None:
+    message = error_of(f"[client]\na = {first}:h:1:{ID}\n\n[socks]\nb = {second}:{ID}")
+    assert message.startswith("tox.ini:5: expected a local address of its own, found ")
+    assert message.endswith(" on line 2")
+
+
+def test_the_clash_is_reported_for_the_later_line() -> None:
+    message = error_of(f"[socks]\na = 80:{ID}\n[client]\nb = *:80:h:1:{ID}")
+    assert (
+        message == "tox.ini:4: expected a local address of its own, found *:80 beside 127.0.0.1:80 on line 2"
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("80", "81"),
+        ("80", "[::1]:80"),
+        ("127.0.0.2:80", "80"),
+        ("0.0.0.0:80", "[::1]:80"),
+        ("0.0.0.0:80", "[::]:80"),
+        ("0", "0"),
+        ("*:0", "*:0"),
+    ],
+)
+def test_two_listeners_side_by_side(first: str, second: str) -> None:
+    config = parse(f"[client]\na = {first}:h:1:{ID}\nb = {second}:h:1:{ID}", "tox.ini")
+    assert len(config.listeners) == 2

@@ -1,0 +1,76 @@
+"""What a proxy's client is told when its connection was not opened, in each of its languages.
+
+One table, so that the languages cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from toxproxy.address import Target
+from toxproxy.errors import Refusal, StreamRefused
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One line of the table.
+
+    `socks5` is a reply code of RFC 1928, section 6; `socks4` a result code of the SOCKS4
+    specification; `status` an HTTP status (RFC 9110, section 15) and `error` a proxy error
+    type (RFC 9209, section 2.3). `advice` is for the person who reads the page.
+    """
+
+    socks5: int
+    socks4: int
+    status: int
+    error: str
+    advice: str
+
+
+# SOCKS4 knows one failure, 0x5B; 0x5C and 0x5D speak of identd, which nobody asks. SOCKS5
+# has no word for three of ours: a name without address is a host that cannot be reached
+# (as Tor and OpenSSH answer), an absent server is the network beyond it, a limit is a failure.
+_ROWS: Mapping[Refusal, tuple[int, int, int, str, str]] = {
+    Refusal.FAILED: (0x01, 0x5B, 502, "destination_unavailable", "Look at the server's log."),
+    Refusal.NOT_PERMITTED: (
+        0x02,
+        0x5B,
+        403,
+        "http_request_denied",
+        "Ask whoever runs the server to permit it.",
+    ),
+    Refusal.NETWORK_UNREACHABLE: (
+        0x03,
+        0x5B,
+        502,
+        "destination_ip_unroutable",
+        "Check the server's network.",
+    ),
+    Refusal.HOST_UNREACHABLE: (0x04, 0x5B, 502, "destination_ip_unroutable", "Check that the host is up."),
+    Refusal.CONNECTION_REFUSED: (
+        0x05,
+        0x5B,
+        502,
+        "connection_refused",
+        "Check that the service runs on that port.",
+    ),
+    Refusal.TIMED_OUT: (0x06, 0x5B, 504, "connection_timeout", "Check that the host is up, or try again."),
+    Refusal.UNSUPPORTED: (0x07, 0x5B, 501, "proxy_configuration_error", "The server cannot do this."),
+    Refusal.NAME_NOT_FOUND: (0x04, 0x5B, 502, "dns_error", "Check the name: the server cannot resolve it."),
+    Refusal.TOO_MANY_STREAMS: (0x01, 0x5B, 503, "connection_limit_reached", "Try again in a moment."),
+    Refusal.OFFLINE: (
+        0x03,
+        0x5B,
+        503,
+        "destination_unavailable",
+        "Check that the server runs, or try again.",
+    ),
+}
+
+ANSWERS: Mapping[Refusal, Answer] = {code: Answer(*row) for code, row in _ROWS.items()}
+
+
+def reason(target: Target, refused: StreamRefused) -> str:
+    """What the far end said, without the target, which its text may begin with."""
+    return refused.text.removeprefix(f"{target}: ")

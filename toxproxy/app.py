@@ -1,0 +1,274 @@
+"""The two ends, wired together: the only place where the parts meet.
+
+`Server` and `Client` are asynchronous context managers; leaving them leaves the network. A
+program of its own can open connections through a `Client`:
+
+    async with Client(config, StateFolder(path)) as client:
+        reader, writer = await client.open_connection("intranet.example", 80)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Self
+
+from toxproxy.access import Access, request_message
+from toxproxy.address import Target, ToxId, parse_host, parse_key
+from toxproxy.config import Config, Forward
+from toxproxy.control import ControlServer
+from toxproxy.dialer import Dialer
+from toxproxy.errors import StateError
+from toxproxy.exits import Exit
+from toxproxy.forward import ForwardListener
+from toxproxy.friend import Friend, Phase, short
+from toxproxy.socks import ProxyListener
+from toxproxy.state import StateFolder
+from toxproxy.tox.node import Connection, Node
+
+log = logging.getLogger(__name__)
+
+DRAIN = 10.0  # seconds that streams get to end when the program stops
+_REQUESTS_LOGGED = 16  # of clients that wait, per run: their keys are a stranger's text
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """One listener's entry in the ready file."""
+
+    name: str
+    kind: str  # "forward" or "socks"
+    address: str
+
+
+class _End:
+    """What both ends have: a node, its friends, a state folder that nobody else uses."""
+
+    def __init__(self, config: Config, state: StateFolder, name: str) -> None:
+        self.config = config
+        self.node = Node(config.tox, state, name, self)
+        self._state = state
+        self._friends: dict[int, Friend] = {}
+        self._resources = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        try:
+            self._resources.enter_context(self._state.lock())
+            await self._start()
+        except BaseException:
+            await self._resources.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._resources.aclose()
+
+    async def _start(self) -> None:
+        raise NotImplementedError
+
+    async def _start_node(self) -> None:
+        await self._resources.enter_async_context(self.node)
+        self._resources.callback(self._close_friends)
+
+    def _close_friends(self) -> None:
+        for friend in self._friends.values():
+            friend.close("stopping")
+        self._friends.clear()
+
+    @property
+    def streams(self) -> int:
+        """How many streams live, with all friends together."""
+        return sum(friend.streams for friend in self._friends.values())
+
+    async def drain(self) -> None:
+        """Let the streams end by themselves, for at most `DRAIN` seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN):
+                for friend in list(self._friends.values()):
+                    await friend.idle()
+
+    def describe(self) -> dict[str, object]:
+        """The content of the ready file."""
+        node = self.node
+        return {
+            "tox_id": str(node.tox_id),
+            "public_key": node.public_key.hex().upper(),
+            "dht_key": node.dht_key.hex().upper(),
+            "udp_port": node.udp_port,
+            "tcp_port": node.tcp_port,
+            "listeners": [asdict(listening) for listening in self.listening()],
+        }
+
+    def listening(self) -> Iterator[Listening]:
+        """Every address that is listened on."""
+        return iter(())
+
+    # What the node says
+
+    def connection_changed(self, connection: Connection) -> None:
+        log.debug("Tox network: %s", connection.name.lower())
+
+    def friend_connection_changed(self, friend: int, connection: Connection) -> None:
+        if (known := self._friends.get(friend)) is not None:
+            known.connection_changed(connection)
+
+    def friend_request(self, key: bytes, message: bytes) -> None:
+        log.debug("friend request of %s ignored", short(key))
+
+
+class Server(_End):
+    """The far end: lets clients in and connects where they ask for."""
+
+    def __init__(self, config: Config, state: StateFolder) -> None:
+        super().__init__(config, state, config.server_name or "toxproxy")
+        self.access = Access(config.access, state)
+        self._exit = Exit(config.exit, config.access.rules)
+        self._logged = 0
+
+    async def _start(self) -> None:
+        self._resources.callback(self._exit.close)
+        await self._start_node()
+        admitted = self.access.admitted()
+        for key in self.node.friends.keys() - admitted:
+            self.node.remove_friend(key)
+        for key in admitted:
+            self._admit(key)
+        control = ControlServer(self._state, {"allow": self._allow})
+        await control.start()
+        self._resources.push_async_callback(control.close)
+
+    def friend_request(self, key: bytes, message: bytes) -> None:
+        known = key in self.access.waiting
+        try:
+            admitted = self.access.judge(key, message)
+        except StateError as error:
+            log.error("%s", error)
+            return
+        if admitted:
+            self._admit(key)
+        elif key in self.access.waiting and not known and self._logged < _REQUESTS_LOGGED:
+            self._logged += 1
+            log.info("a client waits to be let in; to do so: toxproxy allow %s", key.hex().upper())
+
+    def _admit(self, key: bytes) -> None:
+        number = self.node.admit_friend(key)
+        if number not in self._friends:
+            friend = Friend(self.node, number, key, changed=self._friend_changed, exit=self._exit)
+            self._friends[number] = friend
+
+    def _allow(self, fields: dict[str, object]) -> dict[str, object]:
+        """The control socket's `allow`: {"key": hexadecimal} in, {"text": what was done} out."""
+        key = parse_key(str(fields.get("key", "")))
+        self.access.allow(key)
+        self._admit(key)
+        log.info("client %s is allowed", short(key))
+        return {"text": f"client {short(key)} is allowed; it connects by itself"}
+
+    def _friend_changed(self, friend: Friend) -> None:
+        if friend.phase is Phase.READY and friend.round_trip is None:
+            log.info("client %s connected, %s", short(friend.key), how(friend.connection))
+        elif friend.phase is Phase.ABSENT:
+            log.info("client %s left", short(friend.key))
+
+
+class Client(_End):
+    """The near end: listens, and dials through its servers.
+
+    `changed` is called whenever `statuses` would say something new.
+    """
+
+    def __init__(
+        self, config: Config, state: StateFolder, *, changed: Callable[[], None] = lambda: None
+    ) -> None:
+        super().__init__(config, state, config.nickname_for_client or "toxproxy")
+        self._changed = changed
+        self._servers: dict[bytes, Friend] = {}
+        self._listeners: list[tuple[str, str, ForwardListener | ProxyListener]] = []
+        self._listening = contextlib.AsyncExitStack()
+
+    async def _start(self) -> None:
+        message = request_message(self.config.access.secret)
+        await self._start_node()
+        wanted = {server.public_key for server in self.config.servers}
+        for key in self.node.friends.keys() - wanted:
+            self.node.remove_friend(key)
+        for server in self.config.servers:
+            self._add(server, message)
+        await self._resources.enter_async_context(self._listening)
+        for entry in self.config.listeners:
+            dialer: Dialer = self._servers[entry.server.public_key]
+            listener: ForwardListener | ProxyListener
+            if isinstance(entry, Forward):
+                kind, listener = "forward", ForwardListener(entry, dialer)
+            else:
+                kind, listener = "socks", ProxyListener(entry, dialer)
+            await listener.start()
+            self._listening.push_async_callback(listener.close)
+            self._listeners.append((entry.name, kind, listener))
+
+    def _add(self, server: ToxId, message: bytes) -> None:
+        number = self.node.add_friend(server, message)
+        friend = Friend(
+            self.node, number, server.public_key, changed=lambda _: self._changed(), wait=self.config.tox.wait
+        )
+        self._friends[number] = self._servers[server.public_key] = friend
+
+    async def drain(self) -> None:
+        """Stop listening, then let the streams end."""
+        await self._listening.aclose()
+        await super().drain()
+
+    def listening(self) -> Iterator[Listening]:
+        for name, kind, listener in self._listeners:
+            for address in listener.addresses:
+                yield Listening(name, kind, address)
+
+    def connection_changed(self, connection: Connection) -> None:
+        super().connection_changed(connection)
+        self._changed()
+
+    def dialer(self, server: ToxId | None = None) -> Dialer:
+        """The way through `server`, or through the only one of the configuration."""
+        if server is None:
+            (friend,) = self._servers.values()
+            return friend
+        return self._servers[server.public_key]
+
+    async def open_connection(
+        self, host: str, port: int, *, server: ToxId | None = None
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """As `asyncio.open_connection`, from the server's side.
+
+        Waits for the server as long as the configuration says. Raises `StreamRefused`.
+        """
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(loop=loop)
+        transport, protocol = await self.dialer(server).dial(
+            lambda: asyncio.StreamReaderProtocol(reader, loop=loop), Target(parse_host(host), port)
+        )
+        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+    def statuses(self) -> list[tuple[Phase, str]]:
+        """How far the way to each server is, a sentence each."""
+        return [(friend.phase, self._status(friend)) for friend in self._servers.values()]
+
+    def _status(self, friend: Friend) -> str:
+        who = "the server" if len(self._servers) == 1 else f"server {short(friend.key)}"
+        if friend.phase is Phase.READY:
+            trip = f", {friend.round_trip * 1000:.0f} ms" if friend.round_trip is not None else ""
+            return f"connected to {who}, {how(friend.connection)}{trip}"
+        if friend.phase is Phase.LINKING:
+            return f"{who} found; connecting"
+        if self.node.connection is Connection.NONE:
+            return "looking for the Tox network"
+        return f"network found; asking {who}, waiting to be allowed"
+
+
+def how(connection: Connection) -> str:
+    """A kind of connection, for people."""
+    return {Connection.UDP: "direct", Connection.TCP: "through a relay", Connection.NONE: "not connected"}[
+        connection
+    ]

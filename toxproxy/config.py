@@ -1,0 +1,372 @@
+"""The configuration file, parsed once into frozen values that cannot be wrong.
+
+`load` and `parse` promise everybody behind them that names, addresses, keys and numbers
+are checked; whoever wrote the file gets one `ConfigError` that names the file, the line,
+what was expected and what was found. One file may hold the settings of both roles.
+
+Values that are secret stay out of `repr` and out of the errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from ipaddress import ip_address
+from operator import attrgetter
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from toxproxy import ini
+from toxproxy.address import (
+    Bind,
+    Target,
+    ToxId,
+    parse_bind_host,
+    parse_host,
+    parse_key,
+    parse_port,
+    parse_port_range,
+    parse_proxy_url,
+    parse_public_key,
+    parse_tox_id,
+    shown,
+    split_fields,
+)
+from toxproxy.errors import ConfigError
+from toxproxy.rules import Rules, parse_rule
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+MAX_FILE_BYTES = 1 << 20
+MAX_NICKNAME_BYTES = 128  # TOX_MAX_NAME_LENGTH
+MAX_SECRET_BYTES = 512  # goes into a friend request, which carries 921 (TOX_MAX_FRIEND_REQUEST_LENGTH)
+MAX_LOGIN_BYTES = 255  # RFC 1929: a user name or password of SOCKS5
+
+_KNOWN: dict[str, frozenset[str] | None] = {
+    "server": frozenset({"name"}),
+    "client": None,
+    "socks": None,
+    "access": frozenset({"allow", "secret", "permit", "deny"}),
+    "exit": frozenset({"upstream", "connect_timeout"}),
+    "tox": frozenset({"bootstrap", "udp", "port", "tcp_relay", "local_discovery", "proxy", "wait"}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """A line of [client]: connections to `bind` go to `target`, as the server sees it."""
+
+    name: str
+    bind: Bind
+    target: Target
+    server: ToxId
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyPort:
+    """A line of [socks]: a SOCKS and HTTP proxy whose connections leave from the server.
+
+    `username` and `password` are both set, 1 to 255 bytes of UTF-8 each, or both None.
+    """
+
+    name: str
+    bind: Bind
+    server: ToxId
+    username: str | None
+    password: str | None = field(repr=False)
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class AccessSettings:
+    """[access]: on a server who may connect and where to; on a client the secret to send.
+
+    `allow` holds public keys. `secret` is 1 to 512 bytes of UTF-8.
+    """
+
+    allow: frozenset[bytes] = frozenset()
+    anyone: bool = False
+    secret: str | None = field(default=None, repr=False)
+    rules: Rules = field(default_factory=Rules)
+
+
+@dataclass(frozen=True, slots=True)
+class ExitSettings:
+    """[exit]: how a server connects. `upstream` is a checked proxy URL, `connect_timeout` in seconds."""
+
+    upstream: str | None = field(default=None, repr=False)
+    connect_timeout: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class BootstrapNode:
+    """A DHT node to start from; `key` is its public key."""
+
+    host: str
+    port: int
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TransportProxy:
+    """A proxy, without authentication, that carries Tox itself."""
+
+    kind: Literal["socks5", "http"]
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToxSettings:
+    """[tox]: how this node takes part in the network.
+
+    `bootstrap` None is the built-in list of nodes, () none at all. `ports` are the first and
+    the last to try for UDP. `tcp_relay` is the port to serve as a relay on, 0 for not at all.
+    With a `proxy`, `udp` is off. `wait` is how many seconds a new connection waits for the
+    server to be found.
+    """
+
+    bootstrap: tuple[BootstrapNode, ...] | None = None
+    udp: bool = True
+    ports: tuple[int, int] = (33445, 33545)
+    tcp_relay: int = 0
+    local_discovery: bool = True
+    proxy: TransportProxy | None = None
+    wait: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that a configuration file can say; without arguments, what an empty one says."""
+
+    server_name: str | None = None
+    forwards: tuple[Forward, ...] = ()
+    proxies: tuple[ProxyPort, ...] = ()
+    access: AccessSettings = AccessSettings()
+    exit: ExitSettings = ExitSettings()
+    tox: ToxSettings = ToxSettings()
+
+    @property
+    def listeners(self) -> tuple[Forward | ProxyPort, ...]:
+        """The forwards and the proxies together, in the file's order."""
+        return tuple(sorted((*self.forwards, *self.proxies), key=attrgetter("line")))
+
+    @property
+    def nickname_for_client(self) -> str:
+        """The listeners' names, one a line, cut to what Tox takes (128 bytes of UTF-8)."""
+        names = "\n".join(listener.name for listener in self.listeners)
+        return names.encode()[:MAX_NICKNAME_BYTES].decode(errors="ignore")
+
+    @property
+    def servers(self) -> tuple[ToxId, ...]:
+        """The servers that a client connects to, in the file's order, one Tox ID for each public key."""
+        servers: dict[bytes, ToxId] = {}
+        for listener in self.listeners:
+            servers.setdefault(listener.server.public_key, listener.server)
+        return tuple(servers.values())
+
+    def require_client(self, file: str) -> None:
+        """Raise `ConfigError`, naming `file`, where a client would have nothing to listen for."""
+        if not self.listeners:
+            raise ConfigError(
+                f"{file}: expected a forward in [client] or a proxy in [socks], found none; "
+                "write, for example, below a line [socks]: browser = 1080:TOXID"
+            )
+
+    def warnings(self, role: Literal["server", "client"]) -> list[str]:
+        """What is allowed but hardly wise, a sentence each, for the role that is to run."""
+        if role == "client":
+            return [
+                f"[socks] {proxy.name} listens on {proxy.bind} without a password: "
+                "whoever reaches that port uses the server's network"
+                for proxy in self.proxies
+                if proxy.username is None and not _is_loopback(proxy.bind.host)
+            ]
+        if not self.access.anyone:
+            return []
+        if self.access.rules.permit:
+            return ["[access] allow = * lets in anyone who has the Tox ID"]
+        return [
+            "[access] allow = * without permit: anyone who has the Tox ID "
+            "may connect to whatever this machine can reach"
+        ]
+
+
+DEFAULT = Config()
+
+
+def load(path: str | Path) -> Config:
+    """The configuration in a file of UTF-8 text, at most 1 MiB. Raises `ConfigError`."""
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: expected a readable file, found: {error.strerror}") from None
+    if len(raw) > MAX_FILE_BYTES:
+        raise ConfigError(f"{path}: expected at most {MAX_FILE_BYTES} bytes, found more")
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        found = f"the byte 0x{raw[error.start]:02X}"
+        raise ini.error(str(path), line, f"expected UTF-8 text, found {found}") from None
+    return parse(text, str(path))
+
+
+def parse(text: str, name: str) -> Config:
+    """The configuration in `text`, which errors call `name`. Raises `ConfigError`."""
+    sections = ini.read(text, name, _KNOWN)
+    forwards, proxies = sections["client"].items(), sections["socks"].items()
+    config = Config(
+        server_name=_get(sections["server"], "name", _nickname, None),
+        forwards=tuple(entry.parse(partial(_forward, key, entry.line)) for key, entry in forwards),
+        proxies=tuple(entry.parse(partial(_proxy, key, entry.line)) for key, entry in proxies),
+        access=_access(sections["access"]),
+        exit=_exit(sections["exit"]),
+        tox=_tox(sections["tox"]),
+    )
+    _check_binds(config, name)
+    return config
+
+
+def _get(entries: dict[str, ini.Entry], key: str, parser: Callable[[str], T], default: D) -> T | D:
+    return entries[key].parse(parser) if key in entries else default
+
+
+def _items(entries: dict[str, ini.Entry], key: str, parser: Callable[[str], T]) -> tuple[T, ...]:
+    return entries[key].items(parser) if key in entries else ()
+
+
+def _access(entries: dict[str, ini.Entry]) -> AccessSettings:
+    clients = _items(entries, "allow", lambda text: None if text == "*" else parse_key(text))
+    return AccessSettings(
+        allow=frozenset(key for key in clients if key is not None),
+        anyone=None in clients,
+        secret=_get(entries, "secret", _secret, None),
+        rules=Rules(_items(entries, "permit", parse_rule), _items(entries, "deny", parse_rule)),
+    )
+
+
+def _exit(entries: dict[str, ini.Entry]) -> ExitSettings:
+    return ExitSettings(
+        upstream=_get(entries, "upstream", _upstream, None),
+        connect_timeout=_get(entries, "connect_timeout", partial(ini.parse_seconds, lowest=0.1), 10.0),
+    )
+
+
+def _tox(entries: dict[str, ini.Entry]) -> ToxSettings:
+    proxy = _get(entries, "proxy", _transport_proxy, None)
+    udp = _get(entries, "udp", ini.parse_boolean, proxy is None)
+    if proxy is not None and udp:
+        raise entries["udp"].error("expected no beside a proxy, which carries TCP only, found yes")
+    return ToxSettings(
+        bootstrap=_bootstrap(entries["bootstrap"]) if "bootstrap" in entries else None,
+        udp=udp,
+        ports=_get(entries, "port", parse_port_range, (33445, 33545)),
+        tcp_relay=_get(entries, "tcp_relay", partial(parse_port, lowest=0), 0),
+        local_discovery=_get(entries, "local_discovery", ini.parse_boolean, True),
+        proxy=proxy,
+        wait=_get(entries, "wait", partial(ini.parse_seconds, lowest=0), 30.0),
+    )
+
+
+def _forward(name: str, line: int, text: str) -> Forward:
+    fields = split_fields(text)
+    if len(fields) not in (4, 5):
+        expected = "[localip:]localport:remotehost:remoteport:toxid (an IPv6 address in brackets)"
+        raise ValueError(f"expected {expected}, found {len(fields)} fields")
+    *bind, host, port, server = fields
+    return Forward(name, _bind(bind), Target(parse_host(host), parse_port(port)), parse_tox_id(server), line)
+
+
+def _proxy(name: str, line: int, text: str) -> ProxyPort:
+    login, at, address = text.rpartition("@")
+    username, colon, password = login.partition(":")
+    if at and not colon:
+        raise ValueError("expected user:password before the @, found no colon")
+    fields = split_fields(address)
+    if len(fields) not in (2, 3):
+        expected = "[user:password@][localip:]localport:toxid (an IPv6 address in brackets)"
+        raise ValueError(f"expected {expected}, found {len(fields)} fields")
+    *bind, server = fields
+    if not at:
+        return ProxyPort(name, _bind(bind), parse_tox_id(server), None, None, line)
+    username = ini.parse_text(username, "a user name", MAX_LOGIN_BYTES)
+    password = ini.parse_text(password, "a password", MAX_LOGIN_BYTES)
+    return ProxyPort(name, _bind(bind), parse_tox_id(server), username, password, line)
+
+
+def _bind(fields: list[str]) -> Bind:
+    *host, port = fields
+    return Bind(parse_bind_host(host[0]) if host else "127.0.0.1", parse_port(port, lowest=0))
+
+
+def _bootstrap(entry: ini.Entry) -> tuple[BootstrapNode, ...]:
+    nodes = entry.items(_bootstrap_node)
+    if None in nodes and len(nodes) > 1:
+        raise entry.error("expected nodes or none, found both")
+    return tuple(node for node in nodes if node is not None)
+
+
+def _bootstrap_node(text: str) -> BootstrapNode | None:
+    if text == "none":
+        return None
+    fields = split_fields(text)
+    if len(fields) != 3:
+        raise ValueError(f"expected host:port:key (an IPv6 address in brackets) or none, found {shown(text)}")
+    return BootstrapNode(parse_host(fields[0]), parse_port(fields[1]), parse_public_key(fields[2]))
+
+
+def _upstream(text: str) -> str:
+    parse_proxy_url(text, "socks5", "socks4", "http")
+    return text
+
+
+def _transport_proxy(text: str) -> TransportProxy:
+    url = parse_proxy_url(text, "socks5", "http")
+    if url.username is not None:
+        raise ValueError("expected a proxy without user and password, which Tox cannot send, found some")
+    kind: Literal["socks5", "http"] = "socks5" if url.scheme == "socks5" else "http"
+    return TransportProxy(kind, parse_host(url.hostname or ""), url.port or 0)
+
+
+def _nickname(text: str) -> str:
+    return ini.parse_text(text, "a nickname", MAX_NICKNAME_BYTES)
+
+
+def _secret(text: str) -> str:
+    return ini.parse_text(text, "a secret", MAX_SECRET_BYTES)
+
+
+def _check_binds(config: Config, file: str) -> None:
+    """No two listeners on one local address. Raises `ConfigError`."""
+    by_port: dict[int, list[Forward | ProxyPort]] = {}
+    for listener in config.listeners:
+        if listener.bind.port == 0:
+            continue  # each gets a free port of its own
+        others = by_port.setdefault(listener.bind.port, [])
+        for other in others:
+            if _clash(listener.bind, other.bind):
+                found = f"{listener.bind} beside {other.bind} on line {other.line}"
+                raise ini.error(file, listener.line, f"expected a local address of its own, found {found}")
+        others.append(listener)
+
+
+def _clash(one: Bind, other: Bind) -> bool:
+    """Whether two binds with the same port cannot both be had."""
+    return one.host == other.host or _covers(one, other) or _covers(other, one)
+
+
+def _covers(one: Bind, other: Bind) -> bool:
+    """Whether `one` is every address of `other`'s family."""
+    return one.host == "" or one.host == ("::" if ":" in other.host else "0.0.0.0")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"

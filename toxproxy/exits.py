@@ -1,0 +1,172 @@
+"""The server's way out: may this be dialled, what are its addresses, connect.
+
+An `Exit` is a `Dialer` that dials from this machine, directly or through an upstream proxy.
+The addresses that the rules were asked about are the ones that are dialled: a name is looked
+up once, so it cannot mean one thing when it is checked and another when it is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv6Address, ip_address
+
+from toxproxy import eyeballs
+from toxproxy.address import Target, parse_host
+from toxproxy.config import ExitSettings
+from toxproxy.dialer import P
+from toxproxy.errors import Refusal, StreamRefused
+from toxproxy.eyeballs import Address
+from toxproxy.rules import Rules
+from toxproxy.upstream import Upstream, words
+
+_HALF_OPEN = 256  # dials under way at once
+_WAITING = 4096  # dials that wait for one of those to end
+_RESOLVER_THREADS = 16
+
+_REFUSALS = {
+    errno.ECONNREFUSED: Refusal.CONNECTION_REFUSED,
+    errno.ETIMEDOUT: Refusal.TIMED_OUT,
+    errno.EHOSTUNREACH: Refusal.HOST_UNREACHABLE,
+    errno.ENETUNREACH: Refusal.NETWORK_UNREACHABLE,
+}
+
+_NO_SUCH_NAME = {getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA") if hasattr(socket, name)}
+
+
+class Exit:
+    """Dials targets from this machine, as far as `rules` let it.
+
+    A whole dial, the look-up and the wait for its turn included, takes at most
+    `settings.connect_timeout` seconds. At most 256 are under way and 4096 wait.
+    """
+
+    def __init__(self, settings: ExitSettings, rules: Rules) -> None:
+        self._rules = rules
+        self._timeout = settings.connect_timeout
+        self._upstream = None if settings.upstream is None else Upstream(settings.upstream)
+        # The loop's own pool is shared; a resolver that hangs may only fill this one.
+        self._resolvers = ThreadPoolExecutor(_RESOLVER_THREADS, "resolver")
+        self._turns = asyncio.Semaphore(_HALF_OPEN)
+        self._dials = 0
+
+    def close(self) -> None:
+        """Give up the look-ups that have not begun. Dials are their callers' to cancel."""
+        self._resolvers.shutdown(wait=False, cancel_futures=True)
+
+    async def dial(
+        self, protocol_factory: Callable[[], P], target: Target, *, early: bool = False
+    ) -> tuple[asyncio.Transport, P]:
+        """Connect to `target` and return (transport, protocol), as `Dialer.dial` says.
+
+        `early` makes no difference here: nothing can be written before the connection is there.
+        Raises `StreamRefused` with what was met and a text for people, which names the target
+        but never an address that a name turned out to mean.
+        """
+        if self._dials >= _HALF_OPEN + _WAITING:
+            raise _refused(target, Refusal.TOO_MANY_STREAMS)
+        self._dials += 1
+        try:
+            async with asyncio.timeout(self._timeout), self._turns:
+                sock, early_bytes = await self._connect(target)
+                transport, protocol = await _adopt(sock, protocol_factory)
+        except TimeoutError:
+            text = f"{target}: no answer within {self._timeout:g} seconds"
+            raise StreamRefused(Refusal.TIMED_OUT, text) from None
+        finally:
+            self._dials -= 1
+        if early_bytes:
+            protocol.data_received(early_bytes)
+        return transport, protocol
+
+    async def _connect(self, target: Target) -> tuple[socket.socket, bytes]:
+        """A connected socket, and what was read from it already."""
+        address = _literal(target)
+        if address is None and not self._rules.needs_addresses:
+            if not self._rules.allows(target, None):
+                raise _refused(target, Refusal.NOT_PERMITTED)
+            if self._upstream is not None:
+                return await self._upstream.connect(target)
+        found = await self._look_up(target) if address is None else [address]
+        permitted = [each for each in found if self._rules.allows(target, each)]
+        if not permitted:
+            raise _refused(target, Refusal.NOT_PERMITTED)
+        if self._upstream is not None:
+            return await _connect_through(self._upstream, target, permitted)
+        return await _connect_directly(target, permitted), b""
+
+    async def _look_up(self, target: Target) -> list[Address]:
+        try:
+            infos = await asyncio.get_running_loop().run_in_executor(
+                self._resolvers, lambda: socket.getaddrinfo(target.host, None, type=socket.SOCK_STREAM)
+            )
+        except socket.gaierror as error:
+            if error.errno in _NO_SUCH_NAME:
+                raise _refused(target, Refusal.NAME_NOT_FOUND) from error
+            text = f"{target}: the server's name resolver does not answer"
+            raise StreamRefused(Refusal.FAILED, text) from error
+        return list(dict.fromkeys(_plain(str(sockaddr[0])) for *_, sockaddr in infos))
+
+
+def _literal(target: Target) -> Address | None:
+    """The target's address where it is one, None where it is a name.
+
+    Raises `StreamRefused` for what is neither, and for a zone (`fe80::1%eth0`), which has no
+    meaning on another machine.
+    """
+    try:
+        host = parse_host(target.host)
+    except ValueError as error:
+        raise StreamRefused(Refusal.NAME_NOT_FOUND, str(error)) from None
+    if "%" in host:
+        raise StreamRefused(Refusal.UNSUPPORTED, f"{target}: an address with a zone cannot be dialled")
+    try:
+        return _plain(host)
+    except ValueError:
+        return None
+
+
+def _plain(text: str) -> Address:
+    """An address without its zone, and as IPv4 where it is only dressed as IPv6 (`::ffff:127.0.0.1`)."""
+    address = ip_address(text.partition("%")[0])
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+async def _connect_directly(target: Target, addresses: list[Address]) -> socket.socket:
+    try:
+        return await eyeballs.connect(addresses, target.port)
+    except OSError as error:
+        code = _REFUSALS.get(error.errno or 0, Refusal.FAILED)
+        if code is not Refusal.FAILED:
+            raise _refused(target, code) from error
+        reason = os.strerror(error.errno) if error.errno else "cannot be connected to"
+        raise StreamRefused(code, f"{target}: {reason}") from error
+
+
+async def _connect_through(
+    upstream: Upstream, target: Target, addresses: list[Address]
+) -> tuple[socket.socket, bytes]:
+    """Have the upstream try the addresses one after the other, so that it dials what was checked."""
+    for address in addresses[:-1]:
+        with contextlib.suppress(StreamRefused):
+            return await upstream.connect(target, address)
+    return await upstream.connect(target, addresses[-1])
+
+
+async def _adopt(sock: socket.socket, protocol_factory: Callable[[], P]) -> tuple[asyncio.Transport, P]:
+    try:
+        return await asyncio.get_running_loop().create_connection(protocol_factory, sock=sock)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _refused(target: Target, code: Refusal) -> StreamRefused:
+    return StreamRefused(code, f"{target}: {words(code)}")

@@ -1,0 +1,31 @@
+"""Static forwards: a local port that stands for one target at the far end, as `ssh -L` makes."""
+
+from __future__ import annotations
+
+from toxproxy import relay
+from toxproxy.config import Forward
+from toxproxy.connection import Connection
+from toxproxy.dialer import Dialer
+from toxproxy.errors import StreamRefused
+from toxproxy.listener import MAX_PENDING, Listener
+
+
+class ForwardListener(Listener):
+    """Joins each connection to its own connection to the forward's target.
+
+    The client's first bytes leave without waiting for the far end's answer; a refusal resets
+    the client, which is what a refused TCP connection comes closest to.
+    """
+
+    def __init__(self, forward: Forward, dialer: Dialer, *, max_pending: int = MAX_PENDING) -> None:
+        super().__init__(forward.name, forward.bind, dialer, max_pending=max_pending)
+        self._target = forward.target
+
+    async def serve(self, client: Connection) -> None:
+        try:
+            far = await self.open(client, self._target, early=True, half_closed=True)
+        except StreamRefused:
+            return
+        reason = await relay.run(client, far)
+        if isinstance(reason, StreamRefused):
+            self.log_refused(self._target, reason)

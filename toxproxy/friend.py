@@ -1,0 +1,209 @@
+"""One friend on the Tox network: its link and session come and go with it.
+
+The near end dials through a `Friend`, which waits for the session where there is none yet;
+the far end gives it an exit and lets the friend dial. Only the near end begins links.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from enum import Enum
+
+from toxproxy.address import Target
+from toxproxy.dialer import Dialer, P
+from toxproxy.errors import Refusal, StreamRefused
+from toxproxy.link.base import LinkOwner
+from toxproxy.link.carrier import Carrier
+from toxproxy.link.enet import EnetLink, LinkStats
+from toxproxy.mux import Limits
+from toxproxy.session import Session
+from toxproxy.tox.node import Connection, Node
+
+log = logging.getLogger(__name__)
+
+_RETRY = 1.0  # seconds between a link's end and the next, while the friend stays
+_WAITING = 4096  # dials that may wait for the session at once
+
+
+class Phase(Enum):
+    """How far the way to a friend is."""
+
+    ABSENT = "absent"  # not found on the network, or not a friend yet
+    LINKING = "linking"  # found; the session is being set up
+    READY = "ready"
+
+
+class Friend:
+    """A `Dialer` at the near end, a guest of `exit` at the far end.
+
+    `wait` bounds how long a dial waits for the session, in seconds. `changed` is called with
+    every new phase, kind of connection or measured round trip.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        number: int,
+        key: bytes,
+        *,
+        changed: Callable[[Friend], None],
+        exit: Dialer | None = None,
+        wait: float = 0.0,
+        limits: Limits | None = None,
+    ) -> None:
+        self.key = key
+        self.connection = Connection.NONE
+        self.round_trip: float | None = None  # seconds, through both event loops
+        self._node = node
+        self._number = number
+        self._near = exit is None
+        self._exit = exit
+        self._wait = wait
+        self._limits = limits
+        self._changed = changed
+        self._session: Session | None = None
+        self._ready = asyncio.Event()
+        self._waiting = 0
+        self._retry: asyncio.TimerHandle | None = None
+        self._measuring: asyncio.Task[None] | None = None
+        self._carrier = Carrier(self._send, self._own)
+        node.set_sink(number, self._carrier)
+
+    @property
+    def phase(self) -> Phase:
+        """How far the way to this friend is."""
+        if self._ready.is_set():
+            return Phase.READY
+        return Phase.ABSENT if self.connection is Connection.NONE else Phase.LINKING
+
+    @property
+    def streams(self) -> int:
+        """How many streams live."""
+        return self._session.streams if self._session is not None else 0
+
+    @property
+    def link_stats(self) -> LinkStats | None:
+        """The counters of the present link."""
+        return self._carrier.link.stats if self._carrier.link is not None else None
+
+    async def dial(
+        self, protocol_factory: Callable[[], P], target: Target, *, early: bool = False
+    ) -> tuple[asyncio.Transport, P]:
+        """Open a stream; see `Dialer.dial`. Raises `StreamRefused`, as OFFLINE after `wait` seconds."""
+        if self._session is None or not self._ready.is_set():
+            await self._wait_for_session()
+        session = self._session
+        if session is None:
+            raise StreamRefused(Refusal.OFFLINE, "the server is not connected")
+        return await session.dial(protocol_factory, target, early=early)
+
+    async def idle(self) -> None:
+        """Wait until no stream lives."""
+        if self._session is not None:
+            await self._session.idle()
+
+    def connection_changed(self, connection: Connection) -> None:
+        """Tox says how the friend is connected now."""
+        was, self.connection = self.connection, connection
+        if connection is Connection.NONE:
+            self._drop("the friend left the network")
+        elif was is Connection.NONE and self._near:
+            self._connect()
+        self._changed(self)
+
+    def close(self, text: str) -> None:
+        """End the session, telling the peer why, and let go of the friend."""
+        self._node.set_sink(self._number, None)
+        if self._session is not None:
+            self._session.close(text)
+        self._drop(text)
+
+    async def _wait_for_session(self) -> None:
+        if self._waiting >= _WAITING:
+            raise StreamRefused(Refusal.OFFLINE, "too many connections wait for the server")
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._wait):
+                await self._ready.wait()
+        except TimeoutError:
+            raise StreamRefused(Refusal.OFFLINE, self._missing()) from None
+        finally:
+            self._waiting -= 1
+
+    def _missing(self) -> str:
+        if self._node.connection is Connection.NONE:
+            return f"the Tox network was not found within {self._wait:g} s: is this machine online?"
+        if self.phase is Phase.ABSENT:
+            return (
+                f"the server was not found within {self._wait:g} s: it is off, or it has not let this "
+                f"client in (on the server: toxproxy allow {self._node.public_key.hex().upper()})"
+            )
+        return f"the server was found but did not answer within {self._wait:g} s"
+
+    # The link
+
+    def _send(self, packet: memoryview) -> bool:
+        return self._node.send_lossy(self._number, packet)
+
+    def _connect(self) -> None:
+        self._retry = None
+        self._carrier.connect()
+
+    def _own(self, link: EnetLink) -> LinkOwner:
+        """A new link begins: it gets a new session."""
+
+        def ended(reason: str) -> None:
+            if self._session is session:
+                self._ended(reason)
+
+        session = self._session = Session(
+            link,
+            client=self._near,
+            exit=self._exit,
+            on_established=self._established,
+            on_end=ended,
+            limits=self._limits,
+        )
+        return session
+
+    def _established(self) -> None:
+        self._ready.set()
+        self._measuring = asyncio.get_running_loop().create_task(self._measure(self._session))
+        self._changed(self)
+
+    async def _measure(self, session: Session | None) -> None:
+        try:
+            if session is not None:
+                self.round_trip = await session.ping()
+                self._changed(self)
+        except ConnectionError:
+            pass  # the session's end is told elsewhere
+
+    def _ended(self, reason: str) -> None:
+        self._session = None
+        self._ready.clear()
+        self.round_trip = None
+        if self._measuring is not None:
+            self._measuring.cancel()
+        if self.connection is not Connection.NONE:
+            log.info("session with %s ended: %s", short(self.key), reason)
+            if self._near and self._retry is None:
+                self._retry = asyncio.get_running_loop().call_later(_RETRY, self._connect)
+            self._changed(self)
+
+    def _drop(self, reason: str) -> None:
+        """No session can go on: end it, and everything that would begin another."""
+        self.connection = Connection.NONE
+        if self._carrier.link is not None:
+            self._carrier.link.fail(reason)
+        self._carrier.close()
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+
+
+def short(key: bytes) -> str:
+    """The beginning of a key, enough for people to tell friends apart."""
+    return key.hex().upper()[:12]

@@ -1,0 +1,244 @@
+"""An HTTP/1.1 proxy for one client: CONNECT, and requests in absolute form (RFC 9110, RFC 9112).
+
+h11 knows the rules of each connection; this module pumps events between the two, one message
+body in each direction at a time and never a whole one. Names are left to the far end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from http import HTTPStatus
+
+import h11
+
+from toxproxy import http_message, relay
+from toxproxy.address import Target
+from toxproxy.connection import Connection, cancelled_when
+from toxproxy.errors import StreamRefused, ToxproxyError
+from toxproxy.handshake import Credentials
+from toxproxy.http_message import Destination, Reply, RequestError
+
+MAX_HEAD_BYTES = 65536
+HEAD_SECONDS = 30.0  # for the first request, from its first byte
+IDLE_SECONDS = 120.0  # for each further one, from the answer to the one before
+
+_UNFINISHED = frozenset({h11.SEND_RESPONSE, h11.SEND_BODY, h11.ERROR})
+
+Opener = Callable[[Target, bool], Awaitable[Connection]]
+
+
+class UpstreamError(ToxproxyError):
+    """The server's side of an exchange failed."""
+
+
+class Peer:
+    """One HTTP connection: h11's rules over a `Connection`."""
+
+    def __init__(self, connection: Connection, role: type[h11.CLIENT] | type[h11.SERVER]) -> None:
+        self.connection = connection
+        self.http = h11.Connection(role, max_incomplete_event_size=MAX_HEAD_BYTES)
+
+    async def receive(self) -> h11.Event:
+        """The next event. Raises `ConnectionError` and `h11.RemoteProtocolError`."""
+        while (event := self.http.next_event()) is h11.NEED_DATA:
+            self.http.receive_data(await self.connection.read())
+        assert isinstance(event, h11.Event), "h11 pauses only between exchanges"
+        return event
+
+    async def send(self, event: h11.Event) -> None:
+        """Send an event, at the peer's pace. Raises `ConnectionError` and `h11.LocalProtocolError`."""
+        if data := self.http.send(event):
+            await self.connection.write(data)
+
+    def next_cycle(self) -> bool:
+        """Make ready for another exchange; false where this connection has had its last."""
+        if self.http.our_state is not h11.DONE or self.http.their_state is not h11.DONE:
+            return False
+        self.http.start_next_cycle()
+        return True
+
+    @property
+    def idle(self) -> bool:
+        """Whether the connection is open and has nothing to say before it is asked."""
+        return self.connection.idle and not self.http.trailing_data[0]
+
+    def close(self) -> None:
+        """Close in order after a whole exchange, else reset."""
+        transport = self.connection.transport
+        if transport is None or _UNFINISHED & {self.http.our_state, self.http.their_state}:
+            self.connection.reset()
+        else:
+            transport.close()
+
+    def leave_http(self) -> Connection:
+        """The connection beneath, with whatever of the next protocol was read already."""
+        self.connection.unread(self.http.trailing_data[0])
+        return self.connection
+
+
+class HttpProxy:
+    """Serves the requests of one client. `open_to(target, half_closed)` has connections opened."""
+
+    def __init__(self, client: Connection, open_to: Opener, credentials: Credentials | None) -> None:
+        self._client = Peer(client, h11.SERVER)
+        self._open_to = open_to
+        self._credentials = credentials
+        self._upstream: Peer | None = None  # kept for the next request to the same target
+        self._upstream_target: Target | None = None
+
+    async def run(self) -> None:
+        """Answer requests in order until the connection ends or becomes a tunnel."""
+        limit = HEAD_SECONDS
+        try:
+            while (request := await self._next_request(limit)) is not None:
+                await self._answer(request)
+                if not self._client.next_cycle():
+                    break
+                limit = IDLE_SECONDS
+            await self._client.connection.finish()
+        finally:
+            self._drop_upstream()
+
+    async def _next_request(self, limit: float) -> h11.Request | None:
+        try:
+            async with asyncio.timeout(limit):
+                event = await self._client.receive()
+        except TimeoutError:
+            return None
+        except h11.RemoteProtocolError as error:
+            await self._say(Reply(error.error_status_hint, f"The request cannot be understood: {error}."))
+            return None
+        return event if isinstance(event, h11.Request) else None
+
+    async def _answer(self, request: h11.Request) -> None:
+        """Answer one request, to the end of the tunnel where it opens one."""
+        if self._credentials is not None and not http_message.authorized(request, self._credentials):
+            await self._say(http_message.login_needed(), request)
+            return
+        try:
+            to = http_message.destination(request)
+            if request.method == b"CONNECT":
+                await self._connect(to.target)
+            elif await self._forward(request, to):
+                await self._switch_protocols()
+        except RequestError as error:
+            await self._say(error.reply, request)
+        except StreamRefused as refusal:
+            await self._say(http_message.refused(to.target, refusal), request)
+
+    async def _connect(self, target: Target) -> None:
+        if not self._request_ended():
+            raise RequestError(400, "A CONNECT request has no body.")
+        far = await self._open_to(target, False)
+        try:
+            granted = h11.Response(status_code=200, reason=b"Connection established", headers=[])
+            await self._client.send(granted)
+            await relay.run(self._client.leave_http(), far)
+        finally:
+            far.reset()
+
+    async def _switch_protocols(self) -> None:
+        if self._upstream is not None:
+            await relay.run(self._client.leave_http(), self._upstream.leave_http())
+
+    async def _forward(self, request: h11.Request, to: Destination) -> bool:
+        """Have one request answered by its server; true where both sides switch protocols then."""
+        with cancelled_when(self._client.connection.lost):
+            reused = self._take_upstream(to.target)
+            upstream = reused or Peer(await self._open_to(to.target, True), h11.CLIENT)
+            self._upstream, self._upstream_target = upstream, to.target
+            try:
+                switched = await self._exchange(upstream, http_message.outgoing_request(request, to))
+            except UpstreamError as error:
+                # A kept connection may close just as it is used again. Without a proxy the client
+                # would see that too, and it knows whether to try again (RFC 9112, section 9.3.1).
+                if self._client.http.our_state is not h11.SEND_RESPONSE or reused is not None:
+                    raise ConnectionAbortedError(f"{to.target}: {error}") from error
+                if self._client.http.their_state is h11.ERROR:
+                    raise RequestError(400, "The request's body cannot be understood.") from error
+                await self._say(http_message.incomplete_answer(to.target, str(error)), request)
+                switched = False
+        if not switched and not upstream.next_cycle():
+            self._drop_upstream()
+        return switched
+
+    async def _exchange(self, upstream: Peer, request: h11.Request) -> bool:
+        """Pass on a request and its response, bodies both at once; true where both sides switch protocols."""
+        try:
+            await upstream.send(request)
+        except ConnectionError as error:
+            raise UpstreamError(str(error)) from error
+        body = asyncio.create_task(self._send_body(upstream))
+        try:
+            return await self._send_response(upstream)
+        finally:
+            body.cancel()
+            await asyncio.wait((body,))
+
+    async def _send_body(self, upstream: Peer) -> None:
+        """Pass on the request's body; where that fails, a reset tells whoever waits for the response."""
+        try:
+            while not isinstance(event := await self._client.receive(), h11.EndOfMessage):
+                await upstream.send(event)
+            await upstream.send(event)
+        except (ConnectionError, h11.RemoteProtocolError):
+            upstream.connection.reset()
+
+    async def _send_response(self, upstream: Peer) -> bool:
+        old_client = (self._client.http.their_http_version or b"") < b"1.1"
+        while True:
+            try:
+                event = await upstream.receive()
+            except (ConnectionError, h11.RemoteProtocolError) as error:
+                raise UpstreamError(str(error)) from error
+            if isinstance(event, h11.InformationalResponse):
+                if not old_client:
+                    await self._client.send(http_message.outgoing_information(event))
+                if event.status_code == 101:
+                    return True
+            elif isinstance(event, h11.Response):
+                await self._client.send(http_message.outgoing_response(event))
+            elif isinstance(event, h11.EndOfMessage):
+                await self._client.send(h11.EndOfMessage() if old_client else event)
+                return False
+            else:
+                await self._client.send(event)
+
+    async def _say(self, reply: Reply, request: h11.Request | None = None) -> None:
+        """Answer in the proxy's own name; the connection goes on where the request has ended."""
+        text = f"toxproxy: {reply.text}\n".encode()
+        headers = [
+            (b"Content-Type", b"text/plain; charset=utf-8"),
+            (b"Content-Length", b"%d" % len(text)),
+            *reply.headers,
+        ]
+        if not self._request_ended():
+            headers.append((b"Connection", b"close"))
+        reason = HTTPStatus(reply.status).phrase.encode()
+        await self._client.send(h11.Response(status_code=reply.status, reason=reason, headers=headers))
+        if request is None or request.method != b"HEAD":
+            await self._client.send(h11.Data(data=text))
+        await self._client.send(h11.EndOfMessage())
+
+    def _request_ended(self) -> bool:
+        """Whether the request has arrived to its end; what is here of its body is thrown away."""
+        http = self._client.http
+        with suppress(h11.RemoteProtocolError):
+            while http.their_state is h11.SEND_BODY and http.next_event() is not h11.NEED_DATA:
+                pass
+        return http.their_state not in (h11.SEND_BODY, h11.ERROR)
+
+    def _take_upstream(self, target: Target) -> Peer | None:
+        """The connection of the request before, if it leads to `target` and is still good."""
+        upstream = self._upstream
+        if upstream is not None and self._upstream_target == target and upstream.idle:
+            return upstream
+        self._drop_upstream()
+        return None
+
+    def _drop_upstream(self) -> None:
+        if self._upstream is not None:
+            self._upstream.close()
+        self._upstream = None

@@ -1,0 +1,122 @@
+"""The state folder: what a node must remember between two runs, for its owner's eyes only.
+
+One folder per role holds the Tox identity and what else belongs to it. The folder is 0700,
+its files are 0600, and a file is replaced whole or not at all.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import platformdirs
+
+from toxproxy.errors import StateError
+
+_LOCK = "lock"
+
+
+def default_path(role: str) -> Path:
+    """Where the state of a role ("server" or "client") lives unless told otherwise."""
+    return platformdirs.user_state_path("toxproxy", appauthor=False) / role
+
+
+class StateFolder:
+    """A folder of this user's, made if it is missing.
+
+    A new or empty folder, or one that toxproxy used before, is closed to other users. One that
+    holds something else and is open to others is refused: it may be /tmp or a home directory,
+    whose permissions are not ours to change.
+
+    Raises `StateError`, as every method does when the folder cannot be used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._claim()
+        except FileExistsError:
+            raise StateError(f"{path} is not a folder: choose another for the state") from None
+        except OSError as error:
+            raise StateError(f"{path} cannot be used for the state: {error.strerror}") from None
+
+    def _claim(self) -> None:
+        status = self.path.stat()
+        if status.st_uid != os.geteuid():
+            raise StateError(
+                f"{self.path} belongs to another user (id {status.st_uid}): choose another folder"
+            )
+        if not status.st_mode & 0o077:
+            return
+        entries = os.listdir(self.path)
+        if entries and _LOCK not in entries:
+            raise StateError(
+                f"{self.path} is open to other users and holds other files: "
+                f"choose a folder of its own for the state, or chmod 700 {self.path}"
+            )
+        self.path.chmod(0o700)
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a file, or None where there is no such file."""
+        try:
+            return (self.path / name).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StateError(f"{self.path / name} cannot be read: {error.strerror}") from None
+
+    def write(self, name: str, data: bytes) -> None:
+        """Replace a file: after a crash or on a full disk it holds the old content or the new."""
+        try:
+            self._replace(name, data)
+        except OSError as error:
+            raise StateError(f"{self.path / name} cannot be written: {error.strerror}") from None
+
+    def _replace(self, name: str, data: bytes) -> None:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=self.path)  # 0600
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.path / name)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+        folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder for one process. Raises `StateError` naming the process that has it.
+
+        The kernel drops the lock with the process, however it ends; the file stays.
+        """
+        path = self.path / _LOCK
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise StateError(f"{path} cannot be opened: {error.strerror}") from None
+        with open(descriptor, "r+", encoding="ascii", errors="replace") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                owner = file.read(20).strip() or "unknown"
+                raise StateError(
+                    f"{self.path} is in use by process {owner}: stop it, or choose another state folder"
+                ) from None
+            except OSError as error:
+                raise StateError(f"{path} cannot be locked: {error.strerror}") from None
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+            yield

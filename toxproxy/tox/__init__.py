@@ -1,0 +1,1 @@
+"""The Tox network: libtoxcore through cffi, and a node driven by asyncio."""

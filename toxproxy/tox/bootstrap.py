@@ -1,0 +1,120 @@
+"""Finding the way into the Tox network: which nodes to ask, at what addresses, how often."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import logging
+import random
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import resources
+
+from toxproxy.address import join_host_port, parse_host, parse_key
+from toxproxy.config import ToxSettings
+from toxproxy.tox.pytox import Tox, ToxError
+
+_AT_A_TIME = 4
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds between two tries, doubling
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Introducer:
+    """A node that introduces others: on a UDP port, and as a TCP relay on any of `tcp_ports`."""
+
+    host: str
+    port: int
+    key: bytes
+    tcp_ports: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return join_host_port(self.host, self.port)
+
+
+def introducers(settings: ToxSettings) -> tuple[Introducer, ...]:
+    """The configured nodes, each tried as UDP node and as TCP relay, or the built-in public ones."""
+    if settings.bootstrap is not None:
+        return tuple(Introducer(node.host, node.port, node.key, (node.port,)) for node in settings.bootstrap)
+    public = public_nodes()
+    if settings.proxy is not None:
+        # Looking up their names would tell the network outside of the proxy what this is.
+        return tuple(node for node in public if _is_literal(node.host))
+    return public
+
+
+def public_nodes() -> tuple[Introducer, ...]:
+    """The list that comes with toxproxy, from https://nodes.tox.chat."""
+    text = resources.files(__package__).joinpath("nodes.json").read_text("ascii")
+    return tuple(
+        Introducer(
+            parse_host(node["host"]), int(node["port"]), parse_key(node["key"]), tuple(node["tcp_ports"])
+        )
+        for node in json.loads(text)
+    )
+
+
+class Bootstrap:
+    """Keeps one node in the network: asks a few introducers, again and again, while it is offline."""
+
+    def __init__(self, tox: Tox, nodes: Sequence[Introducer], *, ipv6: bool) -> None:
+        self._tox = tox
+        self._nodes = nodes
+        self._family = socket.AF_UNSPEC if ipv6 else socket.AF_INET
+        self._changed = asyncio.Event()
+        self._online = False
+
+    def connection_changed(self, online: bool) -> None:
+        self._online = online
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Runs until cancelled."""
+        pause = _FIRST_PAUSE
+        while True:
+            self._changed.clear()
+            if self._online:
+                pause = _FIRST_PAUSE
+                await self._changed.wait()
+                continue
+            await self._ask()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), pause * random.uniform(0.75, 1.25))
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _ask(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for node in random.sample(self._nodes, min(_AT_A_TIME, len(self._nodes))):
+                group.create_task(self._ask_one(node))
+
+    async def _ask_one(self, node: Introducer) -> None:
+        key = node.key.hex()
+        try:
+            for address in await resolve(node.host, node.port, self._family):
+                self._tox.bootstrap(address, node.port, key)
+                if node.tcp_ports:
+                    self._tox.add_tcp_relay(address, random.choice(node.tcp_ports), key)
+        except (OSError, ToxError) as error:
+            _log.debug("bootstrap node %s: %s", node, error)
+
+
+async def resolve(host: str, port: int, family: socket.AddressFamily) -> list[str]:
+    """The first address of each family, as literals. Raises `OSError`."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+    first: dict[int, str] = {}
+    for kind, _, _, _, address in found:
+        first.setdefault(kind, str(address[0]))
+    return list(first.values())
+
+
+def _is_literal(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

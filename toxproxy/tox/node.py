@@ -1,0 +1,320 @@
+"""A Tox node on an asyncio loop: it sleeps until its UDP socket or its timer wakes it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol, Self
+
+from toxproxy.address import ToxId
+from toxproxy.config import ToxSettings
+from toxproxy.errors import StateError, ToxproxyError
+from toxproxy.state import StateFolder
+from toxproxy.tox.bootstrap import Bootstrap, introducers
+from toxproxy.tox.pytox import MAX_NAME_LENGTH, Tox, ToxError, ToxOptions
+from toxproxy.tox.startup import damaged, explained, find_udp_socket, tox_options
+
+if TYPE_CHECKING:
+    from _cffi_backend import buffer as Buffer
+
+IDENTITY = "identity.tox"  # in libtoxcore's own format: other Tox programs can read it
+
+_BUSY_PAUSE = 0.002  # seconds between two looks at TCP sockets while packets flow
+_BUSY_SPAN = 0.1  # seconds without a packet after which they no longer do
+_CLOCK_STEP = 0.001  # by how much a loop's timers may be early, uvloop's in particular
+
+_log = logging.getLogger(__name__)
+
+
+class Connection(Enum):
+    """How a node is connected to the network or to a friend; the values are libtoxcore's."""
+
+    NONE = 0
+    TCP = 1  # through a relay
+    UDP = 2
+
+
+class NodeEvents(Protocol):
+    """What the owner of a node is told, between two iterations: it may call any method of the node."""
+
+    def connection_changed(self, connection: Connection) -> None: ...
+
+    def friend_connection_changed(self, friend: int, connection: Connection) -> None: ...
+
+    def friend_request(self, key: bytes, message: bytes) -> None: ...
+
+
+class PacketSink(Protocol):
+    """Takes one friend's lossy packets."""
+
+    def packet_received(self, packet: Buffer) -> None:
+        """A packet with its id byte. The buffer ends with the call (a slice of it is a copy); the
+        call may send, and may do nothing else with the node."""
+        ...
+
+    def batch_ended(self) -> None:
+        """There were packets, and for the moment there are no more."""
+        ...
+
+
+class _Inbox(Tox):
+    """Hands packets over as they arrive, and keeps everything else until the iteration is done."""
+
+    def __init__(self, options: ToxOptions) -> None:
+        super().__init__(options)
+        self.sinks: dict[int, PacketSink] = {}
+        self.fed: dict[int, PacketSink] = {}
+        self.events: list[Callable[[NodeEvents], None]] = []
+
+    def on_friend_lossy_packet(self, friend_number: int, data: Buffer) -> None:
+        if (sink := self.sinks.get(friend_number)) is not None:
+            self.fed[friend_number] = sink
+            sink.packet_received(data)
+
+    def on_self_connection_status(self, status: int) -> None:
+        self.events.append(lambda owner: owner.connection_changed(Connection(status)))
+
+    def on_friend_connection_status(self, friend_number: int, status: int) -> None:
+        self.events.append(lambda owner: owner.friend_connection_changed(friend_number, Connection(status)))
+
+    def on_friend_request(self, public_key: str, message: str) -> None:
+        key, raw = bytes.fromhex(public_key), message.encode("utf-8", "surrogateescape")
+        self.events.append(lambda owner: owner.friend_request(key, raw))
+
+
+class Node:
+    """A Tox node with a lasting identity, to be used as an asynchronous context manager.
+
+    The identity, and the friends with it, is kept in `state`. `tox_id`, the keys (32 bytes each)
+    and the ports are set by `start`; a port is None where nothing is bound. `dht_key` and
+    `udp_port` are what others need to bootstrap from this node; the key is new at every start.
+    """
+
+    tox_id: ToxId
+    public_key: bytes
+    dht_key: bytes
+    udp_port: int | None
+    tcp_port: int | None
+
+    def __init__(self, settings: ToxSettings, state: StateFolder, name: str, events: NodeEvents) -> None:
+        self.connection = Connection.NONE
+        self._settings = settings
+        self._state = state
+        self._name = name
+        self._events = events
+        self._running: _Inbox | None = None
+        self._bootstrap: Bootstrap | None = None
+        self._bootstrapping: asyncio.Task[None] | None = None
+        self._descriptor: int | None = None
+        self._polls = False  # TCP sockets are in use, which only a timer can watch
+        self._last_packet = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Raises `LibraryMissing`, `StateError` for an identity that cannot be read or written, and
+        `ToxproxyError` for ports that are taken or a proxy that is not found."""
+        self._loop = asyncio.get_running_loop()
+        saved = self._state.read(IDENTITY)
+        options = await tox_options(self._settings, saved)
+        tox = self._open(options)
+        try:
+            self._describe(tox)
+            tox.self_set_name(self._name.encode()[:MAX_NAME_LENGTH].decode(errors="ignore"))
+            if saved is None:
+                self._state.write(IDENTITY, tox.get_savedata())
+        except BaseException:
+            tox.kill()
+            raise
+        self._running = tox
+        if self.udp_port is not None:
+            self._descriptor = find_udp_socket(self.udp_port)
+        if self._descriptor is not None:
+            self._loop.add_reader(self._descriptor, self._iterate)
+        if nodes := introducers(self._settings):
+            self._bootstrap = Bootstrap(tox, nodes, ipv6=options.ipv6_enabled)
+            self._bootstrapping = asyncio.create_task(self._bootstrap.run(), name="tox bootstrap")
+        self._refresh()
+        self._schedule()
+
+    async def close(self) -> None:
+        """Leave the network. Friends are told, packets sent just before may be lost."""
+        if (tox := self._running) is None:
+            return
+        self._running = None
+        if self._descriptor is not None:
+            self._loop.remove_reader(self._descriptor)  # before the socket's number is free again
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._bootstrapping is not None:
+            self._bootstrapping.cancel()
+        try:
+            if self._bootstrapping is not None:
+                await asyncio.wait([self._bootstrapping])
+            self._state.write(IDENTITY, tox.get_savedata())  # with the nodes it knows, for a quick start
+        except StateError as error:
+            _log.warning("%s", error)
+        finally:
+            tox.kill()
+
+    # Friends.
+
+    @property
+    def friends(self) -> dict[bytes, int]:
+        """The friends' keys and numbers. A number is a friend's until it is removed or the node ends."""
+        tox = self._tox
+        return {bytes.fromhex(tox.friend_get_public_key(n)): n for n in tox.self_get_friend_list()}
+
+    def add_friend(self, server: ToxId, message: bytes) -> int:
+        """Ask to be a friend, anew where `server` is one already, with a message of 1 to 921 bytes.
+
+        Raises `ToxproxyError` for this node's own ID and `ToxError` for a bad message.
+        """
+        if server.public_key == self.public_key:
+            raise ToxproxyError(f"{server} is this node's own Tox ID: give the server's")
+        self._forget(server.public_key)
+        friend = self._tox.friend_add(str(server), message.decode("utf-8", "surrogateescape"))
+        self._save()
+        return friend
+
+    def admit_friend(self, key: bytes) -> int:
+        """Take someone as a friend without asking; the number of the friend, new or not."""
+        if (friend := self.friends.get(key)) is None:
+            friend = self._tox.friend_add_norequest(key.hex())
+            self._save()
+        return friend
+
+    def remove_friend(self, key: bytes) -> None:
+        """Drop a friend and its connection, if it is one."""
+        if self._forget(key):
+            self._save()
+
+    def friend_connection(self, friend: int) -> Connection:
+        return Connection(self._tox.friend_get_connection_status(friend))
+
+    # Packets.
+
+    def set_sink(self, friend: int, sink: PacketSink | None) -> None:
+        """Say who takes a friend's packets; without a sink they are dropped."""
+        if sink is None:
+            self._tox.sinks.pop(friend, None)
+        else:
+            self._tox.sinks[friend] = sink
+
+    def send_lossy(self, friend: int, packet: bytes | bytearray | memoryview) -> bool:
+        """As `Tox.friend_send_lossy_packet`: False where it can't be sent now."""
+        if self._polls:
+            self._last_packet = self._loop.time()
+            if self._due > self._last_packet + _BUSY_PAUSE:
+                self._wake_at(self._last_packet + _BUSY_PAUSE)
+        return self._tox.friend_send_lossy_packet(friend, packet)
+
+    # Starting.
+
+    def _open(self, options: ToxOptions) -> _Inbox:
+        file = self._state.path / IDENTITY
+        try:
+            tox = _Inbox(options)
+        except ToxError as error:
+            raise explained(error, options, file) from None
+        if options.savedata_data and bytes.fromhex(tox.self_get_public_key()) not in options.savedata_data:
+            # libtoxcore makes the public key from the secret one and does not look at the saved one.
+            tox.kill()
+            raise damaged(file)
+        return tox
+
+    def _describe(self, tox: Tox) -> None:
+        self.tox_id = ToxId(bytes.fromhex(tox.self_get_address()))
+        self.public_key = self.tox_id.public_key
+        self.dht_key = bytes.fromhex(tox.self_get_dht_id())
+        self.udp_port = self.tcp_port = None
+        with suppress(ToxError):
+            self.udp_port = tox.self_get_udp_port()
+        with suppress(ToxError):
+            self.tcp_port = tox.self_get_tcp_port()
+
+    # Running.
+
+    @property
+    def _tox(self) -> _Inbox:
+        if self._running is None:
+            raise RuntimeError("the Tox node is not running")
+        return self._running
+
+    def _iterate(self) -> None:
+        tox = self._tox
+        self._guard(tox.iterate)
+        if tox.fed:
+            self._last_packet = self._loop.time()
+            fed, tox.fed = tox.fed, {}
+            for sink in fed.values():
+                self._guard(sink.batch_ended)
+        if tox.events:
+            self._refresh()
+            events, tox.events = tox.events, []
+            for event in events:
+                self._guard(event, self._events)
+        self._schedule()
+
+    def _guard(self, function: Callable[..., None], *arguments: object) -> None:
+        """One friend's failure must not stop the others: report it and go on."""
+        try:
+            function(*arguments)
+        except Exception as error:
+            self._loop.call_exception_handler(
+                {"message": f"{function!r} failed in a Tox node", "exception": error}
+            )
+
+    def _refresh(self) -> None:
+        tox = self._tox
+        self.connection = Connection(tox.self_get_connection_status())
+        if self._bootstrap is not None:
+            self._bootstrap.connection_changed(self.connection is not Connection.NONE)
+        self._polls = (
+            self._descriptor is None
+            or self._settings.tcp_relay > 0
+            or any(self.friend_connection(friend) is Connection.TCP for friend in tox.self_get_friend_list())
+        )
+
+    def _schedule(self) -> None:
+        now = self._loop.time()
+        busy = self._polls and now - self._last_packet < _BUSY_SPAN
+        self._wake_at(now + (_BUSY_PAUSE if busy else self._tox.iteration_interval() / 1000))
+
+    def _wake_at(self, due: float) -> None:
+        """A timer that would ring too early is left alone and set again when it rings."""
+        self._due = due
+        if self._timer is not None:
+            if self._timer.when() <= due:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(due, self._timer_rang)
+
+    def _timer_rang(self) -> None:
+        self._timer = None
+        if self._loop.time() + _CLOCK_STEP < self._due:
+            self._wake_at(self._due)
+        else:
+            self._iterate()
+
+    # Keeping.
+
+    def _forget(self, key: bytes) -> bool:
+        if (friend := self.friends.get(key)) is None:
+            return False
+        self._tox.friend_delete(friend)
+        self._tox.sinks.pop(friend, None)
+        return True
+
+    def _save(self) -> None:
+        self._state.write(IDENTITY, self._tox.get_savedata())

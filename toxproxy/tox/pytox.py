@@ -1,0 +1,367 @@
+"""libtoxcore as pytox presents it: a `Tox` object, hexadecimal keys, callbacks to override.
+
+Method and callback names, their arguments and the `ToxOptions` attributes are those of pytox
+(https://github.com/TokTok/py-toxcore-c, 0.2.0). Custom packets, which pytox does not have, follow
+the same pattern: `friend_send_lossy_packet` and `on_friend_lossy_packet`, and the lossless pair.
+
+Not thread-safe, and not re-entrant: a callback may send and may add or delete friends, but may
+neither `iterate` nor `kill`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from toxproxy.errors import ToxproxyError
+from toxproxy.tox import library
+from toxproxy.tox.library import ffi
+
+if TYPE_CHECKING:
+    from _cffi_backend import buffer as Buffer
+
+PUBLIC_KEY_SIZE = 32  # the sizes are tox.h's, in bytes
+ADDRESS_SIZE = 38
+MAX_NAME_LENGTH = 128
+MAX_CUSTOM_PACKET_SIZE = 1373  # with the id byte: 192 to 254 lossy, 160 to 191 lossless
+
+_NOT_CONNECTED, _SENDQ = 3, 7  # of Tox_Err_Friend_Custom_Packet
+
+
+class ToxError(ToxproxyError):
+    """A call that libtoxcore refused: `function` is its C name, `code` the TOX_ERR_… constant."""
+
+    def __init__(self, function: str, code: str) -> None:
+        super().__init__(f"{function}: {code}")
+        self.function = function
+        self.code = code
+
+
+@dataclass(slots=True)
+class ToxOptions:
+    """How a `Tox` is to start. Ports of 0 are libtoxcore's defaults; a `tcp_port` of 0 is no relay."""
+
+    savedata_data: bytes = b""
+    ipv6_enabled: bool = True
+    udp_enabled: bool = True
+    local_discovery_enabled: bool = True
+    hole_punching_enabled: bool = True
+    proxy_type: int = 0
+    proxy_host: str = ""
+    proxy_port: int = 0
+    start_port: int = 0
+    end_port: int = 0
+    tcp_port: int = 0
+
+
+class Tox:
+    """One Tox node. Nothing happens, and nothing arrives, except inside `iterate`.
+
+    Every method raises `ToxError` where libtoxcore reports an error, and after `kill`.
+    """
+
+    CONNECTION_NONE, CONNECTION_TCP, CONNECTION_UDP = 0, 1, 2
+    PROXY_TYPE_NONE, PROXY_TYPE_HTTP, PROXY_TYPE_SOCKS5 = 0, 1, 2
+    MESSAGE_TYPE_NORMAL, MESSAGE_TYPE_ACTION = 0, 1
+    SAVEDATA_TYPE_NONE, SAVEDATA_TYPE_TOX_SAVE = 0, 1
+
+    _tox: Any = None  # NULL is never handed to C: it would abort the process
+
+    def __init__(self, options: ToxOptions | None = None) -> None:
+        """Raises `library.LibraryMissing`, and `ToxError` with a TOX_ERR_NEW_… code."""
+        self._lib = library.load()
+        self._send_lossy = self._lib.tox_friend_send_lossy_packet
+        self._packet_error = ffi.new("Tox_Err_Friend_Custom_Packet *")
+        self._iterating = False
+        self._failures: list[BaseException] = []
+        self._tox = _new(self._lib, options or ToxOptions())
+        self._callbacks = self._register()
+
+    def __del__(self) -> None:
+        self.kill()
+
+    # What happened: to be overridden. Exceptions surface in `iterate`.
+
+    def on_self_connection_status(self, status: int) -> None:
+        """This node joined the network (CONNECTION_TCP, CONNECTION_UDP) or lost it."""
+
+    def on_friend_request(self, public_key: str, message: str) -> None:
+        """Someone asks to be a friend. Bytes that are not UTF-8 come as surrogate escapes."""
+
+    def on_friend_connection_status(self, friend_number: int, status: int) -> None:
+        """A friend came (CONNECTION_TCP, CONNECTION_UDP) or went (CONNECTION_NONE)."""
+
+    def on_friend_message(self, friend_number: int, type: int, message: str) -> None:
+        """A friend sent text."""
+
+    def on_friend_name(self, friend_number: int, new_name: str) -> None:
+        """A friend's name is known or changed."""
+
+    def on_friend_lossy_packet(self, friend_number: int, data: Buffer) -> None:
+        """A packet, its id byte first. The buffer is libtoxcore's own and ends with the call:
+        slice it (a slice is a copy, as bytes) or hand it to something that reads it at once."""
+
+    def on_friend_lossless_packet(self, friend_number: int, data: Buffer) -> None:
+        """As `on_friend_lossy_packet`."""
+
+    def _register(self) -> list[Any]:
+        buffer = ffi.buffer
+        functions: dict[str, Callable[..., None]] = {
+            "self_connection_status": lambda _, status, __: self.on_self_connection_status(status),
+            "friend_request": lambda _, key, data, size, __: self.on_friend_request(
+                _hex(buffer(key, PUBLIC_KEY_SIZE)), _text(buffer(data, size))
+            ),
+            "friend_connection_status": lambda _, friend, status, __: self.on_friend_connection_status(
+                friend, status
+            ),
+            "friend_message": lambda _, friend, type, data, size, __: self.on_friend_message(
+                friend, type, _text(buffer(data, size))
+            ),
+            "friend_name": lambda _, friend, data, size, __: self.on_friend_name(
+                friend, _text(buffer(data, size))
+            ),
+            "friend_lossy_packet": lambda _, friend, data, size, __: self.on_friend_lossy_packet(
+                friend, buffer(data, size)
+            ),
+            "friend_lossless_packet": lambda _, friend, data, size, __: self.on_friend_lossless_packet(
+                friend, buffer(data, size)
+            ),
+        }
+        callbacks = []
+        for event, function in functions.items():
+            register = getattr(self._lib, f"tox_callback_{event}")
+            callback = ffi.callback(ffi.typeof(register).args[1], function, onerror=self._note_failure)
+            register(self._tox, callback)
+            callbacks.append(callback)
+        return callbacks
+
+    def _note_failure(self, kind: Any, error: BaseException, traceback: Any) -> None:
+        self._failures.append(error)
+
+    # Running.
+
+    def iterate(self) -> None:
+        """Read what arrived, send what is due, call the callbacks.
+
+        What a callback raised is raised when all are done: as it is, or several in a group.
+        """
+        tox = self._alive("tox_iterate")
+        if self._iterating:
+            raise RuntimeError("iterate was called from a callback")
+        self._iterating = True
+        try:
+            self._lib.tox_iterate(tox, ffi.NULL)
+        finally:
+            self._iterating = False
+        if self._failures:
+            failures, self._failures = self._failures, []
+            if len(failures) == 1:
+                raise failures[0]
+            raise BaseExceptionGroup("several callbacks failed", failures)
+
+    def iteration_interval(self) -> int:
+        """Milliseconds until `iterate` wants to be called again, 50 at most."""
+        interval: int = self._lib.tox_iteration_interval(self._alive("tox_iteration_interval"))
+        return interval
+
+    def kill(self) -> None:
+        """End the node, close its sockets. May be called again."""
+        if self._tox is None:
+            return
+        if self._iterating:
+            raise RuntimeError("kill was called from a callback")
+        tox, self._tox = self._tox, None
+        self._lib.tox_kill(tox)
+
+    def get_savedata(self) -> bytes:
+        """Identity, friends and known nodes, for `ToxOptions.savedata_data`. Holds the secret key."""
+        return self._read("tox_get_savedata", self._get("tox_get_savedata_size"))
+
+    # The network.
+
+    def bootstrap(self, address: str, port: int, public_key: str) -> bool:
+        """Ask the node at a UDP port to introduce this one. A host name blocks: give an address."""
+        return bool(self._call("tox_bootstrap", address.encode(), port, _key(public_key)))
+
+    def add_tcp_relay(self, address: str, port: int, public_key: str) -> bool:
+        """Name a TCP relay to connect through. A host name blocks: give an address."""
+        return bool(self._call("tox_add_tcp_relay", address.encode(), port, _key(public_key)))
+
+    def self_get_connection_status(self) -> int:
+        return self._get("tox_self_get_connection_status")
+
+    def self_get_udp_port(self) -> int:
+        """The bound UDP port; `ToxError` where there is none."""
+        return int(self._call("tox_self_get_udp_port"))
+
+    def self_get_tcp_port(self) -> int:
+        """The port served as a TCP relay; `ToxError` where none is."""
+        return int(self._call("tox_self_get_tcp_port"))
+
+    # This node.
+
+    def self_get_address(self) -> str:
+        return _hex(self._read("tox_self_get_address", ADDRESS_SIZE))
+
+    def self_get_public_key(self) -> str:
+        return _hex(self._read("tox_self_get_public_key", PUBLIC_KEY_SIZE))
+
+    def self_get_dht_id(self) -> str:
+        """The key other nodes bootstrap from this one with; new at every start."""
+        return _hex(self._read("tox_self_get_dht_id", PUBLIC_KEY_SIZE))
+
+    def self_set_name(self, name: str) -> bool:
+        raw = name.encode()
+        return bool(self._call("tox_self_set_name", raw, len(raw)))
+
+    def self_get_name(self) -> str:
+        return _text(self._read("tox_self_get_name", self._get("tox_self_get_name_size")))
+
+    def self_set_status_message(self, message: str) -> bool:
+        raw = message.encode()
+        return bool(self._call("tox_self_set_status_message", raw, len(raw)))
+
+    # Friends.
+
+    def friend_add(self, address: str, message: str) -> int:
+        """Ask the owner of a Tox ID to be a friend; the friend's number."""
+        raw = message.encode("utf-8", "surrogateescape")
+        return int(self._call("tox_friend_add", _key(address, ADDRESS_SIZE), raw, len(raw)))
+
+    def friend_add_norequest(self, public_key: str) -> int:
+        """Take someone as a friend who asked, or will ask, for it; the friend's number."""
+        return int(self._call("tox_friend_add_norequest", _key(public_key)))
+
+    def friend_delete(self, friend_number: int) -> bool:
+        return bool(self._call("tox_friend_delete", friend_number))
+
+    def friend_exists(self, friend_number: int) -> bool:
+        return bool(self._lib.tox_friend_exists(self._alive("tox_friend_exists"), friend_number))
+
+    def friend_by_public_key(self, public_key: str) -> int:
+        return int(self._call("tox_friend_by_public_key", _key(public_key)))
+
+    def friend_get_public_key(self, friend_number: int) -> str:
+        key = ffi.new("uint8_t[]", PUBLIC_KEY_SIZE)
+        self._call("tox_friend_get_public_key", friend_number, key)
+        return _hex(ffi.buffer(key))
+
+    def friend_get_connection_status(self, friend_number: int) -> int:
+        return int(self._call("tox_friend_get_connection_status", friend_number))
+
+    def friend_get_name(self, friend_number: int) -> str:
+        name = ffi.new("uint8_t[]", self._call("tox_friend_get_name_size", friend_number))
+        self._call("tox_friend_get_name", friend_number, name)
+        return _text(ffi.buffer(name))
+
+    def self_get_friend_list(self) -> list[int]:
+        numbers = ffi.new("uint32_t[]", self._get("tox_self_get_friend_list_size"))
+        self._lib.tox_self_get_friend_list(self._tox, numbers)
+        return list(numbers)
+
+    def friend_send_message(self, friend_number: int, type: int, message: str) -> int:
+        """Send text; the message's number."""
+        raw = message.encode()
+        return int(self._call("tox_friend_send_message", friend_number, type, raw, len(raw)))
+
+    def friend_send_lossy_packet(self, friend_number: int, data: bytes | bytearray | memoryview) -> bool:
+        """Send a packet at once, without any promise that it arrives.
+
+        `data` is any buffer of 1 to 1373 bytes, of which the first is the packet's id. False: the
+        friend is not connected or the way there is full. Raises `ToxError` for what can never work.
+        """
+        if self._tox is None:
+            raise ToxError("tox_friend_send_lossy_packet", "killed")
+        view, error = ffi.from_buffer(data), self._packet_error
+        if self._send_lossy(self._tox, friend_number, view, len(view), error):
+            return True
+        return _not_now("tox_friend_send_lossy_packet", error)
+
+    def friend_send_lossless_packet(self, friend_number: int, data: bytes | bytearray | memoryview) -> bool:
+        """As `friend_send_lossy_packet`, but it arrives, and in order, while the friend stays."""
+        tox = self._alive("tox_friend_send_lossless_packet")
+        view, error = ffi.from_buffer(data), self._packet_error
+        if self._lib.tox_friend_send_lossless_packet(tox, friend_number, view, len(view), error):
+            return True
+        return _not_now("tox_friend_send_lossless_packet", error)
+
+    # Calling C.
+
+    def _alive(self, function: str) -> Any:
+        if self._tox is None:
+            raise ToxError(function, "killed")
+        return self._tox
+
+    def _get(self, function: str) -> int:
+        return int(getattr(self._lib, function)(self._alive(function)))
+
+    def _read(self, function: str, size: int) -> bytes:
+        out = ffi.new("uint8_t[]", size)
+        getattr(self._lib, function)(self._alive(function), out)
+        return bytes(ffi.buffer(out))
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        return _checked(name, getattr(self._lib, name), self._alive(name), *arguments)
+
+
+def _checked(name: str, function: Any, *arguments: Any) -> Any:
+    """Call a function whose last parameter takes an error code, and raise what it says."""
+    error = ffi.new(ffi.typeof(function).args[-1])
+    result = function(*arguments, error)
+    if error[0]:
+        raise ToxError(name, _error_name(error))
+    return result
+
+
+def _error_name(error: Any) -> str:
+    names = ffi.typeof(error).item.elements
+    return str(names.get(error[0], f"unknown error {error[0]}"))
+
+
+def _not_now(function: str, error: Any) -> bool:
+    if error[0] in (_NOT_CONNECTED, _SENDQ):
+        return False
+    raise ToxError(function, _error_name(error))
+
+
+def _new(lib: Any, options: ToxOptions) -> Any:
+    raw = _checked("tox_options_new", lib.tox_options_new)
+    try:
+        for name in (
+            "ipv6_enabled", "udp_enabled", "local_discovery_enabled", "hole_punching_enabled",
+            "proxy_type", "proxy_port", "start_port", "end_port", "tcp_port",
+        ):  # fmt: skip
+            getattr(lib, f"tox_options_set_{name}")(raw, getattr(options, name))
+        # libtoxcore keeps the two pointers until tox_new returns.
+        host = ffi.new("char[]", options.proxy_host.encode())
+        lib.tox_options_set_proxy_host(raw, host)
+        savedata = ffi.from_buffer(options.savedata_data)
+        if options.savedata_data:
+            lib.tox_options_set_savedata_type(raw, Tox.SAVEDATA_TYPE_TOX_SAVE)
+            lib.tox_options_set_savedata_data(raw, savedata, len(savedata))
+        error = ffi.new("Tox_Err_New *")
+        tox = lib.tox_new(raw, error)
+        if error[0]:
+            # With a damaged save it reports the error and still makes a node, of another identity.
+            if tox != ffi.NULL:
+                lib.tox_kill(tox)
+            raise ToxError("tox_new", _error_name(error))
+        return tox
+    finally:
+        lib.tox_options_free(raw)
+
+
+def _hex(raw: Any) -> str:
+    return bytes(raw).hex().upper()
+
+
+def _text(raw: Any) -> str:
+    return bytes(raw).decode("utf-8", "surrogateescape").removesuffix("\0")
+
+
+def _key(text: str, size: int = PUBLIC_KEY_SIZE) -> bytes:
+    raw = bytes.fromhex(text)
+    if len(raw) != size:
+        raise ValueError(f"expected {2 * size} hexadecimal digits, found {text!r}")
+    return raw

@@ -1,0 +1,99 @@
+"""From settings to a running libtoxcore: options, what a refusal means, which socket is its."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+from toxproxy.address import join_host_port
+from toxproxy.config import ToxSettings
+from toxproxy.errors import StateError, ToxproxyError
+from toxproxy.tox.bootstrap import resolve
+from toxproxy.tox.pytox import Tox, ToxError, ToxOptions
+
+_PROXY_TYPES = {"http": Tox.PROXY_TYPE_HTTP, "socks5": Tox.PROXY_TYPE_SOCKS5}
+_DESCRIPTORS = range(3, 4096)  # where to look for a socket that was opened a moment ago
+
+
+async def tox_options(settings: ToxSettings, saved: bytes | None) -> ToxOptions:
+    """What `[tox]` says, in libtoxcore's terms. Raises `ToxproxyError` for a proxy that is not found."""
+    options = ToxOptions(
+        savedata_data=saved or b"",
+        ipv6_enabled=not _stays_on_ipv4_loopback(settings) and _has_ipv6(),
+        udp_enabled=settings.udp and settings.proxy is None,
+        local_discovery_enabled=settings.local_discovery,
+        start_port=settings.ports[0],
+        end_port=settings.ports[1],
+        tcp_port=settings.tcp_relay,
+    )
+    if (proxy := settings.proxy) is not None:
+        family = socket.AF_UNSPEC if options.ipv6_enabled else socket.AF_INET
+        try:
+            addresses = await resolve(proxy.host, proxy.port, family)
+        except OSError as error:
+            where = join_host_port(proxy.host, proxy.port)
+            raise ToxproxyError(f"the proxy {where} for Tox is not found: {error.strerror}") from None
+        options.proxy_type = _PROXY_TYPES[proxy.kind]
+        options.proxy_host, options.proxy_port = addresses[0], proxy.port
+    return options
+
+
+def explained(error: ToxError, options: ToxOptions, file: object) -> ToxproxyError:
+    """Why `tox_new` refused, in words; `file` is where the identity was read from."""
+    match error.code:
+        case "TOX_ERR_NEW_PORT_ALLOC":
+            busy = []
+            if options.udp_enabled:
+                busy.append(f"no UDP port from {options.start_port} to {options.end_port} is free")
+            if options.tcp_port:
+                busy.append(f"TCP port {options.tcp_port} cannot be bound for the relay")
+            return ToxproxyError(f"Tox does not start: {' or '.join(busy)}")
+        case "TOX_ERR_NEW_LOAD_ENCRYPTED":
+            return StateError(f"{file} is encrypted: save it without a password")
+        case "TOX_ERR_NEW_LOAD_BAD_FORMAT":
+            return damaged(file)
+    return ToxproxyError(f"Tox does not start: {error}")
+
+
+def damaged(file: object) -> StateError:
+    return StateError(f"{file} is damaged: restore a backup, or move it away to start with a new Tox ID")
+
+
+def find_udp_socket(port: int) -> int | None:
+    """The descriptor of this process's UDP socket bound to `port` on every address.
+
+    libtoxcore does not tell; looking through the open files works wherever there are sockets.
+    """
+    for descriptor in _DESCRIPTORS:
+        try:
+            sock = socket.socket(fileno=descriptor)
+        except OSError:
+            continue
+        try:
+            if sock.type == socket.SOCK_DGRAM and sock.getsockname()[:2] in (("0.0.0.0", port), ("::", port)):
+                return descriptor
+        finally:
+            sock.detach()
+    return None
+
+
+def _stays_on_ipv4_loopback(settings: ToxSettings) -> bool:
+    """Whether all there is to bootstrap from is on 127.0.0.0/8: a test network, without IPv6."""
+    if not settings.bootstrap:
+        return False
+    for node in settings.bootstrap:
+        try:
+            if not ipaddress.IPv4Address(node.host).is_loopback:
+                return False
+        except ValueError:
+            return False
+    return True
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            sock.bind(("::", 0))
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,120 @@
+"""The way out through another proxy: SOCKS5, SOCKS4a or HTTP CONNECT.
+
+SOCKS is python-socks' part. HTTP is h11's, because an answer may come in pieces, or with the
+first bytes of the connection behind it (a mail server's greeting), and neither may be lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import socket
+from ipaddress import ip_address
+from urllib.parse import unquote, urlsplit
+
+import h11
+from python_socks import ProxyError, ProxyType
+from python_socks.async_.asyncio import Proxy
+
+from toxproxy import eyeballs
+from toxproxy.address import Target, join_host_port
+from toxproxy.errors import Refusal, StreamRefused
+from toxproxy.eyeballs import Address
+
+_SOCKS = {"socks5": ProxyType.SOCKS5, "socks4": ProxyType.SOCKS4}
+_NO_LIMIT = 86_400.0  # seconds, for python-socks' own limit of 60: the caller's is the one that counts
+_READ_BYTES = 65_536
+
+# The reply codes of SOCKS5 (RFC 1928, section 6) and the status codes of HTTP (RFC 9110,
+# section 15) that say more than "it failed". They do not overlap.
+_REPLIES = {
+    0x02: Refusal.NOT_PERMITTED,
+    0x03: Refusal.NETWORK_UNREACHABLE,
+    0x04: Refusal.HOST_UNREACHABLE,
+    0x05: Refusal.CONNECTION_REFUSED,
+    0x06: Refusal.TIMED_OUT,
+    0x07: Refusal.UNSUPPORTED,
+    0x08: Refusal.UNSUPPORTED,
+    403: Refusal.NOT_PERMITTED,
+    502: Refusal.HOST_UNREACHABLE,
+    503: Refusal.HOST_UNREACHABLE,
+    504: Refusal.TIMED_OUT,
+}
+
+
+def words(code: Refusal) -> str:
+    """A refusal as people say it: `CONNECTION_REFUSED` is "connection refused"."""
+    return code.name.lower().replace("_", " ")
+
+
+class Upstream:
+    """One proxy, by its URL: `scheme://[user:password@]host:port`, checked by the configuration.
+
+    `name` is the URL without the credentials, for messages.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._scheme, self._host, self._port = parts.scheme, parts.hostname or "", parts.port or 0
+        self._username = unquote(parts.username or "")
+        self._password = unquote(parts.password or "")
+        self.name = f"{self._scheme}://{join_host_port(self._host, self._port)}"
+
+    async def connect(self, target: Target, address: Address | None = None) -> tuple[socket.socket, bytes]:
+        """A socket connected to `target`, and what was read from it already.
+
+        The proxy is asked for `address` where one is given, else it looks the name up itself.
+        There is no time limit: the caller sets it. Raises `StreamRefused`; its text names
+        `target` only.
+        """
+        host = target.host if address is None else str(address)
+        if self._scheme == "socks4" and ":" in host:
+            raise self._refused(target, Refusal.UNSUPPORTED)
+        try:
+            if self._scheme == "http":
+                return await self._connect_http(host, target.port)
+            return await self._connect_socks(host, target.port), b""
+        except ProxyError as error:
+            raise self._refused(target, _REPLIES.get(error.error_code or 0, Refusal.FAILED)) from error
+        # python-socks lets a reply that makes no sense surface as ValueError.
+        except (OSError, ValueError, h11.RemoteProtocolError) as error:
+            text = f"{target}: the upstream {self.name} does not answer as it should"
+            raise StreamRefused(Refusal.FAILED, text) from error
+
+    def _refused(self, target: Target, code: Refusal) -> StreamRefused:
+        return StreamRefused(code, f"{target}: {words(code)}, says the upstream {self.name}")
+
+    async def _connect_socks(self, host: str, port: int) -> socket.socket:
+        proxy_type = _SOCKS[self._scheme]
+        proxy = Proxy(proxy_type, self._host, self._port, self._username, self._password, rdns=True)
+        sock = await proxy.connect(host, port, timeout=_NO_LIMIT)
+        eyeballs.keep_lively(sock)
+        return sock
+
+    async def _connect_http(self, host: str, port: int) -> tuple[socket.socket, bytes]:
+        loop = asyncio.get_running_loop()
+        infos = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        sock = await eyeballs.connect([ip_address(sockaddr[0]) for *_, sockaddr in infos], self._port)
+        try:
+            return sock, await self._ask_http(sock, join_host_port(host, port))
+        except BaseException:
+            sock.close()
+            raise
+
+    async def _ask_http(self, sock: socket.socket, authority: str) -> bytes:
+        """Send CONNECT (RFC 9110, section 9.3.6) and return what came right behind a good answer."""
+        loop = asyncio.get_running_loop()
+        headers = [("Host", authority)]
+        if self._username:
+            credentials = base64.b64encode(f"{self._username}:{self._password}".encode()).decode()
+            headers.append(("Proxy-Authorization", f"Basic {credentials}"))
+        http = h11.Connection(h11.CLIENT)
+        request = http.send(h11.Request(method="CONNECT", target=authority, headers=headers))
+        await loop.sock_sendall(sock, request or b"")
+        http.send(h11.EndOfMessage())
+        while not isinstance(event := http.next_event(), h11.Response):
+            if event is h11.NEED_DATA:
+                http.receive_data(await loop.sock_recv(sock, _READ_BYTES))
+        if not 200 <= event.status_code < 300:
+            raise ProxyError(event.reason, error_code=event.status_code)
+        return http.trailing_data[0]
