@@ -24,8 +24,8 @@ UPSTREAM = "socks5://host:port or socks4://host:port or http://host:port"
     ("text", "message"),
     [
         ("a = b", "1: expected a [section] before the first `key = value`, found none"),
-        ("\n[clinet]", "2: expected a known section, found [clinet]: did you mean [client]?"),
-        ("[Server]", "1: expected a known section, found [Server]: did you mean [server]?"),
+        ("\n[clinet]", "2: expected a known section, found '[clinet]': did you mean [client]?"),
+        ("[Server]", "1: expected a known section, found '[Server]': did you mean [server]?"),
         ("[tox]\nprot = 1", "2: expected a known key of [tox], found 'prot': did you mean 'port'?"),
         ("[server]\nx = 1", "2: expected a known key of [server], found 'x': did you mean 'name'?"),
         ("[tox]\nudp", "2: expected `key = value` or [section], found neither"),

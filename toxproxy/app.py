@@ -71,12 +71,12 @@ class _End:
 
     async def _start_node(self) -> None:
         await self._resources.enter_async_context(self.node)
-        self._resources.callback(self._close_friends)
+        self._resources.push_async_callback(self._close_friends)
 
-    def _close_friends(self) -> None:
-        for friend in self._friends.values():
-            friend.close("stopping")
-        self._friends.clear()
+    async def _close_friends(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for friend in self._friends.values():
+                group.create_task(friend.close("stopping"))
 
     @property
     def streams(self) -> int:

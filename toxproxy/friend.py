@@ -66,6 +66,7 @@ class Friend:
         self._session: Session | None = None
         self._ready = asyncio.Event()
         self._waiting = 0
+        self._closing = False
         self._retry: asyncio.TimerHandle | None = None
         self._measuring: asyncio.Task[None] | None = None
         self._carrier = Carrier(self._send, self._own)
@@ -113,12 +114,14 @@ class Friend:
             self._connect()
         self._changed(self)
 
-    def close(self, text: str) -> None:
+    async def close(self, text: str) -> None:
         """End the session, telling the peer why, and let go of the friend."""
-        self._node.set_sink(self._number, None)
+        self._closing = True
         if self._session is not None:
             self._session.close(text)
-        self._drop(text)
+        self._stop_retrying()
+        await self._carrier.close()
+        self._node.set_sink(self._number, None)
 
     async def _wait_for_session(self) -> None:
         if self._waiting >= _WAITING:
@@ -189,16 +192,17 @@ class Friend:
             self._measuring.cancel()
         if self.connection is not Connection.NONE:
             log.info("session with %s ended: %s", short(self.key), reason)
-            if self._near and self._retry is None:
+            if self._near and self._retry is None and not self._closing:
                 self._retry = asyncio.get_running_loop().call_later(_RETRY, self._connect)
             self._changed(self)
 
     def _drop(self, reason: str) -> None:
         """No session can go on: end it, and everything that would begin another."""
-        self.connection = Connection.NONE
         if self._carrier.link is not None:
             self._carrier.link.fail(reason)
-        self._carrier.close()
+        self._stop_retrying()
+
+    def _stop_retrying(self) -> None:
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None

@@ -117,14 +117,13 @@ def refused(target: Target, refusal: StreamRefused) -> Reply:
     headers = [(b"Proxy-Status", b"toxproxy; error=" + answer.error.encode())]
     if answer.status == 503:
         headers.append((b"Retry-After", b"%d" % RETRY_SECONDS))
-    return Reply(
-        answer.status, f"{target} could not be reached: {refusal.text}.\n{answer.advice}", tuple(headers)
-    )
+    text = f"{target} could not be reached: {reason(target, refusal)}.\n{answer.advice}"
+    return Reply(answer.status, text, tuple(headers))
 
 
-def incomplete_answer(target: Target, reason: str) -> Reply:
+def incomplete_answer(target: Target, why: str) -> Reply:
     """The answer to a request whose server said nothing that makes sense."""
-    text = f"{target} was reached but did not answer properly: {reason}."
+    text = f"{target} was reached but did not answer properly: {why}."
     return Reply(502, text, ((b"Proxy-Status", b"toxproxy; error=http_protocol_error"),))
 
 

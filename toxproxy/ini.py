@@ -99,7 +99,7 @@ def read(text: str, file: str, known: Mapping[str, frozenset[str] | None]) -> Se
         if header := _HEADER.fullmatch(content):
             section, entry = header[1], None
             if section not in known:
-                found = f"[{section}]: did you mean [{_nearest(section, known)}]?"
+                found = f"{shown(content)}: did you mean [{_nearest(section, known)}]?"
                 raise error(file, number, f"expected a known section, found {found}")
         elif "=" in content:
             key, _, value = content.partition("=")

@@ -134,8 +134,10 @@ class StreamTransport(asyncio.Transport):
         self._paused = True
 
     def resume_reading(self) -> None:
+        """Go on; as with asyncio's own transports nothing is delivered from within the call."""
         self._paused = False
-        self._flush_kept()
+        if self._kept or self._end_kept:
+            asyncio.get_running_loop().call_soon(self._flush_kept)
 
     def is_reading(self) -> bool:
         return not self._paused and not self._closing

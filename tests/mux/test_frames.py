@@ -111,13 +111,12 @@ def test_data_in_pieces_is_data(stream: int, at: int, pieces: list[bytes]) -> No
 def test_arbitrary_bytes_are_a_frame_or_the_peers_error(message: bytes) -> None:
     try:
         frame = frames.decode(message)
-    except RemoteProtocolError as error:
-        assert str(error)
-    else:
-        again = frames.encode(frame)
-        assert is_read_as(again, frame)
-        if not isinstance(frame, (Hello, GoAway, Refused)):
-            assert again == message
+    except RemoteProtocolError:
+        return
+    again = frames.encode(frame)
+    assert is_read_as(again, frame)
+    if not isinstance(frame, (Hello, GoAway, Refused)):  # where the tail may be cut or cleaned
+        assert again == message
 
 
 @examples

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from toxproxy.config import BootstrapNode, ToxSettings
 from toxproxy.state import StateFolder
 from toxproxy.tox.node import Connection, Node
 
 PRIVATE = ToxSettings(bootstrap=(), ports=(41000, 41999), local_discovery=False)
+WORDS = (b"toxproxy",)
 PATIENCE = 60  # seconds; libtoxcore takes about ten to connect two friends
 
 
@@ -58,21 +61,81 @@ class Pair:
 
 def bootstrapping_from(node: Node, settings: ToxSettings = PRIVATE) -> ToxSettings:
     """The settings of a node that enters the network through `node`."""
-    port = node.udp_port or node.tcp_port
-    assert port is not None
-    return replace(settings, bootstrap=(BootstrapNode("127.0.0.1", port, node.dht_key),))
+    assert node.udp_port is not None
+    return replace(settings, bootstrap=(BootstrapNode("127.0.0.1", node.udp_port, node.dht_key),))
 
 
 @asynccontextmanager
-async def private_pair(folder: Path, message: bytes = b"toxproxy") -> AsyncIterator[Pair]:
-    """A pair on a new private network, its state under `folder`. Takes about ten seconds to make."""
-    server_diary, client_diary = Diary(), Diary()
-    async with Node(PRIVATE, StateFolder(folder / "server"), "server", server_diary) as server:
-        settings = bootstrapping_from(server)
-        async with Node(settings, StateFolder(folder / "client"), "client", client_diary) as client:
-            server_number = client.add_friend(server.tox_id, message)
-            await server_diary.until(lambda: bool(server_diary.requests))
-            client_number = server.admit_friend(client.public_key)
-            await server_diary.until(lambda: (client_number, Connection.UDP) in server_diary.friends)
-            await client_diary.until(lambda: (server_number, Connection.UDP) in client_diary.friends)
-            yield Pair(server, client, server_diary, client_diary, client_number, server_number)
+async def private_pair(folder: Path, words: Sequence[bytes] = WORDS) -> AsyncIterator[Pair]:
+    """A pair on a new private network, its state under `folder`. Takes about ten seconds to make.
+
+    The client asks with each of `words` in turn; it is let in for the last.
+    """
+    diary = Diary()
+    async with (
+        Node(PRIVATE, StateFolder(folder / "server"), "server", diary) as server,
+        befriended(server, diary, bootstrapping_from(server), folder / "client", words) as pair,
+    ):
+        yield pair
+
+
+@asynccontextmanager
+async def relayed_pair(folder: Path) -> AsyncIterator[Pair]:
+    """As `private_pair`, but without UDP, through a third node that is a TCP relay.
+
+    Without UDP a bootstrap node must have one port number for both, as tox-bootstrapd has.
+    """
+    port = unused_port()
+    alone = replace(PRIVATE, ports=(port, port), tcp_relay=port)
+    async with Node(alone, StateFolder(folder / "relay"), "relay", Diary()) as relay:
+        settings, diary = replace(bootstrapping_from(relay), udp=False), Diary()
+        async with (
+            Node(settings, StateFolder(folder / "server"), "server", diary) as server,
+            befriended(server, diary, settings, folder / "client", WORDS) as pair,
+        ):
+            yield pair
+
+
+@asynccontextmanager
+async def befriended(
+    server: Node, server_diary: Diary, settings: ToxSettings, folder: Path, words: Sequence[bytes]
+) -> AsyncIterator[Pair]:
+    """A client for a server that runs already, once they are connected."""
+    client_diary = Diary()
+    async with Node(settings, StateFolder(folder), "client", client_diary) as client:
+        for word in words:
+            server_number = client.add_friend(server.tox_id, word)
+            await server_diary.until(lambda: (client.public_key, word) in server_diary.requests)  # noqa: B023
+        client_number = server.admit_friend(client.public_key)
+        await server_diary.until(lambda: server.friend_connection(client_number) is not Connection.NONE)
+        await client_diary.until(lambda: client.friend_connection(server_number) is not Connection.NONE)
+        yield Pair(server, client, server_diary, client_diary, client_number, server_number)
+
+
+def unused_port() -> int:
+    with socket.create_server(("", 0)) as sock:
+        port: int = sock.getsockname()[1]
+        return port
+
+
+class Catcher:
+    """A sink that keeps copies, and a way to wait for them."""
+
+    def __init__(self) -> None:
+        self.packets: list[bytes] = []
+        self.batches: list[int] = []  # how many packets there were at the end of each
+        self._ended = asyncio.Event()
+
+    def packet_received(self, packet: Any) -> None:
+        self.packets.append(packet[:])
+
+    def batch_ended(self) -> None:
+        self.batches.append(len(self.packets))
+        self._ended.set()
+
+    async def until(self, count: int) -> list[bytes]:
+        async with asyncio.timeout(PATIENCE):
+            while len(self.packets) < count:
+                self._ended.clear()
+                await self._ended.wait()
+        return self.packets

@@ -50,5 +50,5 @@ class Link(Protocol):
         ...
 
     def close(self) -> None:
-        """Tell the peer and let go of every resource. No call to the owner follows."""
+        """Tell the peer, after what was sent before, and free everything. No call to the owner follows."""
         ...

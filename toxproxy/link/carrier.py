@@ -45,11 +45,11 @@ class Carrier:
         self._epoch = (self._epoch + 1) % 256
         self._begin(connect=True)
 
-    def close(self) -> None:
-        """Let go of the link, telling the peer; its owner hears nothing."""
-        link, self.link = self.link, None
-        if link is not None:
-            link.close()
+    async def close(self) -> None:
+        """Close the link and wait until it is gone; its owner hears nothing."""
+        if self.link is not None:
+            self.link.close()
+            await self.link.closed()
 
     def packet_received(self, packet: Buffer) -> None:
         """One lossy packet of ours came from the friend; hostile until proven an ENet datagram."""
@@ -69,7 +69,7 @@ class Carrier:
 
     def _connect_received(self, epoch: int, datagram: bytearray) -> None:
         asked = epoch << 32 | connect.connect_id(datagram)
-        if self.link is None or asked != self._connection:
+        if self.link is None or self.link.is_over or asked != self._connection:
             self._connection = asked
             self._epoch = epoch
             self._begin(connect=False)

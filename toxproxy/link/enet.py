@@ -40,6 +40,7 @@ _BURST = 96 * 1024  # bytes handed to ENet before the shim is emptied
 _BATCH = 64  # datagrams handed to ENet's socket before ENet is called
 _PING = 2000  # ms of silence before ENet asks
 _TIMEOUT = 60_000  # ms; Tox gives a friend up after 32 s
+_LINGER = 1.0  # seconds that a closed link waits for acknowledgements
 _BUFFER = 4 * 1024 * 1024  # bytes asked for of the kernel, which gives what it allows
 
 
@@ -76,6 +77,8 @@ class EnetLink:
         self._waiting = 0  # datagrams in ENet's socket
         self._owner: LinkOwner | None = None
         self._up = False
+        self._close_by: float | None = None
+        self._freed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._host: enet.Host | None = enet.Host(enet.Address(b"127.0.0.1", 0), 1, CHANNELS, 0, 0)
@@ -90,9 +93,9 @@ class EnetLink:
         return float(self._peer.roundTripTime) / 1000 if self._up else None
 
     @property
-    def is_up(self) -> bool:
-        """Whether the ENet connection stands."""
-        return self._up
+    def is_over(self) -> bool:
+        """Whether everything was freed: nothing comes of this link any more."""
+        return self._host is None
 
     # The owner's calls
 
@@ -125,15 +128,21 @@ class EnetLink:
             self._arm()
 
     def close(self) -> None:
-        """Tell the peer, once and without waiting, and free everything."""
+        """Let the peer acknowledge what was sent, for a second at most, then tell it and free everything.
+
+        ENet forgets frames that it has not handed over yet when it reads DISCONNECT, so the last
+        ones, which say why, would be lost.
+        """
         self._owner = None
-        if self._host is None:
-            return
-        if self._up:
-            self._peer.disconnect_now(0)
-            self._host.flush()
-            self._drain()
-        self._free()
+        if self._up and self._close_by is None:
+            self._close_by = self._loop.time() + _LINGER
+            self._service()
+        elif not self._up:
+            self._free()
+
+    async def closed(self) -> None:
+        """Wait until everything is freed."""
+        await self._freed.wait()
 
     # The carrier's calls
 
@@ -186,7 +195,19 @@ class EnetLink:
             self.fail(str(error))
         if self._host is not None:
             self._drain()
+            self._close_if_due()
+        if self._host is not None:
             self._arm()
+
+    def _close_if_due(self) -> None:
+        if self._close_by is None or self._host is None:
+            return
+        if self._peer.reliableDataInTransit and self._loop.time() < self._close_by:
+            return
+        self._peer.disconnect_now(0)
+        self._host.flush()
+        self._drain()
+        self._free()
 
     def _connected(self, peer: enet.Peer) -> None:
         self._peer = peer
@@ -222,6 +243,8 @@ class EnetLink:
     def _arm(self) -> None:
         """Wake when ENet has a timeout to check or a ping to send, unless something wakes it before."""
         due = self._loop.time() + self._delay()
+        if self._close_by is not None:
+            due = min(due, self._close_by)
         if self._timer is not None:
             if self._timer.when() <= due:
                 return
@@ -255,6 +278,7 @@ class EnetLink:
         self._fields = None
         self._peer = None  # it points into the host's memory
         self._host = None
+        self._freed.set()
 
 
 def _until(moment: int, now: int) -> int:

@@ -37,7 +37,11 @@ class Introducer:
 
 
 def introducers(settings: ToxSettings) -> tuple[Introducer, ...]:
-    """The configured nodes, each tried as UDP node and as TCP relay, or the built-in public ones."""
+    """The configured nodes, each tried as UDP node and as TCP relay, or the built-in public ones.
+
+    A network without UDP needs nodes that are both on one port: libtoxcore asks the relay to pass
+    its search for friends on to the node's UDP side.
+    """
     if settings.bootstrap is not None:
         return tuple(Introducer(node.host, node.port, node.key, (node.port,)) for node in settings.bootstrap)
     public = public_nodes()

@@ -82,7 +82,20 @@ class _Inbox(Tox):
 
     def on_friend_request(self, public_key: str, message: str) -> None:
         key, raw = bytes.fromhex(public_key), message.encode("utf-8", "surrogateescape")
-        self.events.append(lambda owner: owner.friend_request(key, raw))
+
+        def asked(owner: NodeEvents) -> None:
+            try:
+                owner.friend_request(key, raw)
+            finally:
+                self._let_ask_again(public_key)
+
+        self.events.append(asked)
+
+    def _let_ask_again(self, public_key: str) -> None:
+        """libtoxcore is deaf to a key that asked before, unless it was a friend since: who was
+        turned away could not come back with other words."""
+        with suppress(ToxError):  # it is a friend
+            self.friend_delete(self.friend_add_norequest(public_key))
 
 
 class Node:
@@ -227,7 +240,8 @@ class Node:
             tox = _Inbox(options)
         except ToxError as error:
             raise explained(error, options, file) from None
-        if options.savedata_data and bytes.fromhex(tox.self_get_public_key()) not in options.savedata_data:
+        saved = options.savedata_data
+        if saved is not None and bytes.fromhex(tox.self_get_public_key()) not in saved:
             # libtoxcore makes the public key from the secret one and does not look at the saved one.
             tox.kill()
             raise damaged(file)

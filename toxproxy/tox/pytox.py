@@ -40,9 +40,13 @@ class ToxError(ToxproxyError):
 
 @dataclass(slots=True)
 class ToxOptions:
-    """How a `Tox` is to start. Ports of 0 are libtoxcore's defaults; a `tcp_port` of 0 is no relay."""
+    """How a `Tox` is to start.
 
-    savedata_data: bytes = b""
+    Without `savedata_data` it is someone new. Ports of 0 are libtoxcore's defaults, 33445 to
+    33545; a `tcp_port` of 0 is no relay.
+    """
+
+    savedata_data: bytes | None = None
     ipv6_enabled: bool = True
     udp_enabled: bool = True
     local_discovery_enabled: bool = True
@@ -336,8 +340,8 @@ def _new(lib: Any, options: ToxOptions) -> Any:
         # libtoxcore keeps the two pointers until tox_new returns.
         host = ffi.new("char[]", options.proxy_host.encode())
         lib.tox_options_set_proxy_host(raw, host)
-        savedata = ffi.from_buffer(options.savedata_data)
-        if options.savedata_data:
+        savedata = ffi.from_buffer(options.savedata_data or b"")
+        if options.savedata_data is not None:
             lib.tox_options_set_savedata_type(raw, Tox.SAVEDATA_TYPE_TOX_SAVE)
             lib.tox_options_set_savedata_data(raw, savedata, len(savedata))
         error = ffi.new("Tox_Err_New *")

@@ -18,7 +18,7 @@ _DESCRIPTORS = range(3, 4096)  # where to look for a socket that was opened a mo
 async def tox_options(settings: ToxSettings, saved: bytes | None) -> ToxOptions:
     """What `[tox]` says, in libtoxcore's terms. Raises `ToxproxyError` for a proxy that is not found."""
     options = ToxOptions(
-        savedata_data=saved or b"",
+        savedata_data=saved,
         ipv6_enabled=not _stays_on_ipv4_loopback(settings) and _has_ipv6(),
         udp_enabled=settings.udp and settings.proxy is None,
         local_discovery_enabled=settings.local_discovery,

@@ -1,0 +1,30 @@
+# `make demo` shows that it works here, `make test` checks that it is right.
+# Both install what is missing first; see tools/install.
+
+bin = .venv/bin
+
+.PHONY: help demo test lint clean
+
+help:
+	@echo 'make demo    install toxproxy here and try it: a private Tox network, a server, a client, a page'
+	@echo 'make test    all checks: linters, types, layers, then the tests with their coverage'
+	@echo 'make lint    the linters only'
+	@echo 'make clean   remove .venv and whatever the tools left behind'
+
+demo:
+	@tools/install run
+	@$(bin)/toxproxy demo
+
+test: lint
+	@$(bin)/pytest --cov
+
+lint:
+	@tools/install test
+	@$(bin)/ruff check
+	@$(bin)/ruff format --check
+	@$(bin)/mypy
+	@$(bin)/lint-imports --no-logo
+
+clean:
+	rm -rf .venv build dist *.egg-info .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find toxproxy tests -name __pycache__ -prune -exec rm -rf {} +

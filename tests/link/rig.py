@@ -1,0 +1,123 @@
+"""Two carriers joined by a pipe of datagrams: real ENet over a path that the test chooses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from toxproxy.link.base import LinkOwner
+from toxproxy.link.carrier import Carrier
+from toxproxy.link.enet import EnetLink
+from toxproxy.link.memory import DatagramPipe
+
+
+@dataclass
+class Diary:
+    """A link's owner that writes down what it hears."""
+
+    link: EnetLink
+    frames: list[tuple[int, bytes]] = field(default_factory=list)
+    ups: int = 0
+    readies: int = 0
+    down: str | None = None
+    written: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def link_up(self) -> None:
+        self.ups += 1
+        self.written.set()
+
+    def frame_received(self, channel: int, frame: bytes) -> None:
+        self.frames.append((channel, frame))
+        self.written.set()
+
+    def link_ready(self) -> None:
+        self.readies += 1
+        self.written.set()
+
+    def link_down(self, reason: str) -> None:
+        self.down = reason
+        self.written.set()
+
+    async def until(self, happened: Callable[[], bool], seconds: float = 30.0) -> None:
+        async with asyncio.timeout(seconds):
+            while not happened():
+                self.written.clear()
+                await self.written.wait()
+
+    async def push(self, frames: list[tuple[int, bytes]]) -> None:
+        """Send frames as fast as the link takes them."""
+        for channel, frame in frames:
+            await self.until(lambda: self.link.budget() > 0)
+            self.link.send(channel, frame)
+            self.link.flush()
+
+
+@dataclass
+class Rig:
+    pipe: DatagramPipe
+    near: Carrier
+    far: Carrier
+    near_links: list[Diary]
+    far_links: list[Diary]
+
+    async def connected(self) -> tuple[Diary, Diary]:
+        """The latest link's two owners, once both are up."""
+        near = self.near_links[-1]
+        await near.until(lambda: near.ups > 0)
+        async with asyncio.timeout(10):
+            while not (self.far_links and self.far_links[-1].ups):
+                await asyncio.sleep(0.01)
+        return self.near_links[-1], self.far_links[-1]
+
+
+def wire(
+    pipe: DatagramPipe, own_near: Callable[[EnetLink], LinkOwner], own_far: Callable[[EnetLink], LinkOwner]
+) -> tuple[Carrier, Carrier]:
+    """A carrier on each end of a pipe."""
+    near, far = Carrier(pipe.near.send, own_near), Carrier(pipe.far.send, own_far)
+    for end, carrier in ((pipe.near, near), (pipe.far, far)):
+        end.receive, end.batch_ended = carrier.packet_received, carrier.batch_ended
+    return near, far
+
+
+@asynccontextmanager
+async def rig(pipe: DatagramPipe) -> AsyncIterator[Rig]:
+    near_links: list[Diary] = []
+    far_links: list[Diary] = []
+
+    def keep(links: list[Diary]) -> Callable[[EnetLink], LinkOwner]:
+        def own(link: EnetLink) -> LinkOwner:
+            links.append(Diary(link))
+            return links[-1]
+
+        return own
+
+    near, far = wire(pipe, keep(near_links), keep(far_links))
+    try:
+        yield Rig(pipe, near, far, near_links, far_links)
+    finally:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(near.close())
+            group.create_task(far.close())
+        pipe.close()
+
+
+_SIZES = {1: 8, 2: 48, 3: 44, 4: 8, 5: 4, 6: 6, 7: 8, 8: 24, 9: 8, 10: 12, 11: 16, 12: 24}
+_LENGTH_AT = {6: 4, 7: 6, 8: 6, 9: 6, 12: 6}
+
+
+def commands(packet: bytes) -> list[tuple[int, int]]:
+    """The ENet commands in a packet, as (command, channel); see ENet's protocol.h."""
+    datagram = packet[2:]
+    at = 4 if datagram[0] & 0x80 else 2
+    found = []
+    while at < len(datagram):
+        command = datagram[at] & 0x0F
+        found.append((command, datagram[at + 1]))
+        size = _SIZES[command]
+        if command in _LENGTH_AT:
+            size += int.from_bytes(datagram[at + _LENGTH_AT[command] :][:2])
+        at += size
+    return found

@@ -1,0 +1,124 @@
+"""One link at a time in a friend's packets: epochs, replaced links, packets that are not ours."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from tests.link.rig import rig
+from toxproxy.link import connect
+from toxproxy.link.carrier import MTU, PACKET_ID
+from toxproxy.link.memory import DatagramPipe, Path
+
+
+async def test_a_new_link_replaces_the_old_one_on_both_sides() -> None:
+    async with rig(DatagramPipe(1)) as there:
+        there.near.connect()
+        near, far = await there.connected()
+        there.near.connect()
+        assert near.down == "replaced by a new link"
+        await there.near_links[1].until(lambda: there.near_links[1].ups == 1)
+        assert far.down == "replaced by a new link"
+        new_near, new_far = await there.connected()
+        new_near.link.send(1, b"on the new one")
+        new_near.link.flush()
+        await new_far.until(lambda: new_far.frames == [(1, b"on the new one")])
+        assert not far.frames
+
+
+async def test_what_the_old_link_left_on_its_way_does_not_reach_the_new_one() -> None:
+    pipe = DatagramPipe(1, Path(delay=0.02))
+    async with rig(pipe) as there:
+        there.near.connect()
+        near, _ = await there.connected()
+        pipe.near.hold(lambda packet: packet[1] == first_epoch)
+        first_epoch = there.near._epoch
+        for _ in range(20):
+            near.link.send(1, b"stale")
+        near.link.flush()
+        there.near.connect()
+        _, new_far = await there.connected()
+        pipe.near.release()
+        there.near_links[-1].link.send(1, b"fresh")
+        there.near_links[-1].link.flush()
+        await new_far.until(lambda: len(new_far.frames) > 0)
+        await asyncio.sleep(0.1)
+        assert new_far.frames == [(1, b"fresh")]
+
+
+async def test_a_repeated_connect_makes_no_second_link() -> None:
+    pipe = DatagramPipe(1)
+    connects: list[bytes] = []
+
+    def note(packet: bytes) -> bool:
+        if connect.is_connect(packet[2:]):
+            connects.append(packet)
+        return False
+
+    pipe.near.hold(note)
+    async with rig(pipe) as there:
+        there.near.connect()
+        await there.connected()
+        for _ in range(3):
+            there.far.packet_received(connects[0])
+            there.far.batch_ended()
+        assert len(there.far_links) == 1
+        assert there.far_links[0].down is None
+
+
+async def test_a_client_that_restarted_gets_a_link_though_the_old_one_was_never_closed() -> None:
+    pipe = DatagramPipe(1)
+    async with rig(pipe) as there:
+        there.near.connect()
+        near, far = await there.connected()
+        async with rig(DatagramPipe(2)) as other:  # the restarted process: a new carrier, the same friend
+            restarted = other.near
+            restarted._send = pipe.near.send
+            pipe.near.receive, pipe.near.batch_ended = restarted.packet_received, restarted.batch_ended
+            restarted.connect()
+            await other.near_links[0].until(lambda: other.near_links[0].ups == 1)
+            assert far.down == "replaced by a new link"
+            await restarted.close()
+        near.link.close()
+
+
+async def test_connects_mtu_is_clamped_by_the_accepting_side_too() -> None:
+    pipe = DatagramPipe(1)
+    async with rig(pipe) as there:
+        there.near.connect()
+        packets: list[bytes] = []
+        pipe.near.receive = lambda packet: None
+        pipe.near.batch_ended = lambda: None
+        pipe.near.hold(lambda packet: bool(packets.append(packet)))
+        there.near.connect()
+        greedy = bytearray(packets[0])
+        assert int.from_bytes(greedy[14:18]) == MTU
+        greedy[14:18] = (4096).to_bytes(4)
+        greedy[1] ^= 1
+        there.far.packet_received(bytes(greedy))
+        there.far.batch_ended()
+        assert there.far_links[-1].link._peer.mtu == MTU
+
+
+async def test_packets_that_are_not_ours_are_ignored() -> None:
+    chance = random.Random(1)
+    async with rig(DatagramPipe(1)) as there:
+        there.near.connect()
+        near, far = await there.connected()
+        epoch = there.near._epoch
+        for length in (0, 1, 2, 3, 54, 1373, 1374, 5000):
+            for head in (b"", bytes([PACKET_ID]), bytes([PACKET_ID, epoch]), bytes([PACKET_ID, epoch ^ 1])):
+                packet = (head + chance.randbytes(length))[:length]
+                if not connect.is_connect(packet[2:]):
+                    there.far.packet_received(packet)
+        there.far.batch_ended()
+        near.link.send(1, b"still here")
+        near.link.flush()
+        await far.until(lambda: far.frames == [(1, b"still here")])
+
+
+async def test_packets_without_a_link_are_ignored() -> None:
+    async with rig(DatagramPipe(1)) as there:
+        there.far.packet_received(bytes([PACKET_ID, 7]) + bytes(50))
+        there.far.batch_ended()
+        assert there.far.link is None

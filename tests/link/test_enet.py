@@ -1,0 +1,223 @@
+"""Real ENet over a datagram pipe: what the link promises, on good paths and bad."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import time
+
+import pytest
+
+from tests.link.rig import Diary, Rig, commands, rig
+from toxproxy.link import overlay
+from toxproxy.link.carrier import MAX_PACKET
+from toxproxy.link.enet import CHANNELS, DEFAULT_WINDOW, WINDOW, EnetLink
+from toxproxy.link.memory import DatagramPipe, Path
+
+
+def some_frames(seed: int, count: int, channels: int = 4, size: int = 9000) -> list[tuple[int, bytes]]:
+    chance = random.Random(seed)
+    return [
+        (chance.randrange(channels), n.to_bytes(4) + chance.randbytes(chance.randrange(1, size)))
+        for n in range(count)
+    ]
+
+
+def by_channel(frames: list[tuple[int, bytes]]) -> dict[int, list[bytes]]:
+    sorted_out: dict[int, list[bytes]] = {}
+    for channel, frame in frames:
+        sorted_out.setdefault(channel, []).append(frame)
+    return sorted_out
+
+
+async def exchange(there: Rig, count: int) -> tuple[Diary, Diary]:
+    """Send frames both ways at once; both sides get all of them, each channel in order."""
+    near, far = await there.connected()
+    up, down = some_frames(1, count), some_frames(2, count)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(near.push(up))
+        group.create_task(far.push(down))
+        group.create_task(far.until(lambda: len(far.frames) >= count))
+        group.create_task(near.until(lambda: len(near.frames) >= count))
+    assert by_channel(far.frames) == by_channel(up)
+    assert by_channel(near.frames) == by_channel(down)
+    return near, far
+
+
+async def test_frames_cross_a_perfect_path_in_order() -> None:
+    async with rig(DatagramPipe(1)) as there:
+        there.near.connect()
+        near, far = await exchange(there, 400)
+        assert near.ups == far.ups == 1
+        assert near.link.stats.connections == 1
+        assert near.link.stats.frames_sent == far.link.stats.frames_received == 400
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_frames_survive_drops_duplicates_and_reordering(seed: int) -> None:
+    pipe = DatagramPipe(seed, Path(delay=0.005, loss=0.05), duplication=0.05, reordering=0.1)
+    async with rig(pipe) as there:
+        there.near.connect()
+        await exchange(there, 150)
+
+
+async def test_without_the_overlay_links_work_with_enets_own_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overlay, "attach", lambda peer: None)
+    async with rig(DatagramPipe(4, Path(delay=0.005, loss=0.02))) as there:
+        there.near.connect()
+        near, _ = await exchange(there, 150)
+        await asyncio.sleep(0.5)
+        assert near.link.budget() <= DEFAULT_WINDOW
+
+
+async def test_the_overlay_matches_the_installed_enet() -> None:
+    async with rig(DatagramPipe(1)) as there:
+        there.near.connect()
+        near, far = await there.connected()
+        for link in (near.link, far.link):
+            assert link._fields is not None
+            assert link._peer.windowSize == link._fields.struct.windowSize == WINDOW
+            assert link._fields.struct.timeoutMinimum > 32_000
+
+
+async def test_an_overlay_that_does_not_match_is_not_trusted(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(overlay, "_DEFAULTS", {"pingInterval": 501})
+    overlay._warn.cache_clear()
+    async with rig(DatagramPipe(1)) as there:
+        there.near.connect()
+        near, _ = await there.connected()
+        assert near.link._fields is None
+        assert "pingInterval" in caplog.text
+    overlay._warn.cache_clear()
+
+
+async def test_no_packet_is_larger_than_tox_carries() -> None:
+    pipe = DatagramPipe(5)
+    sizes: list[int] = []
+
+    def note(packet: bytes) -> bool:
+        sizes.append(len(packet))
+        return False
+
+    pipe.near.hold(note)
+    pipe.far.hold(note)
+    async with rig(pipe) as there:
+        there.near.connect()
+        await exchange(there, 60)
+    assert MAX_PACKET - 3 <= max(sizes) <= MAX_PACKET
+
+
+async def test_the_throttle_stays_open_on_a_path_whose_delay_jumps() -> None:
+    """ENet's own throttle would fall to nothing here, and one packet at a time would cross."""
+    pipe = DatagramPipe(6, Path(delay=0.01), reordering=0.3)
+    async with rig(pipe) as there:
+        there.near.connect()
+        near, _ = await exchange(there, 150)
+        assert near.link._peer.packetThrottle == 32
+
+
+async def test_a_channel_that_is_held_back_does_not_hold_the_others() -> None:
+    """No head-of-line blocking: 25 ms and 1 % loss, everything of channel 1 kept for a second."""
+    pipe = DatagramPipe(7, Path(delay=0.025, loss=0.01, rate=12_500_000), queue=600_000)
+    async with rig(pipe) as there:
+        there.near.connect()
+        near, far = await there.connected()
+        pipe.near.hold(lambda packet: any(c in (6, 8) and ch == 1 for c, ch in commands(packet)), 1.0)
+        began = time.monotonic()
+        frame = bytes(1200)
+        for _ in range(40):
+            near.link.send(1, frame)
+            near.link.send(2, frame)
+        near.link.flush()
+        await far.until(lambda: sum(channel == 2 for channel, _ in far.frames) == 40)
+        assert time.monotonic() - began < 1.0, "the hold had ended: nothing is shown"
+        assert not any(channel == 1 for channel, _ in far.frames)
+        await far.until(lambda: sum(channel == 1 for channel, _ in far.frames) == 40)
+        assert by_channel(far.frames)[1] == [frame] * 40
+
+
+async def test_closing_tells_the_peer() -> None:
+    async with rig(DatagramPipe(1)) as there:
+        there.near.connect()
+        _, far = await there.connected()
+        await there.near.close()
+        await far.until(lambda: far.down is not None)
+        assert far.down == "the peer ended the link"
+
+
+async def test_a_frame_sent_just_before_closing_arrives() -> None:
+    async with rig(DatagramPipe(1)) as there:
+        there.near.connect()
+        near, far = await there.connected()
+        near.link.send(0, b"last words")
+        near.link.flush()
+        await there.near.close()
+        await far.until(lambda: far.down is not None)
+        assert far.frames == [(0, b"last words")]
+
+
+async def test_the_budget_is_what_the_window_has_left() -> None:
+    pipe = DatagramPipe(1, Path(delay=0.2))
+    async with rig(pipe) as there:
+        there.near.connect()
+        near, far = await there.connected()
+        await asyncio.sleep(0.6)
+        sent = 0
+        while (room := near.link.budget()) > 0:
+            frame = bytes(min(8000, room))
+            near.link.send(1, frame)
+            near.link.flush()
+            sent += len(frame)
+        assert sent == WINDOW
+        await far.until(lambda: len(far.frames) > 0)
+        await near.until(lambda: near.link.budget() > 0)
+
+
+async def test_an_idle_link_hardly_wakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ENet pings every two seconds; nothing else is to happen."""
+    async with rig(DatagramPipe(1)) as there:
+        there.near.connect()
+        near, _ = await there.connected()
+        await asyncio.sleep(0.6)  # the handshake's last acknowledgements
+        services = 0
+        original = EnetLink._service
+
+        def counted(self: EnetLink) -> None:
+            nonlocal services
+            services += 1
+            original(self)
+
+        monkeypatch.setattr(EnetLink, "_service", counted)
+        await asyncio.sleep(2.5)
+        assert near.down is None
+        assert services <= 16
+
+
+async def test_a_third_process_cannot_inject_into_enets_socket() -> None:
+    async with rig(DatagramPipe(1)) as there:
+        there.near.connect()
+        near, far = await there.connected()
+        port = near.link._host.address.port
+        shim = near.link._shim.getsockname()[1]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            for target in (port, shim):
+                stranger.sendto(bytes(100), ("127.0.0.1", target))
+        sent = near.link.stats.datagrams_sent
+        near.link._service()
+        assert near.link.stats.datagrams_sent == sent, "the stranger's datagram was passed on to the peer"
+        near.link.send(3, b"still fine")
+        near.link.flush()
+        await far.until(lambda: far.frames == [(3, b"still fine")])
+
+
+async def test_all_channels_are_there() -> None:
+    async with rig(DatagramPipe(1)) as there:
+        there.near.connect()
+        near, far = await there.connected()
+        frames = [(channel, bytes([channel])) for channel in range(CHANNELS)]
+        await near.push(frames)
+        await far.until(lambda: len(far.frames) == CHANNELS)
+        assert sorted(far.frames) == frames

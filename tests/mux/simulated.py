@@ -1,0 +1,135 @@
+"""Connections over a simulated link, with an application at each end that remembers everything."""
+
+from __future__ import annotations
+
+from toxproxy.errors import LocalProtocolError, StreamError
+from toxproxy.link.memory import MemoryLink, Simulation
+from toxproxy.mux import (
+    Connection,
+    DataReceived,
+    EndReceived,
+    Event,
+    Limits,
+    Stream,
+    StreamClosed,
+    StreamRequested,
+)
+from toxproxy.mux.frames import DATA_HEADER
+
+
+class Peer:
+    """One end: a connection, its link, and an application.
+
+    Bytes that came count in `unread` until the application consumes them; `eager` ones are
+    consumed at once.
+    """
+
+    def __init__(self, link: MemoryLink, *, client: bool, limits: Limits | None = None) -> None:
+        self.link = link
+        self.connection = Connection(client=client, session=1, limits=limits, channels=link.channels)
+        self.eager = False
+        self.requested: list[Stream] = []
+        self.streams: list[Stream] = []  # that live and were answered or opened here
+        self.written: dict[int, bytearray] = {}
+        self.finished: set[int] = set()
+        self.got: dict[int, bytearray] = {}
+        self.ended: set[int] = set()  # whose end came
+        self.unread: dict[int, int] = {}
+        self.closed: dict[int, StreamError | None] = {}
+        self.down: str | None = None
+
+    # LinkOwner
+
+    def link_up(self) -> None:
+        self.pump()
+
+    def frame_received(self, channel: int, frame: bytes) -> None:
+        self.connection.receive(channel, frame)
+        self._listen()
+
+    def link_ready(self) -> None:
+        self.pump()
+
+    def link_down(self, reason: str) -> None:
+        self.down = reason
+
+    # The application
+
+    def write(self, stream: Stream, data: bytes) -> None:
+        self.connection.write(stream, data)
+        self.written.setdefault(stream.id, bytearray()).extend(data)
+        self.pump()
+
+    def finish(self, stream: Stream) -> None:
+        self.connection.finish(stream)
+        self.finished.add(stream.id)
+        self.pump()
+
+    def consume(self, stream: Stream, most: int) -> None:
+        length = min(most, self.unread.get(stream.id, 0))
+        if length:
+            self.unread[stream.id] -= length
+            self.connection.consumed(stream, length)
+            self.pump()
+
+    def pump(self) -> None:
+        """Send what the link takes."""
+        size = self.link.frame_size - DATA_HEADER
+        while self.connection.wants_to_send and (budget := self.link.budget()) > 0:
+            for channel, frame in self.connection.frames_to_send(budget, size):
+                self.link.send(channel, frame)
+        self._listen()
+
+    def _listen(self) -> None:
+        while (event := self.connection.next_event()) is not None:
+            self._handle(event)
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case StreamRequested(stream, _):
+                self.requested.append(stream)
+            case DataReceived(stream, data):
+                self.got.setdefault(stream.id, bytearray()).extend(data)
+                self._came(stream, len(data))
+            case EndReceived(stream):
+                self.ended.add(stream.id)
+                self._came(stream, 1)
+            case StreamClosed(stream, error):
+                assert stream.id not in self.closed, "closed twice"
+                self.closed[stream.id] = error
+                self.forget(stream)
+
+    def _came(self, stream: Stream, length: int) -> None:
+        self.unread[stream.id] = self.unread.get(stream.id, 0) + length
+        window = max(self.connection.limits.window, self.connection.limits.early_window)
+        assert self.unread[stream.id] <= window + 1, "more came than the window and the end"
+        if self.eager:
+            self.consume(stream, length)
+
+    def forget(self, stream: Stream) -> None:
+        for streams in (self.requested, self.streams):
+            if stream in streams:
+                streams.remove(stream)
+        self.unread.pop(stream.id, None)
+
+
+def joined(
+    simulation: Simulation, *, client: Limits | None = None, server: Limits | None = None
+) -> tuple[Peer, Peer]:
+    """A client and a server whose session is established."""
+    near = Peer(simulation.near, client=True, limits=client)
+    far = Peer(simulation.far, client=False, limits=server)
+    simulation.connect(near, far)
+    rest(simulation)
+    near.connection.ping(1)
+    near.pump()
+    rest(simulation)
+    if not (near.connection.established and far.connection.established):
+        raise LocalProtocolError("no session")
+    return near, far
+
+
+def rest(simulation: Simulation) -> None:
+    """Let everything happen that is on its way, and all that follows from it."""
+    while (due := simulation.next_due) is not None:
+        simulation.advance(due)

@@ -1,0 +1,328 @@
+"""A session's life: HELLO, PING, GOAWAY, and peers that break the rules."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from toxproxy.errors import (
+    GoAwayCode,
+    LocalProtocolError,
+    Refusal,
+    RemoteProtocolError,
+    ResetCode,
+    StreamRefused,
+    StreamReset,
+)
+from toxproxy.mux import (
+    Connection,
+    Established,
+    GoAwayReceived,
+    Limits,
+    PongReceived,
+    StreamClosed,
+    StreamRequested,
+    frames,
+)
+from toxproxy.mux.frames import Credit, Data, Fin, GoAway, Hello, Open, Opened, Ping, Pong, Refused, Reset
+from toxproxy.mux.scheduler import MAX_WAITING
+
+from .pair import TARGET, Pair, Side, decoded
+
+HELLO = Hello(1, 1, 7, 0, 65536, 100)
+OF_SESSION = [HELLO, Ping(1), Pong(1), GoAway(0, "")]
+OF_STREAMS = [
+    Open(1, 1, 0, 80, "host"),
+    Opened(1, 0),
+    Refused(1, 1, ""),
+    Data(1, 0, b"x"),
+    Fin(1, 0),
+    Reset(1, 1),
+    Credit(1, 0, 0),
+]
+
+
+def breaks_the_protocol(side: Side, channel: int, frame: frames.Frame, match: str) -> None:
+    """`frame` is the peer's fault: it raises, closes, and leaves one readable GOAWAY to send."""
+    with pytest.raises(RemoteProtocolError, match=match):
+        side.hear(channel, frame)
+    assert side.connection.closed
+    assert not side.connection.streams
+    last = decoded(side.take())[-1]
+    assert isinstance(last, GoAway)
+    assert last.text
+
+
+# HELLO
+
+
+def test_the_client_speaks_first_and_the_server_waits_for_its_second_frame() -> None:
+    pair = Pair(established=False)
+    assert not pair.server.take()
+    assert pair.client.flush() == 1
+    assert not pair.server.connection.established
+    assert pair.server.flush() == 1
+    assert pair.client.of(Established) == [Established(session=2, version=1)]
+    pair.client.connection.open(TARGET)
+    pair.client.flush()
+    assert pair.server.of(Established) == [Established(session=1, version=1)]
+    assert [type(event) for event in pair.server.events] == [Established, StreamRequested]
+
+
+def test_hello_tells_the_limits() -> None:
+    pair = Pair(established=False, client=Limits(early_window=1, window=2, streams=3))
+    assert decoded(pair.client.take()) == [Hello(1, 1, 1, 0, 1, 3)]
+
+
+@pytest.mark.parametrize("client", [True, False])
+def test_no_stream_before_the_session_is_established(client: bool) -> None:
+    pair = Pair(established=False)
+    side = pair.client if client else pair.server
+    with pytest.raises(LocalProtocolError, match="established"):
+        side.connection.open(TARGET)
+    if not client:
+        pair.client.flush()  # the server has the client's HELLO, the client not yet the server's
+        with pytest.raises(LocalProtocolError, match="established"):
+            side.connection.open(TARGET)
+
+
+@pytest.mark.parametrize("client", [True, False])
+def test_no_ping_without_a_session(client: bool) -> None:
+    pair = Pair(established=False)
+    side = pair.client if client else pair.server
+    with pytest.raises(LocalProtocolError, match="ping"):
+        side.connection.ping(1)
+
+
+@pytest.mark.parametrize("client", [True, False])
+@pytest.mark.parametrize("frame", OF_STREAMS + OF_SESSION[1:3], ids=lambda frame: type(frame).__name__)
+def test_a_frame_before_hello(client: bool, frame: frames.Frame) -> None:
+    side = Side(Connection(client=client, session=1))
+    breaks_the_protocol(side, 0 if frame in OF_SESSION else 1, frame, "before HELLO")
+
+
+@pytest.mark.parametrize("client", [True, False])
+def test_a_second_hello(client: bool) -> None:
+    pair = Pair()
+    breaks_the_protocol(pair.client if client else pair.server, 0, HELLO, "second HELLO")
+
+
+def test_a_second_hello_instead_of_the_frame_that_establishes() -> None:
+    pair = Pair(established=False)
+    pair.client.flush()
+    breaks_the_protocol(pair.server, 0, HELLO, "second HELLO")
+    assert not pair.server.of(Established)
+
+
+@pytest.mark.parametrize(("oldest", "newest"), [(1, 1), (0, 1), (1, 9), (0, 255)])
+def test_versions_that_meet(oldest: int, newest: int) -> None:
+    pair = Pair(established=False)
+    pair.client.hear(0, HELLO._replace(oldest=oldest, newest=newest))
+    assert pair.client.of(Established) == [Established(7, 1)]
+
+
+@pytest.mark.parametrize(("oldest", "newest"), [(2, 3), (0, 0), (255, 255), (5, 1)])
+def test_versions_that_do_not_meet_are_named_to_both_sides(oldest: int, newest: int) -> None:
+    pair = Pair(established=False)
+    hello = HELLO._replace(oldest=oldest, newest=newest)
+    said = (
+        f"the server speaks protocol versions 1 to 1, the client {oldest} to {newest}; "
+        "upgrade the older of the two"
+    )
+    with pytest.raises(RemoteProtocolError) as caught:
+        pair.server.hear(0, hello)
+    assert str(caught.value) == said
+    pair.server.flush()
+    assert pair.client.of(GoAwayReceived) == [GoAwayReceived(GoAwayCode.VERSION, said)]
+    assert pair.client.connection.closed
+
+
+def test_unknown_features_are_ignored() -> None:
+    pair = Pair(established=False)
+    pair.client.hear(0, HELLO._replace(features=0xFFFF_FFFF))
+    assert pair.client.connection.established
+
+
+def test_streams_the_peer_allows_and_one_more() -> None:
+    pair = Pair(server=Limits(streams=2))
+    for _ in range(2):
+        pair.client.connection.open(TARGET)
+    with pytest.raises(StreamRefused, match="allows 2") as caught:
+        pair.client.connection.open(TARGET)
+    assert caught.value.code is Refusal.TOO_MANY_STREAMS
+
+
+# Channels
+
+
+@pytest.mark.parametrize("frame", OF_SESSION, ids=lambda frame: type(frame).__name__)
+def test_a_session_frame_on_a_streams_channel(frame: frames.Frame) -> None:
+    breaks_the_protocol(Pair().server, 3, frame, "on channel 3")
+
+
+@pytest.mark.parametrize("frame", OF_STREAMS, ids=lambda frame: type(frame).__name__)
+def test_a_streams_frame_on_the_sessions_channel(frame: frames.Frame) -> None:
+    breaks_the_protocol(Pair().server, 0, frame, "on channel 0")
+
+
+# PING
+
+
+@pytest.mark.parametrize("client", [True, False])
+def test_a_ping_is_answered_with_its_value(client: bool) -> None:
+    pair = Pair()
+    side = pair.client if client else pair.server
+    side.connection.ping(0xFFFF_FFFF_FFFF_FFFF)
+    pair.exchange()
+    assert side.of(PongReceived) == [PongReceived(0xFFFF_FFFF_FFFF_FFFF)]
+
+
+def test_a_ping_is_answered_before_data_that_waits() -> None:
+    pair = Pair()
+    near, _ = pair.connect()
+    pair.client.connection.write(near, bytes(10_000))
+    pair.client.hear(0, Ping(5))
+    assert decoded(pair.client.take())[0] == Pong(5)
+
+
+def test_a_flood_of_pings_from_a_peer_that_reads_no_answer() -> None:
+    pair = Pair()
+    for value in range(MAX_WAITING):
+        pair.server.hear(0, Ping(value))
+    with pytest.raises(RemoteProtocolError, match="does not take them"):
+        pair.server.hear(0, Ping(0))
+    answers = decoded(pair.server.take())
+    assert len(answers) == MAX_WAITING + 1
+    assert isinstance(answers[-1], GoAway)
+
+
+def test_a_flood_of_requests_from_a_peer_that_reads_no_answer() -> None:
+    pair = Pair(server=Limits(streams=1))
+    pair.server.hear(1, Open(1, 1, 0, 80, "host"))
+    for number in range(MAX_WAITING):
+        pair.server.hear(1, Open(3 + 2 * number, 1, 0, 80, "host"))
+    with pytest.raises(RemoteProtocolError, match="does not take them"):
+        pair.server.hear(1, Open(3, 1, 0, 80, "host"))
+    assert isinstance(decoded(pair.server.take())[-1], GoAway)
+
+
+def test_a_session_whose_answers_pile_up_can_still_be_closed() -> None:
+    pair = Pair()
+    for value in range(MAX_WAITING):
+        pair.server.hear(0, Ping(value))
+    pair.server.connection.close(GoAwayCode.STOPPING)
+    assert decoded(pair.server.take())[-1] == GoAway(0, "")
+
+
+# The end
+
+
+@pytest.mark.parametrize("client", [True, False])
+def test_goaway_closes_every_stream_on_both_sides(client: bool) -> None:
+    pair = Pair()
+    pair.request()
+    pair.connect()
+    side = pair.client if client else pair.server
+    side.connection.close(GoAwayCode.STOPPING, "see you")
+    pair.exchange()
+    for each in (pair.client, pair.server):
+        assert each.connection.closed
+        assert not each.connection.streams
+        closed = each.of(StreamClosed)
+        assert len(closed) == 2
+        for _, error in closed:
+            assert isinstance(error, StreamReset)
+            assert error.code is ResetCode.GOING_AWAY
+    assert side.peer.events[-1] == GoAwayReceived(GoAwayCode.STOPPING, "see you")
+
+
+def test_goaway_passes_everything_that_waits() -> None:
+    pair = Pair()
+    near, _ = pair.connect()
+    pair.client.connection.write(near, bytes(10_000))
+    pair.client.connection.close(GoAwayCode.STOPPING)
+    assert decoded(pair.client.take()) == [GoAway(0, "")]
+
+
+def test_goaway_before_hello() -> None:
+    pair = Pair(established=False)
+    pair.server.connection.close(GoAwayCode.STOPPING, "not today")
+    pair.server.flush()
+    assert pair.client.events == [GoAwayReceived(GoAwayCode.STOPPING, "not today")]
+
+
+def test_a_second_close_says_nothing_more() -> None:
+    pair = Pair()
+    pair.client.connection.close(GoAwayCode.STOPPING)
+    pair.client.connection.close(GoAwayCode.PROTOCOL_ERROR)
+    assert decoded(pair.client.take()) == [GoAway(0, "")]
+
+
+def test_a_lost_link_closes_every_stream_and_says_nothing() -> None:
+    pair = Pair()
+    near, _ = pair.connect()
+    pair.client.connection.write(near, b"data")
+    pair.client.connection.lost()
+    [closed] = pair.client.of(StreamClosed)
+    assert isinstance(closed.error, StreamReset)
+    assert closed.error.code is ResetCode.LINK_LOST
+    assert not pair.client.take()
+
+
+@pytest.mark.parametrize("frame", OF_SESSION + OF_STREAMS, ids=lambda frame: type(frame).__name__)
+def test_frames_after_the_end_are_ignored(frame: frames.Frame) -> None:
+    pair = Pair()
+    pair.connect()
+    pair.server.connection.close(GoAwayCode.STOPPING)
+    pair.server.take()
+    pair.server.events.clear()
+    pair.server.hear(0 if frame in OF_SESSION else 1, frame)
+    assert not pair.server.events
+    assert not pair.server.take()
+
+
+def test_nothing_is_opened_or_asked_after_the_end() -> None:
+    pair = Pair()
+    pair.client.connection.close(GoAwayCode.STOPPING)
+    with pytest.raises(LocalProtocolError):
+        pair.client.connection.open(TARGET)
+    with pytest.raises(LocalProtocolError):
+        pair.client.connection.ping(1)
+
+
+@given(
+    st.booleans(),
+    st.lists(st.tuples(st.integers(0, 3), st.binary(max_size=40))),
+    st.lists(
+        st.tuples(
+            st.integers(0, 3),
+            st.one_of(
+                st.builds(
+                    Open, st.integers(0, 5), st.integers(0, 2), st.integers(0, 9), st.just(80), st.just("h")
+                ),
+                st.builds(Opened, st.integers(0, 5), st.integers(0, 9)),
+                st.builds(Refused, st.integers(0, 5), st.integers(0, 255), st.just("")),
+                st.builds(Data, st.integers(0, 5), st.integers(0, 9), st.binary(min_size=1, max_size=3)),
+                st.builds(Fin, st.integers(0, 5), st.integers(0, 9)),
+                st.builds(Reset, st.integers(0, 5), st.integers(0, 255)),
+                st.builds(Credit, st.integers(0, 5), st.integers(0, 9), st.integers(0, 9)),
+            ).map(frames.encode),
+        )
+    ),
+)
+def test_whatever_a_peer_sends_the_error_is_the_peers(
+    client: bool, noise: list[tuple[int, bytes]], plausible: list[tuple[int, bytes]]
+) -> None:
+    pair = Pair()
+    pair.connect()
+    side = pair.client if client else pair.server
+    for channel, message in [*plausible, *noise]:
+        with suppress(RemoteProtocolError):
+            side.receive(channel, message)
+    if side.connection.closed:
+        assert not side.connection.streams
+    for _, message in side.take():
+        frames.decode(message)

@@ -1,0 +1,70 @@
+"""Streams do not wait for one another's lost frames: a far link, in virtual time."""
+
+from __future__ import annotations
+
+import pytest
+
+from toxproxy.link.memory import Path, Simulation
+
+from .pair import TARGET
+from .simulated import Peer, joined, rest
+
+WAN = Path(delay=0.025, loss=0.01, rate=12.5e6)
+BODY = bytes(range(256)) * 2000  # 512 000 bytes: a few windows
+
+
+def two_downloads(simulation: Simulation) -> tuple[Peer, list[int]]:
+    """A client that reads two bodies, the first on a channel held back for a second from now."""
+    client, server = joined(simulation)
+    client.eager = True
+    for _ in range(2):
+        client.connection.open(TARGET)
+    client.pump()
+    rest(simulation)
+    held = server.requested[0].channel
+    server.link.hold(held, simulation.now + 1.0)
+    for stream in server.requested:
+        server.connection.accept(stream)
+        server.write(stream, BODY)
+    return client, [stream.id for stream in server.requested]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_held_channel_holds_its_own_stream_only(seed: int) -> None:
+    simulation = Simulation(seed, WAN, window=700_000, timeout=0.06)
+    client, (held, free) = two_downloads(simulation)
+    simulation.advance(simulation.now + 0.99)
+    assert client.got[free] == BODY
+    assert held not in client.got
+    rest(simulation)
+    assert client.got[held] == BODY
+
+
+def test_on_one_channel_they_would_wait() -> None:
+    simulation = Simulation(0, WAN, window=700_000, timeout=0.06, channels=2)
+    client, (held, free) = two_downloads(simulation)
+    simulation.advance(simulation.now + 0.99)
+    assert not client.got
+    rest(simulation)
+    assert client.got[held] == client.got[free] == BODY
+
+
+def test_an_hour_of_small_exchanges_on_a_bad_link() -> None:
+    simulation = Simulation(1, Path(delay=0.1, loss=0.2, rate=1e5))
+    client, server = joined(simulation)
+    server.eager = client.eager = True
+    for second in range(0, 3600, 10):
+        stream = client.connection.open(TARGET)
+        client.write(stream, b"%d" % second)
+        client.finish(stream)
+        simulation.advance(simulation.now + 5)
+        for request in list(server.requested):
+            server.connection.accept(request)
+            server.requested.remove(request)
+            server.write(request, bytes(server.got[request.id]))
+            server.finish(request)
+        simulation.advance(simulation.now + 5)
+    rest(simulation)
+    assert b"".join(client.got.values()) == b"".join(b"%d" % second for second in range(0, 3600, 10))
+    assert not client.connection.streams
+    assert not server.connection.streams

@@ -1,0 +1,206 @@
+"""Whatever the two applications do and the link loses, what is true of every session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from toxproxy.errors import Refusal, ResetCode, StreamRefused
+from toxproxy.link.memory import Path, Simulation
+from toxproxy.mux import Limits, Stream
+from toxproxy.mux.frames import DATA_HEADER
+from toxproxy.mux.stream import StreamState
+
+from .pair import TARGET
+from .simulated import Peer, joined, rest
+
+Act = Callable[["Play", Peer, int, int], None]
+
+
+class Play:
+    """Two peers and the acts of a script; every byte written is unlike its neighbours."""
+
+    def __init__(self, simulation: Simulation, client: Limits, server: Limits) -> None:
+        self.simulation = simulation
+        self.peers = joined(simulation, client=client, server=server)
+        self.cut_off: set[int] = set()  # streams that were refused or reset
+        self._bytes = count()
+
+    def open(self, peer: Peer, _: int, early: int) -> None:
+        try:
+            stream = peer.connection.open(TARGET)
+        except StreamRefused:
+            return
+        peer.streams.append(stream)
+        if early % 2:
+            peer.write(stream, self._fresh(early))
+        peer.pump()
+
+    def accept(self, peer: Peer, which: int, _: int) -> None:
+        if peer.requested:
+            stream = peer.requested.pop(which % len(peer.requested))
+            peer.connection.accept(stream)
+            peer.streams.append(stream)
+            peer.pump()
+
+    def refuse(self, peer: Peer, which: int, _: int) -> None:
+        if peer.requested:
+            stream = peer.requested[which % len(peer.requested)]
+            self.cut_off.add(stream.id)
+            peer.connection.refuse(stream, Refusal.FAILED, "no")
+            peer.forget(stream)
+            peer.pump()
+
+    def write(self, peer: Peer, which: int, length: int) -> None:
+        if (stream := _chosen(peer, which)) is not None and stream.id not in peer.finished:
+            peer.write(stream, self._fresh(length))
+
+    def finish(self, peer: Peer, which: int, _: int) -> None:
+        if (stream := _chosen(peer, which)) is not None:
+            peer.finish(stream)
+
+    def reset(self, peer: Peer, which: int, _: int) -> None:
+        if (stream := _chosen(peer, which)) is not None:
+            self.cut_off.add(stream.id)
+            peer.connection.reset(stream, ResetCode.CANCELLED)
+            peer.forget(stream)
+            peer.pump()
+
+    def consume(self, peer: Peer, which: int, length: int) -> None:
+        if (stream := _chosen(peer, which)) is not None:
+            peer.consume(stream, length)
+
+    def hold(self, peer: Peer, channel: int, milliseconds: int) -> None:
+        until = self.simulation.now + milliseconds / 1000
+        peer.link.hold(channel % peer.link.channels, until)
+
+    def wait(self, _: Peer, __: int, milliseconds: int) -> None:
+        self.simulation.advance(self.simulation.now + milliseconds / 1000)
+
+    def curtain(self) -> None:
+        """Everybody answers, reads to the end and ends."""
+        for peer in self.peers:
+            peer.eager = True
+        while True:
+            for peer in self.peers:
+                while peer.requested:
+                    self.accept(peer, 0, 0)
+                for stream in list(peer.streams):
+                    peer.consume(stream, 1 << 30)
+                    if stream.state is not StreamState.CLOSED and stream.id not in peer.finished:
+                        peer.finish(stream)
+            if self.simulation.next_due is None:
+                return
+            rest(self.simulation)
+
+    def _fresh(self, length: int) -> bytes:
+        return b"".join(next(self._bytes).to_bytes(4) for _ in range(length // 4 + 1))
+
+
+def _chosen(peer: Peer, which: int) -> Stream | None:
+    return peer.streams[which % len(peer.streams)] if peer.streams else None
+
+
+ACTS: list[Act] = [
+    Play.open,
+    Play.accept,
+    Play.refuse,
+    Play.write,
+    Play.write,
+    Play.finish,
+    Play.reset,
+    Play.consume,
+    Play.consume,
+    Play.hold,
+    Play.wait,
+    Play.wait,
+]
+
+limits = st.builds(
+    Limits,
+    early_window=st.integers(0, 300),
+    window=st.integers(1, 600),
+    streams=st.integers(1, 6),
+)
+
+
+@st.composite
+def plays(draw: st.DrawFn) -> Play:
+    """Two peers with narrow limits and a link that may be small, slow and bad."""
+    path = Path(
+        delay=draw(st.sampled_from([0.0, 0.01, 0.1])),
+        loss=draw(st.sampled_from([0.0, 0.05, 0.4])),
+        rate=draw(st.sampled_from([1e3, 1e5, 1e9])),
+    )
+    simulation = Simulation(
+        draw(st.integers(0, 1 << 32)),
+        path,
+        window=draw(st.sampled_from([1, 200, 100_000])),
+        channels=draw(st.sampled_from([2, 3, 8])),
+        frame_size=DATA_HEADER + draw(st.sampled_from([1, 40, 1000])),
+    )
+    return Play(simulation, draw(limits), draw(limits))
+
+
+script = st.lists(
+    st.tuples(st.sampled_from(ACTS), st.booleans(), st.integers(0, 9), st.integers(0, 500)), max_size=50
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(plays(), script)
+def test_every_byte_arrives_in_order_and_every_stream_ends(
+    play: Play, script: list[tuple[Act, bool, int, int]]
+) -> None:
+    for act, first, which, amount in script:
+        act(play, play.peers[first], which, amount)
+    play.curtain()
+
+    for peer, other in (play.peers, reversed(play.peers)):
+        assert not peer.connection.streams, "a stream is left"
+        assert not peer.connection.wants_to_send, "a frame is left"
+        assert not peer.connection.closed
+        for number, written in peer.written.items():
+            arrived = other.got.get(number, b"")
+            if number in play.cut_off or peer.closed.get(number) is not None:
+                assert written.startswith(arrived)
+            else:
+                assert arrived == written
+                assert number in other.ended
+                assert (peer.closed[number], other.closed[number]) == (None, None)
+
+
+@settings(max_examples=60, deadline=None)
+@given(plays(), st.integers(1, 5), st.data())
+def test_a_stalled_reader_stops_its_own_writer_only(play: Play, streams: int, data: st.DataObject) -> None:
+    client, server = play.peers
+    for number in range(streams):
+        play.open(client, 0, 0)
+        rest(play.simulation)
+        if number < len(server.requested):
+            play.accept(server, 0, 0)
+    rest(play.simulation)
+    while server.requested:
+        play.accept(server, 0, 0)
+    rest(play.simulation)
+    for stream in list(client.streams):
+        play.write(client, client.streams.index(stream), 3000)
+    stalled = data.draw(st.sampled_from(server.streams))
+    while any(stream is not stalled and server.unread.get(stream.id) for stream in server.streams) or (
+        play.simulation.next_due is not None
+    ):
+        rest(play.simulation)
+        for stream in server.streams:
+            if stream is not stalled:
+                server.consume(stream, 100)
+
+    for stream in server.streams:
+        got, written = server.got[stream.id], client.written[stream.id]
+        if stream is stalled:
+            limit = stalled.receiver.window.limit
+            assert len(got) == limit < len(written)
+        else:
+            assert got == written

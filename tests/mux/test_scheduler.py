@@ -1,0 +1,188 @@
+"""Who sends next."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from toxproxy.mux import Stream, frames
+from toxproxy.mux.frames import Credit, Data, Fin, Frame, Ping, Reset
+from toxproxy.mux.scheduler import Scheduler
+from toxproxy.mux.stream import HIGH_WATER, LOW_WATER, Receiver, Sender, StreamState
+
+SIZE = 100
+
+
+def established() -> Scheduler:
+    scheduler = Scheduler()
+    scheduler.established = True
+    return scheduler
+
+
+def a_stream(number: int, state: StreamState = StreamState.OPEN, credit: int = 1 << 20) -> Stream:
+    return Stream(number, number, state, Sender(credit), Receiver(1000))
+
+
+def write(scheduler: Scheduler, stream: Stream, data: bytes) -> None:
+    stream.sender.write(data)
+    scheduler.ready(stream)
+
+
+def next_frame(scheduler: Scheduler) -> Frame | None:
+    item = scheduler.next(SIZE)
+    return None if item is None else frames.decode(item[1])
+
+
+def everything(scheduler: Scheduler) -> list[Frame]:
+    return list(iter(lambda: next_frame(scheduler), None))
+
+
+def test_the_sessions_frames_then_the_streams_own_then_credits_then_data() -> None:
+    scheduler = established()
+    one, two = a_stream(1), a_stream(3)
+    write(scheduler, one, b"data")
+    scheduler.credit(two)
+    scheduler.control(3, frames.encode(Reset(3, 1)))
+    scheduler.session(frames.encode(Ping(1)))
+    assert [type(frame) for frame in everything(scheduler)] == [Ping, Reset, Credit, Data]
+    assert not scheduler
+
+
+def test_a_control_frame_passes_bulk_that_already_waits() -> None:
+    scheduler = established()
+    bulk = a_stream(1)
+    write(scheduler, bulk, bytes(50 * SIZE))
+    for _ in range(5):
+        assert isinstance(next_frame(scheduler), Data)
+    scheduler.control(3, frames.encode(Reset(3, 1)))
+    assert next_frame(scheduler) == Reset(3, 1)
+
+
+def test_before_the_session_is_established_only_its_own_frames_go() -> None:
+    scheduler = Scheduler()
+    write(scheduler, a_stream(1), b"data")
+    scheduler.credit(a_stream(3))
+    scheduler.control(3, frames.encode(Reset(3, 1)))
+    assert not scheduler
+    scheduler.session(frames.encode(Ping(1)))
+    assert scheduler
+    assert everything(scheduler) == [Ping(1)]
+    scheduler.established = True
+    assert len(everything(scheduler)) == 3
+
+
+def test_turns_are_fair_between_large_and_small_writers() -> None:
+    scheduler = established()
+    large, small, tiny = a_stream(1), a_stream(3), a_stream(5)
+    write(scheduler, large, bytes(60 * SIZE))
+    for _ in range(600):
+        write(scheduler, small, bytes(10))
+    for _ in range(6000):
+        write(scheduler, tiny, b"x")
+    sent: Counter[int] = Counter()
+    for turn in range(1, 121):
+        frame = next_frame(scheduler)
+        assert isinstance(frame, Data)
+        sent[frame.stream] += len(frame.payload)
+        assert max(sent.values()) - min(sent[n] for n in (1, 3, 5)) <= SIZE, f"after {turn} turns"
+
+
+def test_a_newcomer_waits_one_round_only() -> None:
+    scheduler = established()
+    bulk = [a_stream(number) for number in (1, 3, 5)]
+    for stream in bulk:
+        write(scheduler, stream, bytes(50 * SIZE))
+    next_frame(scheduler)
+    newcomer = a_stream(7)
+    write(scheduler, newcomer, b"hello")
+    turns = [next_frame(scheduler) for _ in range(4)]
+    assert Data(7, 0, b"hello") in turns
+
+
+def test_data_is_not_larger_than_asked() -> None:
+    scheduler = established()
+    write(scheduler, a_stream(1), bytes(SIZE + 1))
+    sizes = [len(frame.payload) for frame in everything(scheduler) if isinstance(frame, Data)]
+    assert sizes == [SIZE, 1]
+
+
+def test_a_stream_without_credit_does_not_hold_up_the_others() -> None:
+    scheduler = established()
+    stuck, free = a_stream(1, credit=10), a_stream(3)
+    write(scheduler, stuck, bytes(100))
+    write(scheduler, free, bytes(300))
+    assert [(f.stream, len(f.payload)) for f in everything(scheduler) if isinstance(f, Data)] == [
+        (1, 10),
+        (3, 100),
+        (3, 100),
+        (3, 100),
+    ]
+    assert not scheduler
+    stuck.sender.credited(10, 100)
+    scheduler.ready(stuck)
+    assert len(everything(scheduler)) == 1
+
+
+def test_credits_of_one_stream_are_said_once_with_what_is_true_then() -> None:
+    scheduler = established()
+    stream = a_stream(1)
+    stream.receiver.data(0, 900)
+    for _ in range(3):
+        stream.receiver.consume(300)
+        scheduler.credit(stream)
+    assert everything(scheduler) == [Credit(1, 900, 1900)]
+
+
+def test_nothing_of_a_stream_goes_after_its_reset() -> None:
+    scheduler = established()
+    stream = a_stream(1)
+    write(scheduler, stream, bytes(300))
+    scheduler.credit(stream)
+    scheduler.control(1, frames.encode(Reset(1, 2)))
+    scheduler.reset(stream)
+    stream.state = StreamState.CLOSED
+    assert everything(scheduler) == [Reset(1, 2)]
+
+
+def test_what_is_written_before_the_answer_waits_for_it() -> None:
+    scheduler = established()
+    stream = a_stream(2, StreamState.REQUESTED)
+    write(scheduler, stream, b"banner")
+    assert not scheduler
+    stream.state = StreamState.OPEN
+    scheduler.ready(stream)
+    assert everything(scheduler) == [Data(2, 0, b"banner")]
+
+
+def test_a_full_buffer_is_reported_when_it_has_room_again() -> None:
+    scheduler = established()
+    stream = a_stream(1, credit=HIGH_WATER * 2)
+    write(scheduler, stream, bytes(HIGH_WATER + 1))
+    left = HIGH_WATER + 1
+    while (item := scheduler.next(SIZE)) is not None:
+        left -= SIZE
+        if item[2] is not None:
+            break
+    assert item is not None
+    assert item[2] is stream
+    assert LOW_WATER - SIZE < left <= LOW_WATER
+    assert all(item[2] is None for item in iter(lambda: scheduler.next(SIZE), None))
+
+
+def test_the_end_of_a_stream_takes_its_turn_after_the_data() -> None:
+    scheduler = established()
+    stream = a_stream(1)
+    write(scheduler, stream, b"bye")
+    stream.sender.finish()
+    scheduler.ready(stream)
+    assert everything(scheduler) == [Data(1, 0, b"bye"), Fin(1, 3)]
+
+
+def test_cleared_it_keeps_the_sessions_frames_only() -> None:
+    scheduler = established()
+    stream = a_stream(1)
+    write(scheduler, stream, b"data")
+    scheduler.credit(stream)
+    scheduler.control(1, b"")
+    scheduler.session(frames.encode(Ping(1)))
+    scheduler.clear()
+    assert everything(scheduler) == [Ping(1)]

@@ -1,0 +1,235 @@
+"""The proxy port between real sockets: SOCKS tunnels, and what else knocks there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from tests.near.test_handshake import REFUSED
+from tests.near.world import Origin, connect, echo, reset, talk, unused_port, until
+from toxproxy import socks
+from toxproxy.address import Target
+from toxproxy.errors import Refusal
+from toxproxy.socks import ProxyListener
+
+OK_5 = b"\x05\x00" + b"\x05\x00\x00\x01" + bytes(6)
+OK_4 = b"\x00\x5a" + bytes(6)
+
+
+def socks5(target: Target) -> bytes:
+    name = target.host.encode()
+    request = b"\x05\x01\x00\x03" + bytes([len(name)]) + name + target.port.to_bytes(2, "big")
+    return b"\x05\x01\x00" + request
+
+
+def socks4(target: Target) -> bytes:
+    address = bytes(int(part) for part in target.host.split("."))
+    return b"\x04\x01" + target.port.to_bytes(2, "big") + address + b"me\x00"
+
+
+def socks4a(target: Target) -> bytes:
+    return b"\x04\x01" + target.port.to_bytes(2, "big") + b"\0\0\0\1me\0" + target.host.encode() + b"\0"
+
+
+KINDS = {"socks5": (socks5, OK_5), "socks4": (socks4, OK_4), "socks4a": (socks4a, OK_4)}
+
+
+@pytest.mark.parametrize(("ask", "granted"), KINDS.values(), ids=KINDS)
+async def test_a_tunnel_opens_with_the_first_bytes_in_the_same_packet(port, dialer, ask, granted):
+    async with Origin(echo) as server:
+        assert await talk_after(port, ask(server.target) + b"hello", granted) == b"hello"
+    assert dialer.dialled == [server.target]
+
+
+async def talk_after(port, data: bytes, granted: bytes) -> bytes:
+    """Send, wait for the tunnel, end, and return what came through it."""
+    reader, writer = await connect(port)
+    writer.write(data)
+    assert await reader.readexactly(len(granted)) == granted
+    writer.write_eof()
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
+async def test_a_handshake_may_come_byte_by_byte(port):
+    async with Origin(echo) as server:
+        reader, writer = await connect(port)
+        for byte in socks5(server.target):
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0.001)
+        assert await reader.readexactly(len(OK_5)) == OK_5
+        writer.write(b"hi")
+        assert await reader.readexactly(2) == b"hi"
+        writer.close()
+
+
+async def test_a_server_that_speaks_first_is_heard_after_the_answer(port):
+    async def greet(reader, writer):
+        writer.write(b"220 welcome")
+        writer.write_eof()
+        await reader.read()
+
+    async with Origin(greet) as server:
+        reader, writer = await connect(port)
+        writer.write(socks5(server.target))
+        assert await reader.read() == OK_5 + b"220 welcome"
+        writer.close()
+
+
+async def test_each_direction_of_a_tunnel_ends_by_itself(port):
+    async def count(reader, writer):
+        total = len(await reader.read())
+        writer.write(str(total).encode())
+
+    async with Origin(count) as server:
+        reader, writer = await connect(port)
+        writer.write(socks5(server.target))
+        await reader.readexactly(len(OK_5))
+        writer.write(bytes(3_000_000))
+        writer.write_eof()
+        assert await reader.read() == b"3000000"
+        writer.close()
+        await until(lambda: port.connections == 0)
+
+
+async def test_nothing_is_answered_before_the_far_end_answered(port, dialer):
+    async with Origin(echo) as server:
+        dialer.gate.clear()
+        reader, writer = await connect(port)
+        writer.write(socks4(server.target))
+        await dialer.waiting.wait()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(1), 0.05)
+        dialer.gate.set()
+        assert await reader.readexactly(len(OK_4)) == OK_4
+        writer.close()
+
+
+@pytest.mark.parametrize("code", Refusal)
+async def test_a_refusal_is_answered_with_its_code(port, dialer, caplog, code):
+    caplog.set_level(logging.INFO)
+    dialer.refusals["origin.test"] = code
+    target = Target("origin.test", 80)
+    assert await talk_open(port, socks5(target)) == b"\x05\x00\x05" + bytes([REFUSED[code], 0, 1]) + bytes(6)
+    assert await talk_open(port, socks4a(target)) == b"\x00\x5b" + bytes(6)
+    assert caplog.messages == [f"browser: {target} refused: {code.name.lower().replace('_', ' ')}"] * 2
+
+
+async def talk_open(port, data: bytes) -> bytes:
+    """Send and return everything that comes back, without ending first."""
+    reader, writer = await connect(port)
+    writer.write(data)
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
+async def test_a_dead_port_is_answered_with_connection_refused(port):
+    answer = await talk_open(port, socks5(Target("127.0.0.1", unused_port())))
+    assert answer == b"\x05\x00\x05\x05\x00\x01" + bytes(6)
+
+
+@pytest.mark.parametrize("leave", [reset, lambda writer: writer.close()], ids=["reset", "end"])
+@pytest.mark.parametrize("ask", [socks5, socks4, socks4a])
+async def test_a_client_that_leaves_during_the_dial_cancels_it(port, dialer, ask, leave):
+    dialer.gate.clear()
+    _, writer = await connect(port)
+    writer.write(ask(Target("127.0.0.1", unused_port())))
+    await dialer.waiting.wait()
+    leave(writer)
+    await asyncio.wait_for(dialer.cancelled.wait(), 5)
+    await until(lambda: port.connections == 0)
+
+
+async def test_a_password_opens_a_locked_port(locked_port):
+    async with Origin(echo) as server:
+        password = "sécret".encode()
+        login = b"\x01\x05alice" + bytes([len(password)]) + password
+        request = b"\x05\x01\x02" + login + socks5(server.target)[3:]
+        granted = b"\x05\x02\x01\x00" + OK_5[2:]
+        assert await talk_after(locked_port, request + b"in", granted) == b"in"
+
+
+async def test_a_locked_port_turns_others_away_and_says_why(locked_port, dialer, caplog):
+    caplog.set_level(logging.INFO)
+    target = Target("127.0.0.1", 9)
+    assert await talk_open(locked_port, socks5(target)) == b"\x05\xff"
+    assert await talk_open(locked_port, b"\x05\x01\x02\x01\x05alice\x01x") == b"\x05\x02\x01\x01"
+    assert await talk_open(locked_port, socks4(target)) == b"\x00\x5b" + bytes(6)
+    assert dialer.dialled == []
+    assert "SOCKS4 cannot carry a password" in caplog.text
+    assert "wrong user name or password" in caplog.text
+    assert "alice" not in caplog.text
+
+
+async def test_tls_to_the_proxy_port_is_closed_and_logged(port, caplog):
+    caplog.set_level(logging.INFO)
+    assert await talk(port, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03") == b""
+    assert "browser: a client speaks TLS to the proxy" in caplog.text
+
+
+@pytest.mark.parametrize("garbage", [b"\x00" * 100, b"\xff\xfb\x01", b"\r\n\r\n", b""])
+async def test_garbage_is_closed_without_an_answer(port, garbage):
+    assert await talk(port, garbage) == b""
+    await until(lambda: port.connections == 0)
+
+
+async def test_a_handshake_that_stops_is_given_up(port, monkeypatch):
+    monkeypatch.setattr(socks, "HANDSHAKE_SECONDS", 0.05)
+    for beginning in (b"", b"\x05", b"\x05\x01\x00\x05\x01", b"\x04\x01"):
+        reader, writer = await connect(port)
+        writer.write(beginning)
+        with pytest.raises(ConnectionResetError):
+            while await reader.read(100):
+                pass
+        writer.close()
+    await until(lambda: port.connections == 0)
+
+
+async def test_a_reset_at_the_far_end_resets_a_tunnel(port):
+    async def drop(reader, writer):
+        await reader.readexactly(1)
+        reset(writer)
+
+    async with Origin(drop) as server:
+        reader, writer = await connect(port)
+        writer.write(socks5(server.target))
+        await reader.readexactly(len(OK_5))
+        writer.write(b"x")
+        with pytest.raises(ConnectionResetError):
+            await reader.readexactly(1)
+        writer.close()
+
+
+async def test_closing_the_port_cancels_dials_and_resets_tunnels(port: ProxyListener, dialer):
+    async with Origin(echo) as server:
+        reader, writer = await connect(port)
+        writer.write(socks5(server.target))
+        await reader.readexactly(len(OK_5))
+        dialer.gate.clear()
+        dialer.waiting.clear()
+        _, waiting = await connect(port)
+        waiting.write(socks5(server.target))
+        await dialer.waiting.wait()
+        await port.close()
+        assert dialer.cancelled.is_set()
+        with pytest.raises(ConnectionResetError):
+            await reader.readexactly(1)
+        assert all(transport.is_closing() for transport in dialer.open)
+        writer.close()
+        waiting.close()
+
+
+async def test_a_hundred_tunnels_at_once(port):
+    async with Origin(echo) as server:
+        data = bytes(range(256)) * 256
+
+        async def one() -> None:
+            assert await talk_after(port, socks5(server.target) + data, OK_5) == data
+
+        await asyncio.gather(*(one() for _ in range(100)))
+        assert server.connections == 100
+        await until(lambda: port.connections == 0)

@@ -1,0 +1,117 @@
+"""Who is asked for a way into the network."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from tests.tox.pair import PRIVATE
+from toxproxy.config import BootstrapNode, TransportProxy
+from toxproxy.tox.bootstrap import Bootstrap, Introducer, introducers, public_nodes
+from toxproxy.tox.pytox import Tox, ToxOptions
+
+KEY = bytes(range(32))
+NODES_REQUEST = 0x02  # the DHT's packet kind (Tox protocol, "DHT Packet")
+
+
+def test_the_built_in_list_is_sound() -> None:
+    nodes = public_nodes()
+    assert len({node.key for node in nodes}) == len(nodes) >= 12
+    for node in nodes:
+        assert len(node.key) == 32
+        assert all(0 < port < 65536 for port in (node.port, *node.tcp_ports))
+    assert any(443 in node.tcp_ports for node in nodes)
+
+
+def test_the_built_in_list_serves_who_configures_nothing() -> None:
+    assert introducers(replace(PRIVATE, bootstrap=None)) == public_nodes()
+
+
+def test_behind_a_proxy_no_built_in_name_is_looked_up() -> None:
+    proxy = TransportProxy("socks5", "127.0.0.1", 9050)
+    nodes = introducers(replace(PRIVATE, bootstrap=None, proxy=proxy))
+    assert nodes
+    for node in nodes:
+        ipaddress.ip_address(node.host)
+
+
+def test_configured_nodes_replace_the_built_in_ones() -> None:
+    settings = replace(PRIVATE, bootstrap=(BootstrapNode("tox.example.org", 33445, KEY),))
+    assert introducers(settings) == (Introducer("tox.example.org", 33445, KEY, (33445,)),)
+
+
+def test_none_means_none() -> None:
+    assert introducers(replace(PRIVATE, bootstrap=())) == ()
+
+
+@pytest.fixture
+def tox() -> Iterator[Tox]:
+    tox = Tox(ToxOptions(ipv6_enabled=False, local_discovery_enabled=False, start_port=40800, end_port=40899))
+    yield tox
+    tox.kill()
+
+
+async def test_an_introducer_is_asked_over_udp_and_tcp_by_its_name(tox: Tox) -> None:
+    connected = asyncio.Event()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.bind(("127.0.0.1", 0))
+        udp.setblocking(False)
+        port = udp.getsockname()[1]
+        async with await asyncio.start_server(lambda *_: connected.set(), "127.0.0.1", port):
+            bootstrap = Bootstrap(tox, [Introducer("localhost", port, KEY, (port,))], ipv6=False)
+            task = asyncio.create_task(bootstrap.run())
+            request = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(udp, 2000), 20)
+            assert request[0] == NODES_REQUEST
+            async with asyncio.timeout(20):
+                while not connected.is_set():
+                    tox.iterate()
+                    await asyncio.sleep(0.01)
+            task.cancel()
+            await asyncio.wait([task])
+
+
+async def test_an_introducer_without_an_address_does_not_keep_the_others_from_being_asked(tox: Tox) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.bind(("127.0.0.1", 0))
+        udp.setblocking(False)
+        nodes = [Introducer("::1", 9, KEY, ()), Introducer("127.0.0.1", udp.getsockname()[1], KEY, ())]
+        task = asyncio.create_task(Bootstrap(tox, nodes, ipv6=False).run())
+        assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(udp, 2000), 20)
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def test_introducers_are_asked_again_while_offline_and_not_while_online(tox: Tox) -> None:
+    asked: list[str] = []
+
+    class Counting(Tox):
+        def bootstrap(self, address: str, port: int, public_key: str) -> bool:
+            asked.append(address)
+            again.set()
+            return super().bootstrap(address, port, public_key)
+
+    again = asyncio.Event()
+    counting = Counting(ToxOptions(udp_enabled=False))
+    bootstrap = Bootstrap(counting, [Introducer("127.0.0.1", 9, KEY, ())], ipv6=False)
+    task = asyncio.create_task(bootstrap.run())
+    async with asyncio.timeout(20):
+        while len(asked) < 2:
+            again.clear()
+            await again.wait()
+    bootstrap.connection_changed(online=True)
+    await asyncio.sleep(0)
+    count = len(asked)
+    bootstrap.connection_changed(online=True)
+    await asyncio.sleep(0)
+    assert len(asked) == count
+    bootstrap.connection_changed(online=False)
+    again.clear()
+    await asyncio.wait_for(again.wait(), 20)
+    task.cancel()
+    await asyncio.wait([task])
+    counting.kill()

@@ -1,0 +1,143 @@
+"""Two nodes that are connected: what passes between them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.tox.pair import Catcher, Pair
+from toxproxy.tox.node import Connection
+from toxproxy.tox.pytox import ToxError
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+ID = 200
+
+
+async def test_the_server_hears_who_asks_and_with_what_words(relayed: Pair) -> None:
+    assert set(relayed.server_diary.requests) == {(relayed.client.public_key, b"toxproxy")}
+
+
+async def test_a_client_that_was_turned_away_is_heard_again(direct: Pair) -> None:
+    words = [words for _, words in direct.server_diary.requests]
+    assert list(dict.fromkeys(words)) == [b"wrong", b"let me in"]
+
+
+async def test_the_pair_is_connected_directly_and_both_say_so(direct: Pair) -> None:
+    assert direct.server.friend_connection(direct.client_number) is Connection.UDP
+    assert direct.client.friend_connection(direct.server_number) is Connection.UDP
+    assert direct.server_diary.friends == [(direct.client_number, Connection.UDP)]
+
+
+async def test_the_relayed_pair_is_connected_through_tcp(relayed: Pair) -> None:
+    assert relayed.server.udp_port is None
+    assert relayed.server.friend_connection(relayed.client_number) is Connection.TCP
+    assert relayed.client.friend_connection(relayed.server_number) is Connection.TCP
+
+
+async def test_packets_of_every_size_arrive_whole_and_in_order(direct: Pair) -> None:
+    catcher = Catcher()
+    direct.server.set_sink(direct.client_number, catcher)
+    sent = [bytes([ID]) + bytes([size % 251]) * size for size in (0, 1, 100, 1199, 1371, 1372)]
+    for packet in sent:
+        assert direct.client.send_lossy(direct.server_number, packet)
+    assert await catcher.until(len(sent)) == sent
+    direct.server.set_sink(direct.client_number, None)
+
+
+async def test_packets_go_both_ways_at_once(direct: Pair) -> None:
+    at_server, at_client = Catcher(), Catcher()
+    direct.server.set_sink(direct.client_number, at_server)
+    direct.client.set_sink(direct.server_number, at_client)
+    for i in range(50):
+        assert direct.client.send_lossy(direct.server_number, bytes([ID, i]))
+        assert direct.server.send_lossy(direct.client_number, bytes([ID, 100 + i]))
+    assert [packet[1] for packet in await at_server.until(50)] == list(range(50))
+    assert [packet[1] for packet in await at_client.until(50)] == list(range(100, 150))
+    direct.server.set_sink(direct.client_number, None)
+    direct.client.set_sink(direct.server_number, None)
+
+
+async def test_packets_pass_through_the_relay(relayed: Pair) -> None:
+    catcher = Catcher()
+    relayed.server.set_sink(relayed.client_number, catcher)
+    sent = [bytes([ID, i]) * 600 for i in range(20)]
+    for packet in sent:
+        assert relayed.client.send_lossy(relayed.server_number, packet)
+    assert await catcher.until(len(sent)) == sent
+
+
+async def test_a_batch_ends_after_its_packets_and_never_without_any(direct: Pair) -> None:
+    catcher = Catcher()
+    direct.server.set_sink(direct.client_number, catcher)
+    for i in range(30):
+        direct.client.send_lossy(direct.server_number, bytes([ID, i]))
+    await catcher.until(30)
+    assert catcher.batches[-1] == 30
+    assert catcher.batches == sorted(set(catcher.batches))
+    assert catcher.batches[0] > 0
+    direct.server.set_sink(direct.client_number, None)
+
+
+async def test_a_sink_may_answer_from_within(direct: Pair) -> None:
+    class Echo(Catcher):
+        def packet_received(self, packet: Any) -> None:
+            assert direct.server.send_lossy(direct.client_number, packet[:] + b"!")
+
+    catcher = Catcher()
+    direct.server.set_sink(direct.client_number, Echo())
+    direct.client.set_sink(direct.server_number, catcher)
+    direct.client.send_lossy(direct.server_number, bytes([ID]) + b"hello")
+    assert await catcher.until(1) == [bytes([ID]) + b"hello!"]
+    direct.server.set_sink(direct.client_number, None)
+    direct.client.set_sink(direct.server_number, None)
+
+
+async def test_a_sink_that_fails_is_reported_and_the_node_goes_on(direct: Pair) -> None:
+    class Picky(Catcher):
+        def packet_received(self, packet: Any) -> None:
+            super().packet_received(packet)
+            if packet[1:] == b"bad":
+                raise ValueError("not this one")
+
+    reported: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: reported.append(context))
+    picky = Picky()
+    direct.server.set_sink(direct.client_number, picky)
+    try:
+        for word in (b"one", b"bad", b"two"):
+            direct.client.send_lossy(direct.server_number, bytes([ID]) + word)
+        assert [packet[1:] for packet in await picky.until(3)] == [b"one", b"bad", b"two"]
+    finally:
+        loop.set_exception_handler(None)
+        direct.server.set_sink(direct.client_number, None)
+    assert [str(context["exception"]) for context in reported] == ["not this one"]
+
+
+@pytest.mark.parametrize(
+    ("packet", "code"),
+    [
+        (b"", "TOX_ERR_FRIEND_CUSTOM_PACKET_EMPTY"),
+        (bytes([ID]) * 1374, "TOX_ERR_FRIEND_CUSTOM_PACKET_TOO_LONG"),
+        (b"\x01", "TOX_ERR_FRIEND_CUSTOM_PACKET_INVALID"),
+    ],
+)
+async def test_a_packet_that_tox_cannot_carry_is_an_error(direct: Pair, packet: bytes, code: str) -> None:
+    with pytest.raises(ToxError) as caught:
+        direct.client.send_lossy(direct.server_number, packet)
+    assert caught.value.code == code
+
+
+async def test_a_packet_for_someone_unknown_is_an_error(direct: Pair) -> None:
+    with pytest.raises(ToxError, match="FRIEND_NOT_FOUND"):
+        direct.client.send_lossy(99, bytes([ID]))
+
+
+async def test_a_packet_for_an_absent_friend_is_not_sent(direct: Pair) -> None:
+    absent = direct.client.admit_friend(bytes(range(32)))
+    assert direct.client.friend_connection(absent) is Connection.NONE
+    assert not direct.client.send_lossy(absent, bytes([ID]))
+    direct.client.remove_friend(bytes(range(32)))

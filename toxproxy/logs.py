@@ -1,0 +1,130 @@
+"""The log: calm lines for people or JSON for programs, on stderr, one record a line.
+
+What a record says may come from strangers, so control characters are escaped: nobody can
+forge a line or speak to the terminal. Where stderr is a terminal, a status line may stand
+below the log; both go through one `Console`, so that they do not garble each other.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import TextIO
+
+_ERASE = "\r\x1b[K"  # to the start of the line, then away with the rest of it (ECMA-48, EL)
+_CONTINUED = "\n  | "  # before each line of a traceback: no record begins so
+
+
+class Console(logging.StreamHandler[TextIO]):
+    """Writes log lines to `stream` and, where it is a terminal, keeps a status line below them."""
+
+    def __init__(self, stream: TextIO, *, as_json: bool = False) -> None:
+        super().__init__(stream)
+        terminal = stream.isatty() and not as_json
+        #: Whether a status line can be shown.
+        self.live = terminal and os.environ.get("TERM", "dumb") != "dumb"
+        self._status = ""
+        if as_json:
+            self.setFormatter(JsonFormatter())
+        else:
+            self.setFormatter(TerminalFormatter() if terminal else TextFormatter())
+
+    def show(self, text: str) -> None:
+        """Put `text` below the log, in place of what was there; "" takes it away."""
+        if self.live and text != self._status:
+            self._status = text
+            self._write(_ERASE + self._fitted())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._status:
+            self._write(_ERASE)
+        super().emit(record)
+        if self._status:
+            self._write(self._fitted())
+
+    def _fitted(self) -> str:
+        """The status line cut to the terminal's width: a line that wraps cannot be rewritten."""
+        columns = 80
+        with suppress(OSError):
+            columns = os.get_terminal_size(self.stream.fileno()).columns or columns
+        text = escaped(self._status)
+        return text if len(text) < columns else text[: columns - 4] + "..."
+
+    def _write(self, text: str) -> None:
+        with suppress(OSError):  # the terminal is gone: no reason to stop
+            self.stream.write(text)
+            self.stream.flush()
+
+
+class TextFormatter(logging.Formatter):
+    """`2026-01-31T12:00:00Z WARNING message`, for files and journals."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = self.prefix(record) + escaped(record.getMessage())
+        if record.exc_info:
+            trace = self.formatException(record.exc_info)
+            line += "".join(_CONTINUED + escaped(part) for part in trace.split("\n"))
+        return line
+
+    def prefix(self, record: logging.LogRecord) -> str:
+        """What stands before the message."""
+        time = datetime.fromtimestamp(record.created, UTC)
+        return f"{time:%Y-%m-%dT%H:%M:%SZ} {record.levelname} "
+
+
+class TerminalFormatter(TextFormatter):
+    """The message alone, with the level where it is not INFO."""
+
+    def prefix(self, record: logging.LogRecord) -> str:
+        return "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
+
+
+class JsonFormatter(logging.Formatter):
+    """A JSON object: `time` (ISO 8601, UTC), `level`, `logger`, `message`.
+
+    A traceback is added as `exception`. Records that programs may wait for have an `event`:
+    "started" once everything is bound, then "absent", "linking" or "ready" as servers come
+    and go.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        fields = {
+            "time": time.replace("+00:00", "Z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if (event := getattr(record, "event", None)) is not None:
+            fields["event"] = event
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        return json.dumps(fields)
+
+
+def escaped(text: str) -> str:
+    r"""`text` with everything that is not printable written as \n, \x1b, \u2028 …"""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+@contextmanager
+def logging_to(stream: TextIO, *, debug: bool = False, as_json: bool = False) -> Iterator[Console]:
+    """Send all logging to `stream`: toxproxy's from INFO (or DEBUG) on, the libraries' warnings."""
+    console = Console(stream, as_json=as_json)
+    root = logging.getLogger()
+    root.addHandler(console)
+    logging.getLogger("toxproxy").setLevel(logging.DEBUG if debug else logging.INFO)
+    # asyncio warns of single writes to connections that are gone, which is daily life for a proxy.
+    logging.getLogger("asyncio").setLevel(logging.NOTSET if debug else logging.ERROR)
+    try:
+        yield console
+    finally:
+        console.show("")
+        root.removeHandler(console)
+        console.close()

@@ -1,0 +1,143 @@
+"""The life of one end as a process: started, ready, told to stop, drained, gone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from toxproxy.app import Client, Server
+from toxproxy.errors import ToxproxyError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Interrupts:
+    """SIGINT, SIGTERM and SIGHUP each end one block, instead of the process.
+
+    A context manager, within a running loop. A SIGHUP that is ignored (nohup) stays so.
+    """
+
+    def __init__(self) -> None:
+        self._signals = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            self._signals.append(signal.SIGHUP)
+        self._block: asyncio.Timeout | None = None
+        self._pending = 0  # signals that found no block to end
+
+    def __enter__(self) -> Self:
+        for number in self._signals:
+            asyncio.get_running_loop().add_signal_handler(number, self._arrived)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for number in self._signals:
+            asyncio.get_running_loop().remove_signal_handler(number)
+
+    @asynccontextmanager
+    async def ending(self) -> AsyncIterator[None]:
+        """A block that the next signal ends, as a cancellation that stops at the block's end."""
+        try:
+            async with asyncio.timeout(None) as self._block:
+                if self._pending:
+                    self._pending -= 1
+                    self._end(self._block)
+                yield
+        except TimeoutError:
+            if self._block is None or not self._block.expired():
+                raise
+        finally:
+            self._block = None
+
+    def _arrived(self) -> None:
+        if self._block is None or self._block.when() is not None:
+            self._pending += 1
+        else:
+            self._end(self._block)
+
+    def _end(self, block: asyncio.Timeout) -> None:
+        block.reschedule(asyncio.get_running_loop().time())
+
+
+async def run(
+    end: Server | Client, *, started: Callable[[], None] = lambda: None, ready_file: Path | None = None
+) -> None:
+    """Run `end` until a signal says stop; then let its streams end, or a second signal end them.
+
+    `started` is called once everything is bound; `ready_file` exists from then on until the
+    end. Raises what starting raises.
+    """
+    async with AsyncExitStack() as stack:
+        interrupts = stack.enter_context(Interrupts())
+        if ready_file is not None:
+            stack.enter_context(_removed(ready_file))
+        running = False
+        async with interrupts.ending():
+            await stack.enter_async_context(end)
+            running = True
+        if not running:
+            return
+        if ready_file is not None:
+            _write(ready_file, {"pid": os.getpid(), **end.describe()})
+        log.info("%s", _summary(end), extra={"event": "started"})
+        started()
+        async with interrupts.ending():
+            await asyncio.get_running_loop().create_future()
+        if end.streams:
+            what = "1 connection" if end.streams == 1 else f"{end.streams} connections"
+            log.info("waiting for %s to end (Ctrl-C again to leave now)", what)
+        async with interrupts.ending():
+            await end.drain()
+
+
+def run_loop(main: Coroutine[Any, Any, T]) -> T:
+    """As `asyncio.run`, on uvloop where that is installed."""
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        from asyncio import new_event_loop
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(main)
+
+
+def _summary(end: Server | Client) -> str:
+    listeners = ", ".join(f"{listening.address} ({listening.name})" for listening in end.listening())
+    port = end.node.udp_port
+    tox = "Tox over TCP only" if port is None else f"Tox on UDP port {port}"
+    return f"listening on {listeners}; {tox}" if listeners else f"running; {tox}"
+
+
+@contextmanager
+def _removed(path: Path) -> Iterator[None]:
+    """No `path` at the start of the block, none at its end."""
+    try:
+        path.unlink(missing_ok=True)
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _write(path: Path, content: dict[str, object]) -> None:
+    """Whoever sees the file sees all of it. Raises `ToxproxyError`."""
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with open(descriptor, "w", encoding="ascii") as file:
+                json.dump(content, file, indent=1)
+                file.write("\n")
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise ToxproxyError(f"the ready file {path} cannot be written: {error.strerror}") from None
