@@ -78,8 +78,6 @@ async def run(
     """
     async with AsyncExitStack() as stack:
         interrupts = stack.enter_context(Interrupts())
-        if ready_file is not None:
-            stack.enter_context(_removed(ready_file))
         running = False
         async with interrupts.ending():
             await stack.enter_async_context(end)
@@ -87,7 +85,7 @@ async def run(
         if not running:
             return
         if ready_file is not None:
-            _write(ready_file, {"pid": os.getpid(), **end.describe()})
+            stack.enter_context(_file(ready_file, {"pid": os.getpid(), **end.describe()}))
         log.info("%s", _summary(end), extra={"event": "started"})
         started()
         async with interrupts.ending():
@@ -117,27 +115,25 @@ def _summary(end: Server | Client) -> str:
 
 
 @contextmanager
-def _removed(path: Path) -> Iterator[None]:
-    """No `path` at the start of the block, none at its end."""
+def _file(path: Path, content: dict[str, object]) -> Iterator[None]:
+    """A file that exists during the block; whoever sees it sees all of it. Raises `ToxproxyError`."""
     try:
-        path.unlink(missing_ok=True)
+        _replace(path, json.dumps(content, indent=1) + "\n")
+    except OSError as error:
+        raise ToxproxyError(f"the ready file {path} cannot be written: {error.strerror}") from None
+    try:
         yield
     finally:
         with suppress(OSError):
             path.unlink()
 
 
-def _write(path: Path, content: dict[str, object]) -> None:
-    """Whoever sees the file sees all of it. Raises `ToxproxyError`."""
+def _replace(path: Path, text: str) -> None:
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with open(descriptor, "w", encoding="ascii") as file:
-                json.dump(content, file, indent=1)
-                file.write("\n")
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise ToxproxyError(f"the ready file {path} cannot be written: {error.strerror}") from None
+        with open(descriptor, "w", encoding="ascii") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

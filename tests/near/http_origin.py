@@ -32,7 +32,9 @@ class HttpOrigin(Origin):
             if not isinstance(event, h11.Request):
                 return
             self.requests.append(event)
-            action = getattr(self, "do_" + event.target.decode().strip("/").partition("?")[0].replace("-", "_"))
+            action = getattr(
+                self, "do_" + event.target.decode().strip("/").partition("?")[0].replace("-", "_")
+            )
             await action(http, reader, writer, event)
             if http.our_state is not h11.DONE or http.their_state is not h11.DONE:
                 return

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from tests.near.world import Origin, connect, echo, forward, reset, talk, unused_port, until
+from tests.near.world import Origin, connect, echo, forward, reset, talk, until, unused_port
 from toxproxy.address import Target
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.forward import ForwardListener
@@ -83,7 +83,9 @@ async def test_a_refused_target_resets_the_client_and_is_logged_once(dialer, cap
     with pytest.raises(ConnectionResetError):
         await reader.readexactly(1)
     await until(lambda: listener.connections == 0)
-    assert [record.getMessage() for record in caplog.records] == [f"web: {target} refused: connection refused"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"web: {target} refused: connection refused"
+    ]
     writer.close()
     await listener.close()
 

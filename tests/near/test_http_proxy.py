@@ -9,7 +9,7 @@ from base64 import b64encode
 import pytest
 
 from tests.near.http_origin import BIG
-from tests.near.world import Origin, connect, echo, reset, talk, unused_port, until
+from tests.near.world import Origin, connect, echo, reset, talk, until, unused_port
 from toxproxy import http_proxy
 from toxproxy.address import Target
 from toxproxy.answers import ANSWERS
@@ -71,7 +71,9 @@ async def test_a_server_that_closed_meanwhile_is_dialled_again(port, origin, dia
 
 
 async def test_pipelined_requests_are_answered_in_order(port, origin):
-    requests = get(origin.url + "/big") + get(origin.url + "/hello") + get("/own") + get(origin.url + "/hello")
+    requests = (
+        get(origin.url + "/big") + get(origin.url + "/hello") + get("/own") + get(origin.url + "/hello")
+    )
     reader, writer = await connect(port)
     writer.write(requests)
     writer.write_eof()
@@ -140,7 +142,8 @@ async def test_an_answer_that_ends_with_the_connection_is_chunked_for_the_client
 
 
 @pytest.mark.parametrize(
-    ("path", "method", "status"), [("/hello", "HEAD", 200), ("/no-content", "GET", 204), ("/not-modified", "GET", 304)]
+    ("path", "method", "status"),
+    [("/hello", "HEAD", 200), ("/no-content", "GET", 204), ("/not-modified", "GET", 304)],
 )
 async def test_answers_without_a_body_leave_the_connection_open(port, origin, path, method, status):
     reader, writer = await connect(port)
@@ -260,7 +263,9 @@ STATUS = {
 
 
 @pytest.mark.parametrize("code", Refusal)
-@pytest.mark.parametrize(("method", "target"), [("GET", "http://{}/"), ("HEAD", "http://{}/"), ("CONNECT", "{}")])
+@pytest.mark.parametrize(
+    ("method", "target"), [("GET", "http://{}/"), ("HEAD", "http://{}/"), ("CONNECT", "{}")]
+)
 async def test_a_refusal_is_answered_with_its_status_and_the_connection_goes_on(
     port, dialer, origin, code, method, target
 ):

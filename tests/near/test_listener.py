@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from tests.near.world import DirectDialer, Origin, connect, echo, forward, has_ipv6, unused_port, until
+from tests.near.world import DirectDialer, Origin, connect, echo, forward, has_ipv6, until, unused_port
 from toxproxy.address import Bind, Target
 from toxproxy.errors import ToxproxyError
 from toxproxy.forward import ForwardListener
@@ -134,6 +134,23 @@ async def test_too_many_waiting_clients_are_reset_and_the_first_ones_served(dial
         for writer in (late, hasty, *(writer for _, writer in patient)):
             writer.close()
         await listener.close()
+
+
+async def test_small_answers_leave_at_once(dialer):
+    seen: list[int] = []
+
+    class Watching(ForwardListener):
+        async def serve(self, client):
+            sock = client.transport.get_extra_info("socket")
+            seen.append(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    listener = Watching(forward(SOMEWHERE), dialer)
+    await listener.start()
+    _, writer = await connect(listener)
+    await until(lambda: bool(seen))
+    assert seen[0]
+    writer.close()
+    await listener.close()
 
 
 async def test_running_out_of_descriptors_does_not_end_the_listener(dialer: DirectDialer):

@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from tests.near.test_handshake import REFUSED
-from tests.near.world import Origin, connect, echo, reset, talk, unused_port, until
+from tests.near.world import Origin, connect, echo, reset, talk, until, unused_port
 from toxproxy import socks
 from toxproxy.address import Target
 from toxproxy.errors import Refusal
@@ -183,8 +183,7 @@ async def test_a_handshake_that_stops_is_given_up(port, monkeypatch):
         reader, writer = await connect(port)
         writer.write(beginning)
         with pytest.raises(ConnectionResetError):
-            while await reader.read(100):
-                pass
+            await reader.readexactly(100)
         writer.close()
     await until(lambda: port.connections == 0)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 import struct
 from collections.abc import Callable
@@ -142,8 +141,7 @@ def has_ipv6() -> bool:
     try:
         with socket.socket(socket.AF_INET6) as sock:
             sock.bind(("::1", 0))
-    except OSError as error:
-        assert error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+    except OSError:
         return False
     return True
 

@@ -1,0 +1,130 @@
+"""Two real TCP connections joined by a relay."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from toxproxy import relay
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@dataclass
+class Joined:
+    """The two outer ends of a relay."""
+
+    left: Streams
+    right: Streams
+
+
+@asynccontextmanager
+async def joined(first: bytes = b"") -> AsyncIterator[Joined]:
+    """left <-> [relay] <-> right; `first` is what a handshake at the left had read too much."""
+    loop = asyncio.get_running_loop()
+    near, far = relay.pair()
+    ends: list[Streams] = []
+    arrived = asyncio.Event()
+
+    async def outer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ends.append((reader, writer))
+        arrived.set()
+
+    server = await asyncio.start_server(outer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    for half in (near, far):
+        arrived.clear()
+        await loop.create_connection(lambda half=half: half, "127.0.0.1", port)
+        if half is near and first:
+            half.data_received(first)
+        await arrived.wait()
+    try:
+        yield Joined(*ends)
+    finally:
+        for _, writer in ends:
+            writer.transport.abort()
+        server.close()
+
+
+async def within(seconds: float, what: Callable[[], Awaitable[bytes]]) -> bytes:
+    async with asyncio.timeout(seconds):
+        return await what()
+
+
+async def test_bytes_pass_both_ways() -> None:
+    async with joined() as both:
+        for (_, writer), (reader, _) in ((both.left, both.right), (both.right, both.left)):
+            writer.write(b"x" * 300_000)
+            assert await within(5, lambda reader=reader: reader.readexactly(300_000))
+
+
+async def test_what_a_handshake_read_too_much_goes_first() -> None:
+    async with joined(first=b"early ") as both:
+        both.left[1].write(b"late")
+        assert await within(5, lambda: both.right[0].readexactly(10)) == b"early late"
+
+
+async def test_either_direction_ends_by_itself() -> None:
+    async with joined() as both:
+        both.left[1].write(b"question")
+        both.left[1].write_eof()
+        assert await within(5, lambda: both.right[0].read(-1)) == b"question"
+        both.right[1].write(b"answer" * 50_000)
+        both.right[1].write_eof()
+        assert await within(5, lambda: both.left[0].read(-1)) == b"answer" * 50_000
+
+
+async def test_a_reset_passes_as_a_reset() -> None:
+    async with joined() as both:
+        transport = both.left[1].transport
+        assert isinstance(transport, asyncio.Transport)
+        relay.abort(transport)
+        with pytest.raises(ConnectionResetError):
+            await within(5, lambda: both.right[0].read(-1))
+
+
+async def test_a_reader_that_stops_stops_the_writer() -> None:
+    async with joined() as both:
+        both.right[1].transport.pause_reading()
+        writer, written = both.left[1], 0
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                while True:
+                    writer.write(bytes(1 << 20))
+                    await writer.drain()
+                    written += 1 << 20
+        assert written < 64 << 20
+        both.right[1].transport.resume_reading()
+        assert await within(10, lambda: both.right[0].readexactly(written))
+
+
+async def test_the_last_bytes_reach_a_slow_reader_after_both_ends_have_finished() -> None:
+    """Both directions have ended, but one side's answer is still in buffers: nothing is cut."""
+    async with joined() as both:
+        both.left[1].transport.pause_reading()
+        both.left[1].write_eof()
+        body = bytes(6 << 20)
+        both.right[1].write(body)
+        both.right[1].write_eof()
+        await asyncio.sleep(0.3)
+        both.left[1].transport.resume_reading()
+        assert await within(10, lambda: both.left[0].read(-1)) == body
+
+
+async def test_abort_sends_a_reset_where_a_plain_abort_would_look_like_an_end() -> None:
+    server = socket.create_server(("127.0.0.1", 0))
+    client = socket.create_connection(server.getsockname())
+    accepted, _ = server.accept()
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_connection(asyncio.Protocol, sock=accepted)
+    relay.abort(transport)
+    await asyncio.sleep(0.05)
+    with pytest.raises(ConnectionResetError):
+        client.recv(1)
+    for sock in (server, client):
+        sock.close()
