@@ -11,15 +11,17 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.link.rig import wire
-from toxproxy.address import Target
-from toxproxy.config import ExitSettings
+from toxproxy.address import Bind, Target, ToxId
+from toxproxy.config import ExitSettings, Forward
 from toxproxy.errors import Refusal, ResetCode, StreamRefused, StreamReset
 from toxproxy.exits import Exit
+from toxproxy.forward import ForwardListener
 from toxproxy.link.base import LinkOwner
 from toxproxy.link.carrier import Carrier
 from toxproxy.link.enet import EnetLink
 from toxproxy.link.memory import DatagramPipe, Path
 from toxproxy.mux import Limits
+from toxproxy.mux.stream import ReceiveState
 from toxproxy.relay import abort
 from toxproxy.rules import Rules
 from toxproxy.session import Session
@@ -395,6 +397,44 @@ async def test_a_link_that_is_lost_resets_its_streams() -> None:
             await ends.open(port)
         assert refused.value.code is Refusal.OFFLINE
         writer.close()
+
+
+async def test_a_link_lost_after_the_last_byte_came_does_not_cut_a_slow_clients_answer() -> None:
+    size = 12 << 20
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(-1)
+        writer.write(bytes(size))
+        writer.close()
+
+    async with tunnel() as ends, service(answer) as port:
+        forward = Forward("test", Bind("127.0.0.1", 0), Target("127.0.0.1", port), ToxId(bytes(38)), 1)
+        listener = ForwardListener(forward, ends.near)
+        await listener.start()
+        host, _, local = listener.addresses[0].rpartition(":")
+        ends.far._connection._scheduler.credit = lambda stream: None  # the last acknowledgement is lost
+        loop = asyncio.get_running_loop()
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+            client.setblocking(False)
+            await loop.sock_connect(client, (host, int(local)))
+            client.shutdown(socket.SHUT_WR)
+            async with asyncio.timeout(5):
+                while not ends.near.streams:
+                    await asyncio.sleep(0.01)
+            (stream,) = ends.near._connection.streams.values()
+            browser = stream.data.get_protocol()._sink
+            browser.set_write_buffer_limits(high=2 * size)
+            async with asyncio.timeout(10):
+                while stream.receiver.state is not ReceiveState.DONE:
+                    await asyncio.sleep(0.01)
+            assert browser.get_write_buffer_size() > 0
+            got = 0
+            ends.near_carrier.link.fail("the friend left the network")
+            while data := await loop.sock_recv(client, 1 << 20):
+                got += len(data)
+            assert got == size
+        await listener.close()
 
 
 async def test_a_protocol_that_raises_loses_its_stream_only() -> None:

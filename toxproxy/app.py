@@ -206,6 +206,7 @@ class Client(_End):
             else:
                 kind, listener = "socks", ProxyListener(entry, dialer)
             await listener.start()
+            self._listening.push_async_callback(listener.drain)
             self._listening.push_async_callback(listener.close)
             self._listeners.append((entry.name, kind, listener))
 
@@ -217,9 +218,11 @@ class Client(_End):
         self._friends[number] = self._servers[server.public_key] = friend
 
     async def drain(self) -> None:
-        """Stop listening, then let the streams end."""
-        await self._listening.aclose()
-        await super().drain()
+        """Stop listening, then let the connections and streams end, for at most `DRAIN` seconds."""
+        listeners = [listener for _, _, listener in self._listeners]
+        for listener in listeners:
+            await listener.close()
+        await asyncio.gather(super().drain(), *(listener.drain(DRAIN) for listener in listeners))
 
     def listening(self) -> Iterator[Listening]:
         for name, kind, listener in self._listeners:

@@ -20,7 +20,7 @@ from toxproxy.address import ToxId, parse_key
 from toxproxy.app import Client, Server
 from toxproxy.config import AccessSettings, Config
 from toxproxy.control import request
-from toxproxy.errors import ConfigError, StateError, ToxproxyError
+from toxproxy.errors import ConfigError, ToxproxyError
 from toxproxy.logs import Console, escaped, logging_to
 from toxproxy.progress import Progress
 from toxproxy.state import StateFolder, default_path
@@ -73,11 +73,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status; argparse itself exits with 2, or 0 after help."""
     parser = _parser()
     args = parser.parse_args(argv)
+    if args.run is None:
+        parser.print_help(sys.stderr)
+        return 2
     with logging_to(sys.stderr, debug=args.verbose > 0, as_json=args.log_format == "json") as console:
         try:
-            status: int = args.run(args, console)
-            return status
-        except KeyboardInterrupt:
+            run: Callable[[argparse.Namespace, Console], int] = args.run
+            return run(args, console)
+        except KeyboardInterrupt:  # before the loop took over
             return 1
         except (ToxproxyError, OSError) as error:
             if args.verbose > 1:
@@ -109,8 +112,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"toxproxy {__version__}")
     _add_common(parser)
     # Not as the options' own defaults: a command's would overwrite what was said before it.
-    parser.set_defaults(state=None, verbose=0, log_format="text")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    parser.set_defaults(run=None, state=None, verbose=0, log_format="text")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     def add(
         name: str, run: Callable[[argparse.Namespace, Console], int], text: str, epilog: str | None = None
@@ -272,16 +275,13 @@ def _tox_id(state: StateFolder) -> ToxId:
 
     The identity is made if there is none. Raises `StateError` for a damaged one.
     """
-    saved = state.read(IDENTITY)
-    if saved is None:
-        with state.lock():
-            saved = state.read(IDENTITY)
-            if saved is None:
-                return _identity(state, b"", keep=True)
-    return _identity(state, saved, keep=False)
+    if (saved := state.read(IDENTITY)) is not None:
+        return _identity(state, saved)
+    with state.lock():
+        return _identity(state, state.read(IDENTITY))
 
 
-def _identity(state: StateFolder, saved: bytes, *, keep: bool) -> ToxId:
+def _identity(state: StateFolder, saved: bytes | None) -> ToxId:
     # Without UDP, and never iterated: it takes no port and sends nothing.
     options = ToxOptions(savedata_data=saved, udp_enabled=False, local_discovery_enabled=False)
     try:
@@ -289,7 +289,7 @@ def _identity(state: StateFolder, saved: bytes, *, keep: bool) -> ToxId:
     except ToxError as error:
         raise explained(error, options, state.path / IDENTITY) from None
     try:
-        if keep:
+        if saved is None:
             state.write(IDENTITY, tox.get_savedata())
         return ToxId(bytes.fromhex(tox.self_get_address()))
     finally:

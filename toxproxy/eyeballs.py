@@ -61,7 +61,9 @@ async def connect(addresses: Sequence[Address], port: int) -> socket.socket:
 
 
 async def _attempt(address: Address, port: int) -> socket.socket:
-    sock = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    # With the protocol's number: asyncio turns Nagle's algorithm off only where it sees it.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setblocking(False)
         keep_lively(sock)

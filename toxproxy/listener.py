@@ -68,11 +68,14 @@ class Listener(ABC):
         for sock in sockets:
             self._servers.append(await loop.create_server(self._accept, sock=sock, backlog=_BACKLOG))
 
-    async def close(self, grace: float = 0.0) -> None:
-        """Stop listening, let connections end for `grace` seconds, then reset those that are left."""
+    async def close(self) -> None:
+        """Stop listening. Connections go on, see `drain`."""
         self._closed = True
         for server in self._servers:
             server.close()
+
+    async def drain(self, grace: float = 0.0) -> None:
+        """Let connections end by themselves for `grace` seconds, then reset those that are left."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace)
         for task in self._tasks:

@@ -67,8 +67,8 @@ class Half(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost.set_result(exc)
         if self._sink is not None:
-            if exc is None and self._both_ended:
-                self._sink.close()
+            if self._both_ended:
+                self._sink.close()  # it was all said: let the other end flush, whatever became of this one
             else:
                 abort(self._sink)
 

@@ -99,12 +99,16 @@ async def run(
 
 def run_loop(main: Coroutine[Any, Any, T]) -> T:
     """As `asyncio.run`, on uvloop where that is installed."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as loop:
+        return loop.run(main)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     try:
-        from uvloop import new_event_loop
+        import uvloop
     except ImportError:
-        from asyncio import new_event_loop
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        return runner.run(main)
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
 
 
 def _summary(end: Server | Client) -> str:

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+import pytest
+
 from toxproxy.address import Target
-from toxproxy.mux import Connection, DataReceived, Event, Limits, Stream, StreamRequested, frames
+from toxproxy.errors import RemoteProtocolError
+from toxproxy.mux import (
+    Connection,
+    DataReceived,
+    Event,
+    GoAwayReceived,
+    Limits,
+    Stream,
+    StreamRequested,
+    frames,
+)
 
 E = TypeVar("E")
 
@@ -104,3 +116,25 @@ class Pair:
 def decoded(sent: list[tuple[int, bytes]]) -> list[frames.Frame]:
     """What a side sent, without the channels."""
     return [frames.decode(message) for _, message in sent]
+
+
+def consume_all(side: Side, stream: Stream) -> None:
+    """The application takes everything that came, the end included."""
+    window = stream.receiver.window
+    side.connection.consumed(stream, window.received - window.consumed)
+
+
+def is_over(pair: Pair) -> bool:
+    """Whether no side knows of a stream or has anything to send."""
+    sides = (pair.client.connection, pair.server.connection)
+    return not any(side.streams or side.wants_to_send for side in sides)
+
+
+def breaks_the_protocol(pair: Pair, side: Side, channel: int, frame: frames.Frame, match: str) -> None:
+    """`frame` ends the session, and the side that sent it is told why."""
+    with pytest.raises(RemoteProtocolError, match=match) as caught:
+        side.hear(channel, frame)
+    side.flush()
+    [gone] = side.peer.of(GoAwayReceived)
+    assert gone.text == str(caught.value)
+    assert is_over(pair)

@@ -33,8 +33,8 @@ from toxproxy.mux.scheduler import MAX_WAITING
 from .pair import TARGET, Pair, Side, decoded
 
 HELLO = Hello(1, 1, 7, 0, 65536, 100)
-OF_SESSION = [HELLO, Ping(1), Pong(1), GoAway(0, "")]
-OF_STREAMS = [
+OF_SESSION: list[frames.Frame] = [HELLO, Ping(1), Pong(1), GoAway(0, "")]
+OF_STREAMS: list[frames.Frame] = [
     Open(1, 1, 0, 80, "host"),
     Opened(1, 0),
     Refused(1, 1, ""),
@@ -45,7 +45,7 @@ OF_STREAMS = [
 ]
 
 
-def breaks_the_protocol(side: Side, channel: int, frame: frames.Frame, match: str) -> None:
+def is_fatal(side: Side, channel: int, frame: frames.Frame, match: str) -> None:
     """`frame` is the peer's fault: it raises, closes, and leaves one readable GOAWAY to send."""
     with pytest.raises(RemoteProtocolError, match=match):
         side.hear(channel, frame)
@@ -101,19 +101,19 @@ def test_no_ping_without_a_session(client: bool) -> None:
 @pytest.mark.parametrize("frame", OF_STREAMS + OF_SESSION[1:3], ids=lambda frame: type(frame).__name__)
 def test_a_frame_before_hello(client: bool, frame: frames.Frame) -> None:
     side = Side(Connection(client=client, session=1))
-    breaks_the_protocol(side, 0 if frame in OF_SESSION else 1, frame, "before HELLO")
+    is_fatal(side, 0 if frame in OF_SESSION else 1, frame, "before HELLO")
 
 
 @pytest.mark.parametrize("client", [True, False])
 def test_a_second_hello(client: bool) -> None:
     pair = Pair()
-    breaks_the_protocol(pair.client if client else pair.server, 0, HELLO, "second HELLO")
+    is_fatal(pair.client if client else pair.server, 0, HELLO, "second HELLO")
 
 
 def test_a_second_hello_instead_of_the_frame_that_establishes() -> None:
     pair = Pair(established=False)
     pair.client.flush()
-    breaks_the_protocol(pair.server, 0, HELLO, "second HELLO")
+    is_fatal(pair.server, 0, HELLO, "second HELLO")
     assert not pair.server.of(Established)
 
 
@@ -160,12 +160,12 @@ def test_streams_the_peer_allows_and_one_more() -> None:
 
 @pytest.mark.parametrize("frame", OF_SESSION, ids=lambda frame: type(frame).__name__)
 def test_a_session_frame_on_a_streams_channel(frame: frames.Frame) -> None:
-    breaks_the_protocol(Pair().server, 3, frame, "on channel 3")
+    is_fatal(Pair().server, 3, frame, "on channel 3")
 
 
 @pytest.mark.parametrize("frame", OF_STREAMS, ids=lambda frame: type(frame).__name__)
 def test_a_streams_frame_on_the_sessions_channel(frame: frames.Frame) -> None:
-    breaks_the_protocol(Pair().server, 0, frame, "on channel 0")
+    is_fatal(Pair().server, 0, frame, "on channel 0")
 
 
 # PING
@@ -261,6 +261,14 @@ def test_a_second_close_says_nothing_more() -> None:
     assert decoded(pair.client.take()) == [GoAway(0, "")]
 
 
+def test_nobody_is_told_goaway_twice_for_one_mistake() -> None:
+    pair = Pair()
+    with pytest.raises(RemoteProtocolError):
+        pair.server.receive(1, b"\xff")
+    pair.server.receive(1, b"\xff")
+    assert [type(frame) for frame in decoded(pair.server.take())] == [GoAway]
+
+
 def test_a_lost_link_closes_every_stream_and_says_nothing() -> None:
     pair = Pair()
     near, _ = pair.connect()
@@ -270,6 +278,16 @@ def test_a_lost_link_closes_every_stream_and_says_nothing() -> None:
     assert isinstance(closed.error, StreamReset)
     assert closed.error.code is ResetCode.LINK_LOST
     assert not pair.client.take()
+
+
+def test_the_link_is_lost_after_the_end() -> None:
+    pair = Pair()
+    pair.connect()
+    pair.client.connection.close(GoAwayCode.STOPPING)
+    pair.client.connection.lost()
+    [closed] = pair.client.of(StreamClosed)
+    assert isinstance(closed.error, StreamReset)
+    assert closed.error.code is ResetCode.GOING_AWAY
 
 
 @pytest.mark.parametrize("frame", OF_SESSION + OF_STREAMS, ids=lambda frame: type(frame).__name__)

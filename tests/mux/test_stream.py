@@ -84,10 +84,11 @@ class TestSender:
 
     def test_only_the_credited_end_makes_it_done(self) -> None:
         sender = sender_in(SendState.FINISHED)
-        sender.credited(3, 100)
-        assert sender.state is SendState.FINISHED
-        sender.credited(4, 100)
-        assert sender.state is SendState.DONE
+        states = []
+        for consumed in (0, 3, 4):
+            sender.credited(consumed, 100)
+            states.append(sender.state)
+        assert states == [SendState.FINISHED, SendState.FINISHED, SendState.DONE]
 
     def test_a_full_buffer_pauses_the_writer(self) -> None:
         sender = Sender(0)
@@ -133,10 +134,8 @@ class TestReceiver:
 
     def test_the_end_counts_as_one_offset(self) -> None:
         receiver = receiver_in(ReceiveState.FINISHED)
-        assert not receiver.consume(3)
-        assert receiver.state is ReceiveState.FINISHED
-        assert receiver.consume(1)
-        assert receiver.state is ReceiveState.DONE
+        steps = [(receiver.consume(length), receiver.state) for length in (3, 1)]
+        assert steps == [(False, ReceiveState.FINISHED), (True, ReceiveState.DONE)]
         assert frames.decode(receiver.credit(7)) == Credit(7, 4, 104)
 
     def test_the_end_fits_a_window_that_is_full(self) -> None:

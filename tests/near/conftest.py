@@ -21,6 +21,7 @@ async def port(dialer: DirectDialer) -> AsyncIterator[ProxyListener]:
     await listener.start()
     yield listener
     await listener.close()
+    await listener.drain()
 
 
 @pytest.fixture
@@ -30,6 +31,7 @@ async def locked_port(dialer: DirectDialer) -> AsyncIterator[ProxyListener]:
     await listener.start()
     yield listener
     await listener.close()
+    await listener.drain()
 
 
 @pytest.fixture

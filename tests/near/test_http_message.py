@@ -83,10 +83,9 @@ def test_whatever_the_target_it_is_a_destination_or_an_error(target, http):
         found = destination(request(uri))
     except RequestError:
         return
-    else:
-        assert 1 <= found.target.port <= 65535
-        assert found.path.startswith(b"/")
-        outgoing_request(request(uri), found)
+    assert 1 <= found.target.port <= 65535
+    assert found.path.startswith(b"/")
+    outgoing_request(request(uri), found)
 
 
 def test_a_request_goes_on_without_what_was_for_this_hop():

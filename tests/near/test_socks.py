@@ -214,6 +214,7 @@ async def test_closing_the_port_cancels_dials_and_resets_tunnels(port: ProxyList
         waiting.write(socks5(server.target))
         await dialer.waiting.wait()
         await port.close()
+        await port.drain()
         assert dialer.cancelled.is_set()
         with pytest.raises(ConnectionResetError):
             await reader.readexactly(1)

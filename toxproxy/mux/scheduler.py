@@ -82,10 +82,9 @@ class Scheduler:
     def _next_turn(self, size: int) -> tuple[int, bytes, Stream | None] | None:
         while self._turns:
             stream = self._turns.popleft()
-            sender = stream.sender
-            if stream.state is StreamState.CLOSED or not sender.sendable:
-                stream.scheduled = False
+            if stream.state is StreamState.CLOSED:
                 continue
+            sender = stream.sender
             frame = sender.next_frame(stream.id, size)
             if sender.sendable:
                 self._turns.append(stream)

@@ -1,0 +1,284 @@
+"""How a stream ends: in order, by reset, or by a reader that reads no more."""
+
+from __future__ import annotations
+
+import pytest
+
+from toxproxy.errors import LocalProtocolError, ResetCode, StreamReset
+from toxproxy.mux import Limits, StreamClosed, StreamRequested, frames
+from toxproxy.mux.frames import Credit, Data, Fin, Opened, Refused, Reset
+from toxproxy.mux.stream import StreamState
+
+from .pair import TARGET, Pair, breaks_the_protocol, consume_all, decoded, is_over
+
+
+def test_the_client_ends_first() -> None:
+    pair = Pair()
+    near, far = pair.connect()
+    pair.client.connection.finish(near)
+    pair.exchange()
+    consume_all(pair.server, far)
+    pair.server.connection.write(far, b"an answer")
+    pair.server.connection.finish(far)
+    pair.exchange()
+    assert pair.client.received(near) == b"an answer"
+    assert not pair.client.of(StreamClosed)
+    consume_all(pair.client, near)
+    pair.exchange()
+    assert pair.client.of(StreamClosed) == [StreamClosed(near, None)]
+    assert pair.server.of(StreamClosed) == [StreamClosed(far, None)]
+    assert is_over(pair)
+
+
+def test_the_server_ends_first() -> None:
+    pair = Pair()
+    near, far = pair.connect()
+    pair.server.connection.finish(far)
+    pair.exchange()
+    consume_all(pair.client, near)
+    pair.client.connection.write(near, b"still talking")
+    pair.client.connection.finish(near)
+    pair.exchange()
+    assert pair.server.received(far) == b"still talking"
+    consume_all(pair.server, far)
+    pair.exchange()
+    assert pair.client.of(StreamClosed) == [StreamClosed(near, None)]
+    assert pair.server.of(StreamClosed) == [StreamClosed(far, None)]
+    assert is_over(pair)
+
+
+def test_both_end_at_once() -> None:
+    pair = Pair()
+    near, far = pair.connect()
+    pair.client.connection.finish(near)
+    pair.server.connection.finish(far)
+    pair.exchange()
+    consume_all(pair.client, near)
+    consume_all(pair.server, far)
+    pair.exchange()
+    assert is_over(pair)
+
+
+def test_ended_before_the_answer() -> None:
+    pair = Pair()
+    near, far = pair.request()
+    pair.client.connection.finish(near)
+    pair.exchange()
+    consume_all(pair.server, far)
+    pair.exchange()
+    assert near.state is StreamState.OPENING
+    pair.server.connection.accept(far)
+    pair.server.connection.finish(far)
+    pair.exchange()
+    consume_all(pair.client, near)
+    pair.exchange()
+    assert is_over(pair)
+
+
+def test_a_stream_is_not_over_before_its_bytes_were_consumed() -> None:
+    pair = Pair()
+    near, far = pair.connect()
+    pair.client.connection.write(near, bytes(5000))
+    pair.client.connection.finish(near)
+    pair.server.connection.finish(far)
+    pair.exchange()
+    consume_all(pair.client, near)
+    pair.server.connection.consumed(far, 5000)
+    pair.exchange()
+    assert near.id in pair.client.connection.streams
+    pair.server.connection.consumed(far, 1)
+    pair.exchange()
+    assert is_over(pair)
+
+
+@pytest.mark.parametrize("frame", [Data(1, 1, b"x"), Fin(1, 1), Fin(1, 0)])
+def test_more_after_the_end(frame: frames.Frame) -> None:
+    pair = Pair()
+    near, far = pair.connect()
+    pair.client.connection.finish(near)
+    pair.exchange()
+    breaks_the_protocol(pair, pair.server, far.channel, frame, "FIN")
+
+
+def test_writing_after_the_end() -> None:
+    pair = Pair()
+    near, _ = pair.connect()
+    pair.client.connection.finish(near)
+    with pytest.raises(LocalProtocolError):
+        pair.client.connection.write(near, b"x")
+
+
+@pytest.mark.parametrize("client", [True, False])
+def test_reset_while_data_is_queued(client: bool) -> None:
+    pair = Pair()
+    near, far = pair.connect()
+    side, stream, other = (pair.client, near, far) if client else (pair.server, far, near)
+    side.peer.connection.write(other, bytes(100_000))
+    pair.exchange()
+    side.connection.consumed(stream, 100_000)  # a credit waits as well
+    side.connection.write(stream, bytes(100_000))
+    side.connection.reset(stream, ResetCode.CONNECTION_RESET)
+    assert decoded(side.take()) == [Reset(near.id, ResetCode.CONNECTION_RESET)]
+    side.peer.hear(near.channel, Reset(near.id, ResetCode.CONNECTION_RESET))
+    [closed] = side.peer.of(StreamClosed)
+    assert closed.stream is other
+    assert isinstance(closed.error, StreamReset)
+    assert not side.of(StreamClosed)
+    assert is_over(pair)
+
+
+def test_reset_crossing_reset() -> None:
+    pair = Pair()
+    near, far = pair.connect()
+    pair.client.connection.reset(near, ResetCode.CANCELLED)
+    pair.server.connection.reset(far, ResetCode.CANCELLED)
+    pair.exchange()
+    assert not pair.client.of(StreamClosed)
+    assert not pair.server.of(StreamClosed)
+    assert is_over(pair)
+
+
+def test_reset_crossing_data_end_and_credit() -> None:
+    pair = Pair()
+    near, far = pair.connect()
+    pair.server.connection.write(far, bytes(100_000))
+    pair.exchange()
+    pair.client.connection.consumed(near, 100_000)
+    pair.client.connection.write(near, b"late")
+    pair.client.connection.finish(near)
+    late = pair.client.take()
+    assert {type(frame) for frame in decoded(late)} == {Credit, Data, Fin}
+    pair.server.connection.reset(far, ResetCode.CONNECTION_RESET)
+    for channel, message in late:
+        pair.server.receive(channel, message)
+    pair.exchange()
+    assert not pair.server.received(far)
+    assert isinstance(pair.client.of(StreamClosed)[0].error, StreamReset)
+    assert is_over(pair)
+
+
+@pytest.mark.parametrize(
+    "late", [Data(1, 0, b"x"), Fin(1, 0), Credit(1, 5, 5), Reset(1, 1), Opened(1, 5), Refused(1, 1, "")]
+)
+@pytest.mark.parametrize("client", [True, False])
+def test_a_late_frame_for_a_stream_that_is_over(client: bool, late: frames.Frame) -> None:
+    pair = Pair()
+    near, _ = pair.connect()
+    pair.client.connection.reset(near, ResetCode.CANCELLED)
+    pair.exchange()
+    side = pair.client if client else pair.server
+    side.events.clear()
+    side.hear(near.channel, late)
+    assert not side.events
+    assert is_over(pair)
+
+
+def test_nothing_late_reaches_the_next_stream_of_the_channel() -> None:
+    pair = Pair(channels=2)
+    near, far = pair.connect()
+    pair.server.connection.write(far, b"of the first stream")
+    late = pair.server.take()
+    pair.client.connection.reset(near, ResetCode.CANCELLED)
+    second = pair.client.connection.open(TARGET)
+    for channel, message in late:
+        pair.client.receive(channel, message)
+    pair.exchange()
+    pair.server.connection.accept(pair.server.of(StreamRequested)[-1].stream)
+    pair.exchange()
+    assert second.channel == near.channel
+    assert second.state is StreamState.OPEN
+    assert not pair.client.received(second)
+
+
+def test_a_frame_for_a_stream_that_was_never_opened() -> None:
+    pair = Pair()
+    breaks_the_protocol(pair, pair.client, 1, Opened(1, 0), "never opened")
+
+
+def test_a_frame_on_the_channel_of_another_stream() -> None:
+    pair = Pair()
+    near, far = pair.connect()
+    breaks_the_protocol(pair, pair.server, far.channel + 1, Data(near.id, 0, b"x"), "on channel")
+
+
+def test_calls_for_a_stream_that_is_over_change_nothing() -> None:
+    pair = Pair()
+    near, _ = pair.connect()
+    connection = pair.client.connection
+    connection.reset(near, ResetCode.CANCELLED)
+    pair.exchange()
+    connection.reset(near, ResetCode.CANCELLED)
+    connection.finish(near)
+    connection.ignore(near)
+    connection.consumed(near, 1000)
+    assert not pair.client.take()
+    with pytest.raises(LocalProtocolError):
+        connection.write(near, b"x")
+
+
+def test_ignored_data_is_not_delivered_and_not_credited() -> None:
+    pair = Pair(client=Limits(window=1000))
+    near, far = pair.connect()
+    pair.client.connection.ignore(near)
+    pair.server.connection.write(far, bytes(5000))
+    pair.exchange()
+    assert not pair.client.received(near)
+    assert far.sender.buffered == 4000
+
+
+def test_ignored_until_the_peer_took_everything_then_reset() -> None:
+    pair = Pair()
+    near, far = pair.connect()
+    pair.client.connection.write(near, b"last words")
+    pair.client.connection.finish(near)
+    pair.client.connection.ignore(near)
+    pair.server.connection.write(far, b"nobody reads this")
+    pair.exchange()
+    assert pair.server.received(far) == b"last words"
+    assert near.state is StreamState.OPEN
+    consume_all(pair.server, far)
+    pair.exchange()
+    assert pair.client.of(StreamClosed) == [StreamClosed(near, None)]
+    [closed] = pair.server.of(StreamClosed)
+    assert isinstance(closed.error, StreamReset)
+    assert closed.error.code is ResetCode.CANCELLED
+    assert is_over(pair)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_ignored_by_one_side_and_ended_by_the_other_is_an_end_in_order(before: bool) -> None:
+    """The peer's end may come before the application loses interest, or after."""
+    pair = Pair()
+    near, far = pair.connect()
+    if not before:
+        pair.client.connection.ignore(near)
+    pair.server.connection.write(far, b"unread")
+    pair.server.connection.finish(far)
+    pair.exchange()
+    if before:
+        pair.client.connection.ignore(near)
+    pair.client.connection.finish(near)
+    pair.exchange()
+    consume_all(pair.server, far)
+    pair.exchange()
+    assert pair.client.of(StreamClosed) == [StreamClosed(near, None)]
+    assert pair.server.of(StreamClosed) == [StreamClosed(far, None)]
+    assert is_over(pair)
+
+
+def test_bytes_consumed_after_all_by_a_reader_that_gave_up() -> None:
+    pair = Pair()
+    near, far = pair.connect()
+    pair.server.connection.write(far, b"on its way to the application")
+    pair.server.connection.finish(far)
+    pair.exchange()
+    pair.client.connection.ignore(near)
+    pair.client.connection.consumed(near, 5)
+    assert decoded(pair.client.take()) == [Credit(near.id, 30, 30 + near.receiver.window.size)]
+
+
+def test_overrun_of_an_ignored_stream() -> None:
+    pair = Pair(server=Limits(window=10, early_window=10))
+    _, far = pair.connect()
+    pair.server.connection.ignore(far)
+    breaks_the_protocol(pair, pair.server, far.channel, Data(far.id, 0, bytes(11)), "credit was 10")

@@ -1,0 +1,105 @@
+"""Credit, budgets and channels: how a stream's bytes flow."""
+
+from __future__ import annotations
+
+import pytest
+
+from toxproxy.errors import LocalProtocolError, ResetCode
+from toxproxy.mux import Limits, StreamDrained, frames
+from toxproxy.mux.frames import Credit, Data, Opened, Reset
+from toxproxy.mux.stream import HIGH_WATER
+
+from .pair import TARGET, Pair, breaks_the_protocol, consume_all, decoded
+
+
+def test_credit_is_for_what_was_consumed_not_for_what_arrived() -> None:
+    pair = Pair(server=Limits(early_window=1000, window=1000))
+    near, far = pair.connect()
+    pair.client.connection.write(near, bytes(3000))
+    pair.exchange()
+    assert len(pair.server.received(far)) == 1000
+    pair.server.connection.consumed(far, 600)
+    pair.exchange()
+    assert len(pair.server.received(far)) == 1600
+
+
+def test_a_reader_that_stops_stops_its_own_writer_only() -> None:
+    pair = Pair(server=Limits(window=1000, early_window=1000))
+    stalled, _ = pair.connect()
+    near, far = pair.connect()
+    pair.client.connection.write(stalled, bytes(50_000))
+    pair.client.connection.write(near, bytes(50_000))
+    for _ in range(100):
+        pair.exchange()
+        consume_all(pair.server, far)
+    assert len(pair.server.received(far)) == 50_000
+    assert stalled.sender.buffered == 49_000
+
+
+def test_a_writer_is_paused_and_told_when_to_go_on() -> None:
+    pair = Pair(server=Limits(window=1 << 20))
+    near, _ = pair.connect()
+    assert not pair.client.connection.write(near, bytes(HIGH_WATER))
+    assert pair.client.connection.write(near, b"x")
+    assert not pair.client.of(StreamDrained)
+    pair.exchange()
+    assert pair.client.of(StreamDrained) == [StreamDrained(near)]
+
+
+def test_credit_overrun() -> None:
+    pair = Pair(server=Limits(window=1000, early_window=10))
+    _, far = pair.request()
+    breaks_the_protocol(pair, pair.server, far.channel, Data(far.id, 0, bytes(11)), "credit was 10")
+
+
+@pytest.mark.parametrize("offset", [0, 4, 6])
+def test_a_gap_or_a_repetition_in_the_data(offset: int) -> None:
+    pair = Pair()
+    near, far = pair.connect()
+    pair.client.connection.write(near, b"12345")
+    pair.exchange()
+    breaks_the_protocol(pair, pair.server, far.channel, Data(far.id, offset, b"x"), "expected 5")
+
+
+def test_credit_for_what_was_never_sent() -> None:
+    pair = Pair()
+    near, _ = pair.connect()
+    breaks_the_protocol(pair, pair.client, near.channel, Credit(near.id, 1, 1000), "sent were 0")
+
+
+def test_opened_with_less_than_the_early_window_takes_nothing_back() -> None:
+    pair = Pair(server=Limits(early_window=1000))
+    near = pair.client.connection.open(TARGET)
+    pair.client.take()
+    pair.client.hear(near.channel, Opened(near.id, 10))
+    pair.client.connection.write(near, bytes(1000))
+    assert [type(frame) for frame in decoded(pair.client.take())] == [Data]
+    assert near.sender.buffered == 0
+
+
+def test_the_application_consumes_more_than_it_got() -> None:
+    pair = Pair()
+    _, far = pair.connect()
+    with pytest.raises(LocalProtocolError):
+        pair.server.connection.consumed(far, 1)
+
+
+def test_the_budget_is_kept_to_one_frame() -> None:
+    pair = Pair()
+    near, _ = pair.connect()
+    pair.client.connection.write(near, bytes(50_000))
+    sent = pair.client.take(budget=5000, size=1000)
+    assert 5000 <= sum(len(message) for _, message in sent) < 5000 + 1000 + frames.DATA_HEADER
+    assert not pair.client.take(budget=0)
+    assert pair.client.connection.wants_to_send
+
+
+def test_a_stream_keeps_to_its_channel() -> None:
+    pair = Pair()
+    pair.connect()
+    near, far = pair.connect()
+    pair.client.connection.write(near, b"x")
+    pair.client.connection.finish(near)
+    assert {channel for channel, _ in pair.client.take()} == {near.channel}
+    pair.server.connection.reset(far, ResetCode.CANCELLED)
+    assert pair.server.take() == [(near.channel, frames.encode(Reset(near.id, ResetCode.CANCELLED)))]

@@ -1,0 +1,351 @@
+"""The commands as a user meets them: what they print, what they leave, the status they exit with."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import toxproxy
+from toxproxy.access import Access
+from toxproxy.address import parse_tox_id
+from toxproxy.cli import main
+from toxproxy.config import AccessSettings
+from toxproxy.demo.network import Process, ProcessFailed
+from toxproxy.runner import Interrupts
+from toxproxy.state import StateFolder
+
+KEY = "1E" * 32
+SERVER = "A5A02FECA08E3EAC7E646B89C0507A8AAF9136E05DC756FF09F86230951820670F908F2E7719"
+ALONE = "[tox]\nbootstrap = none\nlocal_discovery = no\nport = 22000-22999\n"
+CLIENT = f"{ALONE}[socks]\nbrowser = 0:{SERVER}\n[client]\nssh = 0:127.0.0.1:22:{SERVER}\n"
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the server's state is unless something else is said."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / "toxproxy" / "server"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Iterator[Path]:
+    """A configuration that keeps to itself and has nothing to listen for."""
+    path = tmp_path / "alone.ini"
+    path.write_text(ALONE)
+    return path
+
+
+async def finished(process: asyncio.subprocess.Process) -> tuple[int | None, str, str]:
+    async with asyncio.timeout(20):
+        out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
+
+
+async def toxproxy_process(*arguments: object) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "toxproxy", *map(str, arguments),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=Path(toxproxy.__file__).parents[1],
+    )  # fmt: skip
+
+
+# The command line
+
+
+def test_without_a_command_the_help_is_shown_and_the_status_is_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "toxproxy server" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["serve"], ["client"], ["id", "nobody"], ["server", "--log-format", "xml"], ["allow"]]
+)
+def test_a_command_line_that_is_wrong_exits_with_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("command", [[], ["server"], ["client"], ["allow"], ["id"], ["demo"]])
+def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([*command, "--help"])
+    assert caught.value.code == 0
+    assert "--state" in capsys.readouterr().out
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"toxproxy {toxproxy.__version__}\n"
+
+
+def test_options_count_before_the_command_and_after_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(tmp_path / "state")
+    assert main(["--state", folder, "id"]) == 0
+    assert main(["id", "--state", folder]) == 0
+    first, second = capsys.readouterr().out.split()
+    assert first == second
+
+
+# Configuration
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (ALONE, "expected a forward in [client] or a proxy in [socks], found none"),
+        ("[socks]\nbrowser = 1080:12\n", "bad.ini:2: expected a whole Tox ID"),
+        ("[sox]\n", "bad.ini:1: expected a known section"),
+    ],
+)
+def test_a_bad_configuration_is_one_line_and_exits_with_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, complaint: str
+) -> None:
+    path = tmp_path / "bad.ini"
+    path.write_text(text)
+    if "whole" in complaint:
+        path.write_text(text.replace("12", KEY))
+    assert main(["client", str(path), "--state", str(tmp_path / "state")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("toxproxy: ")
+    assert complaint in line
+
+
+def test_a_configuration_that_is_missing_exits_with_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["server", str(tmp_path / "none.ini")]) == 2
+    assert "none.ini: expected a readable file" in capsys.readouterr().err
+
+
+def test_with_json_a_failure_is_json_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--log-format", "json", "server", str(tmp_path / "none.ini")]) == 2
+    record = json.loads(capsys.readouterr().err)
+    assert record["level"] == "ERROR"
+    assert "none.ini" in record["message"]
+
+
+@pytest.mark.parametrize(("option", "traceback"), [("-v", False), ("-vv", True)])
+def test_a_traceback_is_shown_to_those_who_ask_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, traceback: bool
+) -> None:
+    assert main([option, "server", str(tmp_path / "none.ini")]) == 2
+    assert ("Traceback" in capsys.readouterr().err) is traceback
+
+
+# Starting
+
+
+def test_without_libtoxcore_the_status_is_1(
+    config: Path, state: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TOXPROXY_LIBTOXCORE", "/nonexistent")
+    assert main(["server", str(config)]) == 1
+    assert capsys.readouterr().err.startswith("toxproxy: TOXPROXY_LIBTOXCORE names /nonexistent")
+
+
+def test_a_port_that_is_taken_is_named_and_the_status_is_1(
+    tmp_path: Path, state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        path = tmp_path / "client.ini"
+        path.write_text(f"{ALONE}[socks]\nbrowser = {port}:{SERVER}\n")
+        assert main(["client", str(path)]) == 1
+    assert f"browser: cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err
+
+
+def test_a_ready_file_that_cannot_be_written_is_said_and_the_status_is_1(
+    config: Path, state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["server", str(config), "--ready-file", str(tmp_path / "none" / "ready")]) == 1
+    assert "the ready file" in capsys.readouterr().err
+
+
+# Identity
+
+
+def test_id_makes_an_identity_and_keeps_it(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["id"]) == 0
+    assert main(["id"]) == 0
+    first, second = capsys.readouterr().out.split()
+    assert first == second == str(parse_tox_id(first))
+    assert (state / "identity.tox").is_file()
+
+
+def test_the_client_has_an_id_of_its_own(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["id", "server"])
+    main(["id", "client"])
+    server, client = capsys.readouterr().out.split()
+    assert server != client
+
+
+def test_a_damaged_identity_is_said_and_left_as_it_is(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    StateFolder(state).write("identity.tox", b"no identity")
+    assert main(["id"]) == 1
+    assert "identity.tox is damaged" in capsys.readouterr().err
+    assert (state / "identity.tox").read_bytes() == b"no identity"
+
+
+# Letting clients in
+
+
+def test_allow_is_recorded_where_no_server_runs(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["allow", KEY]) == 0
+    assert "next start" in capsys.readouterr().out
+    assert Access(AccessSettings(), StateFolder(state)).admits(bytes.fromhex(KEY))
+
+
+def test_allow_takes_a_whole_tox_id(state: Path) -> None:
+    assert main(["allow", SERVER]) == 0
+    assert Access(AccessSettings(), StateFolder(state)).admits(parse_tox_id(SERVER).public_key)
+
+
+def test_allow_with_a_bad_key_exits_with_2(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["allow", "12"]) == 2
+    assert capsys.readouterr().err.startswith("toxproxy: allow: expected a public key of 64")
+    assert not state.exists()
+
+
+# A running server
+
+
+async def test_a_server_prints_its_id_and_lines_to_paste_and_stops_in_order(
+    config: Path, state: Path, tmp_path: Path
+) -> None:
+    ready = tmp_path / "ready"
+    process = await toxproxy_process("server", config, "--ready-file", ready)
+    assert process.stdout is not None
+    out = (await asyncio.wait_for(process.stdout.readuntil(b"allow KEY"), 20)).decode()
+    described = json.loads(ready.read_text())
+    process.terminate()
+    status, rest, log = await finished(process)
+    assert (status, rest.strip()) == (0, "")
+    assert f"browser = 1080:{described['tox_id']}\n" in out
+    assert set(described) == {
+        "pid", "tox_id", "public_key", "dht_key", "udp_port", "tcp_port", "listeners"
+    }  # fmt: skip
+    assert described["pid"] == process.pid
+    assert described["tox_id"].startswith(described["public_key"])
+    assert 22000 <= described["udp_port"] <= 22999
+    assert not ready.exists()
+    assert len(log.splitlines()) == 1
+
+
+async def test_who_let_somebody_in_is_not_told_how(state: Path, config: Path) -> None:
+    main(["allow", KEY])
+    process = await toxproxy_process("server", config)
+    assert process.stdout is not None
+    out = await asyncio.wait_for(process.stdout.readuntil(b"ssh = "), 20)
+    process.send_signal(signal.SIGINT)
+    status, rest, _ = await finished(process)
+    assert status == 0
+    assert "allow" not in out.decode() + rest
+
+
+async def test_a_running_server_is_asked_and_its_identity_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = Process("server", tmp_path)
+    folder = tmp_path / "server.state"
+    try:
+        await server.start(ALONE)
+        assert await asyncio.to_thread(main, ["allow", KEY, "--state", str(folder)]) == 0
+        assert "is allowed" in capsys.readouterr().out
+        assert await asyncio.to_thread(main, ["id", "--state", str(folder)]) == 0
+        assert capsys.readouterr().out.strip() == server.ready["tox_id"]
+    finally:
+        assert await server.stop() == 0
+    assert Access(AccessSettings(), StateFolder(folder)).admits(bytes.fromhex(KEY))
+
+
+async def test_a_second_server_is_refused_and_leaves_the_firsts_ready_file_alone(tmp_path: Path) -> None:
+    first = Process("server", tmp_path)
+    try:
+        await first.start(ALONE)
+        second = Process("server", tmp_path)
+        with pytest.raises(ProcessFailed):
+            await second.start(ALONE)
+        assert await second.stop() == 1
+        assert f"is in use by process {first.pid}" in second.tail[-1]
+        assert (tmp_path / "server.json").exists()
+    finally:
+        assert await first.stop() == 0
+
+
+# A running client
+
+
+async def test_a_client_says_where_it_listens_and_what_it_waits_for(tmp_path: Path) -> None:
+    client = Process("client", tmp_path)
+    try:
+        await client.start(CLIENT)
+        await client.wait_for("absent", 10)
+    finally:
+        assert await client.stop() == 0
+    listeners = {entry["name"]: entry for entry in client.ready["listeners"]}
+    assert {name: entry["kind"] for name, entry in listeners.items()} == {
+        "browser": "socks",
+        "ssh": "forward",
+    }
+    started, waiting = client.tail
+    assert all(f"{entry['address']} ({name})" in started for name, entry in listeners.items())
+    assert waiting == "info: looking for the Tox network"
+
+
+# Signals
+
+
+async def test_a_signal_ends_one_block_and_the_next_the_next() -> None:
+    ended = []
+    with Interrupts() as interrupts:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            async with interrupts.ending():
+                os.kill(os.getpid(), number)
+                await asyncio.sleep(20)
+                ended.append("not reached")
+            ended.append(number.name)
+    assert ended == ["SIGINT", "SIGTERM"]
+
+
+async def test_a_signal_between_two_blocks_ends_the_next() -> None:
+    with Interrupts() as interrupts:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(0.01)
+        async with interrupts.ending():
+            await asyncio.sleep(20)
+            pytest.fail("the block was not ended")
+
+
+async def test_two_signals_at_once_end_two_blocks() -> None:
+    with Interrupts() as interrupts:
+        async with interrupts.ending():
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(20)
+        async with interrupts.ending():
+            await asyncio.sleep(20)
+            pytest.fail("the block was not ended")
+
+
+async def test_a_block_may_end_by_itself_or_fail_with_a_timeout_of_its_own() -> None:
+    with Interrupts() as interrupts:
+        async with interrupts.ending():
+            pass
+        with pytest.raises(TimeoutError):
+            async with interrupts.ending():
+                raise TimeoutError

@@ -1,0 +1,190 @@
+"""A server and a client as two processes on a Tox network of their own, on loopback.
+
+Nothing leaves the machine: no bootstrap nodes, no local discovery. The demonstration uses it,
+as do tests and benchmarks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+import sys
+from collections import defaultdict, deque
+from pathlib import Path
+from typing import Any, Self
+
+from toxproxy.errors import ToxproxyError
+
+_START_SECONDS = 30.0
+_STOP_SECONDS = 3.0
+_TAIL_LINES = 20
+_LINE_BYTES = 1 << 20
+
+_PRIVATE = """\
+[tox]
+bootstrap = {bootstrap}
+local_discovery = no
+port = 21000-21999
+[access]
+secret = {secret}
+"""
+
+
+class ProcessFailed(ToxproxyError):
+    """A process ended, or did not say in time what it was expected to."""
+
+
+class Process:
+    """One toxproxy process and its log.
+
+    Its configuration, state folder, ready file and log are in `folder`, named after it.
+    """
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self.config = folder / f"{name}.ini"
+        self.log = folder / f"{name}.log"
+        #: The content of the ready file.
+        self.ready: dict[str, Any] = {}
+        #: The last lines of the log, for people.
+        self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._folder = folder
+        self._process: asyncio.subprocess.Process | None = None
+        self._events: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._following: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    async def start(self, config: str, *options: str) -> None:
+        """Run `toxproxy NAME` until it is ready. Raises `ProcessFailed`."""
+        self.config.write_text(config)
+        ready = self._folder / f"{self.name}.json"
+        command = ["-m", "toxproxy", self.name, str(self.config), "--log-format", "json", *options]
+        command += ["--state", str(self._folder / f"{self.name}.state"), "--ready-file", str(ready)]
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            limit=_LINE_BYTES,
+            start_new_session=True,  # Ctrl-C is for whoever started us, who then stops us in order
+        )
+        self._following = asyncio.create_task(self._follow(), name=f"log of the {self.name}")
+        await self.wait_for("started", _START_SECONDS)
+        self.ready = json.loads(ready.read_text())
+
+    async def wait_for(self, event: str, seconds: float) -> None:
+        """Wait until the log had an event; see `JsonFormatter`. Raises `ProcessFailed`."""
+        assert self._following is not None
+        waiting = asyncio.create_task(self._events[event].wait())
+        try:
+            await asyncio.wait(
+                (waiting, self._following), timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            waiting.cancel()
+        if not self._events[event].is_set():
+            after = "before its end" if self._following.done() else f"within {seconds:g} s"
+            raise ProcessFailed(f"the {self.name} did not report {event!r} {after}")
+
+    async def stop(self) -> int | None:
+        """End the process, if it was started: in order within 3 s, or else by force.
+
+        Returns its exit status.
+        """
+        if self._process is None:
+            return None
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                await self._process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+        if self._following is not None:
+            await self._following
+        return self._process.returncode
+
+    async def _follow(self) -> None:
+        assert self._process is not None
+        assert self._process.stderr is not None
+        with self.log.open("wb", buffering=0) as file:
+            async for line in self._process.stderr:
+                file.write(line)
+                self._note(line)
+
+    def _note(self, line: bytes) -> None:
+        text = line.decode(errors="replace").rstrip()
+        try:
+            record = json.loads(text)
+        except ValueError:
+            self.tail.append(text)  # a traceback of the interpreter's own
+            return
+        self.tail.append(f"{record['level'].lower()}: {record['message']}")
+        if "event" in record:
+            self._events[record["event"]].set()
+
+
+class PrivateNetwork:
+    """The network as an asynchronous context manager; both processes run inside and end with it.
+
+    `server` and `client` are configuration text without `[tox]` and `[access] secret`, which
+    are added; in the client's, TOXID stands for the server's Tox ID. What the processes leave
+    behind is in `folder`, which is the caller's, as is `options`: more of the command line.
+
+    Entering raises `ProcessFailed`.
+    """
+
+    def __init__(self, folder: Path, *, server: str = "", client: str, options: tuple[str, ...] = ()) -> None:
+        self.server = Process("server", folder)
+        self.client = Process("client", folder)
+        self._configs = server, client
+        self._options = options
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._stack.aclose()
+
+    async def _start(self) -> None:
+        server, client = self._configs
+        secret = secrets.token_hex(16)
+        self._stack.push_async_callback(self.server.stop)
+        private = _PRIVATE.format(bootstrap="none", secret=secret)
+        await self.server.start(f"{private}{server}", *self._options)
+        known = self.server.ready
+        node = f"127.0.0.1:{known['udp_port']}:{known['dht_key']}"
+        self._stack.push_async_callback(self.client.stop)
+        private = _PRIVATE.format(bootstrap=node, secret=secret)
+        await self.client.start(private + client.replace("TOXID", known["tox_id"]), *self._options)
+
+    async def connected(self, seconds: float = 60.0) -> None:
+        """Wait until the two have found each other, which takes about 10 s. Raises `ProcessFailed`."""
+        await self.client.wait_for("ready", seconds)
+
+    def listener(self, name: str) -> tuple[str, int]:
+        """The address of one of the client's IPv4 listeners, by its name in the configuration."""
+        (address,) = (entry["address"] for entry in self.client.ready["listeners"] if entry["name"] == name)
+        host, _, port = address.rpartition(":")
+        return host, int(port)
+
+    def tails(self) -> str:
+        """The last lines of both logs."""
+        processes = (self.server, self.client)
+        return "\n".join(f"{process.name}: {line}" for process in processes for line in process.tail)
