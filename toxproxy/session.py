@@ -105,6 +105,8 @@ class Session:
 
         Raises `ConnectionError` when the session ends first.
         """
+        if not self.established:
+            raise ConnectionResetError("the session is not established")
         value = secrets.randbits(64)
         pong = self._pings[value] = self._loop.create_future()
         sent = self._loop.time()

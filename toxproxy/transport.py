@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 
 from toxproxy.errors import Refusal, ResetCode, StreamError, StreamRefused, StreamReset
 from toxproxy.mux import Connection, Stream
-from toxproxy.mux.stream import HIGH_WATER, LOW_WATER, ReceiveState, SendState, StreamState
+from toxproxy.mux.stream import HIGH_WATER, LOW_WATER, SendState, StreamState
 
 
 class Owner(Protocol):
@@ -155,9 +155,6 @@ class StreamTransport(asyncio.Transport):
         stream = self._stream
         if stream.state is not StreamState.CLOSED:
             self._connection.finish(stream)
-            window = stream.receiver.window
-            if stream.receiver.state is ReceiveState.FINISHED:
-                self._connection.consumed(stream, window.received - window.consumed)
             self._connection.ignore(stream)
             self._owner.changed()
 

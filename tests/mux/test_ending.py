@@ -216,14 +216,27 @@ def test_calls_for_a_stream_that_is_over_change_nothing() -> None:
         connection.write(near, b"x")
 
 
-def test_ignored_data_is_not_delivered_and_not_credited() -> None:
+def test_ignored_data_is_not_delivered() -> None:
     pair = Pair(client=Limits(window=1000))
     near, far = pair.connect()
     pair.client.connection.ignore(near)
     pair.server.connection.write(far, bytes(5000))
     pair.exchange()
     assert not pair.client.received(near)
-    assert far.sender.buffered == 4000
+    assert not far.sender.buffered
+
+
+def test_two_sides_that_ignore_each_other_with_more_queued_than_a_window_both_end() -> None:
+    pair = Pair(client=Limits(window=1000), server=Limits(window=1000))
+    near, far = pair.connect()
+    for side, stream in ((pair.client, near), (pair.server, far)):
+        side.connection.write(stream, bytes(5000))
+        side.connection.finish(stream)
+        side.connection.ignore(stream)
+    pair.exchange()
+    assert [closed.stream for closed in pair.client.of(StreamClosed)] == [near]
+    assert [closed.stream for closed in pair.server.of(StreamClosed)] == [far]
+    assert is_over(pair)
 
 
 def test_ignored_until_the_peer_took_everything_then_reset() -> None:

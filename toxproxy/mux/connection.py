@@ -30,7 +30,7 @@ from toxproxy.mux import events, frames
 from toxproxy.mux.channels import Channels
 from toxproxy.mux.limits import Limits
 from toxproxy.mux.scheduler import Scheduler
-from toxproxy.mux.stream import Receiver, ReceiveState, Sender, SendState, Stream, StreamState
+from toxproxy.mux.stream import Receiver, Sender, SendState, Stream, StreamState
 
 OLDEST, NEWEST = 1, 1  # protocol versions spoken here
 
@@ -130,8 +130,8 @@ class Connection:
     def ignore(self, stream: Stream) -> None:
         """The application reads no more of this stream.
 
-        The peer is stopped by its credit; when it has taken everything sent from here and
-        still has not ended its own direction, the stream is reset.
+        What comes of it is dropped; when the peer has taken everything sent from here and still
+        has not ended its own direction, the stream is reset.
         """
         stream.receiver.ignored = True
         self._discard(stream)
@@ -281,7 +281,9 @@ class Connection:
         if (stream := self._known(channel, frame.stream)) is not None:
             self._flowing(stream)
             stream.receiver.data(frame.offset, len(frame.payload))
-            if not stream.receiver.ignored:
+            if stream.receiver.ignored:
+                self._discard(stream)
+            else:
                 self._events.append(events.DataReceived(stream, frame.payload))
 
     def _handle_fin(self, channel: int, frame: frames.Fin) -> None:
@@ -321,12 +323,13 @@ class Connection:
         self._close_if_done(stream)
 
     def _discard(self, stream: Stream) -> None:
-        """Nobody reads the stream: take an end that came, with all before it."""
-        window = stream.receiver.window
-        if stream.state is not StreamState.CLOSED and stream.receiver.state is ReceiveState.FINISHED:
+        """Nobody reads the stream: take what came of it.
+
+        It is credited all the same: two sides that ignore each other would else never end.
+        """
+        if stream.state is not StreamState.CLOSED:
+            window = stream.receiver.window
             self._consume(stream, window.received - window.consumed)
-        else:
-            self._close_if_done(stream)
 
     def _close_if_done(self, stream: Stream) -> None:
         if stream.state is StreamState.CLOSED:
