@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,7 +37,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Iterator[Path]:
+def config(tmp_path: Path) -> Path:
     """A configuration that keeps to itself and has nothing to listen for."""
     path = tmp_path / "alone.ini"
     path.write_text(ALONE)
@@ -55,6 +55,11 @@ async def toxproxy_process(*arguments: object) -> asyncio.subprocess.Process:
         sys.executable, "-m", "toxproxy", *map(str, arguments),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=Path(toxproxy.__file__).parents[1],
     )  # fmt: skip
+
+
+def port_of(client: Process, name: str) -> int:
+    (address,) = (entry["address"] for entry in client.ready["listeners"] if entry["name"] == name)
+    return int(address.rpartition(":")[2])
 
 
 # The command line
@@ -105,8 +110,8 @@ def test_options_count_before_the_command_and_after_it(
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        (ALONE, "expected a forward in [client] or a proxy in [socks], found none"),
-        ("[socks]\nbrowser = 1080:12\n", "bad.ini:2: expected a whole Tox ID"),
+        (ALONE, "bad.ini: expected a forward in [client] or a proxy in [socks], found none"),
+        (f"[socks]\nbrowser = 1080:{KEY}\n", "bad.ini:2: expected a whole Tox ID"),
         ("[sox]\n", "bad.ini:1: expected a known section"),
     ],
 )
@@ -115,8 +120,6 @@ def test_a_bad_configuration_is_one_line_and_exits_with_2(
 ) -> None:
     path = tmp_path / "bad.ini"
     path.write_text(text)
-    if "whole" in complaint:
-        path.write_text(text.replace("12", KEY))
     assert main(["client", str(path), "--state", str(tmp_path / "state")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("toxproxy: ")
@@ -148,12 +151,14 @@ def test_a_traceback_is_shown_to_those_who_ask_twice(
 # Starting
 
 
-def test_without_libtoxcore_the_status_is_1(
-    config: Path, state: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+async def test_without_libtoxcore_the_status_is_1(
+    config: Path, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOXPROXY_LIBTOXCORE", "/nonexistent")
-    assert main(["server", str(config)]) == 1
-    assert capsys.readouterr().err.startswith("toxproxy: TOXPROXY_LIBTOXCORE names /nonexistent")
+    status, out, err = await finished(await toxproxy_process("server", config))
+    assert (status, out) == (1, "")
+    assert err.startswith("toxproxy: TOXPROXY_LIBTOXCORE names /nonexistent")
+    assert len(err.splitlines()) == 1
 
 
 def test_a_port_that_is_taken_is_named_and_the_status_is_1(
@@ -247,7 +252,7 @@ async def test_a_server_prints_its_id_and_lines_to_paste_and_stops_in_order(
 
 
 async def test_who_let_somebody_in_is_not_told_how(state: Path, config: Path) -> None:
-    main(["allow", KEY])
+    await asyncio.to_thread(main, ["allow", KEY])
     process = await toxproxy_process("server", config)
     assert process.stdout is not None
     out = await asyncio.wait_for(process.stdout.readuntil(b"ssh = "), 20)
@@ -305,6 +310,24 @@ async def test_a_client_says_where_it_listens_and_what_it_waits_for(tmp_path: Pa
     started, waiting = client.tail
     assert all(f"{entry['address']} ({name})" in started for name, entry in listeners.items())
     assert waiting == "info: looking for the Tox network"
+
+
+async def test_a_client_told_to_stop_waits_for_connections_until_it_is_told_again(tmp_path: Path) -> None:
+    client = Process("client", tmp_path)
+    try:
+        await client.start(CLIENT)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(client, "browser"))
+        writer.write(b"\x05\x01\x00")
+        assert await reader.readexactly(2) == b"\x05\x00"  # so it was accepted
+        os.kill(client.pid, signal.SIGINT)
+        with contextlib.suppress(ConnectionError):
+            while True:  # until it no longer listens
+                _, other = await asyncio.open_connection("127.0.0.1", port_of(client, "ssh"))
+                other.close()
+    finally:
+        assert await client.stop() == 0  # by force it would be -9
+    writer.close()
+    assert "waiting for" in client.tail[-1]
 
 
 # Signals

@@ -83,6 +83,11 @@ class _End:
         """How many streams live, with all friends together."""
         return sum(friend.streams for friend in self._friends.values())
 
+    @property
+    def connections(self) -> int:
+        """How many connections `drain` would wait for."""
+        return self.streams
+
     async def drain(self) -> None:
         """Let the streams end by themselves, for at most `DRAIN` seconds."""
         with contextlib.suppress(TimeoutError):
@@ -216,6 +221,11 @@ class Client(_End):
             self.node, number, server.public_key, changed=lambda _: self._changed(), wait=self.config.tox.wait
         )
         self._friends[number] = self._servers[server.public_key] = friend
+
+    @property
+    def connections(self) -> int:
+        """How many connections `drain` would wait for, those included that wait for a server."""
+        return max(self.streams, sum(listener.connections for _, _, listener in self._listeners))
 
     async def drain(self) -> None:
         """Stop listening, then let the connections and streams end, for at most `DRAIN` seconds."""

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import resource
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -76,6 +77,7 @@ async def run(
     `started` is called once everything is bound; `ready_file` exists from then on until the
     end. Raises what starting raises.
     """
+    _allow_descriptors()
     async with AsyncExitStack() as stack:
         interrupts = stack.enter_context(Interrupts())
         running = False
@@ -90,8 +92,8 @@ async def run(
         started()
         async with interrupts.ending():
             await asyncio.get_running_loop().create_future()
-        if end.streams:
-            what = "1 connection" if end.streams == 1 else f"{end.streams} connections"
+        if count := end.connections:
+            what = "1 connection" if count == 1 else f"{count} connections"
             log.info("waiting for %s to end (Ctrl-C again to leave now)", what)
         async with interrupts.ending():
             await end.drain()
@@ -101,6 +103,13 @@ def run_loop(main: Coroutine[Any, Any, T]) -> T:
     """As `asyncio.run`, on uvloop where that is installed."""
     with asyncio.Runner(loop_factory=_loop_factory()) as loop:
         return loop.run(main)
+
+
+def _allow_descriptors() -> None:
+    """Let this process open as many files as it is able to let itself: each connection takes one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS: "unlimited" is more than the kernel takes
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -153,8 +153,7 @@ class Session:
         self._deliver()
 
     def link_ready(self) -> None:
-        if not self._scheduled:
-            self._run()
+        self._run()
 
     def link_down(self, reason: str) -> None:
         self._connection.lost()

@@ -1,10 +1,14 @@
-"""The one ENet datagram that the carrier must understand: CONNECT.
+"""What must be understood of ENet's datagrams: CONNECT, and the time that an ACKNOWLEDGE brings back.
 
 A CONNECT command stands alone in its datagram (protocol.h of ENet 1.3): a header of 4 bytes
 whose peer id is 0xFFF, then the command with its fields in network byte order.
 """
 
 from __future__ import annotations
+
+_SENT_TIME_FLAG = 0x80  # of the first byte: the header is four bytes long, not two
+_ACKNOWLEDGE = 1
+_ACKNOWLEDGE_LENGTH = 8
 
 LENGTH = 52  # bytes
 _MTU = slice(12, 16)
@@ -30,3 +34,15 @@ def clamp_mtu(datagram: bytearray | memoryview, mtu: int) -> None:
     """Lower the size of datagrams that a CONNECT asks for; both sides will keep to it."""
     if int.from_bytes(datagram[_MTU]) > mtu:
         datagram[_MTU] = mtu.to_bytes(4)
+
+
+def round_trip(datagram: bytes | bytearray | memoryview, now: int) -> float | None:
+    """Seconds since the packet left whose acknowledgement comes first in a datagram, if one does.
+
+    `now` is ENet's clock in milliseconds, of which the acknowledgement returns the low 16 bits.
+    """
+    at = 4 if datagram[0] & _SENT_TIME_FLAG else 2
+    if len(datagram) < at + _ACKNOWLEDGE_LENGTH or datagram[at] & 0x0F != _ACKNOWLEDGE:
+        return None
+    milliseconds = (now - int.from_bytes(datagram[at + 6 : at + 8])) % 0x1_0000
+    return max(milliseconds, 1) / 1000

@@ -28,11 +28,11 @@ import enet
 
 from toxproxy.link import connect, overlay
 from toxproxy.link.base import LinkOwner
+from toxproxy.link.congestion import Controller
 
 log = logging.getLogger(__name__)
 
 CHANNELS = 255  # ENET_PROTOCOL_MAXIMUM_CHANNEL_COUNT
-WINDOW = 224 * 1024  # bytes in flight: what a loopback socket holds with the usual rmem_max
 DEFAULT_WINDOW = 64 * 1024  # ENET_PROTOCOL_MAXIMUM_WINDOW_SIZE: the limit without the overlay
 FRAGMENTS = 8  # datagrams a frame may take
 _FRAGMENT_OVERHEAD = 28  # bytes of ENet's headers around a fragment
@@ -40,6 +40,7 @@ _BURST = 96 * 1024  # bytes handed to ENet before the shim is emptied
 _BATCH = 64  # datagrams handed to ENet's socket before ENet is called
 _PING = 2000  # ms of silence before ENet asks
 _TIMEOUT = 60_000  # ms; Tox gives a friend up after 32 s
+_FOREVER = 3600.0
 _LINGER = 1.0  # seconds that a closed link waits for acknowledgements
 _BUFFER = 4 * 1024 * 1024  # bytes asked for of the kernel, which gives what it allows
 
@@ -75,6 +76,7 @@ class EnetLink:
         self._body = self._out[len(header) :]
         self._header = len(header)
         self._waiting = 0  # datagrams in ENet's socket
+        self._queued = 0  # bytes of frames handed to ENet since the last flush
         self._owner: LinkOwner | None = None
         self._up = False
         self._close_by: float | None = None
@@ -84,7 +86,8 @@ class EnetLink:
         self._host: enet.Host | None = enet.Host(enet.Address(b"127.0.0.1", 0), 1, CHANNELS, 0, 0)
         self._peer: enet.Peer = self._host.peers[0]
         self._fields = overlay.attach(self._peer)
-        self._window = WINDOW if self._fields else DEFAULT_WINDOW
+        self._control = Controller(self._loop.time())
+        self._trip: float | None = None  # seconds: measured since ENet was last called
         self._shim = _join(self._host)
 
     @property
@@ -109,20 +112,26 @@ class EnetLink:
             self._service()
 
     def budget(self) -> int:
-        """Bytes of frames that ENet would put on the wire now, at most one burst."""
+        """Bytes of frames that may be put on the wire now, at most one burst."""
         if not self._up:
             return 0
-        room: int = self._window - self._peer.reliableDataInTransit
-        return min(room, _BURST)
+        in_flight: int = self._peer.reliableDataInTransit
+        allowance = self._control.allowance(self._loop.time(), in_flight)
+        if self._fields is None:
+            allowance = min(allowance, DEFAULT_WINDOW - in_flight)
+        return min(allowance, _BURST)
 
     def send(self, channel: int, frame: bytes) -> None:
         """Queue one frame in ENet."""
         self._peer.send(channel, enet.Packet(frame, enet.PACKET_FLAG_RELIABLE))
+        self._queued += len(frame)
         self.stats.frames_sent += 1
 
     def flush(self) -> None:
-        """Put on the wire what the window lets through."""
+        """Put on the wire what was handed over."""
         if self._host is not None:
+            self._control.sent(self._loop.time(), self._queued)
+            self._queued = 0
             self._host.flush()
             self._drain()
             self._arm()
@@ -151,6 +160,8 @@ class EnetLink:
         if self._host is None:
             return
         self.stats.datagrams_received += 1
+        if not self._waiting and self._fields is not None:
+            self._trip = connect.round_trip(datagram, self._fields.now())
         try:
             self._shim.send(datagram)
         except OSError:
@@ -163,8 +174,7 @@ class EnetLink:
         """No more datagrams came for now."""
         if self._waiting:
             self._service()
-        if self._owner is not None:
-            self._owner.link_ready()
+        self._offer()
 
     def fail(self, reason: str) -> None:
         """Free everything and tell the owner; the peer is not told."""
@@ -195,9 +205,25 @@ class EnetLink:
             self.fail(str(error))
         if self._host is not None:
             self._drain()
+            self._measure()
             self._close_if_due()
         if self._host is not None:
             self._arm()
+
+    def _measure(self) -> None:
+        """Tell the controller what was delivered, and ENet what the controller allows."""
+        if not self._up:
+            return
+        self._control.delivered(self._loop.time(), self._peer.reliableDataInTransit, self._trip)
+        self._trip = None
+        if self._fields is not None:
+            peer = self._fields.struct
+            peer.windowSize = 2 * self._control.window  # BANDWIDTH_LIMIT of the peer resets it, too
+            # ENet sends again after a round trip and four variances, which on a steady path is
+            # so close to the round trip itself that every short queue would double the traffic.
+            least = int(self._control.spread * 1000 / 4)
+            if peer.roundTripTimeVariance < least:
+                peer.roundTripTimeVariance = least
 
     def _close_if_due(self) -> None:
         if self._close_by is None or self._host is None:
@@ -223,7 +249,6 @@ class EnetLink:
         if self._fields is not None:
             self._fields.set_timeout(_TIMEOUT, _TIMEOUT, _TIMEOUT)
             self._fields.set_ping_interval(_PING)
-            self._fields.struct.windowSize = self._window
 
     def _drain(self) -> None:
         """Pass on what ENet put into the shim."""
@@ -242,7 +267,7 @@ class EnetLink:
 
     def _arm(self) -> None:
         """Wake when ENet has a timeout to check or a ping to send, unless something wakes it before."""
-        due = self._loop.time() + self._delay()
+        due = self._loop.time() + min(self._delay(), self._pause())
         if self._close_by is not None:
             due = min(due, self._close_by)
         if self._timer is not None:
@@ -251,13 +276,18 @@ class EnetLink:
             self._timer.cancel()
         self._timer = self._loop.call_at(due, self._wake)
 
+    def _pause(self) -> float:
+        """Seconds until the pace allows more, where that is what holds the owner back."""
+        if not self._up or self._peer.reliableDataInTransit >= self._control.window:
+            return _FOREVER
+        return self._control.pause() or _FOREVER
+
     def _delay(self) -> float:
         """Seconds until ENet wants to be called."""
         peer = self._peer
         if self._fields is None:
             return 0.01 if peer.reliableDataInTransit else 0.1
         now = self._fields.now()
-        self._fields.struct.windowSize = self._window  # BANDWIDTH_LIMIT from the peer resets it
         milliseconds = _until(peer.nextTimeout, now)
         if milliseconds <= 0:  # nothing in flight: the last word was received
             milliseconds = _until(peer.lastReceiveTime + _PING, now)
@@ -266,8 +296,15 @@ class EnetLink:
     def _wake(self) -> None:
         self._timer = None
         self._service()
-        if self._owner is not None:
-            self._owner.link_ready()
+        self._offer()
+
+    def _offer(self) -> None:
+        """Let the owner send; whether it leaves room says something about the path."""
+        if self._owner is None:
+            return
+        self._owner.link_ready()
+        if self.budget() > 0:
+            self._control.left_room(self._peer.reliableDataInTransit)
 
     def _free(self) -> None:
         self._up = False

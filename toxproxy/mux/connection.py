@@ -31,6 +31,7 @@ from toxproxy.mux.channels import Channels
 from toxproxy.mux.limits import Limits
 from toxproxy.mux.scheduler import Scheduler
 from toxproxy.mux.stream import Receiver, Sender, SendState, Stream, StreamState
+from toxproxy.mux.window import Allotment
 
 OLDEST, NEWEST = 1, 1  # protocol versions spoken here
 
@@ -56,6 +57,7 @@ class Connection:
         self._next_id = 1 if client else 2
         self._opened = 0  # streams of ours that live
         self._channels = Channels(channels)
+        self._memory = Allotment(self.limits)
         self._scheduler = Scheduler()
         self._events: deque[events.Event] = deque()
         if client:
@@ -81,19 +83,13 @@ class Connection:
             )
         if self._next_id > frames.MAX_STREAM:
             raise StreamRefused(Refusal.FAILED, "this session has opened as many connections as it can")
-        stream = Stream(
-            self._next_id,
-            self._channels.take(),
-            StreamState.OPENING,
-            Sender(self._peer.window),
-            Receiver(self.limits.window),
-        )
+        sender, receiver = Sender(self._peer.window), Receiver(self._memory.first())
+        stream = Stream(self._next_id, self._channels.take(), StreamState.OPENING, sender, receiver)
         self._next_id += 2
         self._opened += 1
         self.streams[stream.id] = stream
-        self._control(
-            stream, frames.Open(stream.id, frames.TCP, self.limits.window, target.port, target.host)
-        )
+        window = receiver.window.limit
+        self._control(stream, frames.Open(stream.id, frames.TCP, window, target.port, target.host))
         return stream
 
     def accept(self, stream: Stream) -> None:
@@ -101,7 +97,7 @@ class Connection:
         self._expect(stream, StreamState.REQUESTED)
         stream.state = StreamState.OPEN
         window = stream.receiver.window
-        window.widen(self.limits.window)
+        window.size = max(window.size, self._memory.first())
         self._control(stream, frames.Opened(stream.id, window.grant()))
         self._scheduler.ready(stream)
 
@@ -246,13 +242,8 @@ class Connection:
         self._check_backlog()
         if not frame.stream or frame.stream % 2 == self._next_id % 2 or frame.stream in self.streams:
             raise RemoteProtocolError(f"OPEN with stream id {frame.stream}")
-        stream = Stream(
-            frame.stream,
-            channel,
-            StreamState.REQUESTED,
-            Sender(frame.window),
-            Receiver(self.limits.early_window),
-        )
+        sender, receiver = Sender(frame.window), Receiver(self.limits.early_window)
+        stream = Stream(frame.stream, channel, StreamState.REQUESTED, sender, receiver)
         if len(self.streams) - self._opened >= self.limits.streams:
             text = f"{self.limits.streams} connections are open"
             self._control(stream, frames.Refused(stream.id, Refusal.TOO_MANY_STREAMS, text))
@@ -281,6 +272,8 @@ class Connection:
         if (stream := self._known(channel, frame.stream)) is not None:
             self._flowing(stream)
             stream.receiver.data(frame.offset, len(frame.payload))
+            if stream.receiver.window.is_short and stream.state is StreamState.OPEN:
+                self._memory.widen(stream.receiver.window)
             if stream.receiver.ignored:
                 self._discard(stream)
             else:
@@ -345,6 +338,8 @@ class Connection:
         if stream.id % 2 == self._next_id % 2:
             self._opened -= 1
         self._channels.release(stream.channel)
+        if stream.state is not StreamState.REQUESTED:
+            self._memory.give_back(stream.receiver.window)
         stream.state = StreamState.CLOSED
         stream.sender.drop()
         if tell or error is not None:

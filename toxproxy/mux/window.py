@@ -8,6 +8,9 @@ one window and stops its own writer only. (The idea is QUIC's, RFC 9000 section 
 from __future__ import annotations
 
 from toxproxy.errors import LocalProtocolError, RemoteProtocolError
+from toxproxy.mux.limits import Limits
+
+_SHARES = 64  # a new stream gets at most this part of what is left
 
 
 class ReceiveWindow:
@@ -23,10 +26,6 @@ class ReceiveWindow:
         self.limit = size
         self.received = 0
         self.consumed = 0
-
-    def widen(self, size: int) -> None:
-        """Let the window be at least `size` bytes; takes effect with the next credit."""
-        self.size = max(self.size, size)
 
     def receive(self, offset: int, length: int) -> None:
         """Take `length` bytes that start at `offset`.
@@ -50,7 +49,50 @@ class ReceiveWindow:
         """Whether a quarter of the window or more could be given back."""
         return 4 * (self.consumed + self.size - self.limit) >= self.size
 
+    @property
+    def is_short(self) -> bool:
+        """Whether half of the window is on its way although the application has kept up.
+
+        Then it is the path that is long, and the peer may soon wait for credit.
+        """
+        return (
+            2 * (self.limit - self.received) <= self.size and 4 * (self.received - self.consumed) <= self.size
+        )
+
     def grant(self) -> int:
         """Move the limit ahead and return it."""
         self.limit = max(self.limit, self.consumed + self.size)
         return self.limit
+
+
+class Allotment:
+    """Shares out a session's memory among the windows of its streams.
+
+    A stream gets `limits.window` at first, less when little is left, and twice as much each
+    time its window is short. Windows together exceed `limits.session_window` by at most
+    `limits.least_window` a stream.
+    """
+
+    __slots__ = ("_left", "_limits")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._left = limits.session_window
+
+    def first(self) -> int:
+        """The size of a new stream's window."""
+        limits = self._limits
+        size = min(limits.window, max(limits.least_window, self._left // _SHARES))
+        self._left -= size
+        return size
+
+    def widen(self, window: ReceiveWindow) -> None:
+        """Double a window, if there is memory left for that."""
+        more = min(window.size, self._limits.most_window - window.size)
+        if 0 < more <= self._left:
+            self._left -= more
+            window.size += more
+
+    def give_back(self, window: ReceiveWindow) -> None:
+        """The stream is over."""
+        self._left += window.size

@@ -1,0 +1,29 @@
+"""Large transfers."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.end.services import order
+from toxproxy.demo import PrivateNetwork
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+FIFTY = 50_000_000  # bytes
+MEMORY = 150_000  # KiB
+
+
+async def test_four_times_fifty_megabytes_each_way_at_once_arrive_as_sent_and_nobody_hoards_them(
+    network: PrivateNetwork,
+) -> None:
+    forward = network.listener("exchange")
+    async with asyncio.timeout(110), asyncio.TaskGroup() as group:
+        for number in range(4):
+            group.create_task(order(forward, 2 * number, down=FIFTY, up=FIFTY))
+    for process in (network.server, network.client):
+        lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+        (peak,) = (int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+        assert peak < MEMORY, process.name

@@ -1,0 +1,149 @@
+"""curl through every way in, and what it is told when there is no way out."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from tests.end.clients import curl
+from tests.end.world import Services
+from tests.near.http_origin import BIG
+from toxproxy.demo import PrivateNetwork
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+WAYS = ["socks5-hostname", "socks5", "socks4a", "http", "connect"]
+RECEIVE_FAILED = 56  # CURLE_RECV_ERROR
+PROXY_REFUSED = 97  # CURLE_PROXY
+
+
+def through(network: PrivateNetwork, way: str, port: str = "browser") -> list[str]:
+    """curl's options for a way through one of the client's proxy ports."""
+    host, number = network.listener(port)
+    address = f"{host}:{number}"
+    match way:
+        case "http":
+            return ["-x", f"http://{address}"]
+        case "connect":
+            return ["-x", f"http://{address}", "--proxytunnel"]
+    return [f"--{way}", address]
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_page_arrives_as_it_was_sent(network: PrivateNetwork, services: Services, way: str) -> None:
+    got = await curl(*through(network, way), f"{services.web.url}/big")
+    assert (got.status, got.out) == (0, BIG)
+
+
+@pytest.mark.parametrize("way", ["socks5-hostname", "socks4a", "http", "connect"])
+async def test_a_name_is_resolved_by_the_server(
+    network: PrivateNetwork, services: Services, way: str
+) -> None:
+    got = await curl(*through(network, way), f"http://localhost:{services.web.port}/hello")
+    assert (got.status, got.out) == (0, b"hello")
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_an_upload_that_asks_first_arrives_as_it_was_sent(
+    network: PrivateNetwork, services: Services, way: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(BIG)
+    upload = ["-H", "Expect: 100-continue", "-T", str(tmp_path / "file")]
+    asked = len(services.web.events)
+    got = await curl(*through(network, way), *upload, f"{services.web.url}/digest")
+    assert (got.status, got.out) == (0, hashlib.sha256(BIG).hexdigest().encode())
+    assert services.web.events[asked:] == ["100"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_form_that_is_posted_arrives(network: PrivateNetwork, services: Services, way: str) -> None:
+    got = await curl(*through(network, way), "-d", "name=value", f"{services.web.url}/digest")
+    assert (got.status, got.out) == (0, hashlib.sha256(b"name=value").hexdigest().encode())
+
+
+async def test_a_forward_stands_for_its_target(network: PrivateNetwork, tmp_path: Path) -> None:
+    host, port = network.listener("web")
+    (tmp_path / "file").write_bytes(BIG)
+    got = await curl(f"http://{host}:{port}/big")
+    assert (got.status, got.out) == (0, BIG)
+    got = await curl("-T", str(tmp_path / "file"), f"http://{host}:{port}/digest")
+    assert (got.status, got.out) == (0, hashlib.sha256(BIG).hexdigest().encode())
+
+
+@pytest.mark.parametrize("way", ["socks5", "socks5-hostname", "http", "connect"])
+async def test_a_password_opens_the_port_that_has_one(
+    network: PrivateNetwork, services: Services, way: str
+) -> None:
+    locked = [*through(network, way, "locked"), f"{services.web.url}/hello"]
+    got = await curl("--proxy-user", "alice:secret", *locked)
+    assert (got.status, got.out) == (0, b"hello")
+    for login in ([], ["--proxy-user", "alice:sesame"]):
+        got = await curl(*login, *locked)
+        assert got.out != b"hello"
+        assert got.status in (PROXY_REFUSED, RECEIVE_FAILED) or b"needs a user name and a password" in got.out
+
+
+# What went wrong, by where the request goes: the SOCKS5 reply, the HTTP status, what the page says.
+MISTAKES = {
+    "a port where nobody listens": ("http://127.0.0.1:{dead}/", 5, 502, "connection refused"),
+    "a name that nobody has": ("http://nonexistent.invalid/", 4, 502, "cannot resolve it"),
+    "an address that is not permitted": ("http://192.0.2.1/", 2, 403, "not permitted"),
+    "a name that means an address that is denied": ("http://localhost:{denied}/", 2, 403, "not permitted"),
+}
+mistakes = pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES.keys())
+Mistake = tuple[str, int, int, str]
+
+
+@mistakes
+async def test_a_socks5_client_is_told_what_went_wrong(
+    network: PrivateNetwork, services: Services, mistake: Mistake
+) -> None:
+    url, reply, _, _ = mistake
+    got = await curl(*through(network, "socks5-hostname"), url.format(**services.ports))
+    assert (got.status, got.out) == (PROXY_REFUSED, b"")
+    assert f"({reply})" in got.err
+
+
+@mistakes
+async def test_a_socks4a_client_is_told_that_it_went_wrong(
+    network: PrivateNetwork, services: Services, mistake: Mistake
+) -> None:
+    got = await curl(*through(network, "socks4a"), mistake[0].format(**services.ports))
+    assert (got.status, got.out) == (PROXY_REFUSED, b"")
+    assert "(91)" in got.err
+
+
+@mistakes
+async def test_an_http_client_is_shown_a_page_that_says_what_went_wrong(
+    network: PrivateNetwork, services: Services, mistake: Mistake
+) -> None:
+    url, _, status, words = mistake
+    got = await curl(*through(network, "http"), "-w", "%{http_code}", url.format(**services.ports))
+    assert got.status == 0
+    assert got.out.endswith(str(status).encode())
+    assert words in got.out.decode()
+
+
+@mistakes
+async def test_a_client_that_wants_a_tunnel_is_told_what_went_wrong(
+    network: PrivateNetwork, services: Services, mistake: Mistake
+) -> None:
+    url, _, status, _ = mistake
+    got = await curl(*through(network, "connect"), "-w", "%{http_connect}", url.format(**services.ports))
+    assert (got.status, got.out) == (RECEIVE_FAILED, str(status).encode())
+
+
+async def test_nobody_came_where_the_rules_let_nobody_go(network: PrivateNetwork, services: Services) -> None:
+    for way in WAYS:
+        for host in ("localhost", "127.0.0.1"):
+            got = await curl(*through(network, way), f"http://{host}:{services.denied.port}/hello")
+            assert got.out != b"hello"
+    assert services.denied.connections == 0
+
+
+async def test_a_forward_to_a_port_where_nobody_listens_ends_at_once(network: PrivateNetwork) -> None:
+    host, port = network.listener("dead")
+    got = await curl(f"http://{host}:{port}/")
+    assert (got.status, got.out) == (RECEIVE_FAILED, b"")

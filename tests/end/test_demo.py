@@ -1,0 +1,108 @@
+"""The demonstration and the network it makes, as processes: it works, it fails aloud, it leaves nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+import toxproxy
+from toxproxy.cli import main
+from toxproxy.demo.network import PrivateNetwork
+from toxproxy.demo.site import Site, by_forward
+
+
+def processes_about(folder: Path) -> list[int]:
+    """The ids of the processes whose command line names something in `folder`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and os.fsencode(folder) in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for temporary files, empty."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    return folder
+
+
+def test_the_demo_checks_every_way_and_leaves_nothing(
+    temporary: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["demo"]) == 0
+    out = capsys.readouterr().out
+    rows = [line for line in out.splitlines() if line.endswith("identical")]
+    assert [row.split()[0] for row in rows] == ["SOCKS5", "SOCKS5", "HTTP", "HTTP", "forward", "forward"]
+    assert "DIFFERENT" not in out
+    assert os.listdir(temporary) == []
+    assert processes_about(temporary) == []
+
+
+def test_a_demo_that_fails_shows_the_logs(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TOXPROXY_LIBTOXCORE", "/nonexistent")
+    assert main(["demo"]) == 1
+    output = capsys.readouterr()
+    assert "the server did not report 'started' before its end" in output.out
+    assert "server: error: TOXPROXY_LIBTOXCORE names /nonexistent" in output.err
+    assert os.listdir(temporary) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_a_demo_that_is_interrupted_takes_its_processes_along(
+    temporary: Path, number: signal.Signals
+) -> None:
+    demo = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "toxproxy", "demo", cwd=Path(toxproxy.__file__).parents[1]
+    )
+    async with asyncio.timeout(30):
+        while len(processes_about(temporary)) < 2:
+            await asyncio.sleep(0.05)
+        demo.send_signal(number)
+        assert await demo.wait() == 1
+    assert processes_about(temporary) == []
+    assert os.listdir(temporary) == []
+
+
+async def refusal(address: tuple[str, int]) -> None:
+    """Wait until nobody listens there any more."""
+    with contextlib.suppress(ConnectionError):
+        while True:
+            _, writer = await asyncio.open_connection(*address)
+            writer.close()
+            await writer.wait_closed()
+
+
+async def test_a_client_told_to_stop_lets_a_download_end_but_takes_no_more(tmp_path: Path) -> None:
+    async with Site() as site:
+        client = f"[client]\nsite = 0:{site.address[0]}:{site.address[1]}:TOXID\n"
+        async with PrivateNetwork(tmp_path, client=client) as network:
+            await network.connected()
+            way = by_forward(network.listener("site"))
+            reader, writer = await way.connect()
+            writer.write(f"GET {site.file} HTTP/1.1\r\n\r\n".encode())
+            head = await reader.readuntil(b"\r\n\r\n")
+            os.kill(network.client.pid, signal.SIGTERM)
+            await refusal(network.listener("site"))
+            body = bytearray()
+            while data := await reader.read(1 << 20):
+                body += data
+            writer.close()
+            assert b"200 OK" in head
+            assert bytes(body) == site.content[site.file]
+            assert await network.client.stop() == 0
+            assert any("waiting for 1 connection" in line for line in network.client.tail)

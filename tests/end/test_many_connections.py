@@ -1,0 +1,73 @@
+"""More connections than ENet has channels, all open at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.end.services import Gathering
+from tests.end.world import Address, Pair, soft_limit
+from toxproxy.app import Client, Server
+from toxproxy.demo import PrivateNetwork
+from toxproxy.demo.site import by_socks
+from toxproxy.link.enet import LinkStats
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+THOUSAND = 1000
+
+
+@pytest.fixture(autouse=True)
+def descriptors() -> Iterator[None]:
+    """All ends of all connections are in this process."""
+    with soft_limit():
+        yield
+
+
+async def ask_all(proxy: Address, gathering: Gathering) -> None:
+    """Ask so often that everybody is answered, each by a connection of its own, and see that all is right."""
+
+    async def ask() -> None:
+        question = os.urandom(16).hex().encode() + b"\n"
+        reader, writer = await by_socks(proxy, ("127.0.0.1", gathering.port)).connect()
+        try:
+            writer.write(question)
+            assert await reader.read() == hashlib.sha256(question).digest()
+        finally:
+            writer.close()
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        for _ in range(THOUSAND):
+            group.create_task(ask())
+
+
+async def test_a_thousand_connections_at_once_are_all_answered(network: PrivateNetwork) -> None:
+    async with Gathering(THOUSAND) as gathering:
+        await ask_all(network.listener("browser"), gathering)
+
+
+async def test_a_thousand_connections_share_one_enet_connection(pair: Pair) -> None:
+    before = link(pair.client), link(pair.server)
+    async with Gathering(THOUSAND) as gathering:
+        asking = asyncio.create_task(ask_all(pair.proxy, gathering))
+        async with asyncio.timeout(60):
+            await gathering.complete.wait()
+        assert (pair.client.streams, pair.server.streams) == (THOUSAND, THOUSAND)
+        await asking
+    after = link(pair.client), link(pair.server)
+    for old, new in zip(before, after, strict=True):
+        assert new is old  # the counters of the same link
+        assert new.connections == 1
+        assert new.frames_sent >= THOUSAND
+        assert new.frames_received >= THOUSAND
+
+
+def link(end: Client | Server) -> LinkStats:
+    """The counters of the link to the only friend."""
+    (friend,) = end._friends.values()
+    assert friend.link_stats is not None
+    return friend.link_stats

@@ -1,0 +1,262 @@
+"""Everything that the tests share, started at once, because two Tox friends take ten seconds to meet.
+
+Three private networks: `network` for nearly everything, `door` for a client that nobody knows
+and that may be stopped, and `pair`, both ends of which live in the test's own process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import resource
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from tests.end.services import Page, answer_after_the_end, answer_and_reset, exchange
+from tests.near.http_origin import HttpOrigin
+from tests.near.world import Origin, echo, unused_port
+from toxproxy import config
+from toxproxy.app import Client, Server
+from toxproxy.demo import PrivateNetwork
+from toxproxy.demo.network import Process
+from toxproxy.state import StateFolder
+
+T = TypeVar("T")
+Address = tuple[str, int]
+
+PATIENCE = 60.0  # seconds
+FEW_DESCRIPTORS = 512  # the soft limit that the processes are started with
+
+_ALONE = """\
+[tox]
+bootstrap = {bootstrap}
+local_discovery = no
+port = 22000-22999
+wait = 60
+"""
+
+_SERVER = """\
+[access]
+permit = 127.0.0.1:*, localhost:*, nonexistent.invalid:*
+deny = 127.0.0.0/8:{denied}, [::1]:{denied}
+"""
+
+_CLIENT = """\
+[client]
+echo = 0:127.0.0.1:{echo}:TOXID
+exchange = 0:127.0.0.1:{exchange}:TOXID
+ended = 0:127.0.0.1:{ended}:TOXID
+broken = 0:127.0.0.1:{broken}:TOXID
+web = 0:127.0.0.1:{web}:TOXID
+dead = 0:127.0.0.1:{dead}:TOXID
+ssh = 0:127.0.0.1:{ssh}:TOXID
+[socks]
+browser = 0:TOXID
+locked = alice:secret@0:TOXID
+"""
+
+
+@dataclass
+class Services:
+    """What is behind the far ends."""
+
+    echo: Origin = field(default_factory=lambda: Origin(echo))
+    exchange: Origin = field(default_factory=lambda: Origin(exchange))
+    ended: Origin = field(default_factory=lambda: Origin(answer_after_the_end))
+    broken: Origin = field(default_factory=lambda: Origin(answer_and_reset))
+    web: HttpOrigin = field(default_factory=HttpOrigin)
+    denied: HttpOrigin = field(default_factory=HttpOrigin)  # where the rules let nobody go
+    page: Page = field(default_factory=Page)
+    dead: int = field(default_factory=unused_port)  # nobody listens there
+    ssh: int = field(default_factory=lambda: quiet_port())  # whoever needs it starts it
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Every port by its name."""
+        return {name: what if isinstance(what, int) else what.port for name, what in vars(self).items()}
+
+
+@dataclass
+class Pair:
+    """Two ends in this process."""
+
+    server: Server
+    client: Client
+
+    @property
+    def proxy(self) -> Address:
+        """The client's proxy port."""
+        (listening,) = self.client.listening()
+        return _address(listening.address)
+
+
+class Door:
+    """A server that lets nobody in, and a client that asks.
+
+    `first` is the answer that a connection gets which was made when the client had just started.
+    """
+
+    def __init__(self, folder: Path, services: Services) -> None:
+        self.server = Process("server", folder)
+        self.client = Process("client", folder)
+        self._folder = folder
+        self._services = services
+        self.first: asyncio.Task[bytes] | None = None
+
+    async def start(self) -> None:
+        """Start both."""
+        await self.server.start(_ALONE.format(bootstrap="none"))
+        await self.start_client()
+
+    async def start_client(self) -> None:
+        """Start the client, and ask something through it before it can know the server."""
+        known = self.server.ready
+        node = f"127.0.0.1:{known['udp_port']}:{known['dht_key']}"
+        text = _ALONE.format(bootstrap=node) + _CLIENT.format(**self._services.ports)
+        self.client = Process("client", self._folder)
+        await self.client.start(text.replace("TOXID", known["tox_id"]))
+        self.first = asyncio.create_task(ask(self.forward("echo"), b"early"))
+
+    def forward(self, name: str) -> Address:
+        """The address of one of the client's listeners."""
+        (address,) = (entry["address"] for entry in self.client.ready["listeners"] if entry["name"] == name)
+        return _address(address)
+
+    async def client_waits(self) -> str:
+        """Wait until the server has heard of the client; the key that its log names."""
+        words = "toxproxy allow "
+        async with asyncio.timeout(PATIENCE):
+            while not (lines := [line for line in self.server.tail if words in line]):
+                await asyncio.sleep(0.05)
+        return lines[-1].partition(words)[2]
+
+    async def allow(self, key: str) -> None:
+        """Run `toxproxy allow` beside the server."""
+        state = str(self._folder / "server.state")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "toxproxy", "allow", key, "--state", state, stdout=asyncio.subprocess.DEVNULL
+        )
+        assert await process.wait() == 0
+
+    async def admitted(self) -> None:
+        """Have the client connected, whatever that takes."""
+        if self.first is None or not self.first.done():
+            await self.allow(await self.client_waits())
+        await self.client.wait_for("ready", PATIENCE)
+
+    async def kill_client(self) -> None:
+        """End the client without a word to anybody."""
+        os.kill(self.client.pid, signal.SIGKILL)
+        await self.client.stop()
+
+    async def stop(self) -> None:
+        """End what still runs."""
+        if self.first is not None:
+            self.first.cancel()
+            await asyncio.wait((self.first,))
+        await asyncio.gather(self.client.stop(), self.server.stop())
+
+
+@dataclass
+class World:
+    """All of it."""
+
+    services: Services
+    network: PrivateNetwork
+    door: Door
+    pair: Pair
+
+
+@asynccontextmanager
+async def running(folder: Path) -> AsyncIterator[World]:
+    """The world, once everybody has met who may; the door's client is still outside."""
+    async with AsyncExitStack() as stack:
+        services = Services()
+        for service in vars(services).values():
+            if isinstance(service, Origin):
+                await stack.enter_async_context(service)
+        with soft_limit(FEW_DESCRIPTORS):
+            async with asyncio.TaskGroup() as group:
+
+                def enter(part: AbstractAsyncContextManager[T]) -> asyncio.Task[T]:
+                    return group.create_task(stack.enter_async_context(part))
+
+                network = enter(_network(folder / "network", services))
+                door = enter(_door(folder / "door", services))
+                pair = enter(_pair(folder / "pair", services))
+        yield World(services, network.result(), door.result(), pair.result())
+
+
+@asynccontextmanager
+async def _network(folder: Path, services: Services) -> AsyncIterator[PrivateNetwork]:
+    folder.mkdir()
+    server, client = (text.format(**services.ports) for text in (_SERVER, _CLIENT))
+    async with PrivateNetwork(folder, server=server, client=client) as network:
+        await network.connected(PATIENCE)
+        yield network
+
+
+@asynccontextmanager
+async def _door(folder: Path, services: Services) -> AsyncIterator[Door]:
+    folder.mkdir()
+    door = Door(folder, services)
+    try:
+        await door.start()
+        yield door
+    finally:
+        await door.stop()
+
+
+@asynccontextmanager
+async def _pair(folder: Path, services: Services) -> AsyncIterator[Pair]:
+    text = _ALONE.format(bootstrap="none") + "[access]\nallow = *\n"
+    async with Server(config.parse(text, "server"), StateFolder(folder / "server")) as server:
+        node = f"127.0.0.1:{server.node.udp_port}:{server.node.dht_key.hex()}"
+        text = _ALONE.format(bootstrap=node) + f"[socks]\nbrowser = 0:{server.node.tox_id}\n"
+        async with Client(config.parse(text, "client"), StateFolder(folder / "client")) as client:
+            _, writer = await client.open_connection("127.0.0.1", services.echo.port)
+            writer.close()
+            yield Pair(server, client)
+
+
+@contextmanager
+def soft_limit(descriptors: int | None = None) -> Iterator[None]:
+    """So many open files are allowed inside, or as many as possible."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard if descriptors is None else descriptors, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def ask(address: Address, question: bytes) -> bytes:
+    """Send something, end, and return all of the answer."""
+    reader, writer = await asyncio.open_connection(*address)
+    try:
+        writer.write(question)
+        writer.write_eof()
+        return await reader.read()
+    finally:
+        writer.close()
+
+
+def quiet_port() -> int:
+    """A port of loopback that is free and that the system gives to nobody by itself."""
+    while True:
+        port = random.randrange(23000, 32000)
+        with socket.socket() as sock:
+            if sock.connect_ex(("127.0.0.1", port)):
+                return port
+
+
+def _address(text: str) -> Address:
+    host, _, port = text.rpartition(":")
+    return host, int(port)

@@ -1,0 +1,80 @@
+"""What the README and the examples show works as they show it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from toxproxy import config
+from toxproxy.app import Server
+from toxproxy.demo.site import Site
+from toxproxy.state import StateFolder
+
+ROOT = Path(__file__).parent.parent
+LIBRARY = ROOT / "examples" / "library.py"
+CONFIGURATIONS = re.findall(r"^```ini\n(.*?)^```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+
+TOX_ID = "A5A02FECA08E3EAC7E646B89C0507A8AAF9136E05DC756FF09F86230951820670F908F2E7719"
+PRIVATE = """\
+[tox]
+bootstrap = {bootstrap}
+local_discovery = no
+port = 24000-24999
+wait = 60
+[access]
+secret = let me in
+"""
+
+
+async def library(*arguments: object) -> tuple[int | None, bytes, str]:
+    """The status, the output and the errors of the example."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, LIBRARY, *map(str, arguments),
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(90):
+            out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode, out, err.decode()
+
+
+@pytest.mark.parametrize("text", CONFIGURATIONS)
+def test_every_configuration_of_the_readme_is_accepted(text: str) -> None:
+    text = text.replace("DHTKEY", "1E" * 32).replace("CLIENTKEY", "2D" * 32).replace("TOXID", TOX_ID)
+    assert config.parse(text, "README.md") != config.DEFAULT
+
+
+def test_the_readme_shows_every_key() -> None:
+    shown = set(re.findall(r"^(?:; )?(\w+) = ", "\n".join(CONFIGURATIONS), re.MULTILINE))
+    known = set[str]().union(*(keys for keys in config._KNOWN.values() if keys is not None))
+    assert known - shown == set()
+
+
+async def test_a_program_fetches_a_page_through_a_server(tmp_path: Path) -> None:
+    settings = config.parse(PRIVATE.format(bootstrap="none"), "server.ini")
+    async with Site() as site, Server(settings, StateFolder(tmp_path / "server")) as server:
+        node = f"127.0.0.1:{server.node.udp_port}:{server.node.dht_key.hex()}"
+        file = tmp_path / "client.ini"
+        file.write_text(f"{PRIVATE.format(bootstrap=node)}[socks]\nbrowser = 0:{server.node.tox_id}\n")
+        url = "http://{}:{}/object/1".format(*site.address)
+        status, out, err = await library(file, tmp_path / "client", url)
+    assert (status, err) == (0, "")
+    head, _, body = out.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert body == site.content["/object/1"]
+
+
+async def test_a_configuration_that_cannot_be_used_is_told_in_one_line(tmp_path: Path) -> None:
+    status, out, err = await library(tmp_path / "missing.ini", tmp_path / "client", "http://127.0.0.1/")
+    assert (status, out) == (1, b"")
+    assert re.fullmatch(r"toxproxy does not start: .*missing\.ini: expected a readable file, .*\n", err)
