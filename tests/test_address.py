@@ -26,7 +26,7 @@ from toxproxy.address import (
     split_fields,
 )
 
-KEY = "0123456789ABCDEF" * 4
+KEY = "FEDCBA9876543210" * 4
 TOX_ID = KEY + "0" * 12  # its byte pairs cancel out, so the checksum is zero
 
 
@@ -50,9 +50,22 @@ def test_a_target_written_out_is_read_back(host: str, port: int) -> None:
 
 @given(st.binary(min_size=36, max_size=36))
 def test_a_tox_id_written_out_is_read_back(body: bytes) -> None:
+    body = body[:31] + bytes((body[31] & 0x7F,)) + body[32:]
     tox_id = ToxId(checksummed(body))
     assert parse_tox_id(str(tox_id)) == parse_tox_id(str(tox_id).lower()) == tox_id
     assert parse_key(str(tox_id)) == tox_id.public_key == parse_public_key(body[:32].hex())
+
+
+@pytest.mark.parametrize("last", ["80", "EF", "FF"])
+def test_a_key_that_libtoxcore_would_not_take(last: str) -> None:
+    key = "A" * 62 + last
+    for parse, text in (
+        (parse_key, key),
+        (parse_public_key, key),
+        (parse_tox_id, str(ToxId(checksummed(bytes.fromhex(key) + bytes(4))))),
+    ):
+        with pytest.raises(ValueError, match="cannot be a Tox key"):
+            parse(text)
 
 
 @given(st.binary(min_size=36, max_size=36), st.integers(0, 75), st.integers(1, 15))

@@ -25,10 +25,10 @@ from toxproxy.errors import ConfigError
 from toxproxy.rules import Rules, parse_rule
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-KEY = "0123456789ABCDEF" * 4
+KEY = "FEDCBA9876543210" * 4
 ID = KEY + "0" * 12  # its byte pairs cancel out, so the checksum is zero
 SAME_SERVER = KEY + "000000010001"
-OTHER = "FEDCBA9876543210" * 4
+OTHER = "89ABCDEF01234567" * 4
 TOXTUN = """\
 [server]
 name = whttpd
@@ -74,21 +74,35 @@ def test_the_same_file_written_by_others(text: str) -> None:
     assert parse(text, "tox.ini") == parse(TOXTUN, "tox.ini")
 
 
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.ini")), ids=lambda path: path.name)
-def test_every_example_parses(path: Path) -> None:
-    config = load(path)
+def filled_in(name: str) -> Config:
+    """An example whose keys were replaced, as its user does."""
+    text = (EXAMPLES / name).read_text()
+    example = "0123456789ABCDEF" * 4
+    return parse(text.replace(example + "0" * 12, ID).replace(example, KEY), name)
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.ini")))
+def test_every_example_parses_once_its_keys_are_replaced(name: str) -> None:
+    config = filled_in(name)
     assert config != DEFAULT
     assert config.warnings("server") == config.warnings("client") == []
 
 
 def test_the_examples_are_what_their_names_say() -> None:
     assert (EXAMPLES / "toxtun.ini").read_text() == TOXTUN
-    assert load(EXAMPLES / "home-server.ini").access.rules.permit
-    load(EXAMPLES / "browser.ini").require_client("browser.ini")
-    private = load(EXAMPLES / "private-network.ini")
+    assert filled_in("home-server.ini").access.rules.permit
+    filled_in("browser.ini").require_client("browser.ini")
+    private = filled_in("private-network.ini")
     assert private.tox.bootstrap
     assert private.server_name == "private"
     assert private.proxies
+
+
+def test_an_example_whose_keys_were_not_replaced_says_so() -> None:
+    with pytest.raises(
+        ConfigError, match=r"browser\.ini:\d+: this cannot be a Tox key, .* is it an example's"
+    ):
+        load(EXAMPLES / "browser.ini")
 
 
 @pytest.mark.parametrize(

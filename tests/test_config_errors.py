@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from toxproxy.config import Config, load, parse
 from toxproxy.errors import ConfigError
 
-KEY = "0123456789ABCDEF" * 4
+KEY = "FEDCBA9876543210" * 4
 ID = KEY + "0" * 12  # its byte pairs cancel out, so the checksum is zero
-OTHER = "FEDCBA9876543210" * 4
+OTHER = "89ABCDEF01234567" * 4
 FORWARD = "[localip:]localport:remotehost:remoteport:toxid (an IPv6 address in brackets)"
 PROXY = "[user:password@][localip:]localport:toxid (an IPv6 address in brackets)"
 UPSTREAM = "socks5://host:port or socks4://host:port or http://host:port"

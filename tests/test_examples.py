@@ -17,7 +17,8 @@ from toxproxy.state import StateFolder
 
 ROOT = Path(__file__).parent.parent
 LIBRARY = ROOT / "examples" / "library.py"
-CONFIGURATIONS = re.findall(r"^```ini\n(.*?)^```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+README = (ROOT / "README.md").read_text()
+CONFIGURATIONS = re.findall(r"^```ini\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 
 TOX_ID = "A5A02FECA08E3EAC7E646B89C0507A8AAF9136E05DC756FF09F86230951820670F908F2E7719"
 PRIVATE = """\

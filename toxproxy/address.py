@@ -171,7 +171,14 @@ def parse_public_key(text: str) -> bytes:
     """A public key: 64 hexadecimal digits. Raises `ValueError`."""
     if not _KEY.fullmatch(text):
         raise ValueError(f"expected a public key of 64 hexadecimal digits, found {shown(text)}")
-    return bytes.fromhex(text)
+    return _possible(bytes.fromhex(text))
+
+
+def _possible(key: bytes) -> bytes:
+    """A key that libtoxcore takes: its last bit is never set (`public_key_valid`, Curve25519)."""
+    if key[-1] & 0x80:
+        raise ValueError("this cannot be a Tox key, whose 63rd digit is 0 to 7: is it an example's?")
+    return key
 
 
 def parse_key(text: str) -> bytes:
@@ -180,7 +187,7 @@ def parse_key(text: str) -> bytes:
     Raises `ValueError`.
     """
     if _KEY.fullmatch(text):
-        return bytes.fromhex(text)
+        return _possible(bytes.fromhex(text))
     if _TOX_ID.fullmatch(text):
         return parse_tox_id(text).public_key
     raise ValueError(f"expected a public key of 64 hexadecimal digits or a Tox ID of 76, found {shown(text)}")
@@ -202,4 +209,5 @@ def parse_tox_id(text: str) -> ToxId:
         checksum[i % 2] ^= byte
     if any(checksum):
         raise ValueError("expected a Tox ID whose checksum is right, found one with a digit mistyped or lost")
+    _possible(raw[:KEY_BYTES])
     return ToxId(raw)

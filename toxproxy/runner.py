@@ -16,6 +16,7 @@ from typing import Any, Self, TypeVar
 
 from toxproxy.app import Client, Server
 from toxproxy.errors import ToxproxyError
+from toxproxy.tox.memory import forbid_locking
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,7 @@ async def run(
     end. Raises what starting raises.
     """
     _allow_descriptors()
+    forbid_locking()
     async with AsyncExitStack() as stack:
         interrupts = stack.enter_context(Interrupts())
         running = False

@@ -16,7 +16,7 @@ Address = tuple[str, int]
 
 OBJECTS = 120  # of the page
 _SIDE = 48  # pixels of a picture
-_ORDER = struct.Struct("!QQ")  # of an exchange: what to send, and how much
+ORDER = struct.Struct("!QQ")  # of an exchange: what to send, and how much
 _PIECE = 1 << 16
 _POOL = memoryview(os.urandom(1 << 20))
 
@@ -41,31 +41,24 @@ def digest(seed: int, size: int) -> bytes:
 
 async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Send what is ordered, take whatever comes at the same time, then send the SHA-256 of that."""
-    seed, size = _ORDER.unpack(await reader.readexactly(_ORDER.size))
+    seed, size = ORDER.unpack(await reader.readexactly(ORDER.size))
     async with asyncio.TaskGroup() as group:
         group.create_task(_send(writer, content(seed, size)))
         received = await _digest(reader)
     writer.write(received)
 
 
-async def order(address: Address, seed: int, *, down: int, up: int = 0) -> None:
+async def order(address: Address, seed: int, *, down: int, up: int) -> None:
     """Be the client of an `exchange` and see that both directions arrived whole."""
     reader, writer = await asyncio.open_connection(*address)
     try:
-        await place_order(reader, writer, seed, down=down, up=up)
+        writer.write(ORDER.pack(seed, down))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_send_all(writer, content(seed + 1, up)))
+            received = await _digest(reader, down)
+            sent = await reader.read()
     finally:
         writer.close()
-
-
-async def place_order(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seed: int, *, down: int, up: int = 0
-) -> None:
-    """As `order`, on a connection that is there already."""
-    writer.write(_ORDER.pack(seed, down))
-    async with asyncio.TaskGroup() as group:
-        group.create_task(_send_all(writer, content(seed + 1, up)))
-        received = await _digest(reader, down)
-        sent = await reader.read()
     assert received == digest(seed, down)
     assert sent == digest(seed + 1, up)
 

@@ -51,6 +51,7 @@ deny = 127.0.0.0/8:{denied}, [::1]:{denied}
 _CLIENT = """\
 [client]
 echo = 0:127.0.0.1:{echo}:TOXID
+knock = 0:127.0.0.1:{knock}:TOXID
 exchange = 0:127.0.0.1:{exchange}:TOXID
 ended = 0:127.0.0.1:{ended}:TOXID
 broken = 0:127.0.0.1:{broken}:TOXID
@@ -68,6 +69,7 @@ class Services:
     """What is behind the far ends."""
 
     echo: Origin = field(default_factory=lambda: Origin(echo))
+    knock: Origin = field(default_factory=lambda: Origin(echo))
     exchange: Origin = field(default_factory=lambda: Origin(exchange))
     ended: Origin = field(default_factory=lambda: Origin(answer_after_the_end))
     broken: Origin = field(default_factory=lambda: Origin(answer_and_reset))
@@ -122,7 +124,7 @@ class Door:
         text = _ALONE.format(bootstrap=node) + _CLIENT.format(**self._services.ports)
         self.client = Process("client", self._folder)
         await self.client.start(text.replace("TOXID", known["tox_id"]))
-        self.first = asyncio.create_task(ask(self.forward("echo"), b"early"))
+        self.first = asyncio.create_task(ask(self.forward("knock"), b"knock"))
 
     def forward(self, name: str) -> Address:
         """The address of one of the client's listeners."""
@@ -132,16 +134,20 @@ class Door:
     async def client_waits(self) -> str:
         """Wait until the server has heard of the client; the key that its log names."""
         words = "toxproxy allow "
-        async with asyncio.timeout(PATIENCE):
-            while not (lines := [line for line in self.server.tail if words in line]):
-                await asyncio.sleep(0.05)
-        return lines[-1].partition(words)[2]
+        return (await told(self.server, words)).partition(words)[2]
 
     async def allow(self, key: str) -> None:
         """Run `toxproxy allow` beside the server."""
         state = str(self._folder / "server.state")
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "toxproxy", "allow", key, "--state", state, stdout=asyncio.subprocess.DEVNULL
+            sys.executable,
+            "-m",
+            "toxproxy",
+            "allow",
+            key,
+            "--state",
+            state,
+            stdout=asyncio.subprocess.DEVNULL,
         )
         assert await process.wait() == 0
 
@@ -235,6 +241,14 @@ def soft_limit(descriptors: int | None = None) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def told(process: Process, words: str) -> str:
+    """Wait for a line with `words` at the end of the log."""
+    async with asyncio.timeout(PATIENCE):
+        while not (lines := [line for line in process.tail if words in line]):
+            await asyncio.sleep(0.05)
+    return lines[-1]
 
 
 async def ask(address: Address, question: bytes) -> bytes:

@@ -159,21 +159,20 @@ async def test_a_frame_sent_just_before_closing_arrives() -> None:
         assert far.frames == [(0, b"last words")]
 
 
-async def test_the_budget_is_what_the_window_has_left() -> None:
-    pipe = DatagramPipe(1, Path(delay=0.2))
-    async with rig(pipe) as there:
+async def test_the_budget_ends_with_the_window_and_comes_back_with_acknowledgements() -> None:
+    async with rig(DatagramPipe(1, Path(delay=0.2))) as there:
         there.near.connect()
         near, far = await there.connected()
-        await asyncio.sleep(0.6)
-        sent = 0
-        while (room := near.link.budget()) > 0:
-            frame = bytes(min(8000, room))
+        frame, sent = bytes(8000), 0
+        while sent < near.link._control.window:
+            await near.until(lambda: near.link.budget() > 0)
             near.link.send(1, frame)
             near.link.flush()
             sent += len(frame)
-        assert 0 < sent <= near.link._control.window
-        await far.until(lambda: len(far.frames) > 0)
+        assert near.link.budget() <= 0
+        assert not near.link._peer.packetsLost
         await near.until(lambda: near.link.budget() > 0)
+        await far.until(lambda: len(far.frames) == sent // len(frame))
 
 
 async def test_an_idle_link_hardly_wakes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,8 +101,9 @@ class Peer:
 
     def _came(self, stream: Stream, length: int) -> None:
         self.unread[stream.id] = self.unread.get(stream.id, 0) + length
-        window = max(self.connection.limits.window, self.connection.limits.early_window)
-        assert self.unread[stream.id] <= window + 1, "more came than the window and the end"
+        assert self.unread[stream.id] <= stream.receiver.window.size + 1, (
+            "more came than the window and the end"
+        )
         if self.eager:
             self.consume(stream, length)
 

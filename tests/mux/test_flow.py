@@ -6,7 +6,7 @@ import pytest
 
 from toxproxy.errors import LocalProtocolError, ResetCode
 from toxproxy.mux import Limits, StreamDrained, frames
-from toxproxy.mux.frames import Credit, Data, Opened, Reset
+from toxproxy.mux.frames import Blocked, Credit, Data, Opened, Reset, encode
 from toxproxy.mux.stream import HIGH_WATER
 
 from .pair import TARGET, Pair, breaks_the_protocol, consume_all, decoded
@@ -103,3 +103,62 @@ def test_a_stream_keeps_to_its_channel() -> None:
     assert {channel for channel, _ in pair.client.take()} == {near.channel}
     pair.server.connection.reset(far, ResetCode.CANCELLED)
     assert pair.server.take() == [(near.channel, frames.encode(Reset(near.id, ResetCode.CANCELLED)))]
+
+
+def a_download(pair: Pair, size: int, *, keeps_up: bool = True) -> int:
+    """The window at the end of a download whose reader keeps up with it, or does not."""
+    near, far = pair.connect()
+    pair.server.connection.write(far, bytes(size))
+    for _ in range(100):
+        for channel, frame in pair.server.take():
+            pair.client.connection.receive(channel, frame)
+            if keeps_up:
+                consume_all(pair.client, near)
+        pair.client.flush()
+    return near.receiver.window.size
+
+
+GROWING = Limits(window=1000, most_window=8000, session_window=64_000)
+
+
+def test_a_window_grows_while_the_reader_keeps_up() -> None:
+    pair = Pair(client=GROWING)
+    assert a_download(pair, 100_000) == 8000
+
+
+def test_a_window_does_not_grow_for_a_reader_that_stalls() -> None:
+    pair = Pair(client=GROWING)
+    assert a_download(pair, 100_000, keeps_up=False) == 1000
+
+
+def test_a_window_does_not_grow_for_what_it_holds_anyway() -> None:
+    pair = Pair(client=GROWING)
+    assert a_download(pair, 900) == 1000
+
+
+def test_a_window_doubles_once_for_each_time_the_peer_has_used_it_up() -> None:
+    pair = Pair(client=GROWING)
+    near, far = pair.connect()
+    pair.server.connection.write(far, bytes(100_000))
+    pair.server.flush()
+    consume_all(pair.client, near)
+    window = near.receiver.window
+    assert window.size == 1000
+    for limit in (1000, 1100, 1200):  # said before the peer knew of the first doubling
+        pair.client.connection.receive(near.channel, encode(Blocked(near.id, limit)))
+    assert window.size == 2000
+
+
+def test_windows_share_the_memory_of_the_session() -> None:
+    pair = Pair(client=Limits(least_window=10, window=1000, most_window=8000, session_window=9000))
+    sizes = [a_download(pair, 50_000) for _ in range(8)]
+    assert sum(sizes) <= 9000 + 8 * 10
+
+
+def test_bytes_that_wait_for_credit_are_told_of_once() -> None:
+    pair = Pair(client=Limits(window=1000, most_window=1000))
+    _, far = pair.connect()
+    for _ in range(3):
+        pair.server.connection.write(far, bytes(600))
+    blocked = [frame for frame in decoded(pair.server.take()) if isinstance(frame, Blocked)]
+    assert blocked == [Blocked(far.id, 1000)]

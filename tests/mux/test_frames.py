@@ -13,6 +13,7 @@ from toxproxy.mux.frames import (
     MAX_FRAME,
     MAX_OFFSET,
     MAX_TEXT,
+    Blocked,
     Credit,
     Data,
     Fin,
@@ -40,6 +41,7 @@ EXAMPLES: list[tuple[Frame, str]] = [
     (Fin(1, 9), "14 00000001 0000000000000009"),
     (Reset(1, 2), "15 00000001 02"),
     (Credit(1, 9, 0x40009), "16 00000001 0000000000000009 0000000000040009"),
+    (Blocked(1, 0x40009), "17 00000001 0000000000040009"),
 ]
 WITH_TAIL = (Hello, GoAway, Open, Refused, Data)  # whose length is not fixed
 
@@ -169,7 +171,7 @@ def test_a_frame_of_one_byte_more(frame: Frame) -> None:
         frames.decode(frames.encode(frame).ljust(MAX_FRAME + 1, b"x"))
 
 
-@pytest.mark.parametrize("number", [0x00, 0x05, 0x0F, 0x17, 0x18, 0x80, 0xFF])
+@pytest.mark.parametrize("number", [0x00, 0x05, 0x0F, 0x18, 0x19, 0x80, 0xFF])
 def test_an_unknown_type(number: int) -> None:
     with pytest.raises(RemoteProtocolError, match=f"unknown frame type 0x{number:02x}"):
         frames.decode(bytes((number,)) + bytes(40))
@@ -200,7 +202,8 @@ def test_an_open_that_names_no_place(port: int, name: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "frame", [Fin(1, MAX_OFFSET + 1), Credit(1, MAX_OFFSET + 1, 0), Credit(1, 0, 1 << 63)]
+    "frame",
+    [Fin(1, MAX_OFFSET + 1), Credit(1, MAX_OFFSET + 1, 0), Credit(1, 0, 1 << 63), Blocked(1, MAX_OFFSET + 1)],
 )
 def test_an_offset_out_of_range(frame: Frame) -> None:
     with pytest.raises(RemoteProtocolError, match="out of range"):

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toxproxy.errors import LocalProtocolError, RemoteProtocolError
-from toxproxy.mux.window import ReceiveWindow
+from toxproxy.mux.limits import Limits
+from toxproxy.mux.window import Allotment, ReceiveWindow
 
 
 def test_bytes_up_to_the_limit_are_taken() -> None:
@@ -59,15 +60,59 @@ def test_more_consumed_than_came() -> None:
 
 def test_a_wider_window_takes_effect_with_the_next_credit() -> None:
     window = ReceiveWindow(100)
-    window.widen(400)
+    window.size = 400
     assert window.limit == 100
     assert window.grant() == 400
 
 
-def test_a_window_never_shrinks() -> None:
+def test_a_limit_never_falls() -> None:
     window = ReceiveWindow(100)
-    window.widen(10)
+    window.size = 10
     assert window.grant() == 100
+
+
+def test_an_application_that_keeps_up_leaves_at_most_a_quarter() -> None:
+    window = ReceiveWindow(100)
+    window.receive(0, 100)
+    window.consume(74)
+    assert not window.is_kept_up_with
+    window.consume(1)
+    assert window.is_kept_up_with
+
+
+LIMITS = Limits(least_window=10, window=100, most_window=800, session_window=6400)
+
+
+def test_a_new_stream_gets_less_when_little_is_left_but_never_nothing() -> None:
+    memory = Allotment(LIMITS)
+    sizes = [memory.first() for _ in range(400)]
+    assert sizes[0] == 100
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] == 10
+    assert sum(sizes) <= 6400 + 400 * 10
+
+
+def test_windows_double_up_to_the_most() -> None:
+    memory, window = Allotment(LIMITS), ReceiveWindow(100)
+    sizes = []
+    for _ in range(5):
+        memory.widen(window)
+        sizes.append(window.size)
+    assert sizes == [200, 400, 800, 800, 800]
+
+
+def test_windows_grow_only_while_memory_is_left() -> None:
+    memory = Allotment(LIMITS)
+    windows = [ReceiveWindow(memory.first()) for _ in range(20)]
+    for _ in range(10):
+        for window in windows:
+            memory.widen(window)
+    assert sum(window.size for window in windows) <= 6400
+    memory.give_back(windows.pop())
+    before = sum(window.size for window in windows)
+    for window in windows:
+        memory.widen(window)
+    assert sum(window.size for window in windows) > before
 
 
 @given(st.integers(1, 1000), st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300))))

@@ -94,8 +94,8 @@ class Process:
             after = "before its end" if self._following.done() else f"within {seconds:g} s"
             raise ProcessFailed(f"the {self.name} did not report {event!r} {after}")
 
-    async def stop(self) -> int | None:
-        """End the process, if it was started: in order within 3 s, or else by force.
+    async def stop(self, seconds: float = _STOP_SECONDS) -> int | None:
+        """End the process, if it was started: in order within `seconds`, or else by force.
 
         Returns its exit status.
         """
@@ -104,7 +104,7 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
         try:
-            async with asyncio.timeout(_STOP_SECONDS):
+            async with asyncio.timeout(seconds):
                 await self._process.wait()
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):

@@ -272,8 +272,6 @@ class Connection:
         if (stream := self._known(channel, frame.stream)) is not None:
             self._flowing(stream)
             stream.receiver.data(frame.offset, len(frame.payload))
-            if stream.receiver.window.is_short and stream.state is StreamState.OPEN:
-                self._memory.widen(stream.receiver.window)
             if stream.receiver.ignored:
                 self._discard(stream)
             else:
@@ -297,6 +295,14 @@ class Connection:
             stream.sender.credited(frame.consumed, frame.limit)
             self._scheduler.ready(stream)
             self._close_if_done(stream)
+
+    def _handle_blocked(self, channel: int, frame: frames.Blocked) -> None:
+        stream = self._known(channel, frame.stream)
+        if stream is not None and stream.state is StreamState.OPEN:
+            window = stream.receiver.window
+            if frame.limit >= window.widened_at and window.is_kept_up_with:
+                self._memory.widen(window)
+                self._scheduler.credit(stream)
 
     def _known(self, channel: int, number: int) -> Stream | None:
         """The stream of a frame, or None for one that is over: late frames are no error."""
@@ -390,4 +396,5 @@ _HANDLERS: dict[type[frames.Frame], Callable[..., None]] = {
     frames.Fin: Connection._handle_fin,
     frames.Reset: Connection._handle_reset,
     frames.Credit: Connection._handle_credit,
+    frames.Blocked: Connection._handle_blocked,
 }

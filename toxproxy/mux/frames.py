@@ -108,7 +108,14 @@ class Credit(NamedTuple):
     limit: int
 
 
-Frame = Hello | Ping | Pong | GoAway | Open | Opened | Refused | Data | Fin | Reset | Credit
+class Blocked(NamedTuple):
+    """More bytes wait than the limit lets through; the window may be too small for the path."""
+
+    stream: int
+    limit: int
+
+
+Frame = Hello | Ping | Pong | GoAway | Open | Opened | Refused | Data | Fin | Reset | Credit | Blocked
 
 # type byte: the frame's class, its fixed fields
 _TABLE: dict[int, tuple[type[Frame], struct.Struct]] = {
@@ -123,6 +130,7 @@ _TABLE: dict[int, tuple[type[Frame], struct.Struct]] = {
     0x14: (Fin, struct.Struct("!IQ")),
     0x15: (Reset, struct.Struct("!IB")),
     0x16: (Credit, struct.Struct("!IQQ")),
+    0x17: (Blocked, struct.Struct("!IQ")),
 }
 _HEADS = {cls: (bytes((number,)), layout) for number, (cls, layout) in _TABLE.items()}
 
@@ -173,7 +181,7 @@ def decode(message: bytes) -> Frame:
         return Open._make((*fields, _host(tail, fields[3])))
     if tail and cls is not Hello:  # a later version's HELLO may say more
         raise RemoteProtocolError(f"{name(cls)} frame of {len(message)} bytes")
-    if (cls is Fin or cls is Credit) and max(fields[1:]) > MAX_OFFSET:
+    if (cls is Fin or cls is Credit or cls is Blocked) and max(fields[1:]) > MAX_OFFSET:
         raise RemoteProtocolError(f"{name(cls)} offset out of range")
     return cls._make(fields)
 

@@ -48,9 +48,13 @@ class Scheduler:
 
     def ready(self, stream: Stream) -> None:
         """The stream may have something to send; what is written before OPENED waits for it."""
-        if stream.state is not StreamState.REQUESTED and not stream.scheduled and stream.sender.sendable:
+        if stream.state is StreamState.REQUESTED or stream.scheduled:
+            return
+        if stream.sender.sendable:
             stream.scheduled = True
             self._turns.append(stream)
+        elif (frame := stream.sender.blocked(stream.id)) is not None:
+            self.control(stream.channel, frame)
 
     def reset(self, stream: Stream) -> None:
         """Nothing of the stream goes after its RESET."""
@@ -86,10 +90,8 @@ class Scheduler:
                 continue
             sender = stream.sender
             frame = sender.next_frame(stream.id, size)
-            if sender.sendable:
-                self._turns.append(stream)
-            else:
-                stream.scheduled = False
+            stream.scheduled = False
+            self.ready(stream)
             if sender.full and sender.buffered <= LOW_WATER:
                 sender.full = False
                 return stream.channel, frame, stream

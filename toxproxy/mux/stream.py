@@ -47,7 +47,7 @@ class Sender:
     Finished when FIN was sent, done when the peer's application has taken everything.
     """
 
-    __slots__ = ("_chunks", "buffered", "full", "limit", "offset", "state")
+    __slots__ = ("_blocked_at", "_chunks", "buffered", "full", "limit", "offset", "state")
 
     def __init__(self, limit: int) -> None:
         self.state = SendState.READY
@@ -55,6 +55,7 @@ class Sender:
         self.limit = limit  # bytes before it may be sent
         self.buffered = 0
         self.full = False  # the writer was told to pause
+        self._blocked_at = -1  # the limit that the peer was last told of
         self._chunks: deque[bytes | memoryview] = deque()
 
     def write(self, data: bytes) -> None:
@@ -85,6 +86,13 @@ class Sender:
             return frames.encode(frames.Fin(stream, self.offset))
         offset = self.offset
         return frames.encode_data(stream, offset, self._take(min(size, self.limit - offset)))
+
+    def blocked(self, stream: int) -> bytes | None:
+        """A BLOCKED frame, once for every limit that holds bytes back."""
+        if not self.buffered or self.offset < self.limit or self._blocked_at == self.limit:
+            return None
+        self._blocked_at = self.limit
+        return frames.encode(frames.Blocked(stream, self.limit))
 
     def _take(self, size: int) -> list[bytes | memoryview]:
         pieces: list[bytes | memoryview] = []

@@ -19,13 +19,14 @@ class ReceiveWindow:
     `limit` never falls. `size` is how far it should stay ahead of what was consumed, in bytes.
     """
 
-    __slots__ = ("consumed", "limit", "received", "size")
+    __slots__ = ("consumed", "limit", "received", "size", "widened_at")
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.limit = size
         self.received = 0
         self.consumed = 0
+        self.widened_at = 0  # the limit that the peer is to reach before the window grows again
 
     def receive(self, offset: int, length: int) -> None:
         """Take `length` bytes that start at `offset`.
@@ -50,14 +51,9 @@ class ReceiveWindow:
         return 4 * (self.consumed + self.size - self.limit) >= self.size
 
     @property
-    def is_short(self) -> bool:
-        """Whether half of the window is on its way although the application has kept up.
-
-        Then it is the path that is long, and the peer may soon wait for credit.
-        """
-        return (
-            2 * (self.limit - self.received) <= self.size and 4 * (self.received - self.consumed) <= self.size
-        )
+    def is_kept_up_with(self) -> bool:
+        """Whether the application has taken nearly everything that came."""
+        return 4 * (self.received - self.consumed) <= self.size
 
     def grant(self) -> int:
         """Move the limit ahead and return it."""
@@ -69,8 +65,8 @@ class Allotment:
     """Shares out a session's memory among the windows of its streams.
 
     A stream gets `limits.window` at first, less when little is left, and twice as much each
-    time its window is short. Windows together exceed `limits.session_window` by at most
-    `limits.least_window` a stream.
+    time it holds up the path rather than the application. Windows together exceed
+    `limits.session_window` by at most `limits.least_window` a stream.
     """
 
     __slots__ = ("_left", "_limits")
@@ -92,6 +88,7 @@ class Allotment:
         if 0 < more <= self._left:
             self._left -= more
             window.size += more
+            window.widened_at = window.consumed + window.size
 
     def give_back(self, window: ReceiveWindow) -> None:
         """The stream is over."""

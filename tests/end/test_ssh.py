@@ -1,0 +1,122 @@
+"""OpenSSH through a static forward: commands, a terminal, files."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.end.clients import program, run
+from tests.end.world import Services
+from toxproxy.demo import PrivateNetwork
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+TWENTY = 20_000_000  # bytes
+
+_SERVER = """\
+ListenAddress 127.0.0.1:{port}
+HostKey {folder}/host_key
+AuthorizedKeysFile {folder}/user_key.pub
+PidFile none
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+Subsystem sftp internal-sftp
+"""
+
+_CLIENT = """\
+Host tunnel
+    HostName {host}
+    Port {port}
+    HostKeyAlias tunnel
+    UserKnownHostsFile {folder}/known_hosts
+    StrictHostKeyChecking yes
+    IdentityFile {folder}/user_key
+    IdentitiesOnly yes
+    BatchMode yes
+"""
+
+
+@dataclass(frozen=True)
+class Ssh:
+    """A configuration in which the host `tunnel` is the other end of a forward."""
+
+    config: Path
+
+    @property
+    def options(self) -> list[str]:
+        """For ssh, scp and sftp."""
+        return ["-F", str(self.config), "-q"]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def ssh(
+    network: PrivateNetwork, services: Services, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Ssh]:
+    folder = tmp_path_factory.mktemp("ssh")
+    for key in ("host_key", "user_key"):
+        await run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key))
+    (folder / "known_hosts").write_text(f"tunnel {(folder / 'host_key.pub').read_text()}")
+    (folder / "sshd_config").write_text(_SERVER.format(port=services.ssh, folder=folder))
+    host, port = network.listener("ssh")
+    (folder / "ssh_config").write_text(_CLIENT.format(host=host, port=port, folder=folder))
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # Debian's sshd wants it
+    # sshd runs itself again for each connection, so it must be told its whole path.
+    server = await asyncio.create_subprocess_exec(
+        program("sshd"), "-D", "-e", "-f", str(folder / "sshd_config"), stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        assert server.stderr is not None
+        async with asyncio.timeout(10):
+            line = await server.stderr.readline()
+        assert line.startswith(b"Server listening on "), line
+        yield Ssh(folder / "ssh_config")
+    finally:
+        with suppress(ProcessLookupError):
+            server.terminate()
+        await server.wait()
+
+
+async def test_a_command_runs_and_its_status_comes_back(ssh: Ssh) -> None:
+    got = await run("ssh", *ssh.options, "tunnel", "tr a-z A-Z; echo done >&2; exit 7", stdin=b"hello")
+    assert (got.status, got.out, got.err) == (7, b"HELLO", "done\n")
+
+
+async def test_a_terminal_echoes_what_is_typed(ssh: Ssh) -> None:
+    shell = await asyncio.create_subprocess_exec(
+        program("ssh"), *ssh.options, "-tt", "tunnel", "cat; exit 3",
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        assert shell.stdin is not None
+        assert shell.stdout is not None
+        async with asyncio.timeout(30):
+            for word in (b"one", b"two", b"three"):
+                shell.stdin.write(word + b"\n")
+                # Once from the terminal, once from cat.
+                assert await shell.stdout.readline() == word + b"\r\n"
+                assert await shell.stdout.readline() == word + b"\r\n"
+            shell.stdin.write(b"\x04")
+            assert await shell.wait() == 3
+    finally:
+        if shell.returncode is None:
+            shell.kill()
+            await shell.wait()
+
+
+async def test_a_file_is_copied_there_and_back_unchanged(ssh: Ssh, tmp_path: Path) -> None:
+    here, there, back = (tmp_path / name for name in ("here", "there", "back"))
+    here.write_bytes(os.urandom(TWENTY))
+    assert (await run("scp", *ssh.options, str(here), f"tunnel:{there}")).status == 0
+    assert (await run("scp", *ssh.options, f"tunnel:{there}", str(back))).status == 0
+    assert there.read_bytes() == here.read_bytes()
+    assert back.read_bytes() == here.read_bytes()
