@@ -98,6 +98,69 @@ def test_a_newcomer_waits_one_round_only() -> None:
     assert Data(7, 0, b"hello") in turns
 
 
+def some_bulk(scheduler: Scheduler, *numbers: int) -> list[Stream]:
+    """Streams that have sent so much that they count as bulk, with more to send."""
+    streams = [a_stream(number, credit=1 << 40) for number in numbers]
+    for stream in streams:
+        write(scheduler, stream, bytes(1 << 20))
+    while any(stream.burst < 1 << 17 for stream in streams):
+        scheduler.next(10_000)
+    return streams
+
+
+def senders(scheduler: Scheduler, turns: int) -> list[int]:
+    found = []
+    for _ in range(turns):
+        frame = next_frame(scheduler)
+        assert isinstance(frame, Data)
+        found.append(frame.stream)
+    return found
+
+
+def test_a_short_exchange_passes_bulk() -> None:
+    scheduler = established()
+    some_bulk(scheduler, 1, 3, 5, 7)
+    write(scheduler, a_stream(9), bytes(3 * SIZE))
+    assert senders(scheduler, 4)[:3] == [9, 9, 9]
+
+
+def test_bulk_is_not_shut_out_by_many_short_exchanges() -> None:
+    scheduler = established()
+    some_bulk(scheduler, 1, 3)
+    for number in range(101, 301, 2):
+        write(scheduler, a_stream(number), bytes(2 * SIZE))
+    turns = senders(scheduler, 90)
+    assert turns.count(1) == turns.count(3) == 5
+
+
+def test_bulk_shares_evenly_among_itself() -> None:
+    scheduler = established()
+    some_bulk(scheduler, 1, 3, 5)
+    assert Counter(senders(scheduler, 300)) == {1: 100, 3: 100, 5: 100}
+
+
+def test_a_stream_that_has_sent_much_becomes_bulk() -> None:
+    scheduler = established()
+    some_bulk(scheduler, 1)
+    late = a_stream(3)
+    write(scheduler, late, bytes(1 << 20))
+    turns = senders(scheduler, 2000)
+    assert turns[:500].count(3) > 400
+    assert abs(turns[-500:].count(3) - 250) <= 1
+
+
+def test_what_a_stream_sent_is_forgotten_while_others_send() -> None:
+    scheduler = established()
+    (rests, goes_on) = some_bulk(scheduler, 1, 3)
+    while rests.sender.buffered:
+        scheduler.next(10_000)
+    write(scheduler, goes_on, bytes(1 << 20))
+    while goes_on.sender.buffered > 1 << 18:
+        scheduler.next(10_000)
+    write(scheduler, rests, b"a keystroke")
+    assert next_frame(scheduler) == Data(1, 1 << 20, b"a keystroke")
+
+
 def test_data_is_not_larger_than_asked() -> None:
     scheduler = established()
     write(scheduler, a_stream(1), bytes(SIZE + 1))

@@ -1,4 +1,10 @@
-"""Who sends next: session frames, then the streams' control frames, then their data in turns."""
+"""Who sends next: session frames, then the streams' control frames, then their data.
+
+Data goes in turns, short exchanges before bulk: a stream counts as short as long as it has sent
+little since it last had nothing to say, so a keystroke or a page's small objects pass a download,
+while downloads share evenly. Bulk is never shut out: it gets one turn in `_SHORT_IN_A_ROW + 1`.
+What a stream sent is forgotten as fast as the others send while it rests.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +12,8 @@ from collections import deque
 
 from toxproxy.mux.stream import LOW_WATER, Stream, StreamState
 
+_SHORT = 64 * 1024  # bytes that a stream may send before it counts as bulk
+_SHORT_IN_A_ROW = 8  # turns
 MAX_WAITING = 32 * 1024  # frames, not counting data and credits; far more than an honest peer causes
 
 
@@ -21,13 +29,16 @@ class Scheduler:
         self._session: deque[bytes] = deque()
         self._control: deque[tuple[int, bytes]] = deque()
         self._credits: dict[Stream, None] = {}
-        self._turns: deque[Stream] = deque()
+        self._short: deque[Stream] = deque()
+        self._bulk: deque[Stream] = deque()
+        self._in_a_row = 0  # turns of short streams while bulk waits
+        self._sent = 0  # bytes of data, by all streams
 
     def __bool__(self) -> bool:
         """Whether anything could be sent now."""
         if self._session or not self.established:
             return bool(self._session)
-        return bool(self._control or self._credits or self._turns)
+        return bool(self._control or self._credits or self._short or self._bulk)
 
     def session(self, frame: bytes) -> None:
         """Queue a frame for channel 0."""
@@ -52,7 +63,8 @@ class Scheduler:
             return
         if stream.sender.sendable:
             stream.scheduled = True
-            self._turns.append(stream)
+            stream.burst = max(0, stream.burst - (self._sent - stream.rested_at))
+            (self._short if stream.burst < _SHORT else self._bulk).append(stream)
         elif (frame := stream.sender.blocked(stream.id)) is not None:
             self.control(stream.channel, frame)
 
@@ -64,7 +76,8 @@ class Scheduler:
         """Forget everything of the streams: the session ends."""
         self._control.clear()
         self._credits.clear()
-        self._turns.clear()
+        self._short.clear()
+        self._bulk.clear()
 
     def next(self, size: int) -> tuple[int, bytes, Stream | None] | None:
         """The next frame as (channel, frame, the stream whose buffer now has room again).
@@ -84,12 +97,14 @@ class Scheduler:
         return self._next_turn(size)
 
     def _next_turn(self, size: int) -> tuple[int, bytes, Stream | None] | None:
-        while self._turns:
-            stream = self._turns.popleft()
+        while (stream := self._next_stream()) is not None:
             if stream.state is StreamState.CLOSED:
                 continue
             sender = stream.sender
             frame = sender.next_frame(stream.id, size)
+            self._sent += len(frame)
+            stream.burst += len(frame)
+            stream.rested_at = self._sent
             stream.scheduled = False
             self.ready(stream)
             if sender.full and sender.buffered <= LOW_WATER:
@@ -97,3 +112,10 @@ class Scheduler:
                 return stream.channel, frame, stream
             return stream.channel, frame, None
         return None
+
+    def _next_stream(self) -> Stream | None:
+        if self._short and not (self._bulk and self._in_a_row >= _SHORT_IN_A_ROW):
+            self._in_a_row = self._in_a_row + 1 if self._bulk else 0
+            return self._short.popleft()
+        self._in_a_row = 0
+        return self._bulk.popleft() if self._bulk else None

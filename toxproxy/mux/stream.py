@@ -179,7 +179,7 @@ class Stream:
     `data` is the owner's to set, as in asyncio's and ENet's handles.
     """
 
-    __slots__ = ("channel", "data", "id", "receiver", "scheduled", "sender", "state")
+    __slots__ = ("burst", "channel", "data", "id", "receiver", "rested_at", "scheduled", "sender", "state")
 
     def __init__(self, id: int, channel: int, state: StreamState, sender: Sender, receiver: Receiver) -> None:
         self.id = id
@@ -188,6 +188,8 @@ class Stream:
         self.sender = sender
         self.receiver = receiver
         self.scheduled = False
+        self.burst = 0  # the scheduler's: bytes sent lately
+        self.rested_at = 0  # the scheduler's: how much all streams had sent when this one had no more
         self.data: object = None
 
     @property
