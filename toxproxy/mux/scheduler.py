@@ -13,6 +13,7 @@ from collections import deque
 from toxproxy.mux.stream import LOW_WATER, Stream, StreamState
 
 _SHORT = 64 * 1024  # bytes that a stream may send before it counts as bulk
+_REMEMBERED = 4 * _SHORT  # bytes that the others must send until a download is forgiven
 _SHORT_IN_A_ROW = 8  # turns
 MAX_WAITING = 32 * 1024  # frames, not counting data and credits; far more than an honest peer causes
 
@@ -103,7 +104,7 @@ class Scheduler:
             sender = stream.sender
             frame = sender.next_frame(stream.id, size)
             self._sent += len(frame)
-            stream.burst += len(frame)
+            stream.burst = min(stream.burst + len(frame), _REMEMBERED)
             stream.rested_at = self._sent
             stream.scheduled = False
             self.ready(stream)
