@@ -26,7 +26,7 @@ from toxproxy.exits import Exit
 from toxproxy.forward import ForwardListener
 from toxproxy.friend import Friend, Phase, short
 from toxproxy.socks import ProxyListener
-from toxproxy.state import StateFolder
+from toxproxy.state import StateFolder, default_path
 from toxproxy.tox.node import Connection, Node
 
 log = logging.getLogger(__name__)
@@ -156,7 +156,21 @@ class Server(_End):
             self._admit(key)
         elif key in self.access.waiting and not known and self._logged < _REQUESTS_LOGGED:
             self._logged += 1
-            log.info("a client waits to be let in; to do so: toxproxy allow %s", key.hex().upper())
+            log.info(
+                "a client waits to be let in; to do so: toxproxy allow%s %s", self._option, key.hex().upper()
+            )
+
+    @property
+    def _option(self) -> str:
+        """What `toxproxy allow` needs to be told to find this server."""
+        path = self._state.path
+        return "" if path == default_path("server") else f" --state {path}"
+
+    def connection_changed(self, connection: Connection) -> None:
+        if connection is Connection.NONE:
+            log.info("the Tox network is lost; looking for it")
+        else:
+            log.info("connected to the Tox network")
 
     def _admit(self, key: bytes) -> None:
         number = self.node.admit_friend(key)
@@ -277,6 +291,8 @@ class Client(_End):
             return f"{who} found; connecting"
         if self.node.connection is Connection.NONE:
             return "looking for the Tox network"
+        if friend.met:
+            return f"{who} is gone; looking for it"
         return f"network found; asking {who}, waiting to be allowed"
 
 

@@ -56,6 +56,7 @@ class Friend:
         self.key = key
         self.connection = Connection.NONE
         self.round_trip: float | None = None  # seconds, through both event loops
+        self.met = False  # there has been a session
         self._node = node
         self._number = number
         self._near = exit is None
@@ -173,6 +174,7 @@ class Friend:
 
     def _established(self) -> None:
         self._ready.set()
+        self.met = True
         self._measuring = asyncio.get_running_loop().create_task(self._measure(self._session))
         self._changed(self)
 
