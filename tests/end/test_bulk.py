@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
 from tests.end.services import order
+from tests.end.world import proc
 from toxproxy.demo import PrivateNetwork
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -24,6 +24,5 @@ async def test_four_times_fifty_megabytes_each_way_at_once_arrive_as_sent_and_no
         for number in range(4):
             group.create_task(order(forward, 2 * number, down=FIFTY, up=FIFTY))
     for process in (network.server, network.client):
-        lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
-        (peak,) = (int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+        (peak,) = (int(line.split()[1]) for line in proc(process, "status") if line.startswith("VmHWM:"))
         assert peak < MEMORY, process.name

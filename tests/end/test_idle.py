@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import AsyncExitStack
-from pathlib import Path
 from statistics import median
 
 import pytest
 
+from tests.end.world import proc
 from toxproxy.demo import PrivateNetwork
+from toxproxy.demo.network import Process
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -19,9 +20,10 @@ WINDOW = 5.0  # seconds
 WINDOWS = 3  # the median of them counts: something else may be going on during one
 
 
-def processor_seconds(pid: int) -> float:
-    """The time that a process has run, its own and the kernel's for it; see proc(5)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+def processor_seconds(process: Process) -> float:
+    """The time that a process has run, its own and the kernel's for it."""
+    (line,) = proc(process, "stat")
+    fields = line.rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
@@ -32,12 +34,12 @@ async def test_ten_idle_connections_cost_less_than_a_hundredth_of_a_core(network
             stack.callback(writer.close)
             writer.write(b"hello")
             assert await reader.readexactly(5) == b"hello"
-        pids = network.server.pid, network.client.pid
-        used: list[list[float]] = [[] for _ in pids]
+        processes = network.server, network.client
+        used: list[list[float]] = [[] for _ in processes]
         for _ in range(WINDOWS):
-            before = [processor_seconds(pid) for pid in pids]
+            before = [processor_seconds(process) for process in processes]
             await asyncio.sleep(WINDOW)
-            for pid, began, times in zip(pids, before, used, strict=True):
-                times.append(processor_seconds(pid) - began)
+            for process, began, times in zip(processes, before, used, strict=True):
+                times.append(processor_seconds(process) - began)
     for times in used:
         assert median(times) < 0.01 * WINDOW, times

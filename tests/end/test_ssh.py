@@ -69,7 +69,7 @@ async def ssh(
     host, port = network.listener("ssh")
     (folder / "ssh_config").write_text(_CLIENT.format(host=host, port=port, folder=folder))
     if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # Debian's sshd wants it
+        os.makedirs("/run/sshd", mode=0o755, exist_ok=True)  # Debian's sshd wants it
     # sshd runs itself again for each connection, so it must be told its whole path.
     server = await asyncio.create_subprocess_exec(
         program("sshd"), "-D", "-e", "-f", str(folder / "sshd_config"), stderr=asyncio.subprocess.PIPE

@@ -1,21 +1,24 @@
 """Everything that the tests share, started at once, because two Tox friends take ten seconds to meet.
 
-Three private networks: `network` for nearly everything, `door` for a client that nobody knows
-and that may be stopped, and `pair`, both ends of which live in the test's own process.
+`network` is for nearly everything, `door` for a client that nobody knows and that may be stopped;
+they are on one Tox network, as a client that was killed is found again soon only where there are
+more nodes than its server. Both ends of `pair` live in the test's own process.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import resource
-import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,9 +35,10 @@ T = TypeVar("T")
 Address = tuple[str, int]
 
 PATIENCE = 60.0  # seconds
+SETTLED = 10.0  # seconds
 FEW_DESCRIPTORS = 512  # the soft limit that the processes are started with
 
-_ALONE = """\
+_PRIVATE = """\
 [tox]
 bootstrap = {bootstrap}
 local_discovery = no
@@ -100,30 +104,29 @@ class Pair:
 
 
 class Door:
-    """A server that lets nobody in, and a client that asks.
+    """A server that lets nobody in, and a client that asks; both enter the network through `bootstrap`.
 
     `first` is the answer that a connection gets which was made when the client had just started.
     """
 
-    def __init__(self, folder: Path, services: Services) -> None:
+    def __init__(self, folder: Path, services: Services, bootstrap: str) -> None:
         self.server = Process("server", folder)
         self.client = Process("client", folder)
         self._folder = folder
         self._services = services
+        self._bootstrap = bootstrap
         self.first: asyncio.Task[bytes] | None = None
 
     async def start(self) -> None:
         """Start both."""
-        await self.server.start(_ALONE.format(bootstrap="none"))
+        await self.server.start(_PRIVATE.format(bootstrap=self._bootstrap))
         await self.start_client()
 
     async def start_client(self) -> None:
         """Start the client, and ask something through it before it can know the server."""
-        known = self.server.ready
-        node = f"127.0.0.1:{known['udp_port']}:{known['dht_key']}"
-        text = _ALONE.format(bootstrap=node) + _CLIENT.format(**self._services.ports)
+        text = _PRIVATE.format(bootstrap=self._bootstrap) + _CLIENT.format(**self._services.ports)
         self.client = Process("client", self._folder)
-        await self.client.start(text.replace("TOXID", known["tox_id"]))
+        await self.client.start(text.replace("TOXID", self.server.ready["tox_id"]))
         self.first = asyncio.create_task(ask(self.forward("knock"), b"knock"))
 
     def forward(self, name: str) -> Address:
@@ -157,10 +160,11 @@ class Door:
             await self.allow(await self.client_waits())
         await self.client.wait_for("ready", PATIENCE)
 
-    async def kill_client(self) -> None:
-        """End the client without a word to anybody."""
-        os.kill(self.client.pid, signal.SIGKILL)
-        await self.client.stop()
+    async def settled(self) -> None:
+        """Have the client connected for a while: libtoxcore is slower to find again who left at once."""
+        await self.admitted()
+        ready = event_time(self.client, "ready")
+        await asyncio.sleep(max(0.0, ready + SETTLED - time.time()))
 
     async def stop(self) -> None:
         """End what still runs."""
@@ -189,30 +193,30 @@ async def running(folder: Path) -> AsyncIterator[World]:
             if isinstance(service, Origin):
                 await stack.enter_async_context(service)
         with soft_limit(FEW_DESCRIPTORS):
+            network = await stack.enter_async_context(_network(folder / "network", services))
             async with asyncio.TaskGroup() as group:
 
                 def enter(part: AbstractAsyncContextManager[T]) -> asyncio.Task[T]:
                     return group.create_task(stack.enter_async_context(part))
 
-                network = enter(_network(folder / "network", services))
-                door = enter(_door(folder / "door", services))
+                group.create_task(network.connected(PATIENCE))
+                door = enter(_door(folder / "door", services, known_by(network.server)))
                 pair = enter(_pair(folder / "pair", services))
-        yield World(services, network.result(), door.result(), pair.result())
+        yield World(services, network, door.result(), pair.result())
 
 
 @asynccontextmanager
 async def _network(folder: Path, services: Services) -> AsyncIterator[PrivateNetwork]:
-    folder.mkdir()
+    os.mkdir(folder)
     server, client = (text.format(**services.ports) for text in (_SERVER, _CLIENT))
     async with PrivateNetwork(folder, server=server, client=client) as network:
-        await network.connected(PATIENCE)
         yield network
 
 
 @asynccontextmanager
-async def _door(folder: Path, services: Services) -> AsyncIterator[Door]:
-    folder.mkdir()
-    door = Door(folder, services)
+async def _door(folder: Path, services: Services, bootstrap: str) -> AsyncIterator[Door]:
+    os.mkdir(folder)
+    door = Door(folder, services, bootstrap)
     try:
         await door.start()
         yield door
@@ -222,10 +226,10 @@ async def _door(folder: Path, services: Services) -> AsyncIterator[Door]:
 
 @asynccontextmanager
 async def _pair(folder: Path, services: Services) -> AsyncIterator[Pair]:
-    text = _ALONE.format(bootstrap="none") + "[access]\nallow = *\n"
+    text = _PRIVATE.format(bootstrap="none") + "[access]\nallow = *\n"
     async with Server(config.parse(text, "server"), StateFolder(folder / "server")) as server:
         node = f"127.0.0.1:{server.node.udp_port}:{server.node.dht_key.hex()}"
-        text = _ALONE.format(bootstrap=node) + f"[socks]\nbrowser = 0:{server.node.tox_id}\n"
+        text = _PRIVATE.format(bootstrap=node) + f"[socks]\nbrowser = 0:{server.node.tox_id}\n"
         async with Client(config.parse(text, "client"), StateFolder(folder / "client")) as client:
             _, writer = await client.open_connection("127.0.0.1", services.echo.port)
             writer.close()
@@ -241,6 +245,23 @@ def soft_limit(descriptors: int | None = None) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def known_by(process: Process) -> str:
+    """What `bootstrap` says to enter the network of a process."""
+    return f"127.0.0.1:{process.ready['udp_port']}:{process.ready['dht_key']}"
+
+
+def event_time(process: Process, event: str) -> float:
+    """When a process's log told the first of some event, in seconds since the epoch."""
+    records = map(json.loads, process.log.read_text().splitlines())
+    times = [record["time"] for record in records if record.get("event") == event]
+    return datetime.fromisoformat(times[0]).timestamp()
+
+
+def proc(process: Process, name: str) -> list[str]:
+    """The lines of a process's file in /proc; see proc(5)."""
+    return Path(f"/proc/{process.pid}/{name}").read_text().splitlines()
 
 
 async def told(process: Process, words: str) -> str:

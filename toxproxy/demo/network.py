@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import secrets
+import signal
 import sys
 from collections import defaultdict, deque
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,13 +39,24 @@ class ProcessFailed(ToxproxyError):
     """A process ended, or did not say in time what it was expected to."""
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a process runs: what its command line begins with, and the address others reach it at."""
+
+    command: tuple[str, ...] = ()
+    address: str = "127.0.0.1"
+
+
+HERE = Place()
+
+
 class Process:
     """One toxproxy process and its log.
 
     Its configuration, state folder, ready file and log are in `folder`, named after it.
     """
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, place: Place = HERE) -> None:
         self.name = name
         self.config = folder / f"{name}.ini"
         self.log = folder / f"{name}.log"
@@ -51,6 +65,7 @@ class Process:
         #: The last lines of the log, for people.
         self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._folder = folder
+        self._place = place
         self._process: asyncio.subprocess.Process | None = None
         self._events: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._following: asyncio.Task[None] | None = None
@@ -65,10 +80,10 @@ class Process:
         """Run `toxproxy NAME` until it is ready. Raises `ProcessFailed`."""
         self.config.write_text(config)
         ready = self._folder / f"{self.name}.json"
-        command = ["-m", "toxproxy", self.name, str(self.config), "--log-format", "json", *options]
+        command = [*self._place.command, sys.executable, "-m", "toxproxy", self.name, str(self.config)]
+        command += ["--log-format", "json", *options]
         command += ["--state", str(self._folder / f"{self.name}.state"), "--ready-file", str(ready)]
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
             *command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
@@ -101,8 +116,10 @@ class Process:
         """
         if self._process is None:
             return None
-        with contextlib.suppress(ProcessLookupError):
-            self._process.terminate()
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                # Not terminate(): it reaps a child that has just ended, whose status is lost then.
+                os.kill(self._process.pid, signal.SIGTERM)
         try:
             async with asyncio.timeout(seconds):
                 await self._process.wait()
@@ -139,14 +156,24 @@ class PrivateNetwork:
 
     `server` and `client` are configuration text without `[tox]` and `[access] secret`, which
     are added; in the client's, TOXID stands for the server's Tox ID. What the processes leave
-    behind is in `folder`, which is the caller's, as is `options`: more of the command line.
+    behind is in `folder`, which is the caller's, as are `options`, more of the command line, and
+    `places`, the server's and the client's.
 
     Entering raises `ProcessFailed`.
     """
 
-    def __init__(self, folder: Path, *, server: str = "", client: str, options: tuple[str, ...] = ()) -> None:
-        self.server = Process("server", folder)
-        self.client = Process("client", folder)
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        server: str = "",
+        client: str,
+        options: tuple[str, ...] = (),
+        places: tuple[Place, Place] = (HERE, HERE),
+    ) -> None:
+        self.server = Process("server", folder, places[0])
+        self.client = Process("client", folder, places[1])
+        self._address = places[0].address
         self._configs = server, client
         self._options = options
         self._stack = contextlib.AsyncExitStack()
@@ -169,7 +196,7 @@ class PrivateNetwork:
         private = _PRIVATE.format(bootstrap="none", secret=secret)
         await self.server.start(f"{private}{server}", *self._options)
         known = self.server.ready
-        node = f"127.0.0.1:{known['udp_port']}:{known['dht_key']}"
+        node = f"{self._address}:{known['udp_port']}:{known['dht_key']}"
         self._stack.push_async_callback(self.client.stop)
         private = _PRIVATE.format(bootstrap=node, secret=secret)
         await self.client.start(private + client.replace("TOXID", known["tox_id"]), *self._options)

@@ -19,6 +19,7 @@ is delivered, at least `_SHORTEST_ROUND`.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from enum import Enum
 
@@ -34,7 +35,9 @@ _MORE, _LESS, _MUCH_LESS = 1.25, 0.9, 0.6  # gains
 _CYCLE = 8  # rounds
 _RATE_ROUNDS = 10  # for how long a rate is remembered
 _STALE_ROUNDS = 2  # … when a queue grows out of bounds: the path has become slower
-_BASE_SECONDS = 6.0  # for how long a round trip counts
+_LOST_ROUNDS = 4  # … and when that did not help: the round trip itself has grown
+_ANOTHER = 1.5  # growth of the base that makes it another path
+_TOO_MUCH = 3.0  # 
 _PROBE_SECONDS = 5.0  # between two looks at the base
 _GROWTH = 1.25  # less than this per round, three times: the path is full
 _PATIENCE = 3
@@ -67,7 +70,8 @@ class Controller:
         self._sent = 0
         self._delivered = 0
         self._rates: deque[float] = deque(maxlen=_RATE_ROUNDS)
-        self._trips: deque[tuple[float, float]] = deque()  # (when, least round trip of a round)
+        self._looking = False  # at the base: during a PROBE and the round after it
+        self._seen = math.inf  # the least round trip since then
         self._stale = 0  # rounds in a row with a queue out of bounds
         self._flat = 0  # rounds in a row in which the rate did not grow
         self._round = 0
@@ -106,7 +110,7 @@ class Controller:
 
         A packet that is late by this much is not lost.
         """
-        return max(_MORE * self._queue_allowed + (_MORE - 1) * self.base, _LEAST_SPREAD)
+        return max(self._queue_allowed + (_MORE - 1) * self.base, _LEAST_SPREAD)
 
     def allowance(self, now: float, in_flight: int) -> int:
         """Bytes that may be sent now."""
@@ -120,17 +124,19 @@ class Controller:
 
     def delivered(self, now: float, in_flight: int, round_trip: float | None) -> None:
         """Everything sent is delivered but `in_flight` bytes; `round_trip` was just measured."""
-        acknowledged = max(0, self._sent - in_flight - self._delivered)
+        before = self._sent - self._delivered
+        acknowledged = max(0, before - in_flight)
         self._delivered += acknowledged
         if round_trip is not None:
             self._round_trip = min(round_trip, self._round_trip or round_trip)
             if not self.base or round_trip < self.base:
                 self.base = round_trip
+            self._seen = min(round_trip, self._seen)
             self._samples.append(round_trip)
-        if self.phase is Phase.STARTUP and not self._idle:
+        if self.phase is Phase.STARTUP and 2 * before >= self._window:
             self._window = min(self._window + acknowledged, MOST_WINDOW)
         if now - self._round_began >= _SHORTEST_ROUND and (
-            self._delivered >= self._round_ends_at or self._overshoots(now)
+            self._delivered > self._round_ends_at or self._overshoots(now)
         ):
             self._end_round(now)
 
@@ -138,36 +144,59 @@ class Controller:
         """Whether a queue grows in STARTUP: by the end of the round it would be twice as long."""
         return (
             self.phase is Phase.STARTUP
+            and not self._idle
             and len(self._samples) == _SAMPLES
             and min(self._samples) - self.base - _NOISE > self._queue_allowed
             and now - self._round_began > self.base / 2
         )
 
+    @property
+    def _outgrown(self) -> bool:
+        """Whether so much is in flight that the path cannot have kept up."""
+        return not self._idle and self._window > _TOO_MUCH * self.rate * self.base
+
     def _end_round(self, now: float) -> None:
         rate = (self._delivered - self._round_delivered) / (now - self._round_began)
         growth = rate / self.rate if self.rate else _GROWTH
         if self._round_trip is not None:
-            self._note_trip(now, self._round_trip)
+            self._last_trip = self._round_trip
         if not self._idle or rate > self.rate:
             self._note_rate(rate)
         if self.phase is Phase.STARTUP:
             self._flat = 0 if growth >= _GROWTH or self._idle else self._flat + 1
-            if self._flat >= _PATIENCE or self._overshoots(now):
+            if self._flat >= _PATIENCE or self._overshoots(now) or self._outgrown:
                 self.phase = Phase.STEADY
                 self._round = 1  # with less, if there is a queue
         elif self.phase is Phase.PROBE:
-            self._probed = now
             self.phase = Phase.STEADY
             self._round = _CYCLE - 1
-        elif self.phase is Phase.STEADY:
+        elif self._looking:
+            self._look(now)
+        else:
             # What a round with more finds shows by the end of the next one. If it was more, go on.
             found = self._round % _CYCLE < 2 and growth > _FOUND and not self._idle
             self._round = 0 if found else self._round + 1
-            if now - self._probed > _PROBE_SECONDS:
-                self.phase = Phase.PROBE
+            if now - self._probed > _PROBE_SECONDS or self._stale >= _LOST_ROUNDS:
+                self.phase = Phase.STEADY if self._idle else Phase.PROBE
+                self._looking = True
+                self._seen = math.inf
         if self.phase is not Phase.STARTUP:
             self._window = self._model()
         self._begin_round(now)
+
+    def _look(self, now: float) -> None:
+        """The round after a PROBE has shown the base as it is now."""
+        self._looking = False
+        self._probed = now
+        self._stale = 0
+        self._round += 1
+        if math.isinf(self._seen):
+            return
+        if self._seen > _ANOTHER * self.base:
+            self.phase = Phase.STARTUP
+            self._flat = 0
+            self._rates.clear()
+        self.base = self._seen
 
     def _begin_round(self, now: float) -> None:
         self._round_began = now
@@ -175,15 +204,6 @@ class Controller:
         self._round_ends_at = self._sent
         self._round_trip = None
         self._idle = False
-
-    def _note_trip(self, now: float, trip: float) -> None:
-        self._last_trip = trip
-        while self._trips and self._trips[-1][1] >= trip:
-            self._trips.pop()
-        self._trips.append((now, trip))
-        while now - self._trips[0][0] > max(_BASE_SECONDS, 2 * _CYCLE * self.base):
-            self._trips.popleft()
-        self.base = self._trips[0][1]
 
     def _note_rate(self, rate: float) -> None:
         self._stale = self._stale + 1 if self._queue > 2 * self._queue_allowed else 0
@@ -208,7 +228,7 @@ class Controller:
         if self.phase is Phase.PROBE:
             window = max(_MUCH_LESS * self.rate * self.base, full / 2)
         elif self._round % _CYCLE == 0:
-            window = _MORE * full
+            window = full + (_MORE - 1) * self.rate * self.base
         elif self._round % _CYCLE == 1 and self._queue > 0:
             window = max(_LESS * self.rate * self.base, full / 2)
         else:

@@ -20,7 +20,10 @@ MAX_TEXT = 512  # bytes of UTF-8 in REFUSED and GOAWAY
 MAX_HOST = 255  # bytes: RFC 1928's limit for a name
 MAX_STREAM = 0xFFFF_FFFF
 MAX_OFFSET = 1 << 62  # bytes in one direction of a stream
+MAX_RAW = 64 * 1024  # bytes that a PACKED frame may hold
 TCP = 0x01  # the only kind of stream in version 1
+PLAIN = 0x80  # added to the kind: the opener takes no PACKED frames of this stream
+LZ4 = 0x01  # a bit of HELLO's features: PACKED frames are understood
 
 
 class Hello(NamedTuple):
@@ -29,7 +32,7 @@ class Hello(NamedTuple):
     oldest: int  # the lowest protocol version understood
     newest: int  # the highest
     session: int  # 64 random bits, new for every session object
-    features: int  # bits; none is defined in version 1
+    features: int  # bits: LZ4
     window: int  # bytes that may follow an OPEN before it is answered
     streams: int  # how many streams the peer may have open at once
 
@@ -86,6 +89,15 @@ class Data(NamedTuple):
     payload: bytes
 
 
+class Packed(NamedTuple):
+    """Bytes of a stream as an LZ4 block, which holds `length` of them."""
+
+    stream: int
+    offset: int
+    length: int
+    block: bytes
+
+
 class Fin(NamedTuple):
     """This direction ends at `offset`. The end itself takes one offset, so that it can be credited."""
 
@@ -115,7 +127,9 @@ class Blocked(NamedTuple):
     limit: int
 
 
-Frame = Hello | Ping | Pong | GoAway | Open | Opened | Refused | Data | Fin | Reset | Credit | Blocked
+Frame = (
+    Hello | Ping | Pong | GoAway | Open | Opened | Refused | Data | Packed | Fin | Reset | Credit | Blocked
+)
 
 # type byte: the frame's class, its fixed fields
 _TABLE: dict[int, tuple[type[Frame], struct.Struct]] = {
@@ -131,12 +145,14 @@ _TABLE: dict[int, tuple[type[Frame], struct.Struct]] = {
     0x15: (Reset, struct.Struct("!IB")),
     0x16: (Credit, struct.Struct("!IQQ")),
     0x17: (Blocked, struct.Struct("!IQ")),
+    0x18: (Packed, struct.Struct("!IQI")),
 }
 _HEADS = {cls: (bytes((number,)), layout) for number, (cls, layout) in _TABLE.items()}
 
 _DATA = struct.Struct("!BIQ")
 _DATA_TYPE = 0x13
 DATA_HEADER = _DATA.size  # bytes in front of a DATA frame's payload
+PACKED_HEADER = 1 + _TABLE[0x18][1].size  # bytes in front of a PACKED frame's block
 
 
 def encode_data(stream: int, offset: int, pieces: list[bytes | memoryview]) -> bytes:
@@ -153,8 +169,8 @@ def encode(frame: Frame) -> bytes:
         fixed, tail = frame[:-1], frame.text.encode()[:MAX_TEXT].decode(errors="ignore").encode()
     elif isinstance(frame, Open):
         fixed, tail = frame[:-1], frame.host.encode("ascii")
-    elif isinstance(frame, Data):
-        fixed, tail = frame[:-1], frame.payload
+    elif isinstance(frame, (Data, Packed)):
+        fixed, tail = frame[:-1], frame[-1]
     return head + layout.pack(*fixed) + tail
 
 
@@ -179,6 +195,8 @@ def decode(message: bytes) -> Frame:
         return cls._make((*fields, printable(tail)))
     if cls is Open:
         return Open._make((*fields, _host(tail, fields[3])))
+    if cls is Packed:
+        return Packed._make((*fields, _block(tail, fields[2])))
     if tail and cls is not Hello:  # a later version's HELLO may say more
         raise RemoteProtocolError(f"{name(cls)} frame of {len(message)} bytes")
     if (cls is Fin or cls is Credit or cls is Blocked) and max(fields[1:]) > MAX_OFFSET:
@@ -204,6 +222,12 @@ def _host(tail: bytes, port: int) -> str:
     if not all(0x21 <= byte <= 0x7E for byte in tail):
         raise RemoteProtocolError("OPEN frame whose host is not printable ASCII")
     return tail.decode("ascii")
+
+
+def _block(tail: bytes, length: int) -> bytes:
+    if not tail or not 0 < length <= MAX_RAW:
+        raise RemoteProtocolError(f"PACKED frame of {length} bytes in {len(tail)}")
+    return tail
 
 
 def printable(text: bytes) -> str:

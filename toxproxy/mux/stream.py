@@ -15,6 +15,7 @@ from enum import Enum
 
 from toxproxy.errors import LocalProtocolError, RemoteProtocolError
 from toxproxy.mux import frames
+from toxproxy.mux.compression import Compressor, Decompressor
 from toxproxy.mux.window import ReceiveWindow
 
 HIGH_WATER = 256 * 1024  # bytes in a send buffer above which the writer should pause
@@ -44,12 +45,13 @@ class StreamState(Enum):
 class Sender:
     """Bytes from the application that wait for the peer's credit and their turn.
 
-    Finished when FIN was sent, done when the peer's application has taken everything.
+    Finished when FIN was sent, done when the peer's application has taken everything. With
+    `compress` the bytes go in PACKED frames where that pays.
     """
 
-    __slots__ = ("_blocked_at", "_chunks", "buffered", "full", "limit", "offset", "state")
+    __slots__ = ("_blocked_at", "_chunks", "_compressor", "buffered", "full", "limit", "offset", "state")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, compress: bool = False) -> None:
         self.state = SendState.READY
         self.offset = 0  # of the next byte to send
         self.limit = limit  # bytes before it may be sent
@@ -57,6 +59,7 @@ class Sender:
         self.full = False  # the writer was told to pause
         self._blocked_at = -1  # the limit that the peer was last told of
         self._chunks: deque[bytes | memoryview] = deque()
+        self._compressor = Compressor() if compress else None
 
     def write(self, data: bytes) -> None:
         """Queue bytes. Raises `LocalProtocolError` after `finish`."""
@@ -80,12 +83,25 @@ class Sender:
         return self.state is SendState.FINISHING
 
     def next_frame(self, stream: int, size: int) -> bytes:
-        """The next frame of this direction, with at most `size` bytes of payload: DATA, then FIN."""
+        """The next frame of this direction: DATA or PACKED, then FIN.
+
+        `size` bounds the payload of DATA in bytes, and PACKED to a frame of the same size.
+        """
+        offset = self.offset
         if not self.buffered:
             self.state = SendState.FINISHED
-            return frames.encode(frames.Fin(stream, self.offset))
-        offset = self.offset
-        return frames.encode_data(stream, offset, self._take(min(size, self.limit - offset)))
+            return frames.encode(frames.Fin(stream, offset))
+        room = self.limit - offset
+        if self._compressor is None or not (
+            reach := self._compressor.reach(min(self.buffered, room), size)
+        ):
+            return frames.encode_data(stream, offset, self._take(min(size, room)))
+        raw = b"".join(self._take(reach))
+        length, block = self._compressor.pack(raw, size) or (min(size, reach), None)
+        self._put_back(raw, length)
+        if block is None:
+            return frames.encode_data(stream, offset, [raw[:length]])
+        return frames.encode(frames.Packed(stream, offset, length, block))
 
     def blocked(self, stream: int) -> bytes | None:
         """A BLOCKED frame, once for every limit that holds bytes back."""
@@ -111,6 +127,13 @@ class Sender:
         self.offset += size - left
         return pieces
 
+    def _put_back(self, taken: bytes, used: int) -> None:
+        """Have what was taken beyond the first `used` bytes wait for the next frame."""
+        if left := len(taken) - used:
+            self._chunks.appendleft(memoryview(taken)[used:])
+            self.buffered += left
+            self.offset -= left
+
     def credited(self, consumed: int, limit: int) -> None:
         """The peer consumed everything before `consumed` and takes bytes before `limit`.
 
@@ -126,6 +149,7 @@ class Sender:
     def drop(self) -> None:
         """Forget what is queued: the stream was reset."""
         self._chunks.clear()
+        self._compressor = None
         self.buffered = 0
         self.state = SendState.DONE
 
@@ -133,14 +157,16 @@ class Sender:
 class Receiver:
     """Counts the peer's bytes on their way to the application; it stores none of them.
 
-    Finished when FIN came, done when the application has been told of the end.
+    Finished when FIN came, done when the application has been told of the end. With `compress`
+    it takes PACKED frames, of which it remembers what later ones may refer to.
     """
 
-    __slots__ = ("ignored", "state", "window")
+    __slots__ = ("_decompressor", "ignored", "state", "window")
 
-    def __init__(self, window: int) -> None:
+    def __init__(self, window: int, *, compress: bool = False) -> None:
         self.state = ReceiveState.OPEN
         self.window = ReceiveWindow(window)
+        self._decompressor = Decompressor() if compress else None
         self.ignored = False  # the application reads no more
 
     def data(self, offset: int, length: int) -> None:
@@ -148,6 +174,17 @@ class Receiver:
         if self.state is not ReceiveState.OPEN:
             raise RemoteProtocolError("stream data after FIN")
         self.window.receive(offset, length)
+
+    def packed(self, frame: frames.Packed) -> bytes:
+        """PACKED came: its bytes, unless nobody reads them.
+
+        Raises `RemoteProtocolError` as `data` does, where compression was not agreed on, and for
+        a block that does not hold what the frame says.
+        """
+        if self._decompressor is None:
+            raise RemoteProtocolError(f"PACKED frame for stream {frame.stream}, which takes none")
+        self.data(frame.offset, frame.length)
+        return b"" if self.ignored else self._decompressor.unpack(frame.block, frame.length)
 
     def fin(self, offset: int) -> None:
         """FIN came. Raises `RemoteProtocolError` where bytes before it are missing."""

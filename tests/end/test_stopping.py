@@ -1,44 +1,46 @@
-"""A client that nobody knows is let in, dies, comes back; then both ends are told to stop."""
+"""A client that is stopped, killed and started again, and both ends stopped while they are busy."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import signal
 import time
 
 import pytest
 
 from tests.end.services import ORDER, content
-from tests.end.world import Door, Services, ask, told
+from tests.end.world import PATIENCE, Door, ask, told
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 FORTY = 40_000_000  # bytes
 
 
-async def test_an_unknown_client_gets_nowhere_until_it_is_allowed(door: Door, services: Services) -> None:
-    assert door.first is not None
-    key = await door.client_waits()
-    assert key == door.client.ready["public_key"]
-    assert not door.first.done()
-    assert services.knock.connections == 0
-    await door.allow(key)
-    async with asyncio.timeout(30):
-        assert await door.first == b"knock"
-    assert services.knock.connections == 1
+async def test_a_client_works_again_within_15_seconds_of_its_new_start(door: Door) -> None:
+    await door.settled()
+    assert await door.client.stop(30) == 0
+    began = time.monotonic()
+    assert await restarted(door) == b"knock"
+    assert time.monotonic() - began < 15
 
 
-async def test_a_client_that_was_killed_works_again_within_15_seconds_of_its_new_start(door: Door) -> None:
+async def test_a_client_that_was_killed_takes_the_place_of_what_is_left_of_it(door: Door) -> None:
     await door.admitted()
     assert await ask(door.forward("echo"), b"hello") == b"hello"
-    await door.kill_client()
-    began = time.monotonic()
+    os.kill(door.client.pid, signal.SIGKILL)
+    assert await door.client.stop() == -signal.SIGKILL
+    assert await restarted(door) == b"knock"
+    assert await ask(door.forward("echo"), b"hello") == b"hello"
+
+
+async def restarted(door: Door) -> bytes:
+    """Start the client again; what the connection is answered that was made at once."""
     await door.start_client()
     assert door.first is not None
-    async with asyncio.timeout(30):
-        assert await door.first == b"knock"
-    print("RESTART", time.monotonic() - began)
-    assert time.monotonic() - began < 15
+    async with asyncio.timeout(PATIENCE):
+        return await door.first
 
 
 async def test_both_ends_told_to_stop_let_a_transfer_end(door: Door) -> None:

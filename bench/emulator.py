@@ -1,0 +1,136 @@
+"""The emulated network: two namespaces, joined by `link.c`, that nothing leaves.
+
+Needs root, `ip` and a C compiler. What is made here is removed with the block it was made for.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.links import Link
+from toxproxy.demo.network import Place
+from toxproxy.errors import ToxproxyError
+
+NEAR_ADDRESS, FAR_ADDRESS = "198.18.0.1", "198.18.0.2"  # RFC 2544: for benchmarks, routed nowhere
+
+_SOURCE = Path(__file__).with_name("link.c")
+_ALLOWED = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
+_NEEDED = ("ip", "cc", "sysctl")
+
+_numbers = itertools.count()
+
+
+class EmulatorError(ToxproxyError):
+    """The network cannot be emulated here; the text says what is missing."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """Two places with a link between them, and nothing else. Each has its own loopback."""
+
+    link: Link
+    near: Place
+    far: Place
+    _emulator: subprocess.Popen[str]
+
+    def cut(self) -> None:
+        """Drop everything from now on."""
+        self._emulator.send_signal(signal.SIGUSR1)
+
+    def mend(self) -> None:
+        """Let everything through again."""
+        self._emulator.send_signal(signal.SIGUSR2)
+
+    def use(self, control: str) -> None:
+        """Give every TCP socket that is made in either place from now on this congestion control."""
+        for place in (self.near, self.far):
+            _run(*place.command, "sysctl", "-qw", f"net.ipv4.tcp_congestion_control={control}")
+
+
+class Emulator:
+    """Makes networks; a context manager, which keeps the compiled program."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Emulator:
+        missing = [program for program in _NEEDED if shutil.which(program) is None]
+        if os.geteuid() != 0 or missing:
+            what = f"the programs {', '.join(missing)}" if missing else "root, to make network namespaces"
+            raise EmulatorError(f"expected {what} to emulate a network, found none")
+        with self._stack:
+            folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="toxproxy-link-")))
+            self._program = folder / "link"
+            _run("cc", "-O2", "-std=c11", "-Wall", "-o", str(self._program), str(_SOURCE))
+            self._stack.enter_context(_allowed("cubic", "bbr"))
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stack.close()
+
+    @contextmanager
+    def network(self, link: Link, seed: int = 1) -> Iterator[Network]:
+        """A network of its own. Raises `EmulatorError`."""
+        name = f"toxproxy-bench-{os.getpid()}-{next(_numbers)}"
+        with ExitStack() as stack:
+            near, far = (stack.enter_context(_namespace(f"{name}-{end}")) for end in ("near", "far"))
+            numbers = (link.delay, link.loss, link.rate, link.queue, seed)
+            emulator = stack.enter_context(_running(str(self._program), near, far, *map(str, numbers)))
+            for namespace, address in ((near, NEAR_ADDRESS), (far, FAR_ADDRESS)):
+                _run("ip", "-n", namespace, "address", "add", f"{address}/30", "dev", "link")
+                # The device's own queue must not be what drops packets.
+                _run("ip", "-n", namespace, "link", "set", "dev", "link", "up", "txqueuelen", "4000")
+                _run("ip", "-n", namespace, "link", "set", "dev", "lo", "up")
+            yield Network(link, _place(near, NEAR_ADDRESS), _place(far, FAR_ADDRESS), emulator)
+
+
+def _place(namespace: str, address: str) -> Place:
+    return Place(("ip", "netns", "exec", namespace), address)
+
+
+@contextmanager
+def _namespace(name: str) -> Iterator[str]:
+    _run("ip", "netns", "add", name)
+    try:
+        yield name
+    finally:
+        _run("ip", "netns", "delete", name)
+
+
+@contextmanager
+def _running(*command: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        try:
+            assert process.stdout is not None
+            if process.stdout.readline() != "up\n":
+                raise EmulatorError("the link did not come up: expected /dev/net/tun to be usable")
+            yield process
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def _allowed(*controls: str) -> Iterator[None]:
+    """Let namespaces use these congestion controls, for as long as the block takes."""
+    before = _ALLOWED.read_text()
+    _ALLOWED.write_text(" ".join(dict.fromkeys([*before.split(), *controls])))
+    try:
+        yield
+    finally:
+        _ALLOWED.write_text(before)
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise EmulatorError(f"{' '.join(command)}: {done.stderr.strip()}")

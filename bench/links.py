@@ -1,0 +1,56 @@
+"""Links: what the path between the two ends is like. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A path, the same in both directions.
+
+    `delay` is one way, in ms; `loss` in percent; `rate` in Mbit/s, of IP packets; `queue` in KiB,
+    what does not fit is dropped. A rate or queue of 0 is no limit.
+    """
+
+    name: str
+    delay: float
+    loss: float
+    rate: float
+    queue: float
+
+    def __post_init__(self) -> None:
+        if min(self.delay, self.loss, self.rate, self.queue) < 0 or self.loss > 100:
+            raise ValueError(f"expected a link's numbers to be 0 or more and its loss at most 100, found {self}")
+
+    def __str__(self) -> str:
+        parts = [f"{2 * self.delay:g} ms round trip", f"{self.loss:g} % loss"]
+        parts += [f"{self.rate:g} Mbit/s"] if self.rate else []
+        parts += [f"{self.queue:g} KiB queue"] if self.queue else []
+        return ", ".join(parts)
+
+    @property
+    def capacity(self) -> float:
+        """MB/s of IP packets; 0 is no limit."""
+        return self.rate / 8
+
+
+CLEAN = Link("clean", 0, 0, 0, 0)
+FAR = Link("far", 25, 0, 0, 0)
+WAN = Link("wan", 25, 1, 100, 600)
+DEEP = Link("deep", 25, 0, 20, 2500)
+SLOW = Link("slow", 150, 2, 8, 200)
+
+LINKS = {link.name: link for link in (CLEAN, FAR, WAN, DEEP, SLOW)}
+
+
+def parse(text: str) -> Link:
+    """A link by its name, or as DELAY/LOSS/RATE/QUEUE. Raises `ValueError`."""
+    if text in LINKS:
+        return LINKS[text]
+    try:
+        delay, loss, rate, queue = map(float, text.split("/"))
+    except ValueError:
+        known = ", ".join(LINKS)
+        raise ValueError(f"expected {known} or DELAY/LOSS/RATE/QUEUE, found {text!r}") from None
+    return Link(text, delay, loss, rate, queue)

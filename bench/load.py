@@ -1,0 +1,239 @@
+"""The near end of every measurement: a client that uses a tunnel and says how that went.
+
+Run as `python -m bench.load WORK ARGUMENTS`, the arguments a JSON object; prints one of its own.
+Times are in seconds, sizes in bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import socket
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from python_socks import ProxyError
+from python_socks.async_.asyncio import Proxy
+
+_PIECE = 1 << 20
+_RANDOM = os.urandom(1 << 23)
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Way:
+    """How to reach the origin: at `address` itself, or through the SOCKS proxy there to `beyond`."""
+
+    address: tuple[str, int]
+    beyond: tuple[str, int] | None = None
+
+    async def connect(self) -> socket.socket:
+        """A connection. Raises `OSError` or `ProxyError`."""
+        loop = asyncio.get_running_loop()
+        if self.beyond is not None:
+            proxy = Proxy.from_url(f"socks5://{self.address[0]}:{self.address[1]}")
+            sock: socket.socket = await proxy.connect(*self.beyond)
+        else:
+            sock = socket.socket()
+            sock.setblocking(False)
+            try:
+                await loop.sock_connect(sock, self.address)
+            except BaseException:
+                sock.close()
+                raise
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
+
+    async def ask(self, line: str) -> socket.socket:
+        """A connection to an origin that was asked for something."""
+        sock = await self.connect()
+        await asyncio.get_running_loop().sock_sendall(sock, f"{line}\n".encode())
+        return sock
+
+
+class Download:
+    """One connection that is sent `size` bytes; `got` grows meanwhile."""
+
+    def __init__(self, way: Way, size: int, what: str = "send") -> None:
+        self.got = 0
+        self._way, self._size, self._what = way, size, what
+
+    async def run(self) -> None:
+        """Until everything is here. Raises `ConnectionError` for less."""
+        loop, buffer = asyncio.get_running_loop(), bytearray(_PIECE)
+        with await self._way.ask(f"{self._what} {self._size}") as sock:
+            while size := await loop.sock_recv_into(sock, buffer):
+                self.got += size
+        if self.got != self._size:
+            raise ConnectionError(f"cut short: {self.got} of {self._size} bytes")
+
+
+async def reach(way: Way, seconds: float) -> Result:
+    """Wait until the origin answers."""
+    async with asyncio.timeout(seconds):
+        while True:
+            try:
+                async with asyncio.timeout(2):
+                    await Download(way, 1).run()
+                return {}
+            except (OSError, ProxyError):
+                await asyncio.sleep(0.1)
+
+
+async def download(way: Way, size: int, seconds: float, what: str = "send") -> Result:
+    """Fetch `size` bytes, or what comes within `seconds`."""
+    began, transfer = time.perf_counter(), Download(way, size, what)
+    try:
+        async with asyncio.timeout(seconds):
+            await transfer.run()
+    except TimeoutError:
+        pass
+    return {"bytes": transfer.got, "seconds": time.perf_counter() - began}
+
+
+async def upload(way: Way, size: int, seconds: float) -> Result:
+    """Send `size` bytes and wait until the origin has them all."""
+    loop, left = asyncio.get_running_loop(), size
+    began = time.perf_counter()
+    async with asyncio.timeout(seconds):
+        with await way.ask("take") as sock:
+            while left:
+                piece = memoryview(_RANDOM)[: min(left, len(_RANDOM))]
+                await loop.sock_sendall(sock, piece)
+                left -= len(piece)
+            sock.shutdown(socket.SHUT_WR)
+            got = int(await loop.sock_recv(sock, 64) or 0)
+    if got != size:
+        raise ConnectionError(f"cut short: {got} of {size} bytes")
+    return {"bytes": got, "seconds": time.perf_counter() - began}
+
+
+async def page(way: Way, objects: int, size: int, at_once: int) -> Result:
+    """Fetch many objects, each with a connection of its own."""
+    times: list[float] = []
+    left = iter(range(objects))
+
+    async def fetch() -> None:
+        for _ in left:
+            began = time.perf_counter()
+            await Download(way, size).run()
+            times.append(time.perf_counter() - began)
+
+    began = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(at_once):
+            group.create_task(fetch())
+    return {"seconds": time.perf_counter() - began, "times": times}
+
+
+async def exchanges(way: Way, seconds: float, bulk: int) -> Result:
+    """A byte there and back, again and again, beside `bulk` downloads on other connections."""
+    loop, times = asyncio.get_running_loop(), []
+    downloads = [Download(way, 1 << 40) for _ in range(bulk)]
+    with await way.ask("echo") as sock:
+        tasks = [asyncio.create_task(transfer.run()) for transfer in downloads]
+        end = time.perf_counter() + seconds
+        while (began := time.perf_counter()) < end:
+            await loop.sock_sendall(sock, b"?")
+            await loop.sock_recv(sock, 1)
+            times.append(time.perf_counter() - began)
+            await asyncio.sleep(0.01)
+        got = [transfer.got for transfer in downloads]
+        await _cancel(tasks)
+    return {"times": times, "bytes": got, "seconds": seconds}
+
+
+async def crowd(way: Way, streams: int, seconds: float, every: float, size: int) -> Result:
+    """A new small request every so often, beside `streams` downloads; all of it after a second."""
+    times: list[float] = []
+
+    async def request() -> None:
+        began = time.perf_counter()
+        await Download(way, size).run()
+        times.append(time.perf_counter() - began)
+
+    downloads = [Download(way, 1 << 40) for _ in range(streams)]
+    tasks = [asyncio.create_task(transfer.run()) for transfer in downloads]
+    await asyncio.sleep(1)
+    before = [transfer.got for transfer in downloads]
+    async with asyncio.TaskGroup() as group:
+        began = time.perf_counter()
+        for number in range(round(seconds / every)):
+            await asyncio.sleep(began + number * every - time.perf_counter())
+            group.create_task(request())
+    span = time.perf_counter() - began
+    got = [transfer.got - old for transfer, old in zip(downloads, before, strict=True)]
+    await _cancel(tasks)
+    return {"times": times, "bytes": got, "seconds": span}
+
+
+async def beside(way: Way, other: Way, seconds: float) -> Result:
+    """A download each way at the same time, for so long."""
+    downloads = [Download(way, 1 << 40), Download(other, 1 << 40)]
+    tasks = [asyncio.create_task(transfer.run()) for transfer in downloads]
+    await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
+    got = [transfer.got for transfer in downloads]
+    await _cancel(tasks)
+    return {"bytes": got, "seconds": seconds}
+
+
+async def idle(way: Way, count: int, at_once: int) -> Result:
+    """Open connections, see each of them work, say so, and keep them until the input ends."""
+    loop = asyncio.get_running_loop()
+    socks: list[socket.socket] = []
+    left = iter(range(count))
+
+    async def hold() -> None:
+        for _ in left:
+            sock = await way.ask("echo")
+            await loop.sock_sendall(sock, b"?")
+            await loop.sock_recv(sock, 1)
+            socks.append(sock)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(at_once):
+            group.create_task(hold())
+    print("open", flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    for sock in socks:
+        sock.close()
+    return {}
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(outcome, Exception):
+            raise outcome
+
+
+_WORKS: dict[str, Callable[..., Coroutine[Any, Any, Result]]] = {
+    work.__name__: work for work in (reach, download, upload, page, exchanges, crowd, beside, idle)
+}
+
+
+def _way(data: list[Any]) -> Way:
+    address, beyond = data
+    return Way(tuple(address), beyond and tuple(beyond))
+
+
+def main() -> None:
+    """Do one piece of work."""
+    work, arguments = _WORKS[sys.argv[1]], json.loads(sys.argv[2])
+    for name in ("way", "other"):
+        if name in arguments:
+            arguments[name] = _way(arguments[name])
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    print(json.dumps(asyncio.run(work(**arguments))))
+
+
+if __name__ == "__main__":
+    main()

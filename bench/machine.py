@@ -1,0 +1,79 @@
+"""This machine: what it is, how busy others keep it, what a process uses of it (Linux)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+from toxproxy import __version__
+from toxproxy.tox import library
+
+_LOOK_SECONDS = 0.5
+
+
+def description() -> dict[str, str]:
+    """What figures depend on, by name."""
+    cpu = next(
+        (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
+        platform.machine(),
+    )
+    memory = int(next(line for line in _lines("/proc/meminfo") if line.startswith("MemTotal")).split()[1])
+    lib = library.load()
+    tox = ".".join(str(getattr(lib, f"tox_version_{part}")()) for part in ("major", "minor", "patch"))
+    return {
+        "processor": f"{os.cpu_count()} × {cpu}",
+        "memory": f"{memory / (1 << 20):.1f} GiB",
+        "system": f"{_distribution()}, Linux {platform.release()}",
+        "Python": platform.python_version(),
+        "toxproxy": f"{__version__} ({_first_line('git', 'rev-parse', '--short', 'HEAD')})",
+        "libtoxcore": tox,
+        "OpenSSH": _first_line("ssh", "-V"),
+    }
+
+
+async def others() -> float:
+    """How much of this machine is in use while we only wait, in percent of all cores."""
+    idle, total = _times()
+    await asyncio.sleep(_LOOK_SECONDS)
+    idle_now, total_now = _times()
+    return 100 * (1 - (idle_now - idle) / max(total_now - total, 1))
+
+
+def memory(pid: int) -> int:
+    """Bytes that a process has to itself."""
+    fields = dict(line.split(":") for line in _lines(f"/proc/{pid}/smaps_rollup")[1:])
+    return 1024 * sum(int(fields[name].split()[0]) for name in ("Private_Clean", "Private_Dirty"))
+
+
+def processor_seconds(pid: int) -> float:
+    """What a process has used of the processor until now."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _times() -> tuple[int, int]:
+    """Ticks that all cores were idle, and all ticks."""
+    fields = [int(field) for field in _lines("/proc/stat")[0].split()[1:9]]
+    return fields[3] + fields[4], sum(fields)
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines()
+
+
+def _distribution() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return platform.system()
+
+
+def _first_line(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return "not here"
+    return next(iter((done.stdout or done.stderr).splitlines()), "unknown")

@@ -1,0 +1,23 @@
+"""A client that nobody knows, at a server that lets in nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.end.world import Door, Services
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_an_unknown_client_gets_nowhere_until_it_is_allowed(door: Door, services: Services) -> None:
+    assert door.first is not None
+    key = await door.client_waits()
+    assert key == door.client.ready["public_key"]
+    assert not door.first.done()
+    assert services.knock.connections == 0
+    await door.allow(key)
+    async with asyncio.timeout(30):
+        assert await door.first == b"knock"
+    assert services.knock.connections == 1

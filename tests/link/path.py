@@ -1,0 +1,351 @@
+"""A path between two ends in virtual time, and the flows that share it: nothing here waits or sleeps.
+
+Time goes in turns of an event loop, a millisecond unless told otherwise. All flows share one
+bottleneck with a tail-drop queue; behind it packets are lost at random, and so are the datagrams
+that acknowledge up to 32 of them. Everything is seeded, so that every run can be repeated.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import defaultdict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from toxproxy.link.congestion import LEAST_WINDOW, MOST_WINDOW, Controller
+
+PACKET = 1343  # bytes
+_FRAME = 8  # packets
+_BURST = 96 * 1024  # bytes handed over at once
+_ACKS = 32  # in a datagram
+_HELLO = 64  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """Both directions have the delay and the loss; the rate and its queue lie before the first."""
+
+    rate: float = math.inf  # bytes per second
+    delay: float = 0.025  # seconds, one way
+    queue: float = math.inf  # bytes
+    loss: float = 0.0  # the share that is lost, 0 to 1
+
+    @property
+    def round_trip(self) -> float:
+        """Seconds, on an empty path."""
+        return 2 * self.delay
+
+    @property
+    def achievable(self) -> float:
+        """Bytes per second that can arrive and be known to have arrived, at most."""
+        return min(self.rate, MOST_WINDOW / self.round_trip) * (1 - self.loss) ** 2
+
+
+class Packet:
+    """One packet of one flow. It may be on its way several times."""
+
+    __slots__ = ("due", "flow", "live", "number", "received", "size", "timeout")
+
+    def __init__(self, flow: Flow, number: int, size: int) -> None:
+        self.flow = flow
+        self.number = number
+        self.size = size
+        self.live = True  # not acknowledged
+        self.received = False
+        self.timeout = 0  # turns; 0 until sent
+        self.due = 0  # the turn in which it is given up
+
+
+class Flow:
+    """One sender. `pending` is what its application has to send, in bytes."""
+
+    def __init__(self, pending: float = math.inf) -> None:
+        self.pending = pending
+        self.received = 0  # bytes that arrived, each once
+        self.progress: list[int] = []  # `received` after every turn
+        self.sent: list[int] = []  # bytes in every turn
+        self.network: Network
+        self._sent = 0  # bytes in this turn
+
+    def start(self) -> None:
+        """The network's call, once: begin to send."""
+
+    def turn(self, acknowledged: list[tuple[Packet, int]]) -> None:
+        """The network's call in every turn, with packets and the turns in which they were sent."""
+
+    def note(self) -> None:
+        """The network's call at the end of every turn."""
+        self.progress.append(self.received)
+        self.sent.append(self._sent)
+        self._sent = 0
+
+    def put(self, packet: Packet) -> None:
+        """Put a packet on the path."""
+        self._sent += packet.size
+        self.network.put(packet)
+
+    def goodput(self, begin: float, end: float) -> float:
+        """Bytes per second that arrived in an interval."""
+        progress, turn = self.progress, self.network.turn
+        first, last = round(begin / turn), round(end / turn)
+        return (progress[last - 1] - progress[first - 1 if first else 0]) / (end - begin)
+
+
+class Network:
+    """The path and its clock."""
+
+    def __init__(self, path: Path, *flows: Flow, seed: int = 1, turn: float = 0.001) -> None:
+        self.path = path
+        self.turn = turn
+        self.random = random.Random(seed)
+        self.clock = 0  # turns
+        self.flows: list[Flow] = []
+        self.delays: list[float] = []  # seconds that a packet would wait, in every turn
+        self.dropped = 0  # packets that found the queue full
+        self._queue: deque[tuple[Packet, int]] = deque()
+        self._queued = 0  # bytes
+        self._credit = 0.0  # bytes that the rate has left to serve
+        self._acknowledged: defaultdict[int, list[tuple[Packet, int]]] = defaultdict(list)
+        self._agenda: defaultdict[int, list[Callable[[], None]]] = defaultdict(list)
+        for flow in flows:
+            self.join(flow)
+
+    @property
+    def now(self) -> float:
+        """Seconds since the beginning."""
+        return self.clock * self.turn
+
+    def join(self, flow: Flow) -> None:
+        """One more flow, from now on."""
+        flow.network = self
+        flow.progress += [0] * len(self.delays)
+        flow.sent += [0] * len(self.delays)
+        self.flows.append(flow)
+        flow.start()
+
+    def at(self, when: float, action: Callable[[], None]) -> None:
+        """Have `action` called at a time to come."""
+        self._agenda[round(when / self.turn)].append(action)
+
+    def change(self, when: float, path: Path) -> None:
+        """From then on the path is another; what is in its queue stays there."""
+
+        def change() -> None:
+            self.path = path
+
+        self.at(when, change)
+
+    def put(self, packet: Packet) -> None:
+        """A packet comes to the bottleneck."""
+        if self._queued + packet.size > self.path.queue:
+            self.dropped += 1
+            return
+        self._queued += packet.size
+        self._queue.append((packet, self.clock))
+
+    def run(self, until: float) -> None:
+        """Let time pass."""
+        end = round(until / self.turn)
+        while self.clock < end:
+            for action in self._agenda.pop(self.clock, ()):
+                action()
+            self._serve()
+            arrived = self._acknowledged.pop(self.clock, [])
+            for flow in self.flows:
+                flow.turn([item for item in arrived if item[0].flow is flow])
+                flow.note()
+            self.delays.append(self._queued / self.path.rate if self.path.rate else math.inf)
+            self.clock += 1
+
+    def queue_delay(self, begin: float, end: float, share: float = 0.5) -> float:
+        """Seconds: in `share` of an interval the queue was no longer than this."""
+        delays = sorted(self.delays[round(begin / self.turn) : round(end / self.turn)])
+        return delays[int(share * (len(delays) - 1))]
+
+    def _serve(self) -> None:
+        """Let the bottleneck pass on what its rate allows in a turn."""
+        self._credit += self.path.rate * self.turn
+        queue, served = self._queue, []
+        while queue and self._credit >= queue[0][0].size:
+            packet, _ = item = queue.popleft()
+            self._credit -= packet.size
+            self._queued -= packet.size
+            served.append(item)
+        if not queue:
+            self._credit = 0.0
+        if served:
+            self._deliver(served)
+
+    def _deliver(self, served: list[tuple[Packet, int]]) -> None:
+        chance, loss = self.random.random, self.path.loss
+        arrived = [item for item in served if chance() >= loss] if loss else served
+        for packet, _ in arrived:
+            if not packet.received:
+                packet.received = True
+                packet.flow.received += packet.size
+        back = self._acknowledged[self.clock + max(1, round(self.path.round_trip / self.turn))]
+        for at in range(0, len(arrived), _ACKS):
+            if chance() >= loss:
+                back += arrived[at : at + _ACKS]
+
+
+class EnetFlow(Flow):
+    """A controller driven as `EnetLink` drives it, over retransmission as ENet has it.
+
+    ENet sends again when a packet's timeout has passed, a smoothed round trip and four
+    variances, and doubles that packet's timeout each time. Until then it is in flight. What the
+    application has to send waits until a first small packet, the greeting, was answered.
+    """
+
+    def __init__(self, pending: float = math.inf) -> None:
+        super().__init__(pending)
+        self.control: Controller
+        self.resent = 0
+        self._in_flight = 0
+        self._number = 0
+        self._outbox: deque[Packet] = deque()
+        self._timeouts: defaultdict[int, list[Packet]] = defaultdict(list)
+        self._round_trip = 0  # milliseconds, as all of ENet's times
+        self._variance = 0
+        self._wake = 0  # turn
+
+    def start(self) -> None:
+        self._round_trip = max(1, round(1000 * self.network.path.round_trip))
+        self._variance = (self._round_trip + 1) // 2
+        self.control = Controller(self.network.now)
+        wanted, self.pending = self.pending, 0
+        self.write(_HELLO)
+        self.network.at(self.network.now + 1.1 * self.network.path.round_trip, lambda: self.write(wanted))
+
+    def write(self, length: float) -> None:
+        """The application has something to send, and nothing else woke the loop."""
+        self.pending += length
+        self._send()
+        self._arm()
+
+    def turn(self, acknowledged: list[tuple[Packet, int]]) -> None:
+        clock = self.network.clock
+        due = [p for p in self._timeouts.pop(clock, ()) if p.live and p.due == clock]
+        if acknowledged or due or clock == self._wake:
+            self._measure(self._service(acknowledged, due))
+            self._offer()
+            self._arm()
+
+    def _service(self, acknowledged: list[tuple[Packet, int]], due: list[Packet]) -> float | None:
+        """What ENet does; returns the round trip of the first packet acknowledged, in seconds."""
+        scale, trip = 1000 * self.network.turn, None
+        for packet, sent in acknowledged:
+            milliseconds = max(1, int(self.network.clock * scale) - int(sent * scale))
+            trip = trip or milliseconds / 1000
+            self._variance -= self._variance // 4
+            difference = milliseconds - self._round_trip
+            self._variance += abs(difference) // 4
+            self._round_trip += difference // 8 if difference >= 0 else -(-difference // 8)
+            if packet.live:
+                packet.live = False
+                if packet.due:
+                    self._in_flight -= packet.size
+        for packet in reversed(due):
+            if packet.live:
+                self._in_flight -= packet.size
+                self.resent += 1
+                packet.timeout *= 2
+                packet.due = 0
+                self._outbox.appendleft(packet)
+        self._flush()
+        return trip
+
+    def _flush(self) -> None:
+        network, window = self.network, 2 * self.control.window
+        timeout = (self._round_trip + 4 * self._variance) / (1000 * network.turn)
+        while self._outbox and self._in_flight + self._outbox[0].size <= window:
+            packet = self._outbox.popleft()
+            if packet.live:
+                packet.timeout = packet.timeout or max(1, round(timeout))
+                packet.due = network.clock + packet.timeout
+                self._timeouts[packet.due].append(packet)
+                self._in_flight += packet.size
+                self.put(packet)
+
+    def _measure(self, trip: float | None) -> None:
+        self.control.delivered(self.network.now, self._in_flight, trip)
+        assert LEAST_WINDOW <= self.control.window <= MOST_WINDOW
+        self._variance = max(self._variance, int(self.control.spread * 1000 / 4))
+
+    def _offer(self) -> None:
+        self._send()
+        if self.control.allowance(self.network.now, self._in_flight) > 0:
+            self.control.left_room(self._in_flight)
+
+    def _send(self) -> None:
+        now, control = self.network.now, self.control
+        while self.pending > 0 and (budget := control.allowance(now, self._in_flight)) > 0:
+            budget = queued = min(budget, _BURST)
+            while self.pending > 0 and budget > 0:
+                budget -= self._frame()
+            control.sent(now, queued - budget)
+            self._flush()
+
+    def _frame(self) -> int:
+        length = int(min(self.pending, _FRAME * PACKET))
+        self.pending -= length
+        for at in range(0, length, PACKET):
+            self._number += 1
+            self._outbox.append(Packet(self, self._number, min(PACKET, length - at)))
+        return length
+
+    def _arm(self) -> None:
+        if self._in_flight < self.control.window and (pause := self.control.pause()):
+            self._wake = self.network.clock + max(1, math.ceil(pause / self.network.turn))
+        else:
+            self._wake = 0
+
+
+class TcpFlow(Flow):
+    """A bulk transfer by TCP with CUBIC (RFC 9438), without loss but in the queue."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._window = 10.0  # packets
+        self._ceiling = math.inf  # the window at the last loss
+        self._lost_at = 0.0
+        self._recovered = 0  # the first packet whose loss counts as another
+        self._number = 0
+        self._outstanding: deque[Packet] = deque()
+
+    def start(self) -> None:
+        self._send()
+
+    def turn(self, acknowledged: list[tuple[Packet, int]]) -> None:
+        if not acknowledged:
+            return
+        for packet, _ in acknowledged:
+            while self._outstanding and self._outstanding[0].number < packet.number:
+                self._lost(self._outstanding.popleft())
+            if self._outstanding and self._outstanding[0] is packet:
+                self._outstanding.popleft()
+                self._grow()
+        self._send()
+
+    def _lost(self, packet: Packet) -> None:
+        if packet.number >= self._recovered:
+            self._recovered = self._number
+            self._ceiling = self._window
+            self._window = max(2.0, 0.7 * self._window)
+            self._lost_at = self.network.now
+
+    def _grow(self) -> None:
+        if math.isinf(self._ceiling):
+            self._window += 1
+            return
+        seconds = self.network.now - self._lost_at - math.cbrt(0.3 * self._ceiling / 0.4)
+        target = min(0.4 * seconds**3 + self._ceiling, 1.5 * self._window)
+        self._window += max(target - self._window, 0.01) / self._window
+
+    def _send(self) -> None:
+        while len(self._outstanding) < self._window:
+            packet = Packet(self, self._number, PACKET)
+            self._number += 1
+            self._outstanding.append(packet)
+            self.put(packet)
