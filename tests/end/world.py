@@ -12,6 +12,7 @@ import json
 import os
 import random
 import resource
+import shlex
 import socket
 import sys
 import time
@@ -134,30 +135,22 @@ class Door:
         (address,) = (entry["address"] for entry in self.client.ready["listeners"] if entry["name"] == name)
         return _address(address)
 
-    async def client_waits(self) -> str:
-        """Wait until the server has heard of the client; the key that its log names."""
-        words = "toxproxy allow "
-        return (await told(self.server, words)).partition(words)[2]
+    async def client_waits(self) -> list[str]:
+        """Wait until the server has heard of the client; the command that lets it in, as the log says."""
+        line = await told(self.server, "toxproxy allow ")
+        return shlex.split(line[line.index("toxproxy allow ") :])
 
-    async def allow(self, key: str) -> None:
-        """Run `toxproxy allow` beside the server."""
-        state = str(self._folder / "server.state")
+    async def run(self, command: list[str]) -> None:
+        """Do what the server's log says."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "toxproxy",
-            "allow",
-            key,
-            "--state",
-            state,
-            stdout=asyncio.subprocess.DEVNULL,
+            sys.executable, "-m", *command, stdout=asyncio.subprocess.DEVNULL
         )
         assert await process.wait() == 0
 
     async def admitted(self) -> None:
         """Have the client connected, whatever that takes."""
         if self.first is None or not self.first.done():
-            await self.allow(await self.client_waits())
+            await self.run(await self.client_waits())
         await self.client.wait_for("ready", PATIENCE)
 
     async def settled(self) -> None:

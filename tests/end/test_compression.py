@@ -1,0 +1,35 @@
+"""Compression between two real ends."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.end.world import Pair, Services
+from toxproxy.address import Target
+from toxproxy.friend import Friend
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+TEXT = b"".join(b"%d: the same as every other line, but for the number\n" % n for n in range(20_000))
+
+
+async def test_a_connection_is_compressed_where_its_dialer_wants_it(pair: Pair, services: Services) -> None:
+    friend = pair.client.dialer()
+    assert isinstance(friend, Friend)
+    assert friend.link_stats is not None
+    datagrams = {}
+    for compress in (True, False):
+        reader = asyncio.StreamReader()
+        before = friend.link_stats.datagrams_sent
+        transport, _ = await friend.dialer(compress=compress).dial(
+            lambda reader=reader: asyncio.StreamReaderProtocol(reader),  # type: ignore[misc]
+            Target("127.0.0.1", services.echo.port),
+        )
+        transport.write(TEXT)
+        transport.write_eof()
+        async with asyncio.timeout(20):
+            assert await reader.read(-1) == TEXT
+        datagrams[compress] = friend.link_stats.datagrams_sent - before
+    assert datagrams[True] < datagrams[False] / 2
