@@ -3,12 +3,13 @@
 
 bin = .venv/bin
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint bench clean
 
 help:
 	@echo 'make demo    install toxproxy here and try it: a private Tox network, a server, a client, a page'
 	@echo 'make test    all checks: linters, types, layers, then the tests with their coverage'
 	@echo 'make lint    the linters only'
+	@echo 'make bench   the performance table, about 40 minutes, as root (python -m bench --help)'
 	@echo 'make clean   remove .venv and whatever the tools left behind'
 
 demo:
@@ -24,6 +25,10 @@ lint:
 	@$(bin)/ruff format --check
 	@$(bin)/mypy
 	@$(bin)/lint-imports --no-logo
+
+bench:
+	@tools/install run
+	@$(bin)/python -m bench
 
 clean:
 	rm -rf .venv build dist *.egg-info .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

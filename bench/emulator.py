@@ -10,13 +10,14 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.links import Link
+from bench.links import Link, parse
 from toxproxy.demo.network import Place
 from toxproxy.errors import ToxproxyError
 
@@ -41,6 +42,11 @@ class Network:
     near: Place
     far: Place
     _emulator: subprocess.Popen[str]
+
+    @property
+    def pid(self) -> int:
+        """The process that is the link."""
+        return self._emulator.pid
 
     def cut(self) -> None:
         """Drop everything from now on."""
@@ -134,3 +140,23 @@ def _run(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise EmulatorError(f"{' '.join(command)}: {done.stderr.strip()}")
+
+
+def main() -> None:
+    """Keep a network for trying things by hand, until Ctrl-C."""
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m bench.emulator LINK, by name or as DELAY/LOSS/RATE/QUEUE")
+    try:
+        link = parse(sys.argv[1])
+        with Emulator() as emulator, emulator.network(link) as network, suppress(KeyboardInterrupt):
+            print(link)
+            for name, place in (("near", network.near), ("far", network.far)):
+                print(f"{name}: {' '.join(place.command)} …    # {place.address}")
+            print(f"kill -USR1 {network.pid} cuts it, -USR2 mends it, Ctrl-C ends it", flush=True)
+            signal.pause()
+    except (ValueError, EmulatorError) as error:
+        sys.exit(f"bench: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -47,15 +47,10 @@ class Figure:
         """Whether the value is good enough; None where nothing is asked of it."""
         return None if self.bound is None else self.bound.holds(self.value)
 
-    def to_json(self) -> dict[str, Any]:
-        """For `from_json`."""
-        bound = None if self.bound is None else [self.bound.limit, self.bound.at_most]
-        return {"what": self.what, "unit": self.unit, "samples": list(self.samples), "bound": bound}
-
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Figure:
-        """What `to_json` made."""
-        bound = None if data["bound"] is None else Bound(*data["bound"])
+        """What `dataclasses.asdict` made, there and back through JSON."""
+        bound = None if data["bound"] is None else Bound(**data["bound"])
         return cls(data["what"], data["unit"], tuple(data["samples"]), bound)
 
 
@@ -66,13 +61,9 @@ class Series:
     name: str
     points: tuple[tuple[float, float], ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """For `from_json`."""
-        return {"name": self.name, "points": [list(point) for point in self.points]}
-
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Series:
-        """What `to_json` made."""
+        """What `dataclasses.asdict` made, there and back through JSON."""
         return cls(data["name"], tuple((x, y) for x, y in data["points"]))
 
 

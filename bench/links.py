@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -20,8 +21,9 @@ class Link:
     queue: float
 
     def __post_init__(self) -> None:
-        if min(self.delay, self.loss, self.rate, self.queue) < 0 or self.loss > 100:
-            raise ValueError(f"expected a link's numbers to be 0 or more and its loss at most 100, found {self}")
+        numbers = (self.delay, self.loss, self.rate, self.queue)
+        if not all(0 <= number < math.inf for number in numbers) or self.loss > 100:
+            raise ValueError(f"expected numbers from 0, the loss up to 100, found {self.name}")
 
     def __str__(self) -> str:
         parts = [f"{2 * self.delay:g} ms round trip", f"{self.loss:g} % loss"]

@@ -38,7 +38,9 @@ def log(lines: int) -> bytes:
     """An access log of a busy web server, always the same."""
     dice = random.Random(1)
     paths = [f"/{a}/{b}" for a in ("api/v2", "static", "img", "user") for b in range(400)]
-    agents = [f"Mozilla/5.0 (X11; Linux x86_64; rv:{v}.0) Gecko/20100101 Firefox/{v}.0" for v in range(110, 130)]
+    agents = [
+        f"Mozilla/5.0 (X11; Linux x86_64; rv:{v}.0) Gecko/20100101 Firefox/{v}.0" for v in range(110, 130)
+    ]
     return b"".join(
         f"10.{dice.randrange(256)}.{dice.randrange(256)}.{dice.randrange(256)} - - "
         f"[12/Mar/2024:{number // 3600 % 24:02}:{number // 60 % 60:02}:{number % 60:02} +0000] "

@@ -125,11 +125,6 @@ async def ssh(across: Course, control: str) -> AsyncIterator[Tunnel]:
         yield await across.reached(Tunnel(f"ssh, {control}", (LOOPBACK, forward), (LOOPBACK, socks)))
 
 
-def has_ssh() -> bool:
-    """Whether `ssh` can be measured here."""
-    return all(shutil.which(name, path="/usr/bin:/usr/sbin:/usr/local/bin") for name in ("ssh", "sshd"))
-
-
 def _write_keys(folder: Path) -> None:
     folder.mkdir()
     Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # Debian's sshd wants it

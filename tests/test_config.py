@@ -118,6 +118,23 @@ def test_a_file_from_windows(tmp_path: Path) -> None:
     assert load(path).server_name == "Bücher"
 
 
+@pytest.mark.parametrize(
+    ("lines", "uncompressed"),
+    [
+        ("", set()),
+        ("ssh = no", {"ssh"}),
+        ("ssh = no\nweb = yes", {"ssh"}),
+        ("default = no", {"ssh", "web", "browser"}),
+        ("browser = on\ndefault = off", {"ssh", "web"}),
+        ("default = yes\nbrowser = no", {"browser"}),
+    ],
+)
+def test_what_is_compressed_is_said_by_name(lines: str, uncompressed: set[str]) -> None:
+    listeners = f"[client]\nssh = 1:h:22:{ID}\nweb = 2:h:80:{ID}\n[socks]\nbrowser = 3:{ID}\n"
+    for text in (f"[compress]\n{lines}\n{listeners}", f"{listeners}[compress]\n{lines}"):
+        assert parse(text, "tox.ini").uncompressed == uncompressed
+
+
 def test_a_secret_may_hold_what_elsewhere_is_syntax() -> None:
     assert parse("[access]\nsecret = a;b#c=d [e] ;comment", "tox.ini").access.secret == "a;b#c=d [e]"
 

@@ -67,6 +67,19 @@ UPSTREAM = "socks5://host:port or socks4://host:port or http://host:port"
             f"[socks]\na = me:{'x' * 256}@80:{ID}",
             "2: expected a password of 1 to 255 bytes of UTF-8, found 256",
         ),
+        (
+            f"[client]\nssh = 80:h:80:{ID}\n[compress]\nshs = no",
+            "4: expected the name of a forward or proxy, or default, found 'shs': did you mean 'ssh'?",
+        ),
+        (
+            "[compress]\nssh = no",
+            "2: expected the name of a forward or proxy, or default, found 'ssh': did you mean 'default'?",
+        ),
+        ("[compress]\ndefault = lz4", "2: expected yes or no, found 'lz4'"),
+        (
+            f"[compress]\na = 1\n[socks]\na = 80:{ID}",
+            "2: expected yes or no, found '1'",
+        ),
         ("[access]\nallow =", "2: expected at least one item, found none"),
         ("[access]\npermit = ,", "2: expected at least one item, found none"),
         (

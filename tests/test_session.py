@@ -40,12 +40,15 @@ class Ends:
     ended: list[tuple[str, str]] = field(default_factory=list)
 
     async def open(
-        self, port: int, *, early: bool = False
+        self, port: int, *, early: bool = False, compress: bool = True
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader()
         transport, protocol = await self.near.dial(
-            lambda: asyncio.StreamReaderProtocol(reader), Target("127.0.0.1", port), early=early
+            lambda: asyncio.StreamReaderProtocol(reader),
+            Target("127.0.0.1", port),
+            early=early,
+            compress=compress,
         )
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
@@ -377,6 +380,27 @@ async def test_a_peer_that_breaks_the_protocol_loses_the_session_and_hears_why()
         assert ("near", "the peer said: unknown frame type 0xff (protocol error)") in ends.ended
 
 
+async def test_compressed_where_the_dialer_wants_it() -> None:
+    text = b"".join(b"%d: the same as every other line, but for the number\n" % n for n in range(20_000))
+    datagrams = {}
+    async with tunnel() as ends, service(echo) as port:
+        assert ends.near_carrier.link is not None
+        assert ends.far_carrier.link is not None
+        links = ends.near_carrier.link.stats, ends.far_carrier.link.stats
+        for compress in (True, False):
+            before = sum(stats.datagrams_sent for stats in links)
+            reader, writer = await ends.open(port, compress=compress)
+            writer.write(text)
+            writer.write_eof()
+            async with asyncio.timeout(10):
+                assert await reader.read(-1) == text
+            writer.close()
+            await ends.quiet()
+            datagrams[compress] = sum(stats.datagrams_sent for stats in links) - before
+    assert datagrams[False] > 2 * len(text) / 1400
+    assert datagrams[True] < datagrams[False] / 3
+
+
 async def test_without_an_exit_every_request_is_refused() -> None:
     async with tunnel() as ends:
         ends.far._exit = None
@@ -401,9 +425,11 @@ async def test_a_link_that_is_lost_resets_its_streams() -> None:
 
 async def test_a_link_lost_after_the_last_byte_came_does_not_cut_a_slow_clients_answer() -> None:
     size = 12 << 20
+    prepared = asyncio.Event()  # the browser's buffer takes all of it
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(-1)
+        await prepared.wait()
         writer.write(bytes(size))
         writer.close()
 
@@ -425,6 +451,7 @@ async def test_a_link_lost_after_the_last_byte_came_does_not_cut_a_slow_clients_
             (stream,) = ends.near._connection.streams.values()
             browser = stream.data.get_protocol()._sink
             browser.set_write_buffer_limits(high=2 * size)
+            prepared.set()
             async with asyncio.timeout(10):
                 while stream.receiver.state is not ReceiveState.DONE:
                     await asyncio.sleep(0.01)

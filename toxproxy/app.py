@@ -218,7 +218,8 @@ class Client(_End):
             self._add(server, message)
         await self._resources.enter_async_context(self._listening)
         for entry in self.config.listeners:
-            dialer: Dialer = self._servers[entry.server.public_key]
+            compress = entry.name not in self.config.uncompressed
+            dialer = self._servers[entry.server.public_key].dialer(compress=compress)
             listener: ForwardListener | ProxyListener
             if isinstance(entry, Forward):
                 kind, listener = "forward", ForwardListener(entry, dialer)

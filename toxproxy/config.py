@@ -48,6 +48,7 @@ _KNOWN: dict[str, frozenset[str] | None] = {
     "server": frozenset({"name"}),
     "client": None,
     "socks": None,
+    "compress": None,
     "access": frozenset({"allow", "secret", "permit", "deny"}),
     "exit": frozenset({"upstream", "connect_timeout"}),
     "tox": frozenset({"bootstrap", "udp", "port", "tcp_relay", "local_discovery", "proxy", "wait"}),
@@ -140,11 +141,15 @@ class ToxSettings:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Everything that a configuration file can say; without arguments, what an empty one says."""
+    """Everything that a configuration file can say; without arguments, what an empty one says.
+
+    `uncompressed` holds the names of the listeners whose connections [compress] leaves as they are.
+    """
 
     server_name: str | None = None
     forwards: tuple[Forward, ...] = ()
     proxies: tuple[ProxyPort, ...] = ()
+    uncompressed: frozenset[str] = frozenset()
     access: AccessSettings = AccessSettings()
     exit: ExitSettings = ExitSettings()
     tox: ToxSettings = ToxSettings()
@@ -224,6 +229,7 @@ def parse(text: str, name: str) -> Config:
         server_name=_get(sections["server"], "name", _nickname, None),
         forwards=tuple(entry.parse(partial(_forward, key, entry.line)) for key, entry in forwards),
         proxies=tuple(entry.parse(partial(_proxy, key, entry.line)) for key, entry in proxies),
+        uncompressed=_uncompressed(sections["compress"], [*sections["client"], *sections["socks"]]),
         access=_access(sections["access"]),
         exit=_exit(sections["exit"]),
         tox=_tox(sections["tox"]),
@@ -238,6 +244,16 @@ def _get(entries: dict[str, ini.Entry], key: str, parser: Callable[[str], T], de
 
 def _items(entries: dict[str, ini.Entry], key: str, parser: Callable[[str], T]) -> tuple[T, ...]:
     return entries[key].items(parser) if key in entries else ()
+
+
+def _uncompressed(entries: dict[str, ini.Entry], listeners: list[str]) -> frozenset[str]:
+    known = (*listeners, "default")
+    for name, entry in entries.items():
+        if name not in known:
+            found = f"{shown(name)}: did you mean {ini.nearest(name, known)!r}?"
+            raise entry.error(f"expected the name of a forward or proxy, or default, found {found}")
+    default = _get(entries, "default", ini.parse_boolean, True)
+    return frozenset(name for name in listeners if not _get(entries, name, ini.parse_boolean, default))
 
 
 def _access(entries: dict[str, ini.Entry]) -> AccessSettings:

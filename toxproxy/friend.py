@@ -91,15 +91,27 @@ class Friend:
         return self._carrier.link.stats if self._carrier.link is not None else None
 
     async def dial(
-        self, protocol_factory: Callable[[], P], target: Target, *, early: bool = False
+        self,
+        protocol_factory: Callable[[], P],
+        target: Target,
+        *,
+        early: bool = False,
+        compress: bool = True,
     ) -> tuple[asyncio.Transport, P]:
-        """Open a stream; see `Dialer.dial`. Raises `StreamRefused`, as OFFLINE after `wait` seconds."""
+        """Open a stream, compressed or not; see `Dialer.dial`.
+
+        Raises `StreamRefused`, as OFFLINE after `wait` seconds.
+        """
         if self._session is None or not self._ready.is_set():
             await self._wait_for_session()
         session = self._session
         if session is None:
             raise StreamRefused(Refusal.OFFLINE, "the server is not connected")
-        return await session.dial(protocol_factory, target, early=early)
+        return await session.dial(protocol_factory, target, early=early, compress=compress)
+
+    def dialer(self, *, compress: bool) -> Dialer:
+        """This friend for connections that may, or shall not, be compressed."""
+        return self if compress else _Plain(self)
 
     async def idle(self) -> None:
         """Wait until no stream lives."""
@@ -208,6 +220,18 @@ class Friend:
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
+
+
+class _Plain:
+    """A `Dialer` whose connections are not compressed."""
+
+    def __init__(self, friend: Friend) -> None:
+        self._friend = friend
+
+    async def dial(
+        self, protocol_factory: Callable[[], P], target: Target, *, early: bool = False
+    ) -> tuple[asyncio.Transport, P]:
+        return await self._friend.dial(protocol_factory, target, early=early, compress=False)
 
 
 def short(key: bytes) -> str:

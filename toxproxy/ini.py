@@ -99,7 +99,7 @@ def read(text: str, file: str, known: Mapping[str, frozenset[str] | None]) -> Se
         if header := _HEADER.fullmatch(content):
             section, entry = header[1], None
             if section not in known:
-                found = f"{shown(content)}: did you mean [{_nearest(section, known)}]?"
+                found = f"{shown(content)}: did you mean [{nearest(section, known)}]?"
                 raise error(file, number, f"expected a known section, found {found}")
         elif "=" in content:
             key, _, value = content.partition("=")
@@ -125,7 +125,7 @@ def _add(
         raise entry.error("expected a key before `=`, found none")
     keys = known[section]
     if keys is not None and key not in keys:
-        found = f"{shown(key)}: did you mean {_nearest(key, keys)!r}?"
+        found = f"{shown(key)}: did you mean {nearest(key, keys)!r}?"
         raise entry.error(f"expected a known key of [{section}], found {found}")
     first = sections[section].setdefault(key, entry)
     if first is not entry:
@@ -138,7 +138,8 @@ def _neither(file: str, line: int) -> ConfigError:
     return error(file, line, "expected `key = value` or [section], found neither")
 
 
-def _nearest(found: str, known: Iterable[str]) -> str:
+def nearest(found: str, known: Iterable[str]) -> str:
+    """The one of `known`, at least one, that is most like what was found."""
     return get_close_matches(found[:40].lower(), sorted(known), n=1, cutoff=0)[0]
 
 

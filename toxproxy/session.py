@@ -87,12 +87,17 @@ class Session:
     # The application's calls
 
     async def dial(
-        self, protocol_factory: Callable[[], P], target: Target, *, early: bool = False
+        self,
+        protocol_factory: Callable[[], P],
+        target: Target,
+        *,
+        early: bool = False,
+        compress: bool = True,
     ) -> tuple[asyncio.Transport, P]:
-        """Open a stream to `target`; see `Dialer.dial`. Raises `StreamRefused`."""
+        """Open a stream to `target`, compressed or not; see `Dialer.dial`. Raises `StreamRefused`."""
         if not self.established:
             raise StreamRefused(Refusal.OFFLINE, "the server is not connected")
-        transport = StreamTransport(self, self._connection, self._connection.open(target))
+        transport = StreamTransport(self, self._connection, self._connection.open(target, compress=compress))
         self.changed()
         if not early:
             await transport.answered()

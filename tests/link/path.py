@@ -30,6 +30,7 @@ class Path:
     delay: float = 0.025  # seconds, one way
     queue: float = math.inf  # bytes
     loss: float = 0.0  # the share that is lost, 0 to 1
+    jitter: float = 0.0  # seconds that a round trip may take longer, as if something else slowed it
 
     @property
     def round_trip(self) -> float:
@@ -184,7 +185,8 @@ class Network:
             if not packet.received:
                 packet.received = True
                 packet.flow.received += packet.size
-        back = self._acknowledged[self.clock + max(1, round(self.path.round_trip / self.turn))]
+        late = self.path.jitter * chance() if self.path.jitter else 0.0
+        back = self._acknowledged[self.clock + max(1, round((self.path.round_trip + late) / self.turn))]
         for at in range(0, len(arrived), _ACKS):
             if chance() >= loss:
                 back += arrived[at : at + _ACKS]
@@ -257,7 +259,7 @@ class EnetFlow(Flow):
         return trip
 
     def _flush(self) -> None:
-        network, window = self.network, 2 * self.control.window
+        network, window = self.network, 2 * MOST_WINDOW
         timeout = (self._round_trip + 4 * self._variance) / (1000 * network.turn)
         while self._outbox and self._in_flight + self._outbox[0].size <= window:
             packet = self._outbox.popleft()

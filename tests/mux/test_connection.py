@@ -74,7 +74,7 @@ def test_the_client_speaks_first_and_the_server_waits_for_its_second_frame() -> 
 
 def test_hello_tells_the_limits() -> None:
     pair = Pair(established=False, client=Limits(early_window=1, window=2, streams=3))
-    assert decoded(pair.client.take()) == [Hello(1, 1, 1, 0, 1, 3)]
+    assert decoded(pair.client.take()) == [Hello(1, 1, 1, frames.LZ4, 1, 3)]
 
 
 @pytest.mark.parametrize("client", [True, False])

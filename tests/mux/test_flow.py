@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from toxproxy.errors import LocalProtocolError, ResetCode
@@ -69,7 +71,7 @@ def test_credit_for_what_was_never_sent() -> None:
 
 def test_opened_with_less_than_the_early_window_takes_nothing_back() -> None:
     pair = Pair(server=Limits(early_window=1000))
-    near = pair.client.connection.open(TARGET)
+    near = pair.client.connection.open(TARGET, compress=False)
     pair.client.take()
     pair.client.hear(near.channel, Opened(near.id, 10))
     pair.client.connection.write(near, bytes(1000))
@@ -87,7 +89,7 @@ def test_the_application_consumes_more_than_it_got() -> None:
 def test_the_budget_is_kept_to_one_frame() -> None:
     pair = Pair()
     near, _ = pair.connect()
-    pair.client.connection.write(near, bytes(50_000))
+    pair.client.connection.write(near, Random(0).randbytes(50_000))
     sent = pair.client.take(budget=5000, size=1000)
     assert 5000 <= sum(len(message) for _, message in sent) < 5000 + 1000 + frames.DATA_HEADER
     assert not pair.client.take(budget=0)

@@ -12,7 +12,9 @@ from toxproxy.mux.frames import (
     DATA_HEADER,
     MAX_FRAME,
     MAX_OFFSET,
+    MAX_RAW,
     MAX_TEXT,
+    PACKED_HEADER,
     Blocked,
     Credit,
     Data,
@@ -22,6 +24,7 @@ from toxproxy.mux.frames import (
     Hello,
     Open,
     Opened,
+    Packed,
     Ping,
     Pong,
     Refused,
@@ -42,8 +45,9 @@ EXAMPLES: list[tuple[Frame, str]] = [
     (Reset(1, 2), "15 00000001 02"),
     (Credit(1, 9, 0x40009), "16 00000001 0000000000000009 0000000000040009"),
     (Blocked(1, 0x40009), "17 00000001 0000000000040009"),
+    (Packed(1, 7, 5, b"\x00\xff"), "18 00000001 0000000000000007 00000005 00ff"),
 ]
-WITH_TAIL = (Hello, GoAway, Open, Refused, Data)  # whose length is not fixed
+WITH_TAIL = (Hello, GoAway, Open, Refused, Data, Packed)  # whose length is not fixed
 
 u8 = st.integers(0, 0xFF)
 u16 = st.integers(0, 0xFFFF)
@@ -61,6 +65,9 @@ any_frame: st.SearchStrategy[Frame] = st.one_of(
     st.builds(Opened, u32, u32),
     st.builds(Refused, u32, u8, text),
     st.builds(Data, u32, u64, st.binary(min_size=1, max_size=MAX_FRAME - DATA_HEADER)),
+    st.builds(
+        Packed, u32, u64, st.integers(1, MAX_RAW), st.binary(min_size=1, max_size=MAX_FRAME - PACKED_HEADER)
+    ),
     st.builds(Fin, u32, offset),
     st.builds(Reset, u32, u8),
     st.builds(Credit, u32, offset, offset),
@@ -108,7 +115,7 @@ def test_data_in_pieces_is_data(stream: int, at: int, pieces: list[bytes]) -> No
 
 
 @given(
-    st.binary(max_size=64) | st.builds(lambda t, rest: bytes((t,)) + rest, st.integers(0, 0x18), st.binary())
+    st.binary(max_size=64) | st.builds(lambda t, rest: bytes((t,)) + rest, st.integers(0, 0x19), st.binary())
 )
 def test_arbitrary_bytes_are_a_frame_or_the_peers_error(message: bytes) -> None:
     try:
@@ -125,7 +132,7 @@ def test_arbitrary_bytes_are_a_frame_or_the_peers_error(message: bytes) -> None:
 def test_a_frame_cut_short(frame: Frame) -> None:
     message = frames.encode(frame)
     shortest = len(frames.encode(_without_tail(frame)))
-    least = shortest + isinstance(frame, (Data, Open))  # these two need a tail
+    least = shortest + isinstance(frame, (Data, Packed, Open))  # these need a tail
     for length in range(1, least):
         with pytest.raises(RemoteProtocolError, match=r"frame"):
             frames.decode(message[:length])
@@ -139,6 +146,8 @@ def _without_tail(frame: Frame) -> Frame:
             return frame._replace(host="")
         case Data():
             return frame._replace(payload=b"")
+        case Packed():
+            return frame._replace(block=b"")
         case _:
             return frame
 
@@ -171,10 +180,16 @@ def test_a_frame_of_one_byte_more(frame: Frame) -> None:
         frames.decode(frames.encode(frame).ljust(MAX_FRAME + 1, b"x"))
 
 
-@pytest.mark.parametrize("number", [0x00, 0x05, 0x0F, 0x18, 0x19, 0x80, 0xFF])
+@pytest.mark.parametrize("number", [0x00, 0x05, 0x0F, 0x19, 0x80, 0xFF])
 def test_an_unknown_type(number: int) -> None:
     with pytest.raises(RemoteProtocolError, match=f"unknown frame type 0x{number:02x}"):
         frames.decode(bytes((number,)) + bytes(40))
+
+
+@pytest.mark.parametrize("length", [0, MAX_RAW + 1, 0xFFFF_FFFF])
+def test_a_block_of_a_size_that_is_not_allowed(length: int) -> None:
+    with pytest.raises(RemoteProtocolError, match=f"PACKED frame of {length} bytes"):
+        frames.decode(frames.encode(Packed(1, 0, length, b"block")))
 
 
 def test_an_empty_message() -> None:

@@ -3,24 +3,28 @@
 ENet has none worth the name, and Tox's lossy packets have none at all. This controller does as
 BBR does (draft-ietf-ccwg-bbr): it does not take a lost packet for congestion, which on the
 paths this program is for is noise, but measures. The *rate* is the most that was delivered in
-one of the last rounds, the *base* the least round trip of the last seconds; in flight may be
-what the path itself holds, rate times base, and a small standing queue on top, so that the
-path is full and a keystroke beside a download does not wait.
+one of the last rounds, the *base* the least round trip since the path was last seen empty; in
+flight may be what the path itself holds, rate times base, and a small standing queue on top, so
+that the path is full and a keystroke beside a download does not wait. Where round trips vary
+by themselves the queue may be longer: a window for the least of them would not fill the path.
 
     STARTUP   the window doubles every round, until the rate no longer grows or a queue does
     STEADY    eight rounds: one with more, to see whether there is more; one with less if
               a queue stands; the others in between
-    PROBE     every few seconds a moment with much less, to see the base again
+    PROBE     after seconds without a round trip near the base: a round with much less in flight
+    LOOK      and the one after it, whose least round trip is the base from then on
+
+Flows that share a path see it empty at the same moment, and so probe together.
 
 Pure: time, deliveries and round trips go in; a window and an allowance come out. Units are
-bytes and seconds. A round is the time in which everything that was in flight at its beginning
-is delivered, at least `_SHORTEST_ROUND`.
+bytes and seconds. A round ends when something is delivered that was sent after it began, or
+when a long queue shows before, but lasts `_SHORTEST_ROUND` at least.
 """
 
 from __future__ import annotations
 
-import math
 from collections import deque
+from collections.abc import Callable
 from enum import Enum
 
 INITIAL_WINDOW = 64 * 1024
@@ -35,14 +39,14 @@ _MORE, _LESS, _MUCH_LESS = 1.25, 0.9, 0.6  # gains
 _CYCLE = 8  # rounds
 _RATE_ROUNDS = 10  # for how long a rate is remembered
 _STALE_ROUNDS = 2  # … when a queue grows out of bounds: the path has become slower
-_LOST_ROUNDS = 4  # … and when that did not help: the round trip itself has grown
-_ANOTHER = 1.5  # growth of the base that makes it another path
-_TOO_MUCH = 3.0  # 
-_PROBE_SECONDS = 5.0  # between two looks at the base
+_LOST_ROUNDS = 4  # … and when that did not help: the base may be another
+_PROBE_SECONDS = 5.0  # without a round trip near the base
+_ANOTHER_PATH = 2.0  # growth of the base that says so
 _GROWTH = 1.25  # less than this per round, three times: the path is full
 _PATIENCE = 3
+_TOO_MUCH = 3.0  # times rate and base in flight: most of it is queued or lost, the path is full
 _FOUND = 1.05  # growth in STEADY that is worth another look
-_SAMPLES = 8  # round trips whose least is compared with the base during STARTUP
+_SAMPLES = 8  # round trips that say something together
 _LEAST_SPREAD = 0.03
 _PACING = 1.25  # how much faster than the rate packets may leave
 _BURST_SECONDS = 0.005
@@ -53,6 +57,7 @@ class Phase(Enum):
     STARTUP = "startup"
     STEADY = "steady"
     PROBE = "probe"
+    LOOK = "look"
 
 
 class Controller:
@@ -70,18 +75,19 @@ class Controller:
         self._sent = 0
         self._delivered = 0
         self._rates: deque[float] = deque(maxlen=_RATE_ROUNDS)
-        self._looking = False  # at the base: during a PROBE and the round after it
-        self._seen = math.inf  # the least round trip since then
         self._stale = 0  # rounds in a row with a queue out of bounds
         self._flat = 0  # rounds in a row in which the rate did not grow
         self._round = 0
         self._round_began = now
         self._round_delivered = 0
-        self._round_ends_at = 0  # bytes delivered
-        self._round_trip: float | None = None  # the least of this round
-        self._samples: deque[float] = deque(maxlen=_SAMPLES)
-        self._idle = True  # the application left room in the window during this round
+        self._round_ends_at = 1  # bytes delivered
+        self._trips: list[float] = []  # of this round
         self._last_trip = 0.0  # the least of the last round
+        self._jitters: deque[float] = deque(
+            maxlen=_CYCLE
+        )  # by how much a round's mean trip exceeded its least
+        self._idle = True  # the application left room in the window during this round
+        self._was_idle = True  # … and during the one before
         self._probed = now
         self._tokens = float(INITIAL_WINDOW)
         self._tokens_at = now
@@ -128,82 +134,80 @@ class Controller:
         acknowledged = max(0, before - in_flight)
         self._delivered += acknowledged
         if round_trip is not None:
-            self._round_trip = min(round_trip, self._round_trip or round_trip)
-            if not self.base or round_trip < self.base:
-                self.base = round_trip
-            self._seen = min(round_trip, self._seen)
-            self._samples.append(round_trip)
+            self._note_trip(now, round_trip)
         if self.phase is Phase.STARTUP and 2 * before >= self._window:
             self._window = min(self._window + acknowledged, MOST_WINDOW)
         if now - self._round_began >= _SHORTEST_ROUND and (
-            self._delivered > self._round_ends_at or self._overshoots(now)
+            self._delivered >= self._round_ends_at or self._overflows(now)
         ):
             self._end_round(now)
 
-    def _overshoots(self, now: float) -> bool:
-        """Whether a queue grows in STARTUP: by the end of the round it would be twice as long."""
-        return (
-            self.phase is Phase.STARTUP
-            and not self._idle
-            and len(self._samples) == _SAMPLES
-            and min(self._samples) - self.base - _NOISE > self._queue_allowed
-            and now - self._round_began > self.base / 2
-        )
+    def _note_trip(self, now: float, trip: float) -> None:
+        self._trips.append(trip)
+        self.base = min(trip, self.base or trip)
+        if trip <= self.base + _NOISE:
+            self._probed = now
 
-    @property
-    def _outgrown(self) -> bool:
-        """Whether so much is in flight that the path cannot have kept up."""
-        return not self._idle and self._window > _TOO_MUCH * self.rate * self.base
+    def _overflows(self, now: float) -> bool:
+        """Whether a queue shows that is too long to wait for the end of the round."""
+        early = now - self._round_began <= self.base / 2 or len(self._trips) < _SAMPLES
+        if early or self._idle or self.phase is Phase.PROBE:
+            return False
+        bound = self._queue_allowed if self.phase is Phase.STARTUP else 2 * self.spread
+        return min(self._trips[-_SAMPLES:]) - self.base - _NOISE > bound
 
     def _end_round(self, now: float) -> None:
         rate = (self._delivered - self._round_delivered) / (now - self._round_began)
         growth = rate / self.rate if self.rate else _GROWTH
-        if self._round_trip is not None:
-            self._last_trip = self._round_trip
+        if self._trips:
+            self._last_trip = min(self._trips)
+            if len(self._trips) >= _SAMPLES:
+                self._jitters.append(sum(self._trips) / len(self._trips) - self._last_trip)
         if not self._idle or rate > self.rate:
             self._note_rate(rate)
-        if self.phase is Phase.STARTUP:
-            self._flat = 0 if growth >= _GROWTH or self._idle else self._flat + 1
-            if self._flat >= _PATIENCE or self._overshoots(now) or self._outgrown:
-                self.phase = Phase.STEADY
-                self._round = 1  # with less, if there is a queue
-        elif self.phase is Phase.PROBE:
-            self.phase = Phase.STEADY
-            self._round = _CYCLE - 1
-        elif self._looking:
-            self._look(now)
-        else:
-            # What a round with more finds shows by the end of the next one. If it was more, go on.
-            found = self._round % _CYCLE < 2 and growth > _FOUND and not self._idle
-            self._round = 0 if found else self._round + 1
-            if now - self._probed > _PROBE_SECONDS or self._stale >= _LOST_ROUNDS:
-                self.phase = Phase.STEADY if self._idle else Phase.PROBE
-                self._looking = True
-                self._seen = math.inf
+        self.phase = _NEXT[self.phase](self, now, growth)
         if self.phase is not Phase.STARTUP:
             self._window = self._model()
         self._begin_round(now)
 
-    def _look(self, now: float) -> None:
-        """The round after a PROBE has shown the base as it is now."""
-        self._looking = False
+    def _after_startup(self, now: float, growth: float) -> Phase:
+        if not self.base:
+            return Phase.STARTUP  # nobody measures round trips here: there is nothing to go by
+        settled = not self._idle and not self._was_idle
+        self._flat = self._flat + 1 if settled and growth < _GROWTH else 0
+        outgrown = settled and self._window > _TOO_MUCH * self.rate * self.base
+        if not outgrown and self._flat < _PATIENCE and not self._overflows(now):
+            return Phase.STARTUP
+        self._round = 1  # with less, if there is a queue
+        return Phase.STEADY
+
+    def _after_steady(self, now: float, growth: float) -> Phase:
+        # What a round with more finds shows by the end of the next one. If it was more, go on.
+        found = self._round % _CYCLE < 2 and growth > _FOUND and not self._idle
+        self._round = 0 if found else self._round + 1
+        if now - self._probed <= _PROBE_SECONDS and self._stale < _LOST_ROUNDS:
+            return Phase.STEADY
+        return Phase.LOOK if self._idle else Phase.PROBE  # an idle round leaves no queue either
+
+    def _after_look(self, now: float, growth: float) -> Phase:
         self._probed = now
         self._stale = 0
-        self._round += 1
-        if math.isinf(self._seen):
-            return
-        if self._seen > _ANOTHER * self.base:
-            self.phase = Phase.STARTUP
-            self._flat = 0
-            self._rates.clear()
-        self.base = self._seen
+        self._round = 0
+        before = self.base
+        if self._trips:
+            self.base = self._last_trip
+        if self.base <= _ANOTHER_PATH * before:
+            return Phase.STEADY
+        self._flat = 0
+        self._rates.clear()
+        return Phase.STARTUP
 
     def _begin_round(self, now: float) -> None:
         self._round_began = now
         self._round_delivered = self._delivered
-        self._round_ends_at = self._sent
-        self._round_trip = None
-        self._idle = False
+        self._round_ends_at = self._sent + 1
+        self._trips.clear()
+        self._was_idle, self._idle = self._idle, False
 
     def _note_rate(self, rate: float) -> None:
         self._stale = self._stale + 1 if self._queue > 2 * self._queue_allowed else 0
@@ -220,19 +224,18 @@ class Controller:
 
     @property
     def _queue_allowed(self) -> float:
-        return max(_QUEUE_SHARE * self.base, _QUEUE_LEAST)
+        return max(_QUEUE_SHARE * self.base, _QUEUE_LEAST, 2 * min(self._jitters, default=0.0))
 
     def _model(self) -> float:
         """The window by rate and base, and by where in the cycle this is."""
         full = self.rate * (self.base + self._queue_allowed)
+        window = full
         if self.phase is Phase.PROBE:
             window = max(_MUCH_LESS * self.rate * self.base, full / 2)
-        elif self._round % _CYCLE == 0:
-            window = full + (_MORE - 1) * self.rate * self.base
-        elif self._round % _CYCLE == 1 and self._queue > 0:
+        elif self.phase is Phase.STEADY and self._round % _CYCLE == 0:
+            window += (_MORE - 1) * self.rate * self.base
+        elif self.phase is Phase.STEADY and self._round % _CYCLE == 1 and self._queue > 0:
             window = max(_LESS * self.rate * self.base, full / 2)
-        else:
-            window = full
         return min(max(window, LEAST_WINDOW), MOST_WINDOW)
 
     def _pace(self) -> float:
@@ -246,3 +249,11 @@ class Controller:
         burst = max(_LEAST_BURST, pace * _BURST_SECONDS) if pace else float(MOST_WINDOW)
         self._tokens = min(self._tokens + pace * (now - self._tokens_at), burst) if pace else burst
         self._tokens_at = now
+
+
+_NEXT: dict[Phase, Callable[[Controller, float, float], Phase]] = {
+    Phase.STARTUP: Controller._after_startup,
+    Phase.STEADY: Controller._after_steady,
+    Phase.PROBE: lambda *_: Phase.LOOK,
+    Phase.LOOK: Controller._after_look,
+}

@@ -11,13 +11,13 @@ from __future__ import annotations
 from lz4.block import LZ4BlockError, compress, decompress
 
 from toxproxy.errors import RemoteProtocolError
+from toxproxy.mux.frames import DATA_HEADER, MAX_RAW, PACKED_HEADER
 
-MAX_RAW = 64 * 1024  # bytes that a block may hold: as far as LZ4 looks back
 # Bytes. 64 KiB would cost four times the memory and for frames of a datagram more than twice the
 # time, and make what is sent 2 to 7 % smaller (logs, JSON, source code).
 HISTORY = 16 * 1024
 
-_OVERHEAD = 4  # bytes by which a PACKED frame's header is longer than DATA's
+_OVERHEAD = PACKED_HEADER - DATA_HEADER
 _LEAST = 32  # bytes worth a try with a history,
 _LEAST_ALONE = 200  # and without
 _MISSES = 3  # blocks in a row that may fail to shrink before it is left alone

@@ -27,11 +27,10 @@ from toxproxy.errors import (
     StreamReset,
 )
 from toxproxy.mux import events, frames
-from toxproxy.mux.channels import Channels
 from toxproxy.mux.limits import Limits
 from toxproxy.mux.scheduler import Scheduler
-from toxproxy.mux.stream import Receiver, Sender, SendState, Stream, StreamState
-from toxproxy.mux.window import Allotment
+from toxproxy.mux.stream import SendState, Stream, StreamState
+from toxproxy.mux.streams import Streams
 
 OLDEST, NEWEST = 1, 1  # protocol versions spoken here
 
@@ -48,16 +47,14 @@ class Connection:
         self, *, client: bool, session: int, limits: Limits | None = None, channels: int = 255
     ) -> None:
         self.limits = limits or Limits()
-        self.streams: dict[int, Stream] = {}
         self.closed = False
         self._client = client
-        self._hello = frames.Hello(OLDEST, NEWEST, session, 0, self.limits.early_window, self.limits.streams)
+        window, streams = self.limits.early_window, self.limits.streams
+        self._hello = frames.Hello(OLDEST, NEWEST, session, frames.LZ4, window, streams)
         self._peer: frames.Hello | None = None
         self._version = 0
-        self._next_id = 1 if client else 2
-        self._opened = 0  # streams of ours that live
-        self._channels = Channels(channels)
-        self._memory = Allotment(self.limits)
+        self._lz4 = False  # whether both sides understand PACKED frames
+        self._streams = Streams(self.limits, client=client, channels=channels)
         self._scheduler = Scheduler()
         self._events: deque[events.Event] = deque()
         if client:
@@ -70,35 +67,32 @@ class Connection:
         """Whether both sides have said HELLO and streams may flow."""
         return self._scheduler.established
 
-    def open(self, target: Target) -> Stream:
+    @property
+    def streams(self) -> dict[int, Stream]:
+        """The streams that live, by id."""
+        return self._streams.living
+
+    def open(self, target: Target, *, compress: bool = True) -> Stream:
         """Open a stream to `target`. Bytes may be written at once, within the peer's early window.
+
+        With `compress` either side may compress what it sends, as far as that pays and the peer
+        knows how to; without it neither does.
 
         Raises `StreamRefused` when the peer allows no more streams, or all ids of the session are used up.
         """
         if self.closed or self._peer is None or not self.established:
             raise LocalProtocolError("no stream can be opened without an established session")
-        if self._opened >= self._peer.streams:
-            raise StreamRefused(
-                Refusal.TOO_MANY_STREAMS, f"the server allows {self._peer.streams} connections at once"
-            )
-        if self._next_id > frames.MAX_STREAM:
-            raise StreamRefused(Refusal.FAILED, "this session has opened as many connections as it can")
-        sender, receiver = Sender(self._peer.window), Receiver(self._memory.first())
-        stream = Stream(self._next_id, self._channels.take(), StreamState.OPENING, sender, receiver)
-        self._next_id += 2
-        self._opened += 1
-        self.streams[stream.id] = stream
-        window = receiver.window.limit
-        self._control(stream, frames.Open(stream.id, frames.TCP, window, target.port, target.host))
+        stream = self._streams.open(self._peer, compress=self._lz4 and compress)
+        # A peer that knows no compression would not know the flag either.
+        kind = frames.TCP | frames.PLAIN if self._lz4 and not compress else frames.TCP
+        window = stream.receiver.window.limit
+        self._control(stream, frames.Open(stream.id, kind, window, target.port, target.host))
         return stream
 
     def accept(self, stream: Stream) -> None:
         """Answer a requested stream with OPENED."""
         self._expect(stream, StreamState.REQUESTED)
-        stream.state = StreamState.OPEN
-        window = stream.receiver.window
-        window.size = max(window.size, self._memory.first())
-        self._control(stream, frames.Opened(stream.id, window.grant()))
+        self._control(stream, frames.Opened(stream.id, self._streams.accept(stream)))
         self._scheduler.ready(stream)
 
     def refuse(self, stream: Stream, code: Refusal, text: str) -> None:
@@ -215,6 +209,7 @@ class Connection:
             raise RemoteProtocolError(text)
         self._peer = frame
         self._version = version
+        self._lz4 = bool(frame.features & frames.LZ4)
         if self._client:
             self._establish()
         else:
@@ -240,23 +235,20 @@ class Connection:
 
     def _handle_open(self, channel: int, frame: frames.Open) -> None:
         self._check_backlog()
-        if not frame.stream or frame.stream % 2 == self._next_id % 2 or frame.stream in self.streams:
-            raise RemoteProtocolError(f"OPEN with stream id {frame.stream}")
-        sender, receiver = Sender(frame.window), Receiver(self.limits.early_window)
-        stream = Stream(frame.stream, channel, StreamState.REQUESTED, sender, receiver)
-        if len(self.streams) - self._opened >= self.limits.streams:
+        stream = self._streams.request(channel, frame, compress=self._lz4)
+        kind = frame.kind & ~frames.PLAIN
+        if self._streams.full:
             text = f"{self.limits.streams} connections are open"
             self._control(stream, frames.Refused(stream.id, Refusal.TOO_MANY_STREAMS, text))
-        elif frame.kind != frames.TCP:
-            text = f"streams of kind {frame.kind} are not known here"
+        elif kind != frames.TCP:
+            text = f"streams of kind {kind} are not known here"
             self._control(stream, frames.Refused(stream.id, Refusal.UNSUPPORTED, text))
         else:
-            self._channels.share(channel)
-            self.streams[stream.id] = stream
+            self._streams.admit(stream)
             self._events.append(events.StreamRequested(stream, Target(frame.host, frame.port)))
 
     def _handle_opened(self, channel: int, frame: frames.Opened) -> None:
-        if (stream := self._known(channel, frame.stream)) is not None:
+        if (stream := self._streams.find(channel, frame.stream)) is not None:
             self._answered(stream)
             stream.state = StreamState.OPEN
             stream.sender.limit = max(stream.sender.limit, frame.window)
@@ -264,21 +256,29 @@ class Connection:
             self._events.append(events.StreamOpened(stream))
 
     def _handle_refused(self, channel: int, frame: frames.Refused) -> None:
-        if (stream := self._known(channel, frame.stream)) is not None:
+        if (stream := self._streams.find(channel, frame.stream)) is not None:
             self._answered(stream)
             self._forget(stream, StreamRefused(frames.refusal(frame.code), frame.text))
 
     def _handle_data(self, channel: int, frame: frames.Data) -> None:
-        if (stream := self._known(channel, frame.stream)) is not None:
+        if (stream := self._streams.find(channel, frame.stream)) is not None:
             self._flowing(stream)
             stream.receiver.data(frame.offset, len(frame.payload))
-            if stream.receiver.ignored:
-                self._discard(stream)
-            else:
-                self._events.append(events.DataReceived(stream, frame.payload))
+            self._received(stream, frame.payload)
+
+    def _handle_packed(self, channel: int, frame: frames.Packed) -> None:
+        if (stream := self._streams.find(channel, frame.stream)) is not None:
+            self._flowing(stream)
+            self._received(stream, stream.receiver.packed(frame))
+
+    def _received(self, stream: Stream, data: bytes) -> None:
+        if stream.receiver.ignored:
+            self._discard(stream)
+        else:
+            self._events.append(events.DataReceived(stream, data))
 
     def _handle_fin(self, channel: int, frame: frames.Fin) -> None:
-        if (stream := self._known(channel, frame.stream)) is not None:
+        if (stream := self._streams.find(channel, frame.stream)) is not None:
             self._flowing(stream)
             stream.receiver.fin(frame.offset)
             if stream.receiver.ignored:
@@ -287,32 +287,22 @@ class Connection:
                 self._events.append(events.EndReceived(stream))
 
     def _handle_reset(self, channel: int, frame: frames.Reset) -> None:
-        if (stream := self._known(channel, frame.stream)) is not None:
+        if (stream := self._streams.find(channel, frame.stream)) is not None:
             self._forget(stream, StreamReset(frames.reset_code(frame.code)))
 
     def _handle_credit(self, channel: int, frame: frames.Credit) -> None:
-        if (stream := self._known(channel, frame.stream)) is not None:
+        if (stream := self._streams.find(channel, frame.stream)) is not None:
             stream.sender.credited(frame.consumed, frame.limit)
             self._scheduler.ready(stream)
             self._close_if_done(stream)
 
     def _handle_blocked(self, channel: int, frame: frames.Blocked) -> None:
-        stream = self._known(channel, frame.stream)
+        stream = self._streams.find(channel, frame.stream)
         if stream is not None and stream.state is StreamState.OPEN:
             window = stream.receiver.window
             if frame.limit >= window.widened_at and window.is_kept_up_with:
-                self._memory.widen(window)
+                self._streams.widen(stream)
                 self._scheduler.credit(stream)
-
-    def _known(self, channel: int, number: int) -> Stream | None:
-        """The stream of a frame, or None for one that is over: late frames are no error."""
-        stream = self.streams.get(number)
-        if stream is None:
-            if number % 2 == self._next_id % 2 and number >= self._next_id:
-                raise RemoteProtocolError(f"frame for stream {number}, which was never opened")
-        elif stream.channel != channel:
-            raise RemoteProtocolError(f"frame for stream {number} on channel {channel}")
-        return stream
 
     # Streams' ends
 
@@ -340,14 +330,7 @@ class Connection:
             self._forget(stream, None, tell=True)
 
     def _forget(self, stream: Stream, error: StreamError | None = None, *, tell: bool = False) -> None:
-        del self.streams[stream.id]
-        if stream.id % 2 == self._next_id % 2:
-            self._opened -= 1
-        self._channels.release(stream.channel)
-        if stream.state is not StreamState.REQUESTED:
-            self._memory.give_back(stream.receiver.window)
-        stream.state = StreamState.CLOSED
-        stream.sender.drop()
+        self._streams.forget(stream)
         if tell or error is not None:
             self._events.append(events.StreamClosed(stream, error))
 
@@ -393,6 +376,7 @@ _HANDLERS: dict[type[frames.Frame], Callable[..., None]] = {
     frames.Opened: Connection._handle_opened,
     frames.Refused: Connection._handle_refused,
     frames.Data: Connection._handle_data,
+    frames.Packed: Connection._handle_packed,
     frames.Fin: Connection._handle_fin,
     frames.Reset: Connection._handle_reset,
     frames.Credit: Connection._handle_credit,

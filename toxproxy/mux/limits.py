@@ -14,6 +14,9 @@ class Limits:
     `most_window`: to which that grows while the application keeps up and the path needs it.
     `session_window`: of all streams together, beyond `least_window` for each.
     `streams`: streams that the peer may have open at once.
+
+    What compression needs comes on top: `compression.HISTORY` bytes for each direction of a stream
+    that is compressed.
     """
 
     early_window: int = 16 * 1024

@@ -87,21 +87,19 @@ class Sender:
 
         `size` bounds the payload of DATA in bytes, and PACKED to a frame of the same size.
         """
-        offset = self.offset
         if not self.buffered:
             self.state = SendState.FINISHED
-            return frames.encode(frames.Fin(stream, offset))
-        room = self.limit - offset
-        if self._compressor is None or not (
-            reach := self._compressor.reach(min(self.buffered, room), size)
-        ):
-            return frames.encode_data(stream, offset, self._take(min(size, room)))
-        raw = b"".join(self._take(reach))
-        length, block = self._compressor.pack(raw, size) or (min(size, reach), None)
-        self._put_back(raw, length)
-        if block is None:
-            return frames.encode_data(stream, offset, [raw[:length]])
-        return frames.encode(frames.Packed(stream, offset, length, block))
+            return frames.encode(frames.Fin(stream, self.offset))
+        offset = self.offset
+        waiting = min(self.buffered, self.limit - offset)
+        if self._compressor is not None and (reach := self._compressor.reach(waiting, size)):
+            raw = b"".join(self._take(reach))
+            if (packed := self._compressor.pack(raw, size)) is not None:
+                length, block = packed
+                self._put_back(raw[length:])
+                return frames.encode(frames.Packed(stream, offset, length, block))
+            self._put_back(raw)
+        return frames.encode_data(stream, offset, self._take(min(size, waiting)))
 
     def blocked(self, stream: int) -> bytes | None:
         """A BLOCKED frame, once for every limit that holds bytes back."""
@@ -127,12 +125,12 @@ class Sender:
         self.offset += size - left
         return pieces
 
-    def _put_back(self, taken: bytes, used: int) -> None:
-        """Have what was taken beyond the first `used` bytes wait for the next frame."""
-        if left := len(taken) - used:
-            self._chunks.appendleft(memoryview(taken)[used:])
-            self.buffered += left
-            self.offset -= left
+    def _put_back(self, unused: bytes) -> None:
+        """Have bytes that were taken wait for the next frame."""
+        if unused:
+            self._chunks.appendleft(unused)
+            self.buffered += len(unused)
+            self.offset -= len(unused)
 
     def credited(self, consumed: int, limit: int) -> None:
         """The peer consumed everything before `consumed` and takes bytes before `limit`.

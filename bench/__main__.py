@@ -1,0 +1,175 @@
+"""`python -m bench [ROW…]`: measure, show, and write down."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from bench import crowds, machine, report, streams
+from bench.emulator import Emulator
+from bench.plot import Axis, Plot
+from bench.plot import render as render_plot
+from bench.report import Result
+from bench.rivals import rivals
+from bench.run import Outcome, Row, Run
+from toxproxy.errors import ToxproxyError
+
+_DOCS = Path(__file__).parents[1] / "docs"
+_RESULTS = _DOCS / "performance.json"
+_REPORT = _DOCS / "performance.md"
+_NOTES = _DOCS / "performance-notes.md"
+
+_ROWS = {row.name: row for row in (*streams.ROWS, *crowds.ROWS, streams.LOSS, crowds.DELAY)}
+_PLOTS = {
+    "loss": Plot("Throughput over loss (100 Mbit/s, 50 ms)", Axis("loss, %"), Axis("MB/s")),
+    "delay": Plot(
+        f"Time for {crowds.OBJECTS} objects of 30 KB, {crowds.AT_ONCE} at a time (100 Mbit/s, 1 % loss)",
+        Axis("round trip, ms"),
+        Axis("seconds"),
+    ),
+    "deep": Plot(
+        "A byte there and back beside a download (20 Mbit/s, 50 ms, one second of queue)",
+        Axis("ms", log=True),
+        Axis("% of exchanges that took no longer"),
+    ),
+}
+
+
+def main() -> None:
+    """Measure the rows that the command line names; exit status 1 where one could not be."""
+    options = _options()
+    try:
+        good = asyncio.run(_measure(options))
+    except ToxproxyError as error:
+        sys.exit(f"bench: {error}")
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        sys.exit(130)
+    sys.exit(0 if good else 1)
+
+
+def _options() -> argparse.Namespace:
+    names = "\n".join(f"  {row.name:<10}{row.link.name:<8}{row.what}" for row in _ROWS.values())
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measure toxproxy beside what people use instead, on emulated links.",
+        epilog=f"rows:\n{names}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("rows", nargs="*", metavar="ROW", help="default: all of them")
+    parser.add_argument("--quick", action="store_true", help="once each, smaller, and write nothing")
+    parser.add_argument("--tuntox", type=Path, metavar="PROGRAM", help="compare with this tuntox, too")
+    options = parser.parse_args()
+    if unknown := [name for name in options.rows if name not in _ROWS]:
+        parser.error(f"expected rows of {', '.join(_ROWS)}, found {', '.join(unknown)}")
+    return options
+
+
+async def _measure(options: argparse.Namespace) -> bool:
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    here = [rival for rival in rivals(options.tuntox) if rival.here]
+    missing = [rival.name for rival in rivals(options.tuntox) if not rival.here]
+    if missing:
+        print(f"Not here, so not compared with: {', '.join(missing)}.", flush=True)
+    progress = _Progress(options.rows or list(_ROWS))
+    good = True
+    with Emulator() as emulator:
+        for name in progress.names:
+            run = Run(emulator, progress.say, rivals={rival.name: rival.cross for rival in here})
+            if options.quick:
+                run.repetitions, run.scale = 1, 0.3
+            progress.begin(name)
+            outcome = await _try(run, _ROWS[name])
+            good = good and outcome is not None
+            if outcome is not None and not options.quick:
+                _write(_ROWS[name], run, outcome, missing)
+    return good
+
+
+class _Progress:
+    """Says on standard error what is being done, which row of how many it is, and the time."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
+        self._began = time.monotonic()
+        self._where = ""
+
+    def begin(self, name: str) -> None:
+        """A row begins."""
+        self._where = f"{self.names.index(name) + 1} of {len(self.names)}, {name}"
+
+    def say(self, text: str) -> None:
+        """Something is being done for the row."""
+        minutes, seconds = divmod(round(time.monotonic() - self._began), 60)
+        print(f"{minutes:3}:{seconds:02}  {self._where}: {text}", file=sys.stderr, flush=True)
+
+
+async def _try(run: Run, row: Row) -> Outcome | None:
+    """Measure a row and show it; None where that failed."""
+    try:
+        async with asyncio.timeout(row.seconds):
+            outcome = await row.measure(run)
+    except (ToxproxyError, TimeoutError) as error:
+        print(f"{row.name}: failed: {error or f'not done in {row.seconds:g} s'}", flush=True)
+        return None
+    print(f"{row.name}: {row.what}; {row.link}")
+    if run.others >= report.DISTURBED:
+        print(f"    disturbed: others used up to {run.others:.0f} % of the machine")
+    for figure in outcome.figures:
+        print(report.line(figure))
+    for series in outcome.series:
+        if not outcome.figures:
+            print(f"    {series.name:<16}" + "  ".join(f"{x:g}: {y:.3g}" for x, y in series.points))
+    print(flush=True)
+    return outcome
+
+
+def _write(row: Row, run: Run, outcome: Outcome, missing: list[str]) -> None:
+    """Put a row among the results, and write the report and the plots anew."""
+    known: dict[str, Any] = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {"rows": {}}
+    here = machine.description()
+    result = Result(
+        name=row.name,
+        what=row.what,
+        link=str(row.link),
+        figures=tuple(outcome.figures),
+        series=tuple(outcome.series),
+        when=date.today().isoformat(),
+        version=here["toxproxy"],
+        repetitions=run.repetitions,
+        others=run.others,
+    )
+    known["rows"][row.name] = asdict(result)
+    known |= {"machine": here, "missing": missing}
+    _DOCS.mkdir(exist_ok=True)
+    _RESULTS.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n")
+    results = [Result.from_json(known["rows"][name]) for name in _ROWS if name in known["rows"]]
+    words = report.notes(_NOTES.read_text()) if _NOTES.exists() else {}
+    text = report.render(results, known["machine"], known["missing"], words, _plots(results))
+    _REPORT.write_text(text)
+
+
+def _plots(results: Sequence[Result]) -> list[str]:
+    """Write the plots; the Markdown that shows them."""
+    shown = []
+    for result in results:
+        if result.name in _PLOTS and result.series:
+            plot = _PLOTS[result.name]
+            (_DOCS / f"performance-{result.name}.svg").write_text(render_plot(plot, result.series))
+            shown.append(f"![{plot.title}](performance-{result.name}.svg)")
+    return shown
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""Rows with many streams: pages, a keystroke beside a download, crowds, and streams that only wait."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import defaultdict
+from typing import Any
+
+from bench import machine
+from bench.figures import Bound, Figure, Series, distribution, percentile, ratios
+from bench.links import CLEAN, DEEP, WAN, Link
+from bench.program import python, running
+from bench.run import Outcome, Row, Run
+from bench.streams import MB
+from bench.tunnels import LOOPBACK, Course, Tunnel, toxproxy
+
+OBJECTS, OBJECT_BYTES, AT_ONCE = 300, 30_000, 32
+
+_BULK, _REQUEST_BYTES, _REQUEST_EVERY = 40, 10_000, 0.05
+_IDLE = 5000
+_OPENINGS = 4000
+_DELAYS = (5, 25, 50, 100, 150)
+
+
+async def _fetch_page(run: Run, across: Course, tunnel: Tunnel) -> tuple[float, float]:
+    """Seconds for all objects, and for one at the 95th percentile."""
+    count = run.size(OBJECTS)
+    way = [tunnel.socks, [LOOPBACK, across.port]]
+    result = await across.work("page", way=way, objects=count, size=OBJECT_BYTES, at_once=AT_ONCE)
+    return result["seconds"], percentile(result["times"], 0.95)
+
+
+async def _pages(run: Run, link: Link) -> dict[str, list[tuple[float, float]]]:
+    """`_fetch_page` through toxproxy and ssh."""
+    pages: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
+    async with run.tunnels(link, "ssh, bbr") as (across, tunnels):
+        async for _ in run.times():
+            for tunnel in tunnels:
+                pages[tunnel.name].append(await _fetch_page(run, across, tunnel))
+    return pages
+
+
+async def _page(run: Run) -> Outcome:
+    pages = await _pages(run, WAN)
+    figures = []
+    if "ssh, bbr" in pages:
+        for index, what, limit in ((0, "time of ssh, bbr", 0.7), (1, "p95 of an object, of ssh, bbr", 1.0)):
+            ours, rival = ([pair[index] for pair in pages[name]] for name in ("toxproxy", "ssh, bbr"))
+            figures.append(Figure(what, "×", ratios(ours, rival), Bound(limit, at_most=True)))
+    for name, pairs in pages.items():
+        figures.append(Figure(name, "s", tuple(whole for whole, _ in pairs)))
+        figures.append(Figure(f"{name}, p95 of an object", "s", tuple(p95 for _, p95 in pairs)))
+    return Outcome(figures)
+
+
+async def _deep(run: Run) -> Outcome:
+    samples: defaultdict[str, list[float]] = defaultdict(list)
+    times: defaultdict[str, list[float]] = defaultdict(list)
+    seconds = run.size(20)
+    async with run.tunnels(DEEP, "ssh, bbr", "ssh, cubic") as (across, tunnels):
+        async for _ in run.times():
+            for tunnel in tunnels:
+                result = await across.work("exchanges", way=[tunnel.forward, None], seconds=seconds, bulk=1)
+                milliseconds = [1000 * time for time in result["times"]]
+                times[tunnel.name] += milliseconds
+                samples[f"{tunnel.name}, p95"].append(percentile(milliseconds, 0.95))
+                samples[f"{tunnel.name}, bulk"].append(
+                    100 * result["bytes"][0] / seconds / MB / DEEP.capacity
+                )
+    bounds = {"toxproxy, p95": Bound(80, at_most=True), "toxproxy, bulk": Bound(90)}
+    units = {"p95": "ms", "bulk": "% of the link"}
+    figures = [
+        Figure(name, units[name.rpartition(" ")[2]], tuple(values), bounds.get(name))
+        for name, values in samples.items()
+    ]
+    return Outcome(figures, [Series(name, distribution(values)) for name, values in times.items()])
+
+
+async def _crowd(run: Run) -> Outcome:
+    samples: defaultdict[str, list[float]] = defaultdict(list)
+    async with run.course(WAN) as across, toxproxy(across) as ours:
+
+        async def work(streams: int, seconds: float) -> dict[str, Any]:
+            return await across.work(
+                "crowd", way=[ours.forward, None], streams=streams, seconds=seconds,
+                every=_REQUEST_EVERY, size=_REQUEST_BYTES,
+            )  # fmt: skip
+
+        async for _ in run.times():
+            alone = await work(0, run.size(12))
+            among = await work(_BULK, run.size(24))
+            samples["alone"].append(1000 * percentile(alone["times"], 0.95))
+            samples["among"].append(1000 * percentile(among["times"], 0.95))
+            samples["apart"].append(100 * (1 - min(among["bytes"]) / max(among["bytes"])))
+            samples["rate"].append(sum(among["bytes"]) / among["seconds"] / MB)
+    return Outcome(
+        [
+            Figure(
+                "p95 of a request, of that without the others",
+                "×",
+                ratios(samples["among"], samples["alone"]),
+                Bound(2.5, at_most=True),
+            ),
+            Figure("slowest of 40 below the fastest", "%", tuple(samples["apart"]), Bound(20, at_most=True)),
+            Figure("p95 of a request", "ms", tuple(samples["among"])),
+            Figure("p95 of a request without the others", "ms", tuple(samples["alone"])),
+            Figure("all 40 together", "MB/s", tuple(samples["rate"])),
+        ]
+    )
+
+
+async def _idle(run: Run) -> Outcome:
+    count, seconds = run.size(_IDLE), run.size(20)
+    samples: defaultdict[str, list[float]] = defaultdict(list)
+    async for _ in run.times():
+        async with run.course(CLEAN) as across, toxproxy(across) as ours:
+            assert ours.processes is not None
+            before = [machine.memory(pid) for pid in ours.processes]
+            arguments = {"way": [ours.forward, None], "count": count, "at_once": AT_ONCE}
+            command = python("bench.load", "idle", json.dumps(arguments))
+            async with running(across.network.near, across.folder, "load-idle", *command) as load:
+                await load.line()
+                used = sum(machine.processor_seconds(pid) for pid in ours.processes)
+                await asyncio.sleep(seconds)
+                used = sum(machine.processor_seconds(pid) for pid in ours.processes) - used
+                after = [machine.memory(pid) for pid in ours.processes]
+                load.end_input()
+                await load.result()
+        for name, old, new in zip(("client", "server"), before, after, strict=True):
+            samples[name].append((new - old) / count / 1000)
+        samples["processor"].append(100 * used / seconds)
+    return Outcome(
+        [
+            Figure("memory of one at the client", "KB", tuple(samples["client"]), Bound(15, at_most=True)),
+            Figure("memory of one at the server", "KB", tuple(samples["server"]), Bound(15, at_most=True)),
+            Figure(
+                "both processes together",
+                "% of a core",
+                tuple(samples["processor"]),
+                Bound(1, at_most=True),
+            ),
+        ]
+    )
+
+
+async def _openings(run: Run) -> Outcome:
+    count, rates = run.size(_OPENINGS), []
+    async with run.course(CLEAN) as across, toxproxy(across) as ours:
+        async for _ in run.times():
+            result = await across.work(
+                "page", way=[ours.forward, None], objects=count, size=1, at_once=AT_ONCE
+            )
+            rates.append(count / result["seconds"])
+    return Outcome([Figure("opened, answered and closed", "per second", tuple(rates), Bound(1000))])
+
+
+async def _delay(run: Run) -> Outcome:
+    points: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
+    for delay in _DELAYS:
+        link = Link(f"{2 * delay} ms", delay, WAN.loss, WAN.rate, WAN.queue)
+        for name, pairs in (await _pages(run, link)).items():
+            points[name].append((2 * delay, percentile([whole for whole, _ in pairs], 0.5)))
+    return Outcome(series=[Series(name, tuple(line)) for name, line in points.items()])
+
+
+ROWS = (
+    Row("page", f"{OBJECTS} objects of 30 KB, {AT_ONCE} at a time, through SOCKS", WAN, _page),
+    Row("deep", "a byte there and back beside a download", DEEP, _deep),
+    Row("crowd", f"{_BULK} downloads and a new 10 KB request every 50 ms", WAN, _crowd),
+    Row("idle", f"{_IDLE:,} idle streams", CLEAN, _idle),
+    Row("openings", "opening streams", CLEAN, _openings),
+)
+DELAY = Row("delay", "page time over delay, 100 Mbit/s and 1 % loss", WAN, _delay, 900)

@@ -1,0 +1,126 @@
+"""Line plots as SVG. Pure: figures in, text out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from bench.figures import Series
+
+_WIDTH, _HEIGHT = 720, 400
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 70, 55
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito: for everybody's eyes
+_STYLE = "font-family:sans-serif;font-size:13px;fill:#222"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis: what it shows, and whether its scale is logarithmic."""
+
+    title: str
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot of one series or more, each in a colour of its own."""
+
+    title: str
+    x: Axis
+    y: Axis
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Values to positions, with the values that get a label."""
+
+    ticks: tuple[float, ...]
+    log: bool
+    start: float
+    end: float
+
+    def at(self, value: float) -> float:
+        low, high, where = (self._bend(v) for v in (self.ticks[0], self.ticks[-1], value))
+        return self.start + (self.end - self.start) * (where - low) / (high - low)
+
+    def _bend(self, value: float) -> float:
+        return math.log10(value) if self.log else value
+
+
+def ticks(highest: float) -> tuple[float, ...]:
+    """Round numbers from 0 to `highest` or just beyond it, four to eleven of them."""
+    if highest <= 0:
+        return (0.0, 1.0)
+    rough = highest / 5
+    magnitude = 10.0 ** math.floor(math.log10(rough))
+    step = next(size * magnitude for size in (1, 2, 5, 10) if size * magnitude >= rough * (1 - 1e-9))
+    return tuple(step * number for number in range(math.ceil(highest / step - 1e-9) + 1))
+
+
+def log_ticks(lowest: float, highest: float) -> tuple[float, ...]:
+    """1, 2, 5, 10 … around what is plotted. Raises `ValueError` where that is not above 0."""
+    if lowest <= 0:
+        raise ValueError(f"expected values above 0 on a logarithmic axis, found {lowest}")
+    first, last = math.floor(math.log10(lowest)) - 1, math.ceil(math.log10(highest)) + 1
+    marks = [size * 10.0**power for power in range(first, last + 1) for size in (1, 2, 5)]
+    below = max(index for index, mark in enumerate(marks) if mark <= lowest)
+    above = next(index for index, mark in enumerate(marks) if mark >= highest and index > below)
+    return tuple(marks[below : above + 1])
+
+
+def render(plot: Plot, series: Sequence[Series]) -> str:
+    """The SVG. Raises `ValueError` without a point."""
+    points = [point for line in series for point in line.points]
+    if not points:
+        raise ValueError(f"expected a point or more for {plot.title!r}, found none")
+    x = _scale(plot.x, [point[0] for point in points], _LEFT, _WIDTH - _RIGHT)
+    y = _scale(plot.y, [point[1] for point in points], _HEIGHT - _BOTTOM, _TOP)
+    body = [*_grid(plot, x, y), *_lines(series, x, y)]
+    size = f'viewBox="0 0 {_WIDTH} {_HEIGHT}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" style="{_STYLE}">'
+    return "\n".join([head, f"<title>{escape(plot.title)}</title>", *body, "</svg>", ""])
+
+
+def _scale(axis: Axis, values: Sequence[float], start: float, end: float) -> _Scale:
+    marks = log_ticks(min(values), max(values)) if axis.log else ticks(max(values))
+    return _Scale(marks, axis.log, start, end)
+
+
+def _grid(plot: Plot, x: _Scale, y: _Scale) -> list[str]:
+    middle_x, middle_y = (_LEFT + _WIDTH - _RIGHT) / 2, (_TOP + _HEIGHT - _BOTTOM) / 2
+    grid = [
+        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#fff"/>',
+        _text(_LEFT, 22, plot.title, "start", True),
+    ]
+    for tick in x.ticks:
+        grid += [_line(x.at(tick), y.start, x.at(tick), y.end), _text(x.at(tick), y.start + 18, f"{tick:g}")]
+    for tick in y.ticks:
+        grid += [
+            _line(x.start, y.at(tick), x.end, y.at(tick)),
+            _text(x.start - 8, y.at(tick) + 4, f"{tick:g}", "end"),
+        ]
+    grid.append(_text(middle_x, _HEIGHT - 12, plot.x.title))
+    grid.append(f'<g transform="translate(18 {middle_y:.1f}) rotate(-90)">{_text(0, 0, plot.y.title)}</g>')
+    return grid
+
+
+def _lines(series: Sequence[Series], x: _Scale, y: _Scale) -> list[str]:
+    lines = []
+    for number, line in enumerate(series):
+        colour, legend = _COLOURS[number % len(_COLOURS)], _LEFT + 160 * number
+        path = " ".join(f"{x.at(a):.1f},{y.at(b):.1f}" for a, b in line.points)
+        lines.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2.5"/>')
+        lines.append(f'<rect x="{legend}" y="38" width="18" height="4" fill="{colour}"/>')
+        lines.append(_text(legend + 24, 45, line.name, "start"))
+    return lines
+
+
+def _line(x1: float, y1: float, x2: float, y2: float) -> str:
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="#ddd"/>'
+
+
+def _text(x: float, y: float, text: str, anchor: str = "middle", bold: bool = False) -> str:
+    weight = ' font-weight="bold"' if bold else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{weight}>{escape(text)}</text>'

@@ -1,0 +1,131 @@
+"""Other tunnels, measured where they are found; which, and how they are led across a network."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shutil
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from bench.program import Program, ProgramFailed, python, running
+from bench.tunnels import LOOPBACK, Course, Tunnel, ssh
+
+_TOX_ID = re.compile(r"\b[0-9A-F]{76}\b")
+_CONTROLS = ("bbr", "cubic")
+
+# pproxy 2.7.9 wants uvloop where it is installed, and then does not start with a recent one.
+_PPROXY = "import sys; sys.modules['uvloop'] = None; from pproxy.server import main; main()"
+
+Crossing = Callable[[Course], AbstractAsyncContextManager[Tunnel]]
+
+
+@dataclass(frozen=True)
+class Rival:
+    """Something to compare with: whether it is `here`, and how to lead it across."""
+
+    name: str
+    here: bool
+    cross: Crossing
+
+
+def rivals(tuntox: Path | None = None) -> list[Rival]:
+    """All that are known; tuntox is looked for nowhere, but may be given."""
+    has_ssh = all(_find(program) for program in ("ssh", "sshd", "ssh-keygen"))
+    has_kcptun = all(_find(program) for program in ("kcptun-client", "kcptun-server"))
+    return [
+        *(Rival(f"ssh, {control}", has_ssh, partial(ssh, control=control)) for control in _CONTROLS),
+        Rival("asyncssh, cubic", importlib.util.find_spec("asyncssh") is not None, _asyncssh),
+        Rival("pproxy, cubic", importlib.util.find_spec("pproxy") is not None, _pproxy),
+        Rival("kcptun", has_kcptun, _kcptun),
+        Rival("tuntox", tuntox is not None, partial(_tuntox, program=str(tuntox))),
+    ]
+
+
+def _find(program: str) -> str | None:
+    return shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/local/sbin")
+
+
+@asynccontextmanager
+async def _asyncssh(across: Course) -> AsyncIterator[Tunnel]:
+    """The SSH of Python, as `bench.asyncssh_ends` uses it."""
+    across.network.use("cubic")
+    network, port, forward = across.network, 2300, 3300
+    near = python(
+        "bench.asyncssh_ends", "client", network.far.address, str(port), str(forward), str(across.port)
+    )
+    async with (
+        running(
+            network.far, across.folder, "asyncssh-server", *python("bench.asyncssh_ends", "server", str(port))
+        ),
+        running(network.near, across.folder, "asyncssh-client", *near),
+    ):
+        yield await across.reached(Tunnel("asyncssh, cubic", (LOOPBACK, forward), (LOOPBACK, forward + 1)))
+
+
+@asynccontextmanager
+async def _pproxy(across: Course) -> AsyncIterator[Tunnel]:
+    """Two proxies in a row: unencrypted, and a TCP connection across for each stream."""
+    across.network.use("cubic")
+    network, port, forward, socks = across.network, 2400, 3400, 3401
+    remote = f"socks5://{network.far.address}:{port}"
+    program = (sys.executable, "-c", _PPROXY)
+    listening = (
+        *("-l", f"tunnel{{{LOOPBACK}:{across.port}}}://{LOOPBACK}:{forward}"),
+        *("-l", f"socks5://{LOOPBACK}:{socks}"),
+    )
+    async with (
+        running(network.far, across.folder, "pproxy-far", *program, "-l", remote),
+        running(network.near, across.folder, "pproxy-near", *program, *listening, "-r", remote),
+    ):
+        yield await across.reached(Tunnel("pproxy, cubic", (LOOPBACK, forward), (LOOPBACK, socks)))
+
+
+@asynccontextmanager
+async def _kcptun(across: Course) -> AsyncIterator[Tunnel]:
+    """TCP over UDP with retransmission, as it comes."""
+    network, port, forward = across.network, 2500, 3500
+    server = ("kcptun-server", "-t", f"{LOOPBACK}:{across.port}", "-l", f":{port}")
+    client = ("kcptun-client", "-r", f"{network.far.address}:{port}", "-l", f"{LOOPBACK}:{forward}")
+    async with (
+        running(network.far, across.folder, "kcptun-server", *server),
+        running(network.near, across.folder, "kcptun-client", *client),
+    ):
+        yield await across.reached(Tunnel("kcptun", (LOOPBACK, forward)))
+
+
+@asynccontextmanager
+async def _tuntox(across: Course, program: str) -> AsyncIterator[Tunnel]:
+    """Another tunnel over Tox; a third node on the far side introduces its two ends."""
+    network, folder, forward = across.network, across.folder, 3600
+    async with running(network.far, folder, "introducer", *python("bench.blast", "listen")) as introducer:
+        known = await introducer.result()
+        nodes = folder / "nodes.json"
+        nodes.write_text(json.dumps({"nodes": [_introduction(network.far.address, known)]}))
+        async with running(
+            network.far, folder, "tuntox-server", program, "-C", str(folder), "-b", str(nodes)
+        ) as far:
+            tox_id = await _said(far)
+            line = f"{forward}:{LOOPBACK}:{across.port}"
+            near = (program, "-b", str(nodes), "-i", tox_id, "-L", line)
+            async with running(network.near, folder, "tuntox-client", *near):
+                yield await across.reached(Tunnel("tuntox", (LOOPBACK, forward)))
+
+
+def _introduction(address: str, known: dict[str, str | int]) -> dict[str, object]:
+    """A node, in the format of https://nodes.tox.chat/json."""
+    state = {"status_udp": True, "status_tcp": False, "tcp_ports": []}
+    return {"ipv4": address, "ipv6": "-", "port": known["port"], "public_key": known["key"], **state}
+
+
+async def _said(server: Program) -> str:
+    """The Tox ID that a server tells on its output, within its first lines."""
+    for _ in range(50):
+        if found := _TOX_ID.search(await server.line()):
+            return found[0]
+    raise ProgramFailed("tuntox: expected its Tox ID, found none")

@@ -1,0 +1,89 @@
+"""A run of the benchmark: what every row needs, and what it gives back."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench import machine
+from bench.emulator import Emulator
+from bench.figures import Figure, Series
+from bench.links import Link
+from bench.rivals import Crossing
+from bench.tunnels import Course, Tunnel, course, toxproxy
+from toxproxy.errors import ToxproxyError
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a row measured. `others` is how busy the machine was without us, in percent, at worst."""
+
+    figures: list[Figure] = field(default_factory=list)
+    series: list[Series] = field(default_factory=list)
+    others: float = 0.0
+
+
+@dataclass
+class Run:
+    """How thoroughly to measure: `repetitions`, and sizes and times multiplied by `scale`.
+
+    `rivals` are those that are here.
+    """
+
+    emulator: Emulator
+    say: Callable[[str], None]
+    repetitions: int = 3
+    scale: float = 1.0
+    rivals: dict[str, Crossing] = field(default_factory=dict)
+    others: float = 0.0
+
+    def size(self, count: float) -> int:
+        """A number of bytes or of objects for this run."""
+        return max(1, round(count * self.scale))
+
+    @asynccontextmanager
+    async def course(self, link: Link, control: str = "bbr") -> AsyncIterator[Course]:
+        """A network of its own with an origin, whose TCP has this congestion control."""
+        self.say(f"making the link: {link}")
+        with (
+            tempfile.TemporaryDirectory(prefix="toxproxy-bench-") as folder,
+            self.emulator.network(link) as network,
+        ):
+            network.use(control)
+            async with course(network, Path(folder)) as across:
+                yield across
+
+    @asynccontextmanager
+    async def tunnels(self, link: Link, *rivals: str) -> AsyncIterator[tuple[Course, list[Tunnel]]]:
+        """toxproxy, and of these rivals those that are here and work, all across one new network."""
+        async with self.course(link) as across, AsyncExitStack() as stack:
+            tunnels = [await stack.enter_async_context(toxproxy(across))]
+            for name in rivals:
+                if name in self.rivals:
+                    try:
+                        tunnels.append(await stack.enter_async_context(self.rivals[name](across)))
+                    except ToxproxyError as error:
+                        self.say(f"{name} is left out: {error}")
+            yield across, tunnels
+
+    async def times(self) -> AsyncIterator[int]:
+        """The numbers of the repetitions, from 1; sees how busy others are before and after each."""
+        for number in range(1, self.repetitions + 1):
+            self.others = max(self.others, await machine.others())
+            self.say(f"repetition {number} of {self.repetitions}")
+            yield number
+        self.others = max(self.others, await machine.others())
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table; `seconds` is how long it may take."""
+
+    name: str
+    what: str
+    link: Link
+    measure: Callable[[Run], Awaitable[Outcome]]
+    seconds: float = 400.0

@@ -1,0 +1,179 @@
+"""Rows with one stream: how much of a link it fills, beside Tox alone, ssh and others."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from bench.figures import Bound, Figure, Series, ratios
+from bench.links import CLEAN, FAR, SLOW, WAN, Link
+from bench.program import python, running
+from bench.run import Outcome, Row, Run
+from bench.tunnels import Course, Tunnel, toxproxy
+
+MB = 1_000_000
+
+_BLAST_SECONDS = 5.0
+_LONGEST = 120.0  # seconds that a download may take …
+_RIVAL_LONGEST = 12.0  # … of a rival: its rate is known by then
+_LOSSES = (0.0, 0.1, 1.0, 2.0, 5.0)
+
+
+def rate(result: dict[str, Any]) -> float:
+    """MB/s of a transfer."""
+    return float(result["bytes"]) / float(result["seconds"]) / MB
+
+
+async def download(across: Course, tunnel: Tunnel, size: int, seconds: float, what: str = "send") -> float:
+    """MB/s of one download."""
+    way = [tunnel.forward, None]
+    return rate(await across.work("download", way=way, size=size, seconds=seconds, what=what))
+
+
+async def blast(across: Course, *options: str) -> float:
+    """MB/s that arrive when one process sends Tox packets to another without pause."""
+    far, near = across.network.far, across.network.near
+    async with running(
+        far, across.folder, "blast-listen", *python("bench.blast", "listen", *options)
+    ) as listener:
+        known = await listener.result()
+        where = ("--address", far.address, "--port", str(known["port"]), "--key", known["key"])
+        who = ("--tox-id", known["tox_id"], "--seconds", str(_BLAST_SECONDS))
+        async with running(
+            near, across.folder, "blast-send", *python("bench.blast", "send", *where, *who, *options)
+        ) as sender:
+            await sender.result()
+            return rate(await listener.result())
+
+
+async def _clean(run: Run) -> Outcome:
+    rates: defaultdict[str, list[float]] = defaultdict(list)
+    async with run.course(CLEAN) as across, toxproxy(across) as ours:
+        size, way = run.size(500 * MB), [ours.forward, None]
+        async for _ in run.times():
+            rates["down"].append(await download(across, ours, size, 300))
+            rates["up"].append(rate(await across.work("upload", way=way, size=size, seconds=300)))
+            rates["plain"].append(await blast(across))
+            rates["unlocked"].append(await blast(across, "--unlocked"))
+    figures = []
+    for way_name in ("down", "up"):
+        share = ratios(rates[way_name], rates["plain"])
+        other = ratios(rates[way_name], rates["unlocked"])
+        figures += [
+            Figure(f"{way_name}, of Tox alone", "×", share, Bound(0.30)),
+            Figure(f"{way_name}, of Tox alone without locking memory", "×", other, Bound(0.30)),
+            Figure(way_name, "MB/s", tuple(rates[way_name])),
+        ]
+    figures += [
+        Figure("Tox alone, as the library is", "MB/s", tuple(rates["plain"])),
+        Figure("Tox alone, without locking memory", "MB/s", tuple(rates["unlocked"])),
+    ]
+    return Outcome(figures)
+
+
+async def _rates(run: Run, link: Link, size: int, *rivals: str) -> dict[str, list[float]]:
+    """MB/s of toxproxy and of rivals."""
+    rates: defaultdict[str, list[float]] = defaultdict(list)
+    async with run.tunnels(link, *rivals) as (across, tunnels):
+        async for _ in run.times():
+            for tunnel in tunnels:
+                longest = _RIVAL_LONGEST if tunnel.name in run.rivals else _LONGEST
+                rates[tunnel.name].append(await download(across, tunnel, size, longest))
+    return rates
+
+
+def _figures(rates: dict[str, list[float]]) -> list[Figure]:
+    return [Figure(name, "MB/s", tuple(values)) for name, values in rates.items()]
+
+
+def _against(rates: dict[str, list[float]], rival: str, limit: float) -> list[Figure]:
+    """The figure that compares with a rival, where it was measured."""
+    if rival not in rates:
+        return []
+    return [Figure(f"of {rival}", "×", ratios(rates["toxproxy"], rates[rival]), Bound(limit))]
+
+
+def _filled(rates: dict[str, list[float]], link: Link, limit: float) -> Figure:
+    shares = tuple(100 * value / link.capacity for value in rates["toxproxy"])
+    return Figure(f"of the link's {link.capacity:g} MB/s", "%", shares, Bound(limit))
+
+
+async def _far(run: Run) -> Outcome:
+    rates = await _rates(run, FAR, run.size(100 * MB), "ssh, bbr")
+    return Outcome(_against(rates, "ssh, bbr", 0.8) + _figures(rates))
+
+
+async def _wan(run: Run) -> Outcome:
+    rates = await _rates(run, WAN, run.size(150 * MB), *run.rivals)
+    compared = _against(rates, "ssh, bbr", 1.1) + _against(rates, "ssh, cubic", 20)
+    return Outcome([_filled(rates, WAN, 92), *compared, *_figures(rates)])
+
+
+async def _slow(run: Run) -> Outcome:
+    rates = await _rates(run, SLOW, run.size(20 * MB), "ssh, bbr")
+    return Outcome([_filled(rates, SLOW, 85), *_figures(rates)])
+
+
+async def _text(run: Run) -> Outcome:
+    seconds: defaultdict[str, list[float]] = defaultdict(list)
+    size = run.size(20 * MB)
+    async with run.course(SLOW) as across, toxproxy(across) as ours:
+        async for _ in run.times():
+            for what in ("text", "send"):
+                seconds[what].append(size / MB / await download(across, ours, size, 120, what))
+    return Outcome(
+        [
+            Figure(
+                "speed of a log, of random bytes'",
+                "×",
+                ratios(seconds["send"], seconds["text"]),
+                Bound(3),
+            ),
+            Figure("a log", "s", tuple(seconds["text"])),
+            Figure("random bytes, as TLS looks", "s", tuple(seconds["send"])),
+        ]
+    )
+
+
+async def _beside(run: Run) -> Outcome:
+    samples: defaultdict[str, list[float]] = defaultdict(list)
+    async with run.course(WAN, "cubic") as across, toxproxy(across) as ours:
+        direct = [(across.network.far.address, across.port), None]
+        way, seconds = [ours.forward, None], run.size(15)
+        async for _ in run.times():
+            result = await across.work("beside", way=way, other=direct, seconds=seconds)
+            for name, got in zip(("toxproxy", "TCP"), result["bytes"], strict=True):
+                samples[name].append(got / seconds / MB)
+            alone = await across.work("download", way=direct, size=1 << 40, seconds=seconds)
+            samples["alone"].append(rate(alone))
+    return Outcome(
+        [
+            Figure("toxproxy beside TCP", "MB/s", tuple(samples["toxproxy"]), Bound(0.1)),
+            Figure("TCP (cubic) beside toxproxy", "MB/s", tuple(samples["TCP"]), Bound(0.1)),
+            Figure("TCP (cubic) beside nothing", "MB/s", tuple(samples["alone"])),
+            Figure(
+                "TCP beside toxproxy, of TCP beside nothing", "×", ratios(samples["TCP"], samples["alone"])
+            ),
+        ]
+    )
+
+
+async def _loss(run: Run) -> Outcome:
+    points: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
+    for loss in _LOSSES:
+        link = Link(f"{loss:g} % loss", WAN.delay, loss, WAN.rate, WAN.queue)
+        rates = await _rates(run, link, run.size(50 * MB), "ssh, bbr", "ssh, cubic")
+        for name, values in rates.items():
+            points[name].append((loss, sorted(values)[len(values) // 2]))
+    return Outcome(series=[Series(name, tuple(line)) for name, line in points.items()])
+
+
+ROWS = (
+    Row("clean", "one stream, 500 MB, down and up", CLEAN, _clean),
+    Row("far", "one stream, 100 MB", FAR, _far),
+    Row("wan", "one stream, 150 MB", WAN, _wan),
+    Row("slow", "one stream, 20 MB", SLOW, _slow),
+    Row("text", "a log of 20 MB", SLOW, _text),
+    Row("beside", "a download beside one over plain TCP (cubic)", WAN, _beside),
+)
+LOSS = Row("loss", "throughput over loss, 100 Mbit/s and 50 ms", WAN, _loss, 900)

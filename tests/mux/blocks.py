@@ -1,0 +1,68 @@
+"""Text that shrinks, noise that does not, and a stream that carries them."""
+
+from __future__ import annotations
+
+from functools import cache
+from random import Random
+
+import lz4.block
+
+from toxproxy.mux import Stream, frames
+from toxproxy.mux.frames import DATA_HEADER, Data, Packed
+
+from .pair import Side, consume_all
+
+PAYLOAD = 8 * 1343 - DATA_HEADER  # bytes: what an ENet link over Tox asks for
+
+
+@cache
+def log(megabytes: int) -> bytes:
+    """A web server's log; what is more than LZ4's reach apart may repeat."""
+    random = Random(7)
+    paths = ["/", "/index.html", "/api/v1/items", "/static/app.js", "/login", "/favicon.ico"]
+    agents = [
+        "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
+        "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0",
+        "curl/8.5.0",
+    ]
+    lines = []
+    for number in range(5000):
+        address = ".".join(str(random.randrange(256)) for _ in range(4))
+        when = f"12/Mar/2025:{number // 3600 % 24:02}:{number // 60 % 60:02}:{number % 60:02} +0000"
+        asked = f"GET {random.choice(paths)}?id={random.randrange(10**6)} HTTP/1.1"
+        status, size = random.choice([200, 200, 200, 304, 404]), random.randrange(100, 90_000)
+        lines.append(f'{address} - - [{when}] "{asked}" {status} {size} "-" "{random.choice(agents)}"\n')
+    text = "".join(lines).encode()
+    return (text * (megabytes * 1_000_000 // len(text) + 1))[: megabytes * 1_000_000]
+
+
+def noise(size: int, seed: int = 0) -> bytes:
+    """Bytes that do not shrink."""
+    return Random(seed).randbytes(size)
+
+
+def block_of(raw: bytes, history: bytes = b"") -> bytes:
+    """An LZ4 block, made without the code under test."""
+    block: bytes = lz4.block.compress(raw, store_size=False, dict=history)
+    return block
+
+
+def carry(side: Side, stream: Stream, other: Stream, data: bytes, size: int = PAYLOAD) -> list[bytes]:
+    """Write `data` and have it read as it comes; everything that was sent to take it there."""
+    before = len(side.peer.received(other))
+    side.connection.write(stream, data)
+    carried = []
+    while sent := side.take(size=size):
+        for channel, message in sent:
+            side.peer.receive(channel, message)
+            carried.append(message)
+        consume_all(side.peer, other)
+        side.peer.flush()
+    assert side.peer.received(other)[before:] == data
+    return carried
+
+
+def kinds(carried: list[bytes]) -> list[type[frames.Frame]]:
+    """The types of the frames that hold bytes of a stream, in their order."""
+    types = [type(frames.decode(message)) for message in carried]
+    return [kind for kind in types if kind in (Data, Packed)]

@@ -1,0 +1,237 @@
+"""LZ4 blocks at their reader: taken where they were agreed on, and none harms who takes it."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from toxproxy.errors import RemoteProtocolError, ResetCode
+from toxproxy.mux import frames
+from toxproxy.mux.compression import HISTORY, Decompressor
+from toxproxy.mux.frames import MAX_RAW, Data, Hello, Open, Opened, Packed
+from toxproxy.mux.stream import Receiver, SendState
+
+from .blocks import block_of, carry, kinds, log, noise
+from .pair import TARGET, Pair, breaks_the_protocol, decoded
+
+# What the two sides agree on
+
+
+def test_the_opener_of_a_plain_stream_neither_sends_nor_gets_blocks() -> None:
+    pair = Pair()
+    near = pair.client.connection.open(TARGET, compress=False)
+    sent = pair.client.take()
+    [(channel, message)] = sent
+    assert frames.decode(message) == Open(
+        1, frames.TCP | frames.PLAIN, near.receiver.window.limit, TARGET.port, TARGET.host
+    )
+    pair.server.receive(channel, message)
+    far = pair.server.connection.streams[near.id]
+    pair.server.connection.accept(far)
+    pair.exchange()
+    assert set(kinds(carry(pair.client, near, far, log(1)))) == {Data}
+    assert set(kinds(carry(pair.server, far, near, log(1)))) == {Data}
+
+
+def test_a_stream_that_the_server_opens_is_compressed_likewise() -> None:
+    pair = Pair()
+    for compress, kind in ((True, Packed), (False, Data)):
+        far = pair.server.connection.open(TARGET, compress=compress)
+        pair.exchange()
+        near = pair.client.connection.streams[far.id]
+        pair.client.connection.accept(near)
+        pair.exchange()
+        assert set(kinds(carry(pair.server, far, near, log(1)))) == {kind}
+        assert set(kinds(carry(pair.client, near, far, log(1)))) == {kind}
+
+
+def test_an_opener_that_wants_it_plain_may_still_send_blocks() -> None:
+    pair = Pair()
+    pair.server.hear(1, Open(1, frames.TCP | frames.PLAIN, 1 << 20, 80, "host"))
+    pair.server.hear(1, Packed(1, 0, 1000, block_of(bytes(1000))))
+    far = pair.server.connection.streams[1]
+    assert pair.server.received(far) == bytes(1000)
+    pair.server.connection.accept(far)
+    pair.server.connection.write(far, bytes(50_000))
+    assert set(kinds([message for _, message in pair.server.take()])) == {Data}
+
+
+class TestAPeerThatKnowsNoCompression:
+    """Whose HELLO has no features."""
+
+    HELLO = Hello(1, 1, 7, 0, 1 << 20, 100)
+
+    def client(self) -> Pair:
+        pair = Pair(established=False)
+        pair.client.take()
+        pair.client.hear(0, self.HELLO)
+        return pair
+
+    def server(self) -> Pair:
+        pair = Pair(established=False)
+        pair.server.hear(0, self.HELLO)
+        pair.server.hear(1, Open(1, frames.TCP, 1 << 20, 80, "host"))
+        pair.server.connection.accept(pair.server.connection.streams[1])
+        pair.server.take()
+        return pair
+
+    @pytest.mark.parametrize("compress", [True, False])
+    def test_gets_an_open_and_data_that_it_knows(self, compress: bool) -> None:
+        client = self.client().client
+        stream = client.connection.open(TARGET, compress=compress)
+        client.connection.write(stream, log(1)[:100_000])
+        opening, *data = decoded(client.take())
+        assert isinstance(opening, Open)
+        assert opening.kind == frames.TCP
+        assert {type(frame) for frame in data} == {Data}
+
+    def test_gets_plain_data_from_a_server(self) -> None:
+        server = self.server().server
+        server.connection.write(server.connection.streams[1], log(1)[:100_000])
+        assert {type(frame) for frame in decoded(server.take())} == {Data}
+
+    def test_must_not_send_blocks_to_a_client(self) -> None:
+        pair = self.client()
+        stream = pair.client.connection.open(TARGET)
+        pair.client.hear(stream.channel, Opened(stream.id, 1000))
+        with pytest.raises(RemoteProtocolError, match="PACKED frame for stream 1, which takes none"):
+            pair.client.hear(stream.channel, Packed(1, 0, 5, block_of(b"hello")))
+
+    def test_must_not_send_blocks_to_a_server(self) -> None:
+        server = self.server().server
+        with pytest.raises(RemoteProtocolError, match="PACKED frame for stream 1, which takes none"):
+            server.hear(1, Packed(1, 0, 5, block_of(b"hello")))
+
+
+# Bad blocks
+
+GOOD = block_of(log(1)[:2000])
+BAD_BLOCKS = {
+    "cut short": (2000, GOOD[:-9], "a block of 1[0-9]+ bytes, 2000 were declared"),
+    "cut to a byte": (2000, GOOD[:1], "not LZ4"),
+    "more than declared": (1999, GOOD, "holds more than 1999 bytes"),
+    "a bomb": (100, block_of(bytes(4_000_000)), "holds more than 100 bytes"),
+    "less than declared": (2001, GOOD, "a block of 2000 bytes, 2001 were declared"),
+    "nothing": (1, b"\x00", "a block of 0 bytes, 1 were declared"),
+    "garbage": (1000, noise(300, 5), "not LZ4"),
+    "a reference to before the start": (16, b"\x00\x00\x01\xc0hello, world", "not LZ4"),
+}
+
+
+def reaching_back(distance: int) -> bytes:
+    """A block of 16 bytes: the 4 that came `distance` bytes before it, and twelve more."""
+    return b"\x00" + distance.to_bytes(2, "little") + b"\xc0hello, world"
+
+
+def test_the_history_is_the_last_16384_bytes_of_blocks() -> None:
+    pair = Pair()
+    near, far = pair.connect()
+    old, plain = log(1)[:20_000], noise(100)
+    pair.server.hear(near.channel, Packed(near.id, 0, 12_000, block_of(old[:12_000])))
+    pair.server.hear(
+        near.channel, Packed(near.id, 12_000, 8_000, block_of(old[12_000:], old[:12_000][-16384:]))
+    )
+    pair.server.hear(near.channel, Data(near.id, 20_000, plain))
+    pair.server.hear(near.channel, Packed(near.id, 20_100, 16, reaching_back(16384)))
+    assert pair.server.received(far) == old + plain + old[-16384:][:4] + b"hello, world"
+    frame = Packed(near.id, 20_116, 16, reaching_back(16385))
+    breaks_the_protocol(pair, pair.server, near.channel, frame, "not LZ4")
+
+
+@pytest.mark.parametrize("bad", BAD_BLOCKS)
+def test_a_bad_block_ends_the_session(bad: str) -> None:
+    length, block, match = BAD_BLOCKS[bad]
+    pair = Pair()
+    near, _ = pair.connect()
+    breaks_the_protocol(pair, pair.server, near.channel, Packed(near.id, 0, length, block), match)
+
+
+def test_a_block_beyond_the_credit_is_not_even_read() -> None:
+    pair = Pair()
+    near, far = pair.connect()
+    limit = far.receiver.window.limit
+    for start in range(0, limit, MAX_RAW):
+        pair.server.hear(near.channel, Packed(near.id, start, MAX_RAW, block_of(bytes(MAX_RAW))))
+    breaks_the_protocol(
+        pair, pair.server, near.channel, Packed(near.id, limit, 1, b"bad"), f"credit was {limit}"
+    )
+
+
+def test_a_block_at_another_offset() -> None:
+    pair = Pair()
+    near, _ = pair.connect()
+    frame = Packed(near.id, 1, 5, block_of(b"hello"))
+    breaks_the_protocol(pair, pair.server, near.channel, frame, "expected 0")
+
+
+def test_a_block_after_the_end() -> None:
+    pair = Pair()
+    near, _ = pair.connect()
+    pair.client.connection.finish(near)
+    pair.exchange()
+    frame = Packed(near.id, 1, 5, block_of(b"hello"))
+    breaks_the_protocol(pair, pair.server, near.channel, frame, "after FIN")
+
+
+def test_a_block_before_the_answer() -> None:
+    pair = Pair()
+    near = pair.client.connection.open(TARGET)
+    pair.exchange()
+    frame = Packed(near.id, 0, 5, block_of(b"hello"))
+    breaks_the_protocol(pair, pair.client, near.channel, frame, "before OPENED")
+
+
+def test_a_late_block_is_no_error() -> None:
+    pair = Pair()
+    near, far = pair.connect()
+    pair.client.connection.write(near, log(1)[:50_000])
+    late = pair.client.take()
+    assert set(kinds([message for _, message in late])) == {Packed}
+    pair.server.connection.reset(far, ResetCode.CANCELLED)
+    for channel, message in late:
+        pair.server.receive(channel, message)
+    assert not pair.server.received(far)
+
+
+def test_blocks_of_a_stream_that_nobody_reads_are_credited() -> None:
+    pair = Pair()
+    near, far = pair.connect()
+    pair.server.connection.ignore(far)
+    pair.client.connection.write(near, log(1)[:150_000])
+    pair.client.connection.finish(near)
+    pair.exchange()
+    assert not pair.server.received(far)
+    assert near.sender.state is SendState.DONE
+
+
+def test_a_bomb_takes_no_more_memory_than_it_declares() -> None:
+    bomb = block_of(bytes(2_000_000))
+    tracemalloc.start()
+    try:
+        for length in (100, MAX_RAW):
+            with pytest.raises(RemoteProtocolError, match=f"holds more than {length} bytes"):
+                Decompressor().unpack(bomb, length)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * MAX_RAW
+
+
+@given(
+    st.integers(0, MAX_RAW + 1),
+    st.binary(max_size=300) | st.builds(lambda cut: GOOD[:cut], st.integers(1, 900)),
+)
+def test_arbitrary_bytes_are_a_block_or_the_peers_error(length: int, block: bytes) -> None:
+    receiver = Receiver(1 << 20, compress=True)
+    first = log(1)[: 2 * HISTORY]
+    assert receiver.packed(Packed(1, 0, len(first), block_of(first))) == first
+    try:
+        frame = frames.decode(frames.encode(Packed(1, len(first), length, block)))
+        assert isinstance(frame, Packed)
+        raw = receiver.packed(frame)
+    except RemoteProtocolError:
+        return
+    assert len(raw) == length

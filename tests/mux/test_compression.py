@@ -1,0 +1,232 @@
+"""Compressed streams: every byte arrives, and only what shrinks is compressed."""
+
+from __future__ import annotations
+
+import tracemalloc
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from toxproxy.link.memory import Path, Simulation
+from toxproxy.mux import frames
+from toxproxy.mux.compression import HISTORY, Compressor, Decompressor
+from toxproxy.mux.frames import DATA_HEADER, MAX_RAW, Data, Packed
+from toxproxy.mux.stream import Receiver, Sender
+
+from .blocks import PAYLOAD, carry, kinds, log, noise
+from .pair import TARGET, Pair
+from .simulated import Peer, joined, rest
+
+
+def tries(compressor: Compressor, data: bytes, size: int) -> list[int]:
+    """Feed `data` in frames of at most `size`; the offsets at which a block was tried."""
+    tried = []
+    at = 0
+    while at < len(data):
+        waiting = len(data) - at
+        used = min(waiting, size)
+        if reach := compressor.reach(waiting, size):
+            tried.append(at)
+            if (packed := compressor.pack(data[at : at + reach], size)) is not None:
+                used, _ = packed
+        at += used
+    return tried
+
+
+# What goes on the wire
+
+
+def test_a_log_needs_less_than_a_third() -> None:
+    pair = Pair()
+    near, far = pair.connect()
+    carried = carry(pair.client, near, far, log(20))
+    assert sum(map(len, carried)) < 20_000_000 / 3
+    assert set(kinds(carried)) == {Packed}
+
+
+def test_what_does_not_shrink_costs_nothing_more_than_uncompressed() -> None:
+    pair = Pair()
+    near, far = pair.connect()
+    carried = carry(pair.client, near, far, noise(20_000_000))
+    assert set(kinds(carried)) == {Data}
+    frames_needed = -(-20_000_000 // PAYLOAD)
+    assert sum(map(len, carried)) <= 1.001 * (20_000_000 + frames_needed * DATA_HEADER)
+
+
+@pytest.mark.parametrize("size", [300, 1200, PAYLOAD])
+def test_a_compressed_frame_is_no_larger_than_a_plain_one(size: int) -> None:
+    pair = Pair()
+    near, far = pair.connect()
+    mixed = b"".join(
+        log(1)[i : i + 50_000] + noise(20_000, i) + bytes(30_000) for i in range(0, 10**6, 10**5)
+    )
+    carried = carry(pair.client, near, far, mixed, size)
+    assert {Data, Packed} == set(kinds(carried))
+    assert max(map(len, carried)) <= size + DATA_HEADER
+
+
+def test_a_frame_may_hold_64_kib_and_no_more() -> None:
+    pair = Pair()
+    near, far = pair.connect()
+    carried = carry(pair.client, near, far, bytes(1_000_000))
+    lengths = [frame.length for frame in map(frames.decode, carried) if isinstance(frame, Packed)]
+    assert max(lengths) == MAX_RAW
+
+
+def test_a_write_of_few_bytes_goes_as_it_is() -> None:
+    pair = Pair()
+    near, far = pair.connect()
+    assert kinds(carry(pair.client, near, far, b"x" * 199)) == [Data]
+    assert kinds(carry(pair.client, near, far, b"x" * 200)) == [Packed]
+
+
+def test_a_small_write_gains_from_those_before_it() -> None:
+    pair = Pair()
+    near, far = pair.connect()
+    request = log(1)[:400]
+    first = carry(pair.client, near, far, request)
+    again = carry(pair.client, near, far, request[100:180])
+    assert (kinds(first), kinds(again)) == ([Packed], [Packed])
+    assert sum(map(len, again)) < 40
+
+
+def test_each_direction_has_a_history_of_its_own() -> None:
+    pair = Pair()
+    near, far = pair.connect()
+    text = log(1)
+    for start in range(0, 100_000, 5000):
+        carry(pair.client, near, far, text[start : start + 5000])
+        carry(pair.server, far, near, text[-start - 3000 :][:3000])
+
+
+# When it is tried
+
+
+def test_noise_is_tried_less_and_less() -> None:
+    tried = tries(Compressor(), noise(20_000_000), 1000)
+    gaps = [later - earlier for earlier, later in pairwise(tried)]
+    assert gaps[:2] == [1000, 1000]
+    kib = [round(gap / 1024) for gap in gaps[2:]]
+    assert kib == pytest.approx([64, 128, 256, 512, 1024, 2048, 4096, 4096, 4096], abs=2)
+
+
+def test_text_after_noise_is_compressed_again_after_no_more_than_4_mib() -> None:
+    pair = Pair()
+    near, far = pair.connect()
+    assert set(kinds(carry(pair.client, near, far, noise(12_000_000)))) == {Data}
+    after = carry(pair.client, near, far, log(12))
+    assert kinds(after)[-1] is Packed
+    assert sum(map(len, after)) < 4 * 1024 * 1024 + 8_000_000 / 3
+    assert set(kinds(carry(pair.client, near, far, log(1)))) == {Packed}
+
+
+def test_a_try_that_succeeds_ends_the_caution() -> None:
+    compressor = Compressor()
+    tries(compressor, noise(5_000_000), 1000)
+    text = tries(compressor, log(5), 1000)
+    assert text[-1] > 4_990_000
+    tried = tries(compressor, noise(100_000), 1000)
+    assert tried[:3] == [0, 1000, 2000]
+    assert tried[3] == pytest.approx(2000 + 64 * 1024, abs=2000)
+
+
+def test_a_stream_that_does_not_shrink_keeps_no_history() -> None:
+    sender = Sender(1 << 40, compress=True)
+    receiver = Receiver(1 << 40, compress=True)
+    data = noise(3_000_000)
+    sender.write(data)
+    tracemalloc.start()
+    try:
+        while sender.sendable:
+            frame = frames.decode(sender.next_frame(1, PAYLOAD))
+            assert isinstance(frame, Data)
+            receiver.data(frame.offset, len(frame.payload))
+            del frame
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < HISTORY / 2
+
+
+def test_a_history_is_all_that_a_stream_keeps_of_what_it_sent() -> None:
+    text = log(1)
+    blocks = []
+    tracemalloc.start()
+    try:
+        for _ in range(20):
+            compressor, decompressor = Compressor(), Decompressor()
+            for start in range(0, 100_000, 10_000):
+                raw = text[start : start + 10_000]
+                packed = compressor.pack(raw, PAYLOAD)
+                assert packed is not None
+                assert decompressor.unpack(packed[1], packed[0]) == raw
+            blocks.append((compressor, decompressor))
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < len(blocks) * (2 * HISTORY + 1000) + 50_000
+
+
+# Every byte
+
+parts = st.one_of(
+    st.builds(
+        lambda start, length: log(1)[start : start + length], st.integers(0, 900_000), st.integers(1, 90_000)
+    ),
+    st.builds(noise, st.integers(1, 40_000), st.integers(0, 9)),
+    st.builds(bytes, st.integers(1, 200_000)),
+    st.binary(min_size=1, max_size=40),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(parts, st.integers(1, 12_000)), min_size=1, max_size=12), st.integers(100, 300_000))
+def test_whatever_is_written_is_read(script: list[tuple[bytes, int]], credit: int) -> None:
+    sender, receiver = Sender(credit, compress=True), Receiver(credit, compress=True)
+    read = bytearray()
+    for data, size in script:
+        sender.write(data)
+        while sender.sendable:
+            frame = frames.decode(sender.next_frame(1, size))
+            if isinstance(frame, Packed):
+                raw = receiver.packed(frame)
+            else:
+                assert isinstance(frame, Data)
+                receiver.data(frame.offset, len(frame.payload))
+                raw = frame.payload
+            read += raw
+            if receiver.consume(len(raw)):
+                sender.credited(receiver.window.consumed, receiver.window.grant())
+    assert read == b"".join(data for data, _ in script)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.booleans(), parts), min_size=3, max_size=12),
+    st.sampled_from([0.0, 0.2]),
+    st.sampled_from([300, 1200, PAYLOAD]),
+    st.integers(0, 1 << 32),
+)
+def test_streams_of_every_mixture_arrive_over_a_lossy_link(
+    script: list[tuple[int, bool, bytes]], loss: float, size: int, seed: int
+) -> None:
+    simulation = Simulation(seed, Path(delay=0.01, loss=loss), frame_size=size + DATA_HEADER, channels=3)
+    client, server = joined(simulation)
+    client.eager = server.eager = True
+    for compress in (True, False, True):
+        client.streams.append(client.connection.open(TARGET, compress=compress))
+        client.pump()
+    rest(simulation)
+    for stream in list(server.requested):
+        server.connection.accept(stream)
+        server.streams.append(stream)
+    server.streams.sort(key=lambda stream: stream.id)
+    for which, from_client, data in script:
+        peer: Peer = client if from_client else server
+        peer.write(peer.streams[which], data)
+        simulation.advance(simulation.now + 0.02)
+    rest(simulation)
+    for peer, other in ((client, server), (server, client)):
+        assert peer.written == {number: other.got[number] for number in peer.written}

@@ -1,0 +1,241 @@
+"""The benchmark's pure parts: links, figures, the report, the plots."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, replace
+from itertools import pairwise
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench import links, report
+from bench.figures import Bound, Figure, Series, distribution, percentile, ratios
+from bench.links import Link
+from bench.origin import log, pieces
+from bench.plot import Axis, Plot, log_ticks, render, ticks
+from bench.report import Result
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+FAST = Figure("down", "MB/s", (11.0, 12.0, 11.5), Bound(10))
+LATE = Figure("p95", "ms", (120.0,), Bound(80, at_most=True))
+PLAIN = Figure("ssh", "MB/s", (9.87654,))
+
+finite = st.floats(-1e9, 1e9)
+
+
+def result(*figures: Figure, name: str = "wan", others: float = 0.0) -> Result:
+    return Result(
+        name=name,
+        what="one stream",
+        link=str(links.WAN),
+        figures=figures,
+        series=(Series("toxproxy", ((0.0, 11.5), (1.0, 11.4))),),
+        when="2024-03-12",
+        version="0.1.0",
+        repetitions=3,
+        others=others,
+    )
+
+
+def written(*results: Result, words: str = "") -> str:
+    return report.render(results, {"processor": "a fast one"}, ["kcptun"], report.notes(words), [])
+
+
+# Links
+
+
+def test_a_link_by_its_name() -> None:
+    assert links.parse("wan") == Link("wan", 25, 1, 100, 600)
+
+
+def test_a_link_by_its_numbers() -> None:
+    assert links.parse("0.5/2/8/200") == Link("0.5/2/8/200", 0.5, 2, 8, 200)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "lan", "1/2/3", "1/2/3/4/5", "a/b/c/d", "-1/0/0/0", "0/101/0/0", "nan/0/0/0"]
+)
+def test_what_is_no_link_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        links.parse(text)
+
+
+def test_a_link_describes_only_what_limits_it() -> None:
+    assert str(links.CLEAN) == "0 ms round trip, 0 % loss"
+    assert str(links.DEEP) == "50 ms round trip, 0 % loss, 20 Mbit/s, 2500 KiB queue"
+
+
+# Figures
+
+
+def test_the_value_is_the_median() -> None:
+    assert FAST.value == 11.5
+
+
+def test_a_bound_can_be_a_least_or_a_most() -> None:
+    assert FAST.reached is True
+    assert LATE.reached is False
+    assert PLAIN.reached is None
+    assert Bound(80, at_most=True).holds(80)
+    assert Bound(80).holds(80)
+
+
+def test_a_figure_without_samples_is_refused() -> None:
+    with pytest.raises(ValueError, match="found none"):
+        Figure("nothing", "s", ())
+
+
+def test_the_percentile_is_one_of_the_values() -> None:
+    values = [float(number) for number in range(100, 0, -1)]
+    assert percentile(values, 0.95) == 95
+    assert percentile(values, 1) == 100
+    assert percentile([7.0], 0.01) == 7
+
+
+@pytest.mark.parametrize(("values", "share"), [([], 0.5), ([1.0], 0.0), ([1.0], 1.1)])
+def test_a_percentile_of_nothing_is_refused(values: list[float], share: float) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        percentile(values, share)
+
+
+@given(st.lists(finite, min_size=1, max_size=50), st.floats(0.001, 1))
+def test_so_many_values_do_not_exceed_a_percentile(values: list[float], share: float) -> None:
+    limit = percentile(values, share)
+    assert sum(value <= limit for value in values) >= share * len(values) - 1e-9
+
+
+def test_ratios_go_repetition_by_repetition() -> None:
+    assert ratios([6, 8], [3, 2]) == (2, 4)
+    assert ratios([1], [0]) == (math.inf,)
+
+
+@given(st.lists(finite, min_size=1, max_size=50))
+def test_a_distribution_rises_to_all_of_the_values(values: list[float]) -> None:
+    points = distribution(values)
+    assert points[-1] == (max(values), 100)
+    assert list(points) == sorted(points)
+
+
+# The report
+
+
+def test_results_survive_json() -> None:
+    before = result(FAST, LATE, PLAIN)
+    assert Result.from_json(json.loads(json.dumps(asdict(before)))) == before
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0123456, "0.0123"), (9.87654, "9.88"), (12.0, "12"), (1234.5, "1,234"), (0, "0")]
+)
+def test_numbers_have_three_digits_that_matter(value: float, text: str) -> None:
+    assert report.number(value) == text
+
+
+def test_the_summary_holds_what_something_is_asked_of() -> None:
+    summary = written(result(FAST, LATE, PLAIN)).partition("## Row by row")[0]
+    assert "| `wan` | one stream | down | 11.5 MB/s | ≥ 10 | reached | 11 to 12 |" in summary
+    assert "| `wan` | one stream | p95 | 120 ms | ≤ 80 | not reached | once |" in summary
+    assert "ssh" not in summary
+
+
+def test_a_miss_says_how_far() -> None:
+    text = written(result(LATE, replace(FAST, bound=Bound(23))))
+    assert "- `wan`, p95: 120 ms where ≤ 80 is wanted, 50 % too much." in text
+    assert "- `wan`, down: 11.5 MB/s where ≥ 23 is wanted, 50 % too little." in text
+
+
+def test_without_a_miss_nothing_is_said_of_any() -> None:
+    assert "Not reached" not in written(result(FAST))
+
+
+def test_every_row_says_how_to_repeat_it() -> None:
+    text = written(result(PLAIN), result(FAST, name="far"))
+    assert "`python -m bench wan`" in text
+    assert "`python -m bench far`" in text
+
+
+def test_a_disturbed_row_says_so() -> None:
+    assert "**Disturbed:** others used up to 25 %" in written(result(FAST, others=25))
+    assert "Disturbed" not in written(result(FAST, others=5))
+
+
+def test_notes_go_to_the_rows_that_they_name() -> None:
+    words = "Of everything.\n\n## wan\n\nOf the one.\n\n## `far`\nOf the other.\n"
+    assert report.notes(words) == {"": "Of everything.", "wan": "Of the one.", "far": "Of the other."}
+    text = written(result(FAST), result(FAST, name="far"), words=words)
+    places = [
+        text.index(part) for part in ("Of everything", "### `wan`", "Of the one", "### `far`", "Of the other")
+    ]
+    assert places == sorted(places)
+
+
+def test_who_is_missing_is_named() -> None:
+    assert "Not compared with, since not found: kcptun." in written(result(FAST))
+
+
+# The plots
+
+
+@given(st.floats(1e-6, 1e9))
+def test_ticks_reach_the_highest_value(highest: float) -> None:
+    marks = ticks(highest)
+    assert marks[0] == 0
+    assert marks[-1] >= highest * (1 - 1e-6)
+    assert 2 <= len(marks) <= 11
+
+
+@given(st.floats(1e-3, 1e6), st.floats(1, 1e4))
+def test_logarithmic_ticks_hold_the_values_between_them(lowest: float, factor: float) -> None:
+    marks = log_ticks(lowest, lowest * factor)
+    assert marks[0] <= lowest
+    assert marks[-1] >= lowest * factor
+    assert all(before < after for before, after in pairwise(marks))
+
+
+def test_a_logarithmic_axis_has_no_zero() -> None:
+    with pytest.raises(ValueError, match="above 0"):
+        log_ticks(0, 10)
+
+
+def test_a_plot_is_svg_with_a_line_for_each_series() -> None:
+    lines = [Series("a < b", ((0, 1), (1, 3), (5, 2))), Series("c", ((0, 2), (5, 9)))]
+    root = ElementTree.fromstring(render(Plot("a & b", Axis("loss, %"), Axis("MB/s")), lines))
+    drawn = [line.attrib["points"].split() for line in root.iter(f"{SVG}polyline")]
+    assert [len(points) for points in drawn] == [3, 2]
+    texts = [text.text for text in root.iter(f"{SVG}text")]
+    assert {"a & b", "a < b", "c", "loss, %", "MB/s"} <= set(texts)
+
+
+def test_points_stay_inside_the_plot() -> None:
+    root = ElementTree.fromstring(
+        render(Plot("t", Axis("x", log=True), Axis("y")), [Series("a", ((3.0, 0.0), (700.0, 99.0)))])
+    )
+    _, _, width, height = map(float, root.attrib["viewBox"].split())
+    (line,) = root.iter(f"{SVG}polyline")
+    for point in line.attrib["points"].split():
+        x, y = map(float, point.split(","))
+        assert 0 < x < width
+        assert 0 < y < height
+
+
+def test_a_plot_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="found none"):
+        render(Plot("t", Axis("x"), Axis("y")), [Series("a", ())])
+
+
+# What the origin sends
+
+
+@given(st.integers(0, 3_000_000))
+def test_the_origin_sends_as_much_as_it_is_asked_for(count: int) -> None:
+    assert sum(len(piece) for piece in pieces(bytes(700_000), count)) == count
+
+
+def test_the_log_is_the_same_every_time() -> None:
+    assert log(50) == log(50)
+    assert log(50).count(b"\n") == 50
