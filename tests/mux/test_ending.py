@@ -139,7 +139,7 @@ def test_reset_crossing_reset() -> None:
 
 
 def test_reset_crossing_data_end_and_credit() -> None:
-    pair = Pair()
+    pair = Pair(client=Limits(window=256 * 1024))
     near, far = pair.connect()
     pair.server.connection.write(far, bytes(100_000))
     pair.exchange()

@@ -21,7 +21,7 @@ class Limits:
 
     early_window: int = 16 * 1024
     least_window: int = 16 * 1024
-    window: int = 256 * 1024
+    window: int = 1024 * 1024
     most_window: int = 8 * 1024 * 1024
     session_window: int = 64 * 1024 * 1024
     streams: int = 8192
