@@ -47,6 +47,9 @@ _PLOTS = {
 def main() -> None:
     """Measure the rows that the command line names; exit status 1 where one could not be."""
     options = _options()
+    if options.report:
+        _report(_read())
+        return
     try:
         good = asyncio.run(_measure(options))
     except ToxproxyError as error:
@@ -66,6 +69,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("rows", nargs="*", metavar="ROW", help="default: all of them")
     parser.add_argument("--quick", action="store_true", help="once each, smaller, and write nothing")
+    parser.add_argument("--report", action="store_true", help="write the report anew, and measure nothing")
     parser.add_argument("--tuntox", type=Path, metavar="PROGRAM", help="compare with this tuntox, too")
     options = parser.parse_args()
     if unknown := [name for name in options.rows if name not in _ROWS]:
@@ -136,9 +140,8 @@ async def _try(run: Run, row: Row) -> Outcome | None:
 
 
 def _write(row: Row, run: Run, outcome: Outcome, missing: list[str]) -> None:
-    """Put a row among the results, and write the report and the plots anew."""
-    known: dict[str, Any] = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {"rows": {}}
-    here = machine.description()
+    """Put a row among the results, and write the report anew."""
+    known, here = _read(), machine.description()
     result = Result(
         name=row.name,
         what=row.what,
@@ -154,10 +157,20 @@ def _write(row: Row, run: Run, outcome: Outcome, missing: list[str]) -> None:
     known |= {"machine": here, "missing": missing}
     _DOCS.mkdir(exist_ok=True)
     _RESULTS.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n")
+    _report(known)
+
+
+def _read() -> dict[str, Any]:
+    """All results until now."""
+    known: dict[str, Any] = {"rows": {}, "machine": {}, "missing": []}
+    return known | (json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {})
+
+
+def _report(known: dict[str, Any]) -> None:
+    """Write the report and the plots from the results and the words."""
     results = [Result.from_json(known["rows"][name]) for name in _ROWS if name in known["rows"]]
     words = report.notes(_NOTES.read_text()) if _NOTES.exists() else {}
-    text = report.render(results, known["machine"], known["missing"], words, _plots(results))
-    _REPORT.write_text(text)
+    _REPORT.write_text(report.render(results, known["machine"], known["missing"], words, _plots(results)))
 
 
 def _plots(results: Sequence[Result]) -> list[str]:

@@ -28,7 +28,7 @@ def description() -> dict[str, str]:
         "memory": f"{memory / (1 << 20):.1f} GiB",
         "system": f"{_distribution()}, Linux {platform.release()}",
         "Python": platform.python_version(),
-        "toxproxy": f"{__version__} ({_first_line('git', 'rev-parse', '--short', 'HEAD')})",
+        "toxproxy": f"{__version__} ({_first_line('git', 'describe', '--always', '--dirty')})",
         "libtoxcore": tox,
         "OpenSSH": _first_line("ssh", "-V"),
     }

@@ -97,6 +97,7 @@ def render(
         "```sh\npython -m bench                # everything, about 40 minutes\n"
         "python -m bench wan page       # some rows\n"
         "python -m bench --quick        # once each, smaller; writes nothing\n"
+        "python -m bench --report       # this file and the plots anew, from what was measured\n"
         "python -m bench.emulator wan   # a link to try things on by hand\n```",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -108,10 +109,13 @@ def _summary(results: Sequence[Result]) -> str:
         "| --- | --- | --- | ---: | ---: | --- | --- |",
     ]
     for result in results:
+        disturbed = ", disturbed" if result.others >= DISTURBED else ""
         for figure in result.figures:
             if figure.bound is not None:
                 start = f"| `{result.name}` | {result.what} | {figure.what} | {_value(figure)} "
-                rows.append(f"{start}| {wanted(figure.bound)} | {_mark(figure)} | {spread(figure)} |")
+                rows.append(
+                    f"{start}| {wanted(figure.bound)} | {_mark(figure)}{disturbed} | {spread(figure)} |"
+                )
     return "\n".join(rows)
 
 

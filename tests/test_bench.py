@@ -161,7 +161,8 @@ def test_every_row_says_how_to_repeat_it() -> None:
 
 def test_a_disturbed_row_says_so() -> None:
     assert "**Disturbed:** others used up to 25 %" in written(result(FAST, others=25))
-    assert "Disturbed" not in written(result(FAST, others=5))
+    assert "| reached, disturbed |" in written(result(FAST, others=25))
+    assert "isturbed" not in written(result(FAST, others=5))
 
 
 def test_notes_go_to_the_rows_that_they_name() -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from toxproxy.link.congestion import LEAST_WINDOW, MOST_WINDOW, Controller
 
 PACKET = 1343  # bytes
-_FRAME = 8  # packets
+FRAME = 8 * PACKET  # bytes
 _BURST = 96 * 1024  # bytes handed over at once
 _ACKS = 32  # in a datagram
 _HELLO = 64  # bytes
@@ -226,6 +226,15 @@ class EnetFlow(Flow):
         self._send()
         self._arm()
 
+    def stop(self) -> None:
+        """The application has nothing to send any more."""
+        self.pending = 0
+
+    @property
+    def sent_packets(self) -> int:
+        """How many there were; those sent again count once."""
+        return self._number
+
     def turn(self, acknowledged: list[tuple[Packet, int]]) -> None:
         clock = self.network.clock
         due = [p for p in self._timeouts.pop(clock, ()) if p.live and p.due == clock]
@@ -290,7 +299,7 @@ class EnetFlow(Flow):
             self._flush()
 
     def _frame(self) -> int:
-        length = int(min(self.pending, _FRAME * PACKET))
+        length = int(min(self.pending, FRAME))
         self.pending -= length
         for at in range(0, length, PACKET):
             self._number += 1

@@ -1,20 +1,18 @@
 """How much may be in flight, and how fast it may leave: congestion control for a link.
 
-ENet has none worth the name, and Tox's lossy packets have none at all. This controller does as
-BBR does (draft-ietf-ccwg-bbr): it does not take a lost packet for congestion, which on the
-paths this program is for is noise, but measures. The *rate* is the most that was delivered in
-one of the last rounds, the *base* the least round trip since the path was last seen empty; in
-flight may be what the path itself holds, rate times base, and a small standing queue on top, so
-that the path is full and a keystroke beside a download does not wait. Where round trips vary
-by themselves the queue may be longer: a window for the least of them would not fill the path.
+ENet has none worth the name, Tox's lossy packets none at all. This controller does as BBR does
+(draft-ietf-ccwg-bbr): it does not take a lost packet for congestion, which on the paths this
+program is for is noise, but measures. The *rate* is the most that was delivered in one of the
+last rounds, the *base* the least round trip since the path was last seen empty; in flight may be
+what the path itself holds, rate times base, and a small standing queue on top, so that the path
+is full and a keystroke beside a download does not wait; a longer one where round trips vary.
 
     STARTUP   the window doubles every round, until the rate no longer grows or a queue does
     STEADY    eight rounds: one with more, to see whether there is more; one with less if
               a queue stands; the others in between
-    PROBE     after seconds without a round trip near the base: a round with much less in flight
-    LOOK      and the one after it, whose least round trip is the base from then on
-
-Flows that share a path see it empty at the same moment, and so probe together.
+    PROBE     a round with much less, where no round trip was near the base for seconds; flows that
+              share a path last saw it empty at the same moment, so they do this together
+    LOOK      the next one, whose least round trip is the base from then on
 
 Pure: time, deliveries and round trips go in; a window and an allowance come out. Units are
 bytes and seconds. A round ends when something is delivered that was sent after it began, or
@@ -38,19 +36,16 @@ _NOISE = 0.004  # seconds that a round trip may exceed the base without a queue
 _MORE, _LESS, _MUCH_LESS = 1.25, 0.9, 0.6  # gains
 _CYCLE = 8  # rounds
 _RATE_ROUNDS = 10  # for how long a rate is remembered
-_STALE_ROUNDS = 2  # … when a queue grows out of bounds: the path has become slower
-_LOST_ROUNDS = 4  # … and when that did not help: the base may be another
+_STALE_ROUNDS, _LOST_ROUNDS = 2, 4  # with a long queue: the path is slower; no, the base may be another
 _PROBE_SECONDS = 5.0  # without a round trip near the base
 _ANOTHER_PATH = 2.0  # growth of the base that says so
-_GROWTH = 1.25  # less than this per round, three times: the path is full
-_PATIENCE = 3
+_GROWTH, _PATIENCE = 1.25, 3  # less than this, in so many rounds: the path is full
 _TOO_MUCH = 3.0  # times rate and base in flight: most of it is queued or lost, the path is full
 _FOUND = 1.05  # growth in STEADY that is worth another look
 _SAMPLES = 8  # round trips that say something together
 _LEAST_SPREAD = 0.03
 _PACING = 1.25  # how much faster than the rate packets may leave
-_BURST_SECONDS = 0.005
-_LEAST_BURST = 16 * 1024
+_BURST_SECONDS, _LEAST_BURST = 0.005, 16 * 1024  # at once: the pace's share of that time, or so many bytes
 
 
 class Phase(Enum):
@@ -77,15 +72,13 @@ class Controller:
         self._rates: deque[float] = deque(maxlen=_RATE_ROUNDS)
         self._stale = 0  # rounds in a row with a queue out of bounds
         self._flat = 0  # rounds in a row in which the rate did not grow
-        self._round = 0
+        self._round = 0  # in the cycle of STEADY
         self._round_began = now
         self._round_delivered = 0
         self._round_ends_at = 1  # bytes delivered
         self._trips: list[float] = []  # of this round
         self._last_trip = 0.0  # the least of the last round
-        self._jitters: deque[float] = deque(
-            maxlen=_CYCLE
-        )  # by how much a round's mean trip exceeded its least
+        self._jitters: deque[float] = deque(maxlen=_CYCLE)  # a round's mean trip less its least
         self._idle = True  # the application left room in the window during this round
         self._was_idle = True  # … and during the one before
         self._probed = now
@@ -119,7 +112,7 @@ class Controller:
         return max(self._queue_allowed + (_MORE - 1) * self.base, _LEAST_SPREAD)
 
     def allowance(self, now: float, in_flight: int) -> int:
-        """Bytes that may be sent now."""
+        """Bytes that may be sent now; negative where too much is in flight."""
         self._refill(now)
         return int(min(self._window - in_flight, self._tokens))
 
@@ -137,9 +130,8 @@ class Controller:
             self._note_trip(now, round_trip)
         if self.phase is Phase.STARTUP and 2 * before >= self._window:
             self._window = min(self._window + acknowledged, MOST_WINDOW)
-        if now - self._round_began >= _SHORTEST_ROUND and (
-            self._delivered >= self._round_ends_at or self._overflows(now)
-        ):
+        over = self._delivered >= self._round_ends_at or self._overflows(now)
+        if over and now - self._round_began >= _SHORTEST_ROUND:
             self._end_round(now)
 
     def _note_trip(self, now: float, trip: float) -> None:
@@ -150,7 +142,7 @@ class Controller:
 
     def _overflows(self, now: float) -> bool:
         """Whether a queue shows that is too long to wait for the end of the round."""
-        early = now - self._round_began <= self.base / 2 or len(self._trips) < _SAMPLES
+        early = len(self._trips) < _SAMPLES or now - self._round_began <= self.base / 2
         if early or self._idle or self.phase is Phase.PROBE:
             return False
         bound = self._queue_allowed if self.phase is Phase.STARTUP else 2 * self.spread
@@ -163,7 +155,7 @@ class Controller:
             self._last_trip = min(self._trips)
             if len(self._trips) >= _SAMPLES:
                 self._jitters.append(sum(self._trips) / len(self._trips) - self._last_trip)
-        if not self._idle or rate > self.rate:
+        if rate and (not self._idle or rate > self.rate):
             self._note_rate(rate)
         self.phase = _NEXT[self.phase](self, now, growth)
         if self.phase is not Phase.STARTUP:
@@ -191,15 +183,13 @@ class Controller:
 
     def _after_look(self, now: float, growth: float) -> Phase:
         self._probed = now
-        self._stale = 0
-        self._round = 0
-        before = self.base
-        if self._trips:
-            self.base = self._last_trip
+        self._stale = self._round = 0
+        before, self.base = self.base, self._last_trip
         if self.base <= _ANOTHER_PATH * before:
             return Phase.STEADY
-        self._flat = 0
         self._rates.clear()
+        self._window = max(self._window, INITIAL_WINDOW)
+        self._flat, self._idle = 0, True  # the first round there says little
         return Phase.STARTUP
 
     def _begin_round(self, now: float) -> None:
@@ -228,14 +218,14 @@ class Controller:
 
     def _model(self) -> float:
         """The window by rate and base, and by where in the cycle this is."""
-        full = self.rate * (self.base + self._queue_allowed)
-        window = full
+        held = self.rate * self.base
+        window = full = held + self.rate * self._queue_allowed
         if self.phase is Phase.PROBE:
-            window = max(_MUCH_LESS * self.rate * self.base, full / 2)
+            window = max(_MUCH_LESS * held, full / 2)
         elif self.phase is Phase.STEADY and self._round % _CYCLE == 0:
-            window += (_MORE - 1) * self.rate * self.base
+            window += (_MORE - 1) * held
         elif self.phase is Phase.STEADY and self._round % _CYCLE == 1 and self._queue > 0:
-            window = max(_LESS * self.rate * self.base, full / 2)
+            window = max(_LESS * held, full / 2)
         return min(max(window, LEAST_WINDOW), MOST_WINDOW)
 
     def _pace(self) -> float:

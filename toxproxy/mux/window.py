@@ -64,8 +64,9 @@ class ReceiveWindow:
 class Allotment:
     """Shares out a session's memory among the windows of its streams.
 
-    A stream gets `limits.window` at first, less when little is left, and twice as much each
-    time it holds up the path rather than the application. Windows together exceed
+    A stream gets `limits.window` at first, less when little is left, and four times as much each
+    time it holds up the path rather than the application: on a path that loses packets it takes
+    a few times what is on the way, or every packet lost twice stops the stream. Windows together exceed
     `limits.session_window` by at most `limits.least_window` a stream.
     """
 
@@ -83,8 +84,8 @@ class Allotment:
         return size
 
     def widen(self, window: ReceiveWindow) -> None:
-        """Double a window, if there is memory left for that."""
-        more = min(window.size, self._limits.most_window - window.size)
+        """Make a window four times as large, if there is memory left for that."""
+        more = min(3 * window.size, self._limits.most_window - window.size)
         if 0 < more <= self._left:
             self._left -= more
             window.size += more
