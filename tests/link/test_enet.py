@@ -12,6 +12,7 @@ import pytest
 from tests.link.rig import Diary, Rig, commands, rig
 from toxproxy.link import overlay
 from toxproxy.link.carrier import MAX_PACKET
+from toxproxy.link.congestion import MOST_WINDOW
 from toxproxy.link.enet import CHANNELS, DEFAULT_WINDOW, EnetLink
 from toxproxy.link.memory import DatagramPipe, Path
 
@@ -77,7 +78,7 @@ async def test_the_overlay_matches_the_installed_enet() -> None:
         near, far = await there.connected()
         for link in (near.link, far.link):
             assert link._fields is not None
-            assert link._peer.windowSize == link._fields.struct.windowSize == 2 * link._control.window
+            assert link._peer.windowSize == link._fields.struct.windowSize == 2 * MOST_WINDOW
             assert link._fields.struct.timeoutMinimum > 32_000
 
 

@@ -28,7 +28,7 @@ import enet
 
 from toxproxy.link import connect, overlay
 from toxproxy.link.base import LinkOwner
-from toxproxy.link.congestion import Controller
+from toxproxy.link.congestion import MOST_WINDOW, Controller
 
 log = logging.getLogger(__name__)
 
@@ -218,7 +218,9 @@ class EnetLink:
         self._trip = None
         if self._fields is not None:
             peer = self._fields.struct
-            peer.windowSize = 2 * self._control.window  # BANDWIDTH_LIMIT of the peer resets it, too
+            # Far more than the controller allows: what ENet may not send again at once it does not
+            # count as in transit, so it would look delivered. (BANDWIDTH_LIMIT resets the window.)
+            peer.windowSize = 2 * MOST_WINDOW
             # ENet sends again after a round trip and four variances, which on a steady path is
             # so close to the round trip itself that every short queue would double the traffic.
             least = int(self._control.spread * 1000 / 4)
