@@ -1,0 +1,163 @@
+"""How a session is bounded, and how it and its streams end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+
+from tests.tunnel import echo, service, tunnel
+from toxproxy.address import Bind, Target, ToxId
+from toxproxy.config import Forward
+from toxproxy.errors import Refusal, ResetCode, StreamRefused, StreamReset
+from toxproxy.forward import ForwardListener
+from toxproxy.link.memory import Path
+from toxproxy.mux import Limits
+from toxproxy.mux.stream import ReceiveState
+
+
+async def test_the_peers_limit_of_streams_is_kept() -> None:
+    async with tunnel(limits=Limits(streams=2)) as ends, service(echo) as port:
+        first, second = await ends.open(port), await ends.open(port)
+        with pytest.raises(StreamRefused) as caught:
+            await ends.open(port)
+        assert caught.value.code is Refusal.TOO_MANY_STREAMS
+        for _, writer in (first, second):
+            writer.close()
+        await ends.quiet()
+        _, writer = await ends.open(port)
+        writer.close()
+        await ends.quiet()
+
+
+async def test_ping_measures_the_round_trip() -> None:
+    async with tunnel(Path(delay=0.03)) as ends:
+        assert 0.06 <= await ends.near.ping() < 1.0
+
+
+async def test_closing_tells_the_peer_why_and_resets_its_streams() -> None:
+    async with tunnel() as ends, service(echo) as port:
+        reader, writer = await ends.open(port)
+        ends.far.close("maintenance")
+        with pytest.raises(StreamReset):
+            await reader.read()
+        assert ("near", "the peer said: maintenance (stopping)") in ends.ended
+        assert not ends.near.established
+        writer.close()
+
+
+async def test_a_peer_that_breaks_the_protocol_loses_the_session_and_hears_why() -> None:
+    async with tunnel() as ends:
+        assert ends.near_carrier.link is not None
+        ends.near_carrier.link.send(1, b"\xffnonsense")
+        ends.near_carrier.link.flush()
+        async with asyncio.timeout(5):
+            while len(ends.ended) < 2:
+                await asyncio.sleep(0.01)
+        assert ("far", "unknown frame type 0xff") in ends.ended
+        assert ("near", "the peer said: unknown frame type 0xff (protocol error)") in ends.ended
+
+
+async def test_compressed_where_the_dialer_wants_it() -> None:
+    text = b"".join(b"%d: the same as every other line, but for the number\n" % n for n in range(20_000))
+    datagrams = {}
+    async with tunnel() as ends, service(echo) as port:
+        assert ends.near_carrier.link is not None
+        assert ends.far_carrier.link is not None
+        links = ends.near_carrier.link.stats, ends.far_carrier.link.stats
+        for compress in (True, False):
+            before = sum(stats.datagrams_sent for stats in links)
+            reader, writer = await ends.open(port, compress=compress)
+            writer.write(text)
+            writer.write_eof()
+            async with asyncio.timeout(10):
+                assert await reader.read(-1) == text
+            writer.close()
+            await ends.quiet()
+            datagrams[compress] = sum(stats.datagrams_sent for stats in links) - before
+    assert datagrams[False] > 2 * len(text) / 1400
+    assert datagrams[True] < datagrams[False] / 3
+
+
+async def test_without_an_exit_every_request_is_refused() -> None:
+    async with tunnel() as ends:
+        ends.far._exit = None
+        with pytest.raises(StreamRefused) as caught:
+            await ends.open(80)
+        assert caught.value.code is Refusal.UNSUPPORTED
+
+
+async def test_a_link_that_is_lost_resets_its_streams() -> None:
+    async with tunnel() as ends, service(echo) as port:
+        reader, writer = await ends.open(port)
+        assert ends.near_carrier.link is not None
+        ends.near_carrier.link.fail("the friend left the network")
+        with pytest.raises(StreamReset) as caught:
+            await reader.read()
+        assert caught.value.code is ResetCode.LINK_LOST
+        with pytest.raises(StreamRefused) as refused:
+            await ends.open(port)
+        assert refused.value.code is Refusal.OFFLINE
+        writer.close()
+
+
+async def test_a_link_lost_after_the_last_byte_came_does_not_cut_a_slow_clients_answer() -> None:
+    size = 12 << 20
+    prepared = asyncio.Event()  # the browser's buffer takes all of it
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(-1)
+        await prepared.wait()
+        writer.write(bytes(size))
+        writer.close()
+
+    async with tunnel() as ends, service(answer) as port:
+        forward = Forward("test", Bind("127.0.0.1", 0), Target("127.0.0.1", port), ToxId(bytes(38)), 1)
+        listener = ForwardListener(forward, ends.near)
+        await listener.start()
+        host, _, local = listener.addresses[0].rpartition(":")
+        ends.far._connection._scheduler.credit = lambda stream: None  # the last acknowledgement is lost
+        loop = asyncio.get_running_loop()
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+            client.setblocking(False)
+            await loop.sock_connect(client, (host, int(local)))
+            client.shutdown(socket.SHUT_WR)
+            async with asyncio.timeout(5):
+                while not ends.near.streams:
+                    await asyncio.sleep(0.01)
+            (stream,) = ends.near._connection.streams.values()
+            browser = stream.data.get_protocol()._sink
+            browser.set_write_buffer_limits(high=2 * size)
+            prepared.set()
+            async with asyncio.timeout(10):
+                while stream.receiver.state is not ReceiveState.DONE:
+                    await asyncio.sleep(0.01)
+            assert browser.get_write_buffer_size() > 0
+            got = 0
+            ends.near_carrier.link.fail("the friend left the network")
+            while data := await loop.sock_recv(client, 1 << 20):
+                got += len(data)
+            assert got == size
+        await listener.close()
+
+
+async def test_a_protocol_that_raises_loses_its_stream_only() -> None:
+    class Broken(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            raise RuntimeError("a bug")
+
+    async with tunnel() as ends, service(echo) as port:
+        complaints: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: complaints.append(context["message"])
+        )
+        transport, _ = await ends.near.dial(Broken, Target("127.0.0.1", port))
+        transport.write(b"x")
+        reader, writer = await ends.open(port)
+        writer.write(b"fine")
+        assert await reader.readexactly(4) == b"fine"
+        assert complaints == ["error in a stream's protocol"]
+        writer.close()
+        await ends.quiet()
