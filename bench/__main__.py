@@ -97,7 +97,7 @@ async def _measure(options: argparse.Namespace) -> bool:
             outcome = await _try(run, _ROWS[name])
             good = good and outcome is not None
             if outcome is not None and not options.quick:
-                _write(_ROWS[name], run, outcome, missing)
+                _write(_ROWS[name], run, outcome)
     return good
 
 
@@ -139,7 +139,7 @@ async def _try(run: Run, row: Row) -> Outcome | None:
     return outcome
 
 
-def _write(row: Row, run: Run, outcome: Outcome, missing: list[str]) -> None:
+def _write(row: Row, run: Run, outcome: Outcome) -> None:
     """Put a row among the results, and write the report anew."""
     known, here = _read(), machine.description()
     result = Result(
@@ -154,7 +154,7 @@ def _write(row: Row, run: Run, outcome: Outcome, missing: list[str]) -> None:
         others=run.others,
     )
     known["rows"][row.name] = asdict(result)
-    known |= {"machine": here, "missing": missing}
+    known["machine"] = here
     _DOCS.mkdir(exist_ok=True)
     _RESULTS.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n")
     _report(known)
@@ -162,7 +162,7 @@ def _write(row: Row, run: Run, outcome: Outcome, missing: list[str]) -> None:
 
 def _read() -> dict[str, Any]:
     """All results until now."""
-    known: dict[str, Any] = {"rows": {}, "machine": {}, "missing": []}
+    known: dict[str, Any] = {"rows": {}, "machine": {}}
     return known | (json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {})
 
 
@@ -170,7 +170,9 @@ def _report(known: dict[str, Any]) -> None:
     """Write the report and the plots from the results and the words."""
     results = [Result.from_json(known["rows"][name]) for name in _ROWS if name in known["rows"]]
     words = report.notes(_NOTES.read_text()) if _NOTES.exists() else {}
-    _REPORT.write_text(report.render(results, known["machine"], known["missing"], words, _plots(results)))
+    shown = {figure.what for result in results for figure in result.figures}
+    missing = [rival.name for rival in rivals() if rival.name not in shown]
+    _REPORT.write_text(report.render(results, known["machine"], missing, words, _plots(results)))
 
 
 def _plots(results: Sequence[Result]) -> list[str]:

@@ -34,7 +34,7 @@ async def _fetch_page(run: Run, across: Course, tunnel: Tunnel) -> tuple[float, 
 async def _pages(run: Run, link: Link) -> dict[str, list[tuple[float, float]]]:
     """`_fetch_page` through toxproxy and ssh."""
     pages: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
-    async with run.tunnels(link, "ssh, bbr") as (across, tunnels):
+    async with run.tunnels(link, "ssh (bbr)") as (across, tunnels):
         async for _ in run.times():
             for tunnel in tunnels:
                 pages[tunnel.name].append(await _fetch_page(run, across, tunnel))
@@ -44,9 +44,9 @@ async def _pages(run: Run, link: Link) -> dict[str, list[tuple[float, float]]]:
 async def _page(run: Run) -> Outcome:
     pages = await _pages(run, WAN)
     figures = []
-    if "ssh, bbr" in pages:
-        for index, what, limit in ((0, "time of ssh, bbr", 0.7), (1, "p95 of an object, of ssh, bbr", 1.0)):
-            ours, rival = ([pair[index] for pair in pages[name]] for name in ("toxproxy", "ssh, bbr"))
+    if "ssh (bbr)" in pages:
+        for index, what, limit in ((0, "time of ssh (bbr)", 0.7), (1, "p95 of an object, of ssh (bbr)", 1.0)):
+            ours, rival = ([pair[index] for pair in pages[name]] for name in ("toxproxy", "ssh (bbr)"))
             figures.append(Figure(what, "×", ratios(ours, rival), Bound(limit, at_most=True)))
     for name, pairs in pages.items():
         figures.append(Figure(name, "s", tuple(whole for whole, _ in pairs)))
@@ -58,7 +58,7 @@ async def _deep(run: Run) -> Outcome:
     samples: defaultdict[str, list[float]] = defaultdict(list)
     times: defaultdict[str, list[float]] = defaultdict(list)
     seconds = run.size(20)
-    async with run.tunnels(DEEP, "ssh, bbr", "ssh, cubic") as (across, tunnels):
+    async with run.tunnels(DEEP, "ssh (bbr)", "ssh (cubic)") as (across, tunnels):
         async for _ in run.times():
             for tunnel in tunnels:
                 result = await across.work("exchanges", way=[tunnel.forward, None], seconds=seconds, bulk=1)

@@ -5,6 +5,7 @@ Needs root, `ip` and a C compiler. What is made here is removed with the block i
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import shutil
@@ -63,7 +64,10 @@ class Network:
 
 
 class Emulator:
-    """Makes networks; a context manager, which keeps the compiled program."""
+    """Makes networks; a context manager, of which a checkout can have one at a time.
+
+    Entering raises `EmulatorError`.
+    """
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -74,6 +78,7 @@ class Emulator:
             what = f"the programs {', '.join(missing)}" if missing else "root, to make network namespaces"
             raise EmulatorError(f"expected {what} to emulate a network, found none")
         with self._stack:
+            self._stack.enter_context(_alone())
             folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="toxproxy-link-")))
             self._program = folder / "link"
             _run("cc", "-O2", "-std=c11", "-Wall", "-o", str(self._program), str(_SOURCE))
@@ -123,6 +128,17 @@ def _running(*command: str) -> Iterator[subprocess.Popen[str]]:
             yield process
         finally:
             process.terminate()
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Two at a time would disturb each other, and take back what the other allowed."""
+    with _SOURCE.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise EmulatorError("expected no other emulated network, found one: end that first") from None
+        yield
 
 
 @contextmanager

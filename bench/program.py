@@ -15,6 +15,7 @@ from toxproxy.errors import ToxproxyError
 
 _STOP_SECONDS = 5.0
 _TAIL_BYTES = 2000
+_LINE_BYTES = 1 << 24  # of a result: thousands of times
 
 
 class ProgramFailed(ToxproxyError):
@@ -76,6 +77,7 @@ async def running(place: Place, folder: Path, name: str, *command: str) -> Async
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=file,
+            limit=_LINE_BYTES,
             start_new_session=True,  # Ctrl-C is for the benchmark, which ends the programs in order
         )
     program = Program(process, log)

@@ -92,7 +92,7 @@ def render(
         *(_section(result, words.get(result.name, "")) for result in results if result.figures),
         "## The machine",
         "\n".join(f"- {name}: {value}" for name, value in machine.items()),
-        f"Not compared with, since not found: {', '.join(missing)}." if missing else "",
+        f"Not compared with, since not here: {', '.join(missing)}." if missing else "",
         "## Again",
         "```sh\npython -m bench                # everything, about 40 minutes\n"
         "python -m bench wan page       # some rows\n"

@@ -39,9 +39,9 @@ def rivals(tuntox: Path | None = None) -> list[Rival]:
     has_ssh = all(_find(program) for program in ("ssh", "sshd", "ssh-keygen"))
     has_kcptun = all(_find(program) for program in ("kcptun-client", "kcptun-server"))
     return [
-        *(Rival(f"ssh, {control}", has_ssh, partial(ssh, control=control)) for control in _CONTROLS),
-        Rival("asyncssh, cubic", importlib.util.find_spec("asyncssh") is not None, _asyncssh),
-        Rival("pproxy, cubic", importlib.util.find_spec("pproxy") is not None, _pproxy),
+        *(Rival(f"ssh ({control})", has_ssh, partial(ssh, control=control)) for control in _CONTROLS),
+        Rival("asyncssh (cubic)", importlib.util.find_spec("asyncssh") is not None, _asyncssh),
+        Rival("pproxy (cubic)", importlib.util.find_spec("pproxy") is not None, _pproxy),
         Rival("kcptun", has_kcptun, _kcptun),
         Rival("tuntox", tuntox is not None, partial(_tuntox, program=str(tuntox))),
     ]
@@ -65,7 +65,7 @@ async def _asyncssh(across: Course) -> AsyncIterator[Tunnel]:
         ),
         running(network.near, across.folder, "asyncssh-client", *near),
     ):
-        yield await across.reached(Tunnel("asyncssh, cubic", (LOOPBACK, forward), (LOOPBACK, forward + 1)))
+        yield await across.reached(Tunnel("asyncssh (cubic)", (LOOPBACK, forward), (LOOPBACK, forward + 1)))
 
 
 @asynccontextmanager
@@ -83,7 +83,7 @@ async def _pproxy(across: Course) -> AsyncIterator[Tunnel]:
         running(network.far, across.folder, "pproxy-far", *program, "-l", remote),
         running(network.near, across.folder, "pproxy-near", *program, *listening, "-r", remote),
     ):
-        yield await across.reached(Tunnel("pproxy, cubic", (LOOPBACK, forward), (LOOPBACK, socks)))
+        yield await across.reached(Tunnel("pproxy (cubic)", (LOOPBACK, forward), (LOOPBACK, socks)))
 
 
 @asynccontextmanager

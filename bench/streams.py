@@ -99,18 +99,18 @@ def _filled(rates: dict[str, list[float]], link: Link, limit: float) -> Figure:
 
 
 async def _far(run: Run) -> Outcome:
-    rates = await _rates(run, FAR, run.size(100 * MB), "ssh, bbr")
-    return Outcome(_against(rates, "ssh, bbr", 0.8) + _figures(rates))
+    rates = await _rates(run, FAR, run.size(100 * MB), "ssh (bbr)")
+    return Outcome(_against(rates, "ssh (bbr)", 0.8) + _figures(rates))
 
 
 async def _wan(run: Run) -> Outcome:
     rates = await _rates(run, WAN, run.size(150 * MB), *run.rivals)
-    compared = _against(rates, "ssh, bbr", 1.1) + _against(rates, "ssh, cubic", 20)
+    compared = _against(rates, "ssh (bbr)", 1.1) + _against(rates, "ssh (cubic)", 20)
     return Outcome([_filled(rates, WAN, 92), *compared, *_figures(rates)])
 
 
 async def _slow(run: Run) -> Outcome:
-    rates = await _rates(run, SLOW, run.size(20 * MB), "ssh, bbr")
+    rates = await _rates(run, SLOW, run.size(20 * MB), "ssh (bbr)")
     return Outcome([_filled(rates, SLOW, 85), *_figures(rates)])
 
 
@@ -162,7 +162,7 @@ async def _loss(run: Run) -> Outcome:
     points: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
     for loss in _LOSSES:
         link = Link(f"{loss:g} % loss", WAN.delay, loss, WAN.rate, WAN.queue)
-        rates = await _rates(run, link, run.size(50 * MB), "ssh, bbr", "ssh, cubic")
+        rates = await _rates(run, link, run.size(50 * MB), "ssh (bbr)", "ssh (cubic)")
         for name, values in rates.items():
             points[name].append((loss, sorted(values)[len(values) // 2]))
     return Outcome(series=[Series(name, tuple(line)) for name, line in points.items()])

@@ -122,7 +122,7 @@ async def ssh(across: Course, control: str) -> AsyncIterator[Tunnel]:
             (across.network.near, "ssh", tuple(command)),
         ):
             await stack.enter_async_context(running(place, folder, name, *words))
-        yield await across.reached(Tunnel(f"ssh, {control}", (LOOPBACK, forward), (LOOPBACK, socks)))
+        yield await across.reached(Tunnel(f"ssh ({control})", (LOOPBACK, forward), (LOOPBACK, socks)))
 
 
 def _write_keys(folder: Path) -> None:

@@ -176,7 +176,7 @@ def test_notes_go_to_the_rows_that_they_name() -> None:
 
 
 def test_who_is_missing_is_named() -> None:
-    assert "Not compared with, since not found: kcptun." in written(result(FAST))
+    assert "Not compared with, since not here: kcptun." in written(result(FAST))
 
 
 # The plots
