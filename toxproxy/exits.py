@@ -101,6 +101,8 @@ class Exit:
         return await _connect_directly(target, permitted), b""
 
     async def _look_up(self, target: Target) -> list[Address]:
+        if _never_exists(target.host):
+            raise _refused(target, Refusal.NAME_NOT_FOUND)
         try:
             infos = await asyncio.get_running_loop().run_in_executor(
                 self._resolvers, lambda: socket.getaddrinfo(target.host, None, type=socket.SOCK_STREAM)
@@ -111,6 +113,11 @@ class Exit:
             text = f"{target}: the server's name resolver does not answer"
             raise StreamRefused(Refusal.FAILED, text) from error
         return list(dict.fromkeys(_plain(str(sockaddr[0])) for *_, sockaddr in infos))
+
+
+def _never_exists(host: str) -> bool:
+    """Whether a name is under `invalid`, which no resolver need be asked about (RFC 6761, section 6.4)."""
+    return host.lower().removesuffix(".").rpartition(".")[2] == "invalid"
 
 
 def _literal(target: Target) -> Address | None:

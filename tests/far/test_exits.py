@@ -93,6 +93,15 @@ async def test_an_unknown_name_is_not_found(hosts: Hosts) -> None:
     assert (error.code, error.text) == (Refusal.NAME_NOT_FOUND, "nowhere.example.org:80: name not found")
 
 
+@pytest.mark.parametrize("host", ["invalid", "nobody.invalid", "Nobody.INVALID."])
+async def test_a_name_that_never_exists_is_not_asked_for(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    def look_up(*arguments: object, **options: object) -> list[object]:
+        raise AssertionError("the resolver was asked")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    assert (await refusal(direct(), host, 80)).code is Refusal.NAME_NOT_FOUND
+
+
 async def test_a_resolver_that_does_not_answer_is_not_a_missing_name(monkeypatch: pytest.MonkeyPatch) -> None:
     def getaddrinfo(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
