@@ -44,7 +44,7 @@ _PRIVATE = """\
 bootstrap = {bootstrap}
 local_discovery = no
 port = 22000-22999
-wait = 60
+wait = 130
 """
 
 _SERVER = """\
