@@ -63,7 +63,6 @@ class Session:
         self._connection = Connection(
             client=client, session=secrets.randbits(64), limits=limits, channels=link.channels
         )
-        self._client = client
         self._exit = exit
         self._on_end = on_end
         self._on_established = on_established

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from tests.near.world import Origin, connect, echo, forward, reset, talk, until, unused_port
+from tests.near.world import Origin, connect, echo, flood, forward, reset, talk, until, unused_port
 from toxproxy.address import Target
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.forward import ForwardListener
@@ -191,22 +191,7 @@ async def test_a_client_that_waits_for_a_dial_is_read_only_so_far(dialer):
     dialer.gate.clear()
     listener = await started(dialer, Target("127.0.0.1", unused_port()))
     _, writer = await connect(listener)
-    sent = 0
-
-    async def flood():
-        nonlocal sent
-        while True:
-            writer.write(bytes(65536))
-            await writer.drain()
-            sent += 65536
-
-    flooding = asyncio.create_task(flood())
-    before = -1
-    async with asyncio.timeout(10):
-        while sent != before:
-            before = sent
-            await asyncio.sleep(0.3)
+    sent = await flood(writer)
     assert sent < 16 << 20
-    flooding.cancel()
     writer.transport.abort()
     await listener.close()

@@ -8,7 +8,7 @@ from base64 import b64encode
 import pytest
 
 from tests.near.http_client import get, head_of, response
-from tests.near.world import Origin, connect, reset, talk, until, unused_port
+from tests.near.world import Origin, connect, flood, reset, talk, until, unused_port
 from toxproxy import http_proxy
 from toxproxy.address import Target
 from toxproxy.answers import ANSWERS
@@ -219,23 +219,8 @@ async def test_a_server_that_does_not_read_stops_the_client(port):
     async with Origin(deaf) as server:
         _, writer = await connect(port)
         writer.write(get(f"http://{server.target}/", "Content-Length: 1000000000", method="POST"))
-        sent = 0
-
-        async def flood() -> None:
-            nonlocal sent
-            while True:
-                writer.write(bytes(65536))
-                await writer.drain()
-                sent += 65536
-
-        flooding = asyncio.create_task(flood())
-        before = -1
-        async with asyncio.timeout(10):
-            while sent != before:
-                before = sent
-                await asyncio.sleep(0.3)
+        sent = await flood(writer)
         assert 0 < sent < 32 << 20
-        flooding.cancel()
         reset(writer)
 
 

@@ -129,6 +129,27 @@ async def talk(listener: object, data: bytes) -> bytes:
     return answer
 
 
+async def flood(writer: asyncio.StreamWriter) -> int:
+    """Write until nobody takes any more; how many bytes that were."""
+    sent = 0
+
+    async def pour() -> None:
+        nonlocal sent
+        while True:
+            writer.write(bytes(65536))
+            await writer.drain()
+            sent += 65536
+
+    pouring = asyncio.create_task(pour())
+    before = -1
+    async with asyncio.timeout(10):
+        while sent != before:
+            before = sent
+            await asyncio.sleep(0.3)
+    pouring.cancel()
+    return sent
+
+
 def unused_port() -> int:
     """A port of 127.0.0.1 where nobody listens."""
     with socket.socket() as sock:

@@ -32,11 +32,6 @@ class Link(Protocol):
     channels: int
     frame_size: int  # bytes: the largest frame that is a good use of the link
 
-    @property
-    def round_trip(self) -> float | None:
-        """Seconds, smoothed; None until measured."""
-        ...
-
     def budget(self) -> int:
         """Bytes of frames that may be sent now without queueing."""
         ...

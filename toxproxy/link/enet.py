@@ -91,11 +91,6 @@ class EnetLink:
         self._shim = _join(self._host)
 
     @property
-    def round_trip(self) -> float | None:
-        """Seconds, smoothed (ENet counts whole milliseconds)."""
-        return float(self._peer.roundTripTime) / 1000 if self._up else None
-
-    @property
     def is_over(self) -> bool:
         """Whether everything was freed: nothing comes of this link any more."""
         return self._host is None
