@@ -164,6 +164,8 @@ def main() -> None:
         sys.exit("usage: python -m bench.emulator LINK, by name or as DELAY/LOSS/RATE/QUEUE")
     try:
         link = parse(sys.argv[1])
+        for number in (signal.SIGINT, signal.SIGTERM):  # a shell has its background jobs ignore the first
+            signal.signal(number, signal.default_int_handler)
         with Emulator() as emulator, emulator.network(link) as network, suppress(KeyboardInterrupt):
             print(link)
             for name, place in (("near", network.near), ("far", network.far)):

@@ -104,13 +104,13 @@ async def _far(run: Run) -> Outcome:
 
 
 async def _wan(run: Run) -> Outcome:
-    rates = await _rates(run, WAN, run.size(150 * MB), *run.rivals)
+    rates = await _rates(run, WAN, run.size(300 * MB), *run.rivals)
     compared = _against(rates, "ssh (bbr)", 1.1) + _against(rates, "ssh (cubic)", 20)
     return Outcome([_filled(rates, WAN, 92), *compared, *_figures(rates)])
 
 
 async def _slow(run: Run) -> Outcome:
-    rates = await _rates(run, SLOW, run.size(20 * MB), "ssh (bbr)")
+    rates = await _rates(run, SLOW, run.size(40 * MB), "ssh (bbr)")
     return Outcome([_filled(rates, SLOW, 85), *_figures(rates)])
 
 
@@ -171,8 +171,8 @@ async def _loss(run: Run) -> Outcome:
 ROWS = (
     Row("clean", "one stream, 500 MB, down and up", CLEAN, _clean),
     Row("far", "one stream, 100 MB", FAR, _far),
-    Row("wan", "one stream, 150 MB", WAN, _wan),
-    Row("slow", "one stream, 20 MB", SLOW, _slow),
+    Row("wan", "one stream, 300 MB", WAN, _wan),
+    Row("slow", "one stream, 40 MB", SLOW, _slow),
     Row("text", "a log of 20 MB", SLOW, _text),
     Row("beside", "a download beside one over plain TCP (cubic)", WAN, _beside),
 )

@@ -6,7 +6,10 @@ import asyncio
 import random
 import socket
 import time
+from collections.abc import Iterator
+from typing import Any
 
+import enet
 import pytest
 
 from tests.link.rig import Diary, Rig, commands, rig
@@ -221,3 +224,31 @@ async def test_all_channels_are_there() -> None:
         await near.push(frames)
         await far.until(lambda: len(far.frames) == CHANNELS)
         assert sorted(far.frames) == frames
+
+
+def test_a_command_that_was_lost_is_waited_for_no_longer_than_a_new_one() -> None:
+    here, there = (enet.Host(enet.Address(b"127.0.0.1", 0), 1, 1, 0, 0) for _ in range(2))
+    fields = overlay.attach(here.peers[0])
+    assert fields is not None
+    peer = here.connect(enet.Address(b"127.0.0.1", there.address.port), 1, 0)
+    while peer.state != enet.PEER_STATE_CONNECTED:
+        here.service(1, True)
+        there.service(1, True)
+    for _ in range(3):
+        peer.send(0, enet.Packet(b"lost", enet.PACKET_FLAG_RELIABLE))
+    while peer.packetsLost < 3:  # the other host reads nothing any more
+        here.service(1, True)
+    end = fields.list("sentReliableCommands")
+    timeouts = [command.roundTripTimeout for command in sent(end)]
+    once = peer.roundTripTime + 4 * peer.roundTripTimeVariance
+    assert timeouts == [2 * once] * 3
+    fields.forget_doubling()
+    assert [command.roundTripTimeout for command in sent(end)] == [once] * 3
+
+
+def sent(end: Any) -> Iterator[Any]:
+    """The commands in one of ENet's lists."""
+    node = end.next
+    while node != end:
+        yield overlay.command(node)
+        node = node.next

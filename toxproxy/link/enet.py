@@ -27,6 +27,7 @@ from dataclasses import dataclass
 import enet
 
 from toxproxy.link import connect, overlay
+from toxproxy.link.acks import Repeater
 from toxproxy.link.base import LinkOwner
 from toxproxy.link.congestion import MOST_WINDOW, Controller
 
@@ -88,6 +89,8 @@ class EnetLink:
         self._fields = overlay.attach(self._peer)
         self._control = Controller(self._loop.time())
         self._trip: float | None = None  # seconds: measured since ENet was last called
+        self._lost = 0  # packets that ENet had to send again, when it last said so
+        self._acks = Repeater()
         self._shim = _join(self._host)
 
     @property
@@ -209,6 +212,7 @@ class EnetLink:
         """Tell the controller what was delivered, and ENet what the controller allows."""
         if not self._up:
             return
+        heard = self._trip is not None
         self._control.delivered(self._loop.time(), self._peer.reliableDataInTransit, self._trip)
         self._trip = None
         if self._fields is not None:
@@ -221,6 +225,10 @@ class EnetLink:
             least = int(self._control.spread * 1000 / 4)
             if peer.roundTripTimeVariance < least:
                 peer.roundTripTimeVariance = least
+            if peer.packetsLost != self._lost:
+                self._lost = peer.packetsLost
+                if heard:  # so it was chance: the peer is there
+                    self._fields.forget_doubling()
 
     def _close_if_due(self) -> None:
         if self._close_by is None or self._host is None:
@@ -249,12 +257,15 @@ class EnetLink:
 
     def _drain(self) -> None:
         """Pass on what ENet put into the shim."""
-        receive, send, stats = self._shim.recv_into, self._send, self.stats
+        receive, send, stats, now = self._shim.recv_into, self._send, self.stats, self._loop.time()
         try:
             while True:
                 length = receive(self._body)
-                if not self._up and connect.is_connect(self._body[:length]):
+                if self._up:
+                    length = self._acks.repeat(self._body, length, now)
+                elif connect.is_connect(self._body[:length]):
                     connect.clamp_mtu(self._body, self._mtu)
+                    length = self._acks.repeat(self._body, length, now)
                 if send(self._out[: self._header + length]):
                     stats.datagrams_sent += 1
                 else:

@@ -1,7 +1,7 @@
-"""What pyenet does not expose of ENet: two functions, one clock, and the fields of a peer.
+"""What pyenet does not expose of ENet: two functions, one clock, and the fields of a peer and its commands.
 
 pyenet's extension module exports ENet's own symbols, and `hash(peer)` is the peer's address,
-so cffi can call and read them (ABI mode, no compiler). The layout of `ENetPeer` below is that
+so cffi can call and read them (ABI mode, no compiler). The layouts below are those
 of ENet 1.3.17 (enet.h). It is checked against pyenet's getters before it is trusted: a build
 that lays it out otherwise gets plain pyenet behaviour, with a warning.
 """
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 _ffi = cffi.FFI()
 _ffi.cdef(
     """
-    typedef struct { void *next; void *previous; } ENetListNode;
+    typedef struct ENetListNode { struct ENetListNode *next, *previous; } ENetListNode;
     typedef struct {
         ENetListNode dispatchList;
         void *host;
@@ -44,7 +44,16 @@ _ffi.cdef(
         uint32_t lastRoundTripTimeVariance, highestRoundTripTimeVariance;
         uint32_t roundTripTime, roundTripTimeVariance;
         uint32_t mtu, windowSize, reliableDataInTransit;
+        uint16_t outgoingReliableSequenceNumber;
+        ENetListNode acknowledgements, sentReliableCommands, sentUnreliableCommands;
+        ENetListNode outgoingCommands, dispatchedCommands;
     } ENetPeer;
+    typedef struct {
+        ENetListNode outgoingCommandList;
+        uint16_t reliableSequenceNumber, unreliableSequenceNumber;
+        uint32_t sentTime, roundTripTimeout, roundTripTimeoutLimit, fragmentOffset;
+        uint16_t fragmentLength, sendAttempts;
+    } ENetOutgoingCommand;
     uint32_t enet_time_get(void);
     void enet_peer_timeout(ENetPeer *, uint32_t limit, uint32_t minimum, uint32_t maximum);
     void enet_peer_ping_interval(ENetPeer *, uint32_t interval);
@@ -58,6 +67,8 @@ _COMMON = (
     "lowestRoundTripTime", "roundTripTime", "roundTripTimeVariance", "mtu", "windowSize",
     "reliableDataInTransit",
 )  # fmt: skip
+_LISTS = ("sentReliableCommands", "outgoingCommands")  # empty, so each points to itself
+_RESENT = 256  # commands that are looked at after a timeout
 _DEFAULTS = {"pingInterval": 500, "timeoutLimit": 32, "timeoutMinimum": 5000, "timeoutMaximum": 30000}
 
 
@@ -76,9 +87,34 @@ class PeerFields:
         """How long the peer may be silent before it is asked (`enet_peer_ping_interval`)."""
         self._library.enet_peer_ping_interval(self.struct, milliseconds)
 
+    def list(self, name: str) -> Any:
+        """The end of a list, which is where it begins, too."""
+        return _ffi.addressof(self.struct, name)
+
+    def forget_doubling(self) -> None:
+        """Give what was just sent again the timeout of what is sent for the first time.
+
+        ENet doubles a command's timeout each time it is lost, while its channel waits, and it
+        looks at no command behind one whose timeout has not run out.
+        """
+        peer = self.struct
+        timeout = peer.roundTripTime + 4 * peer.roundTripTimeVariance
+        end = self.list("sentReliableCommands")
+        sent = end.previous
+        for _ in range(_RESENT):
+            if sent == end or command(sent).roundTripTimeout <= timeout:
+                break
+            command(sent).roundTripTimeout = timeout
+            sent = sent.previous
+
     def now(self) -> int:
         """ENet's clock, in milliseconds, wrapping at 32 bits."""
         return int(self._library.enet_time_get())
+
+
+def command(node: Any) -> Any:
+    """The outgoing command that is this node of a list."""
+    return _ffi.cast("ENetOutgoingCommand *", node)
 
 
 def attach(peer: enet.Peer) -> PeerFields | None:
@@ -94,6 +130,8 @@ def attach(peer: enet.Peer) -> PeerFields | None:
         if fields.struct.windowSize != peer.windowSize:
             wrong.append("windowSize")
         fields.struct.windowSize -= 4096
+    if not wrong and any(end.next != end for end in map(fields.list, _LISTS)):
+        wrong.append("lists")
     if wrong:
         _warn(f"its fields are laid out otherwise ({', '.join(wrong)})")
         return None

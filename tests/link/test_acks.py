@@ -1,0 +1,60 @@
+"""Acknowledgements are said twice where that is cheap, and nothing else is touched."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from toxproxy.link.acks import Repeater
+
+ROOM = 1371
+
+
+def ack(number: int) -> bytes:
+    """ENetProtocolAcknowledge: command, channel, sequence number, received number and time."""
+    return b"\x01\x00" + number.to_bytes(2) + number.to_bytes(2) + b"\x12\x34"
+
+
+def datagram(*numbers: int, flags: int = 0) -> bytes:
+    return bytes((flags, 0)) + b"".join(map(ack, numbers))
+
+
+def repeated(repeater: Repeater, content: bytes, now: float) -> bytes:
+    buffer = memoryview(bytearray(content + bytes(ROOM - len(content))))
+    return bytes(buffer[: repeater.repeat(buffer, len(content), now)])
+
+
+def test_the_next_datagram_says_the_last_ones_again_after_its_own() -> None:
+    repeater = Repeater()
+    assert repeated(repeater, datagram(1), 1.0) == datagram(1)
+    assert repeated(repeater, datagram(2, 3), 1.001) == datagram(2, 3, 1)
+    assert repeated(repeater, datagram(4), 1.002) == datagram(4, 2, 3, 1)
+
+
+def test_no_more_than_eight_are_repeated() -> None:
+    repeater = Repeater()
+    for number in range(20):
+        said = repeated(repeater, datagram(number), 1.0)
+    assert said == datagram(19, *range(18, 10, -1))
+
+
+def test_old_ones_are_not_repeated_because_enet_would_take_them_for_slow() -> None:
+    repeater = Repeater()
+    repeated(repeater, datagram(1), 1.0)
+    assert repeated(repeater, datagram(2), 1.1) == datagram(2)
+    assert repeated(repeater, datagram(3), 1.101) == datagram(3, 2)
+
+
+def test_many_at_a_time_stay_as_they_are() -> None:
+    repeater = Repeater()
+    repeated(repeater, datagram(1), 1.0)
+    many = datagram(*range(2, 7))
+    assert repeated(repeater, many, 1.0) == many
+
+
+@given(st.binary(min_size=2, max_size=ROOM), st.sampled_from([0x40, 0x80, 0xC0]))
+def test_what_is_more_than_acknowledgements_stays_as_it_is(content: bytes, flags: int) -> None:
+    repeater = Repeater()
+    repeated(repeater, datagram(1), 1.0)
+    content = bytes((content[0] | flags,)) + content[1:]
+    assert repeated(repeater, content, 1.0) == content
