@@ -225,5 +225,5 @@ async def test_many_streams_at_once_share_one_connection() -> None:
 
         assert all(await asyncio.gather(*(one(n) for n in range(600))))
         await ends.quiet()
-        assert ends.near_carrier.link is not None
-        assert ends.near_carrier.link.stats.connections == 1
+        assert ends.near_end.carrier.link is not None
+        assert ends.near_end.carrier.link.stats.connections == 1

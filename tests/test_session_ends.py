@@ -43,15 +43,15 @@ async def test_closing_tells_the_peer_why_and_resets_its_streams() -> None:
         with pytest.raises(StreamReset):
             await reader.read()
         assert ("near", "the peer said: maintenance (stopping)") in ends.ended
-        assert not ends.near.established
+        assert ends.near_end.session is None
         writer.close()
 
 
 async def test_a_peer_that_breaks_the_protocol_loses_the_session_and_hears_why() -> None:
     async with tunnel() as ends:
-        assert ends.near_carrier.link is not None
-        ends.near_carrier.link.send(1, b"\xffnonsense")
-        ends.near_carrier.link.flush()
+        assert ends.near_end.carrier.link is not None
+        ends.near_end.carrier.link.send(1, b"\xffnonsense")
+        ends.near_end.carrier.link.flush()
         async with asyncio.timeout(5):
             while len(ends.ended) < 2:
                 await asyncio.sleep(0.01)
@@ -63,9 +63,9 @@ async def test_compressed_where_the_dialer_wants_it() -> None:
     text = b"".join(b"%d: the same as every other line, but for the number\n" % n for n in range(20_000))
     datagrams = {}
     async with tunnel() as ends, service(echo) as port:
-        assert ends.near_carrier.link is not None
-        assert ends.far_carrier.link is not None
-        links = ends.near_carrier.link.stats, ends.far_carrier.link.stats
+        assert ends.near_end.carrier.link is not None
+        assert ends.far_end.carrier.link is not None
+        links = ends.near_end.carrier.link.stats, ends.far_end.carrier.link.stats
         for compress in (True, False):
             before = sum(stats.datagrams_sent for stats in links)
             reader, writer = await ends.open(port, compress=compress)
@@ -88,21 +88,20 @@ async def test_without_an_exit_every_request_is_refused() -> None:
         assert caught.value.code is Refusal.UNSUPPORTED
 
 
-async def test_a_link_that_is_lost_resets_its_streams() -> None:
-    async with tunnel() as ends, service(echo) as port:
+async def test_a_session_that_was_interrupted_for_too_long_resets_its_streams() -> None:
+    async with tunnel(grace=0.05) as ends, service(echo) as port:
         reader, writer = await ends.open(port)
-        assert ends.near_carrier.link is not None
-        ends.near_carrier.link.fail("the friend left the network")
+        ends.near_end.lose("the friend left the network")
         with pytest.raises(StreamReset) as caught:
             await reader.read()
         assert caught.value.code is ResetCode.LINK_LOST
-        with pytest.raises(StreamRefused) as refused:
-            await ends.open(port)
-        assert refused.value.code is Refusal.OFFLINE
+        assert ("near", "interrupted: the friend left the network") in ends.changes
+        assert ends.ended == [("near", "interrupted for 0.05 s")]
+        assert ends.near_end.session is None
         writer.close()
 
 
-async def test_a_link_lost_after_the_last_byte_came_does_not_cut_a_slow_clients_answer() -> None:
+async def test_a_session_lost_after_the_last_byte_came_does_not_cut_a_slow_clients_answer() -> None:
     size = 12 << 20
     prepared = asyncio.Event()  # the browser's buffer takes all of it
 
@@ -136,7 +135,7 @@ async def test_a_link_lost_after_the_last_byte_came_does_not_cut_a_slow_clients_
                     await asyncio.sleep(0.01)
             assert browser.get_write_buffer_size() > 0
             got = 0
-            ends.near_carrier.link.fail("the friend left the network")
+            ends.near.close("the end")
             while data := await loop.sock_recv(client, 1 << 20):
                 got += len(data)
             assert got == size

@@ -7,30 +7,42 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
-from tests.link.rig import wire
 from toxproxy.address import Target
 from toxproxy.config import ExitSettings
 from toxproxy.exits import Exit
-from toxproxy.link.base import LinkOwner
-from toxproxy.link.carrier import Carrier
-from toxproxy.link.enet import EnetLink
 from toxproxy.link.memory import DatagramPipe, Path
 from toxproxy.mux import Limits
 from toxproxy.rules import Rules
 from toxproxy.session import Session
+from toxproxy.sessions import GRACE, Sessions
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @dataclass
 class Ends:
-    """The two sessions of a tunnel."""
+    """The two ends of a tunnel, each with its session."""
 
-    near: Session
-    far: Session
-    near_carrier: Carrier
-    far_carrier: Carrier
-    ended: list[tuple[str, str]] = field(default_factory=list)
+    near_end: Sessions
+    far_end: Sessions
+    pipe: DatagramPipe
+    changes: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def near(self) -> Session:
+        assert self.near_end.session is not None
+        return self.near_end.session
+
+    @property
+    def far(self) -> Session:
+        assert self.far_end.session is not None
+        return self.far_end.session
+
+    @property
+    def ended(self) -> list[tuple[str, str]]:
+        """Who says that a session ended, and why."""
+        said = "ended: "
+        return [(side, what.removeprefix(said)) for side, what in self.changes if what.startswith(said)]
 
     async def open(
         self, port: int, *, early: bool = False, compress: bool = True
@@ -53,38 +65,33 @@ class Ends:
 
 
 @contextlib.asynccontextmanager
-async def tunnel(path: Path | None = None, limits: Limits | None = None) -> AsyncIterator[Ends]:
+async def tunnel(
+    path: Path | None = None, limits: Limits | None = None, grace: float = GRACE
+) -> AsyncIterator[Ends]:
     pipe = DatagramPipe(1, path)
     exit = Exit(ExitSettings(connect_timeout=5), Rules())
-    sessions: dict[str, Session] = {}
-    ended: list[tuple[str, str]] = []
-    established = asyncio.Event()
+    changes: list[tuple[str, str]] = []
 
-    def owner(side: str) -> Callable[[EnetLink], LinkOwner]:
-        def own(link: EnetLink) -> LinkOwner:
-            sessions[side] = Session(
-                link,
-                client=side == "near",
-                exit=exit if side == "far" else None,
-                limits=limits,
-                on_established=established.set if side == "near" else lambda: None,
-                on_end=lambda reason: ended.append((side, reason)),
-            )
-            return sessions[side]
+    def sessions(side: str, send: Callable[[memoryview], bool], dialer: Exit | None) -> Sessions:
+        def changed(what: str) -> None:
+            changes.append((side, what))
 
-        return own
+        return Sessions(send, changed=changed, exit=dialer, limits=limits, grace=grace)
 
-    near, far = wire(pipe, owner("near"), owner("far"))
-    near.connect()
+    near = sessions("near", pipe.near.send, None)
+    far = sessions("far", pipe.far.send, exit)
+    for end, carrier in ((pipe.near, near.carrier), (pipe.far, far.carrier)):
+        end.receive, end.batch_ended = carrier.packet_received, carrier.batch_ended
+    for end in (far, near):
+        end.reach()
     try:
         async with asyncio.timeout(10):
-            await established.wait()
-        yield Ends(sessions["near"], sessions["far"], near, far, ended)
+            while not near.ready:
+                await asyncio.sleep(0.005)
+        yield Ends(near, far, pipe, changes)
     finally:
-        for session in sessions.values():
-            session.close("done")
-        await near.close()
-        await far.close()
+        await near.close("done")
+        await far.close("done")
         pipe.close()
         exit.close()
 

@@ -56,6 +56,7 @@ class GoAwayCode(IntEnum):
     STOPPING = 0x00  # the program is stopping
     PROTOCOL_ERROR = 0x01
     VERSION = 0x02  # the two versions of the protocol have nothing in common
+    NO_SESSION = 0x03  # there is no such session to resume
 
 
 class StreamError(ToxproxyError):

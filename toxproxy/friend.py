@@ -1,12 +1,13 @@
-"""One friend on the Tox network: its link and session come and go with it.
+"""One friend on the Tox network: present or not, and the session with it.
 
 The near end dials through a `Friend`, which waits for the session where there is none yet;
-the far end gives it an exit and lets the friend dial. Only the near end begins links.
+the far end gives it an exit and lets the friend dial.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from enum import Enum
@@ -14,16 +15,14 @@ from enum import Enum
 from toxproxy.address import Target
 from toxproxy.dialer import Dialer, P
 from toxproxy.errors import Refusal, StreamRefused
-from toxproxy.link.base import LinkOwner
-from toxproxy.link.carrier import Carrier
-from toxproxy.link.enet import EnetLink, LinkStats
+from toxproxy.link.enet import LinkStats
 from toxproxy.mux import Limits
 from toxproxy.session import Session
+from toxproxy.sessions import GRACE, Sessions
 from toxproxy.tox.node import Connection, Node
 
 log = logging.getLogger(__name__)
 
-_RETRY = 1.0  # seconds between a link's end and the next, while the friend stays
 _WAITING = 4096  # dials that may wait for the session at once
 
 
@@ -38,7 +37,8 @@ class Phase(Enum):
 class Friend:
     """A `Dialer` at the near end, a guest of `exit` at the far end.
 
-    `wait` bounds how long a dial waits for the session, in seconds. `changed` is called with
+    `wait` bounds how long a dial waits for the session, in seconds, and `grace` how long a session
+    that was interrupted is kept with its streams. `changed` is called with
     every new phase, kind of connection or measured round trip.
     """
 
@@ -52,6 +52,7 @@ class Friend:
         exit: Dialer | None = None,
         wait: float = 0.0,
         limits: Limits | None = None,
+        grace: float = GRACE,
     ) -> None:
         self.key = key
         self.connection = Connection.NONE
@@ -59,19 +60,15 @@ class Friend:
         self.met = False  # there has been a session
         self._node = node
         self._number = number
-        self._near = exit is None
-        self._exit = exit
         self._wait = wait
-        self._limits = limits
         self._changed = changed
-        self._session: Session | None = None
         self._ready = asyncio.Event()
         self._waiting = 0
-        self._closing = False
-        self._retry: asyncio.TimerHandle | None = None
         self._measuring: asyncio.Task[None] | None = None
-        self._carrier = Carrier(self._send, self._own)
-        node.set_sink(number, self._carrier)
+        self._sessions = Sessions(
+            self._send, changed=self._session_changed, exit=exit, limits=limits, grace=grace
+        )
+        node.set_sink(number, self._sessions.carrier)
 
     @property
     def phase(self) -> Phase:
@@ -83,12 +80,13 @@ class Friend:
     @property
     def streams(self) -> int:
         """How many streams live."""
-        return self._session.streams if self._session is not None else 0
+        return self._sessions.streams
 
     @property
     def link_stats(self) -> LinkStats | None:
         """The counters of the present link."""
-        return self._carrier.link.stats if self._carrier.link is not None else None
+        link = self._sessions.carrier.link
+        return link.stats if link is not None else None
 
     async def dial(
         self,
@@ -102,9 +100,9 @@ class Friend:
 
         Raises `StreamRefused`, as OFFLINE after `wait` seconds.
         """
-        if self._session is None or not self._ready.is_set():
+        if not self._ready.is_set():
             await self._wait_for_session()
-        session = self._session
+        session = self._sessions.session
         if session is None:
             raise StreamRefused(Refusal.OFFLINE, "the server is not connected")
         return await session.dial(protocol_factory, target, early=early, compress=compress)
@@ -115,25 +113,22 @@ class Friend:
 
     async def idle(self) -> None:
         """Wait until no stream lives."""
-        if self._session is not None:
-            await self._session.idle()
+        if self._sessions.session is not None:
+            await self._sessions.session.idle()
 
     def connection_changed(self, connection: Connection) -> None:
         """Tox says how the friend is connected now."""
         was, self.connection = self.connection, connection
         if connection is Connection.NONE:
-            self._drop("the friend left the network")
-        elif was is Connection.NONE and self._near:
-            self._connect()
+            self._sessions.lose("the friend left the network")
+        elif was is Connection.NONE:
+            self._sessions.reach()
         self._changed(self)
 
     async def close(self, text: str) -> None:
         """End the session, telling the peer why, and let go of the friend."""
-        self._closing = True
-        if self._session is not None:
-            self._session.close(text)
-        self._stop_retrying()
-        await self._carrier.close()
+        self._stop_measuring()
+        await self._sessions.close(text)
         self._node.set_sink(self._number, None)
 
     async def _wait_for_session(self) -> None:
@@ -158,68 +153,30 @@ class Friend:
             )
         return f"the server was found but did not answer within {self._wait:g} s"
 
-    # The link
-
     def _send(self, packet: memoryview) -> bool:
         return self._node.send_lossy(self._number, packet)
 
-    def _connect(self) -> None:
-        self._retry = None
-        self._carrier.connect()
-
-    def _own(self, link: EnetLink) -> LinkOwner:
-        """A new link begins: it gets a new session."""
-
-        def ended(reason: str) -> None:
-            if self._session is session:
-                self._ended(reason)
-
-        session = self._session = Session(
-            link,
-            client=self._near,
-            exit=self._exit,
-            on_established=self._established,
-            on_end=ended,
-            limits=self._limits,
-        )
-        return session
-
-    def _established(self) -> None:
-        self._ready.set()
-        self.met = True
-        self._measuring = asyncio.get_running_loop().create_task(self._measure(self._session))
+    def _session_changed(self, what: str) -> None:
+        self._stop_measuring()
+        self.round_trip = None
+        if (session := self._sessions.session) is not None and self._sessions.ready:
+            self.met = True
+            self._ready.set()
+            self._measuring = asyncio.get_running_loop().create_task(self._measure(session))
+        else:
+            self._ready.clear()
+        log.debug("session with %s %s", short(self.key), what)
         self._changed(self)
 
-    async def _measure(self, session: Session | None) -> None:
-        try:
-            if session is not None:
-                self.round_trip = await session.ping()
-                self._changed(self)
-        except ConnectionError:
-            pass  # the session's end is told elsewhere
-
-    def _ended(self, reason: str) -> None:
-        self._session = None
-        self._ready.clear()
-        self.round_trip = None
-        if self._measuring is not None:
-            self._measuring.cancel()
-        if self.connection is not Connection.NONE:
-            log.info("session with %s ended: %s", short(self.key), reason)
-            if self._near and self._retry is None and not self._closing:
-                self._retry = asyncio.get_running_loop().call_later(_RETRY, self._connect)
+    async def _measure(self, session: Session) -> None:
+        with contextlib.suppress(ConnectionError):  # the session's end is told elsewhere
+            self.round_trip = await session.ping()
             self._changed(self)
 
-    def _drop(self, reason: str) -> None:
-        """No session can go on: end it, and everything that would begin another."""
-        if self._carrier.link is not None:
-            self._carrier.link.fail(reason)
-        self._stop_retrying()
-
-    def _stop_retrying(self) -> None:
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
+    def _stop_measuring(self) -> None:
+        if self._measuring is not None:
+            self._measuring.cancel()
+            self._measuring = None
 
 
 class _Plain:

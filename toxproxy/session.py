@@ -41,6 +41,8 @@ from toxproxy.transport import StreamTransport
 
 log = logging.getLogger(__name__)
 
+_LAST_WORDS = 16 * 1024  # bytes that leave with a session's end, whatever the link's budget is
+
 
 class Session:
     """One session over one link; a `LinkOwner` and, once established, a `Dialer`.
@@ -77,6 +79,11 @@ class Session:
     def established(self) -> bool:
         """Whether streams may be opened."""
         return self._connection.established and not self._ended
+
+    @property
+    def identity(self) -> tuple[int, int] | None:
+        """The client's and the server's session id, once both are known."""
+        return self._connection.identity
 
     @property
     def streams(self) -> int:
@@ -149,15 +156,17 @@ class Session:
         try:
             self._connection.receive(channel, frame)
         except RemoteProtocolError as error:
-            log.warning("the peer broke the protocol: %s", error)
-            self._send()  # the GOAWAY that says so
+            self.broken(error)
+        else:
             self._deliver()
-            self._finish(GoAwayCode.PROTOCOL_ERROR, str(error))
-            return
-        self._deliver()
 
     def link_ready(self) -> None:
         self._run()
+
+    def broken(self, error: RemoteProtocolError) -> None:
+        """The peer broke the protocol: it is told so, and the session ends."""
+        log.warning("the peer broke the protocol: %s", error)
+        self._finish(GoAwayCode.PROTOCOL_ERROR, str(error))
 
     def link_down(self, reason: str) -> None:
         self._connection.lost()
@@ -234,7 +243,10 @@ class Session:
     def _finish(self, code: GoAwayCode, text: str) -> None:
         self._connection.close(code, text)
         if not self._ended:
-            self._send()
+            # The last word, so it does not wait for its turn.
+            for channel, frame in self._connection.frames_to_send(_LAST_WORDS, _LAST_WORDS):
+                self._link.send(channel, frame)
+            self._link.flush()
             self._end(text)
 
     def _end(self, reason: str) -> None:

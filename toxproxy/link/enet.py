@@ -10,8 +10,9 @@ datagram came from the peer and read when ENet was called, so neither is ever po
 
 ENet 1.3.17 as it is would lose three ways on this carrier, so: datagrams are kept to the
 carrier's size by clamping the mtu in CONNECT; the packet throttle, which collapses to nothing
-on a path whose delay varies, is held open; and its timeouts are made longer than Tox's own, who
-knows better when a friend has gone.
+on a path whose delay varies, is held open; and a timeout does not double for ever. A path
+that is silent though an answer is due is given up within seconds: a new link is cheaper than to
+wait for the old one's timeouts.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ _FRAGMENT_OVERHEAD = 28  # bytes of ENet's headers around a fragment
 _BURST = 96 * 1024  # bytes handed to ENet before the shim is emptied
 _BATCH = 64  # datagrams handed to ENet's socket before ENet is called
 _PING = 2000  # ms of silence before ENet asks
-_TIMEOUT = 60_000  # ms; Tox gives a friend up after 32 s
+_TIMEOUT = 60_000  # ms after which ENet would give up; a silent link is given up before
+_PATIENCE = 3.0  # seconds without an answer after which the path counts as cut, or …
+_TRIPS = 4  # … so many round trips, if that is more
+_MEETING = 10.0  # seconds within which the peer must have answered to a new link
 _FOREVER = 3600.0
 _LINGER = 1.0  # seconds that a closed link waits for acknowledgements
 _BUFFER = 4 * 1024 * 1024  # bytes asked for of the kernel, which gives what it allows
@@ -77,8 +81,11 @@ class EnetLink:
         self._body = self._out[len(header) :]
         self._header = len(header)
         self._waiting = 0  # datagrams in ENet's socket
+        self._asked = self._heard = (
+            asyncio.get_running_loop().time()
+        )  # since when an answer is due; the last one
         self._queued = 0  # bytes of frames handed to ENet since the last flush
-        self._owner: LinkOwner | None = None
+        self.owner: LinkOwner | None = None  # who hears of this link; None, and nobody does
         self._up = False
         self._close_by: float | None = None
         self._freed = asyncio.Event()
@@ -102,7 +109,7 @@ class EnetLink:
 
     def start(self, owner: LinkOwner, *, connect: bool) -> None:
         """Begin: one side connects, the other is given the peer's CONNECT."""
-        self._owner = owner
+        self.owner = owner
         if connect and self._host is not None:
             address = enet.Address(b"127.0.0.1", self._shim.getsockname()[1])
             self._peer = self._host.connect(address, CHANNELS, 0)
@@ -128,6 +135,8 @@ class EnetLink:
     def flush(self) -> None:
         """Put on the wire what was handed over."""
         if self._host is not None:
+            if not self._peer.reliableDataInTransit:
+                self._asked = self._loop.time()
             self._control.sent(self._loop.time(), self._queued)
             self._queued = 0
             self._host.flush()
@@ -140,7 +149,7 @@ class EnetLink:
         ENet forgets frames that it has not handed over yet when it reads DISCONNECT, so the last
         ones, which say why, would be lost.
         """
-        self._owner = None
+        self.owner = None
         if self._up and self._close_by is None:
             self._close_by = self._loop.time() + _LINGER
             self._service()
@@ -158,6 +167,7 @@ class EnetLink:
         if self._host is None:
             return
         self.stats.datagrams_received += 1
+        self._heard = self._loop.time()
         if not self._waiting and self._fields is not None:
             self._trip = connect.round_trip(datagram, self._fields.now())
         try:
@@ -176,7 +186,7 @@ class EnetLink:
 
     def fail(self, reason: str) -> None:
         """Free everything and tell the owner; the peer is not told."""
-        owner, self._owner = self._owner, None
+        owner, self.owner = self.owner, None
         self._free()
         if owner is not None:
             owner.link_down(reason)
@@ -192,8 +202,8 @@ class EnetLink:
                 if event.type == enet.EVENT_TYPE_RECEIVE:
                     stats.frames_received += 1
                     frame = event.packet.data
-                    if self._owner is not None:
-                        self._owner.frame_received(event.channelID, frame)
+                    if self.owner is not None:
+                        self.owner.frame_received(event.channelID, frame)
                 elif event.type == enet.EVENT_TYPE_CONNECT:
                     self._connected(event.peer)
                 elif event.type == enet.EVENT_TYPE_DISCONNECT:
@@ -205,12 +215,14 @@ class EnetLink:
             self._drain()
             self._measure()
             self._close_if_due()
+            self._fail_if_silent()
         if self._host is not None:
             self._arm()
 
     def _measure(self) -> None:
         """Tell the controller what was delivered, and ENet what the controller allows."""
         if not self._up:
+            self._ask_again()
             return
         heard = self._trip is not None
         self._control.delivered(self._loop.time(), self._peer.reliableDataInTransit, self._trip)
@@ -225,10 +237,28 @@ class EnetLink:
             least = int(self._control.spread * 1000 / 4)
             if peer.roundTripTimeVariance < least:
                 peer.roundTripTimeVariance = least
-            if peer.packetsLost != self._lost:
-                self._lost = peer.packetsLost
-                if heard:  # so it was chance: the peer is there
-                    self._fields.forget_doubling()
+            if heard:  # so what was lost was lost by chance: the peer is there
+                self._ask_again()
+
+    def _ask_again(self) -> None:
+        """What ENet has just sent again is due again as soon as if it were new."""
+        if self._fields is not None and self._peer.packetsLost != self._lost:
+            self._lost = self._peer.packetsLost
+            self._fields.forget_doubling()
+
+    @property
+    def _silent_at(self) -> float:
+        """When the path counts as cut, if nothing comes until then."""
+        if not self._up:
+            return self._asked + _MEETING
+        patience = max(_PATIENCE, _TRIPS * self._control.base)
+        if self._peer.reliableDataInTransit:
+            return max(self._asked, self._heard) + patience
+        return self._heard + _PING / 1000 + patience
+
+    def _fail_if_silent(self) -> None:
+        if self.owner is not None and self._host is not None and self._loop.time() >= self._silent_at:
+            self.fail("the path is silent" if self._up else "the peer did not answer")
 
     def _close_if_due(self) -> None:
         if self._close_by is None or self._host is None:
@@ -247,8 +277,8 @@ class EnetLink:
         peer.packetThrottleDeceleration = 0
         self._up = True
         self.stats.connections += 1
-        if self._owner is not None:
-            self._owner.link_up()
+        if self.owner is not None:
+            self.owner.link_up()
 
     def _configure(self) -> None:
         if self._fields is not None:
@@ -275,7 +305,7 @@ class EnetLink:
 
     def _arm(self) -> None:
         """Wake when ENet has a timeout to check or a ping to send, unless something wakes it before."""
-        due = self._loop.time() + min(self._delay(), self._pause())
+        due = min(self._loop.time() + min(self._delay(), self._pause()), self._silent_at)
         if self._close_by is not None:
             due = min(due, self._close_by)
         if self._timer is not None:
@@ -308,9 +338,9 @@ class EnetLink:
 
     def _offer(self) -> None:
         """Let the owner send; whether it leaves room says something about the path."""
-        if self._owner is None:
+        if self.owner is None:
             return
-        self._owner.link_ready()
+        self.owner.link_ready()
         if self.budget() > 0:
             self._control.left_room(self._peer.reliableDataInTransit)
 

@@ -25,7 +25,7 @@ class Path:
     """One direction of the way between two ends; both directions are alike."""
 
     delay: float = 0.0  # seconds
-    loss: float = 0.0  # the share that is lost, 0 to below 1
+    loss: float = 0.0  # the share that is lost, 0 to below 1; 1, a cut, for a `DatagramPipe` only
     rate: float = math.inf  # bytes per second
 
 

@@ -68,6 +68,14 @@ class Connection:
         return self._scheduler.established
 
     @property
+    def identity(self) -> tuple[int, int] | None:
+        """The client's and the server's session id, once both are known."""
+        if self._peer is None:
+            return None
+        ids = self._hello.session, self._peer.session
+        return ids if self._client else ids[::-1]
+
+    @property
     def streams(self) -> dict[int, Stream]:
         """The streams that live, by id."""
         return self._streams.living
@@ -187,6 +195,8 @@ class Connection:
             raise
 
     def _check_order(self, channel: int, frame: frames.Frame) -> None:
+        if isinstance(frame, (frames.Resume, frames.Ack)):  # the link's, and not for here
+            raise RemoteProtocolError(f"{frames.name(type(frame))} within a session")
         of_session = isinstance(frame, (frames.Hello, frames.Ping, frames.Pong, frames.GoAway))
         if of_session is not (channel == 0):
             raise RemoteProtocolError(f"{frames.name(type(frame))} on channel {channel}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from enum import IntEnum
+from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
 from toxproxy.errors import GoAwayCode, Refusal, RemoteProtocolError, ResetCode
@@ -24,6 +25,9 @@ MAX_RAW = 64 * 1024  # bytes that a PACKED frame may hold
 TCP = 0x01  # the only kind of stream in version 1
 PLAIN = 0x80  # added to the kind: the opener takes no PACKED frames of this stream
 LZ4 = 0x01  # a bit of HELLO's features: PACKED frames are understood
+
+
+Counts = tuple[tuple[int, int], ...]  # (channel, frames since the session began), channels ascending
 
 
 class Hello(NamedTuple):
@@ -54,6 +58,20 @@ class GoAway(NamedTuple):
 
     code: int
     text: str
+
+
+class Resume(NamedTuple):
+    """The first frame of a later link: which session goes on, and how many frames came on each channel."""
+
+    client: int  # the session ids of the two HELLOs
+    server: int
+    counts: Counts
+
+
+class Ack(NamedTuple):
+    """How many frames came until now, on the channels where it were more since the last time."""
+
+    counts: Counts
 
 
 class Open(NamedTuple):
@@ -128,7 +146,21 @@ class Blocked(NamedTuple):
 
 
 Frame = (
-    Hello | Ping | Pong | GoAway | Open | Opened | Refused | Data | Packed | Fin | Reset | Credit | Blocked
+    Hello
+    | Ping
+    | Pong
+    | GoAway
+    | Resume
+    | Ack
+    | Open
+    | Opened
+    | Refused
+    | Data
+    | Packed
+    | Fin
+    | Reset
+    | Credit
+    | Blocked
 )
 
 # type byte: the frame's class, its fixed fields
@@ -137,6 +169,8 @@ _TABLE: dict[int, tuple[type[Frame], struct.Struct]] = {
     0x02: (Ping, struct.Struct("!Q")),
     0x03: (Pong, struct.Struct("!Q")),
     0x04: (GoAway, struct.Struct("!B")),
+    0x05: (Resume, struct.Struct("!QQ")),
+    0x06: (Ack, struct.Struct("!")),
     0x10: (Open, struct.Struct("!IBIH")),
     0x11: (Opened, struct.Struct("!II")),
     0x12: (Refused, struct.Struct("!IB")),
@@ -149,6 +183,7 @@ _TABLE: dict[int, tuple[type[Frame], struct.Struct]] = {
 }
 _HEADS = {cls: (bytes((number,)), layout) for number, (cls, layout) in _TABLE.items()}
 
+_COUNT = struct.Struct("!BQ")
 _DATA = struct.Struct("!BIQ")
 _DATA_TYPE = 0x13
 DATA_HEADER = _DATA.size  # bytes in front of a DATA frame's payload
@@ -171,6 +206,8 @@ def encode(frame: Frame) -> bytes:
         fixed, tail = frame[:-1], frame.host.encode("ascii")
     elif isinstance(frame, (Data, Packed)):
         fixed, tail = frame[:-1], frame[-1]
+    elif isinstance(frame, (Resume, Ack)):
+        fixed, tail = frame[:-1], b"".join(_COUNT.pack(*count) for count in frame.counts)
     return head + layout.pack(*fixed) + tail
 
 
@@ -197,6 +234,8 @@ def decode(message: bytes) -> Frame:
         return Open._make((*fields, _host(tail, fields[3])))
     if cls is Packed:
         return Packed._make((*fields, _block(tail, fields[2])))
+    if cls is Resume or cls is Ack:
+        return cls._make((*fields, _counts(cls, tail)))
     if tail and cls is not Hello:  # a later version's HELLO may say more
         raise RemoteProtocolError(f"{name(cls)} frame of {len(message)} bytes")
     if (cls is Fin or cls is Credit or cls is Blocked) and max(fields[1:]) > MAX_OFFSET:
@@ -228,6 +267,15 @@ def _block(tail: bytes, length: int) -> bytes:
     if not tail or not 0 < length <= MAX_RAW:
         raise RemoteProtocolError(f"PACKED frame of {length} bytes in {len(tail)}")
     return tail
+
+
+def _counts(cls: type[Frame], tail: bytes) -> Counts:
+    if len(tail) % _COUNT.size:
+        raise RemoteProtocolError(f"{name(cls)} frame that ends within a count")
+    counts: Counts = tuple(_COUNT.iter_unpack(tail))
+    if any(after <= before for (before, _), (after, _) in pairwise(counts)):
+        raise RemoteProtocolError(f"{name(cls)} frame whose channels do not ascend")
+    return counts
 
 
 def printable(text: bytes) -> str:

@@ -1,0 +1,145 @@
+"""Streams outlive their links: whatever was on the way, they go on byte for byte."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from dataclasses import replace
+
+import pytest
+
+from tests.tunnel import Ends, echo, service, tunnel
+from toxproxy.errors import StreamReset
+from toxproxy.link.memory import Path
+
+
+async def fetch(ends: Ends, port: int, data: bytes) -> bytes:
+    """`data`, there and back."""
+    reader, writer = await ends.open(port)
+
+    async def send() -> None:
+        writer.write(data)
+        await writer.drain()
+        writer.write_eof()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(send())
+        answer = group.create_task(reader.read(-1))
+    writer.close()
+    return answer.result()
+
+
+async def interrupted(ends: Ends) -> None:
+    while ends.near_end.ready:
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_links_that_fail_at_any_moment_lose_nothing(seed: int) -> None:
+    chance = random.Random(seed)
+    async with tunnel(Path(delay=0.005, loss=0.02, rate=8e6)) as ends, service(echo) as port:
+        files = [chance.randbytes(chance.randrange(1, 3_000_000)) for _ in range(6)]
+        failures = 0
+
+        async def disturb() -> None:
+            nonlocal failures
+            while True:
+                await asyncio.sleep(chance.uniform(0.02, 0.2))
+                side = chance.choice((ends.near_end, ends.far_end))
+                if side.ready and side.carrier.link is not None:
+                    side.carrier.link.fail("tripped over")
+                    failures += 1
+                    if side is ends.far_end:  # as silence would tell the near end, in its own time
+                        ends.near_end.carrier.link.fail("tripped over, too")
+
+        disturber = asyncio.create_task(disturb())
+        async with asyncio.timeout(60):
+            answers = await asyncio.gather(*(fetch(ends, port, file) for file in files))
+        disturber.cancel()
+        assert [hashlib.sha256(answer).digest() for answer in answers] == [
+            hashlib.sha256(file).digest() for file in files
+        ]
+        assert failures > 2
+        async with asyncio.timeout(10):
+            while not ends.near_end.ready:
+                await asyncio.sleep(0.01)
+        await ends.quiet()
+        assert not ends.ended
+
+
+async def test_a_path_that_falls_silent_is_noticed_and_comes_back() -> None:
+    path = Path(delay=0.01)
+    async with tunnel(path) as ends, service(echo) as port:
+        reader, writer = await ends.open(port)
+        writer.write(b"before")
+        assert await reader.readexactly(6) == b"before"
+        ends.pipe.path = replace(path, loss=1.0)
+        writer.write(b"during")
+        async with asyncio.timeout(15):
+            await interrupted(ends)
+        ends.pipe.path = path
+        async with asyncio.timeout(15):
+            assert await reader.readexactly(6) == b"during"
+        assert ("near", "interrupted: the path is silent") in ends.changes
+        assert ("near", "goes on") in ends.changes
+        writer.close()
+        await ends.quiet()
+
+
+async def test_what_is_opened_during_an_interruption_waits_for_its_end() -> None:
+    async with tunnel() as ends, service(echo) as port:
+        ends.near_end.lose("the friend left the network")
+        opening = asyncio.create_task(ends.open(port))
+        await asyncio.sleep(0.05)
+        assert not opening.done()
+        ends.near_end.reach()
+        async with asyncio.timeout(10):
+            reader, writer = await opening
+            writer.write(b"late")
+            assert await reader.readexactly(4) == b"late"
+        writer.close()
+        await ends.quiet()
+
+
+async def test_a_server_that_was_restarted_knows_no_old_streams() -> None:
+    async with tunnel() as ends, service(echo) as port:
+        reader, writer = await ends.open(port)
+        old = ends.far
+        ends.near_end.lose("the friend left the network")
+        ends.far_end._durable.expire("killed")  # type: ignore[union-attr]
+        ends.near_end.reach()
+        with pytest.raises(StreamReset):
+            await reader.read()
+        async with asyncio.timeout(10):
+            while not ends.near_end.ready:
+                await asyncio.sleep(0.01)
+            reader, writer = await ends.open(port)
+            writer.write(b"new")
+            assert await reader.readexactly(3) == b"new"
+        assert ends.far is not old
+        assert any("not known here" in reason for side, reason in ends.ended if side == "near")
+        writer.close()
+        await ends.quiet()
+
+
+async def test_a_client_that_was_restarted_ends_its_old_streams_at_the_server() -> None:
+    gone = asyncio.Event()
+
+    async def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.read(-1)
+        except ConnectionResetError:
+            gone.set()
+        writer.close()
+
+    async with tunnel() as ends, service(note) as port:
+        _, writer = await ends.open(port)
+        writer.write(b"x")
+        ends.near_end.lose("the friend left the network")
+        ends.near_end._durable.expire("killed")  # type: ignore[union-attr]
+        ends.near_end.reach()
+        async with asyncio.timeout(10):
+            await gone.wait()
+        assert ("far", "the client was restarted") in ends.ended
+        writer.close()
