@@ -119,6 +119,7 @@ class Friend:
     def connection_changed(self, connection: Connection) -> None:
         """Tox says how the friend is connected now."""
         was, self.connection = self.connection, connection
+        log.debug("friend %s: %s", short(self.key), connection.name.lower())
         if connection is Connection.NONE:
             self._sessions.lose("the friend left the network")
         elif was is Connection.NONE:
@@ -157,6 +158,8 @@ class Friend:
         return self._node.send_lossy(self._number, packet)
 
     def _session_changed(self, what: str) -> None:
+        if self.met:
+            log.info("session with %s %s", short(self.key), what)
         self._stop_measuring()
         self.round_trip = None
         if (session := self._sessions.session) is not None and self._sessions.ready:
@@ -165,7 +168,6 @@ class Friend:
             self._measuring = asyncio.get_running_loop().create_task(self._measure(session))
         else:
             self._ready.clear()
-        log.debug("session with %s %s", short(self.key), what)
         self._changed(self)
 
     async def _measure(self, session: Session) -> None:

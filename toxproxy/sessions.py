@@ -161,10 +161,10 @@ class Sessions:
         return durable
 
     def _interrupted(self, reason: str) -> None:
+        self._connect_soon(0)
         if self._expiry is None:
             self._expiry = asyncio.get_running_loop().call_later(self._grace, self._expire)
-        self._connect_soon(0)
-        self._changed(f"interrupted: {reason}")
+            self._changed(f"interrupted: {reason}")
 
     def _resumed(self) -> None:
         self._stop_expiry()

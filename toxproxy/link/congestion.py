@@ -8,9 +8,9 @@ what the path itself holds, rate times base, and a small standing queue on top, 
 is full and a keystroke beside a download does not wait; a longer one where round trips vary.
 
     STARTUP   the window doubles every round, until the rate no longer grows or a queue does
-    STEADY    eight rounds: one with more, to see whether there is more; one with less if
-              a queue stands; the others in between
-    PROBE     a round with much less, where no round trip was near the base for seconds; flows that
+    STEADY    eight rounds: one with more, to see whether there is more; one with no more than the
+              path itself holds, if a queue stands; the others in between
+    PROBE     a round with less, where no round trip was near the base for seconds; flows that
               share a path last saw it empty at the same moment, so they do this together
     LOOK      the next one, whose least round trip is the base from then on
 
@@ -33,7 +33,7 @@ _SHORTEST_ROUND = 0.01
 _QUEUE_SHARE = 0.125  # of the base: how long a queue may stand …
 _QUEUE_LEAST = 0.008  # … and in seconds, at least: the two event loops are a queue, too
 _NOISE = 0.004  # seconds that a round trip may exceed the base without a queue
-_MORE, _LESS, _MUCH_LESS = 1.25, 0.9, 0.6  # gains
+_MORE, _LESS = 1.25, 0.6  # gains
 _CYCLE = 8  # rounds
 _RATE_ROUNDS = 10  # for how long a rate is remembered
 _STALE_ROUNDS, _LOST_ROUNDS = 2, 4  # with a long queue: the path is slower; no, the base may be another
@@ -221,11 +221,11 @@ class Controller:
         held = self.rate * self.base
         window = full = held + self.rate * self._queue_allowed
         if self.phase is Phase.PROBE:
-            window = max(_MUCH_LESS * held, full / 2)
+            window = max(_LESS * held, full / 2)
         elif self.phase is Phase.STEADY and self._round % _CYCLE == 0:
             window += (_MORE - 1) * held
         elif self.phase is Phase.STEADY and self._round % _CYCLE == 1 and self._queue > 0:
-            window = max(_LESS * held, full / 2)
+            window = max(held, full / 2)
         return min(max(window, LEAST_WINDOW), MOST_WINDOW)
 
     def _pace(self) -> float:
