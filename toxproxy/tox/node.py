@@ -24,6 +24,7 @@ IDENTITY = "identity.tox"  # in libtoxcore's own format: other Tox programs can 
 
 _BUSY_PAUSE = 0.002  # seconds between two looks at TCP sockets while packets flow
 _BUSY_SPAN = 0.1  # seconds without a packet after which they no longer do
+_CALM = 2  # times libtoxcore's interval, where a packet would wake us: its own timers count seconds
 _CLOCK_STEP = 0.001  # by how much a loop's timers may be early, uvloop's in particular
 
 _log = logging.getLogger(__name__)
@@ -302,8 +303,13 @@ class Node:
 
     def _schedule(self) -> None:
         now = self._loop.time()
-        busy = self._polls and now - self._last_packet < _BUSY_SPAN
-        self._wake_at(now + (_BUSY_PAUSE if busy else self._tox.iteration_interval() / 1000))
+        if self._polls and now - self._last_packet < _BUSY_SPAN:
+            pause = _BUSY_PAUSE
+        else:
+            pause = self._tox.iteration_interval() / 1000
+            if not self._polls and self.connection is not Connection.NONE:
+                pause *= _CALM
+        self._wake_at(now + pause)
 
     def _wake_at(self, due: float) -> None:
         """A timer that would ring too early is left alone and set again when it rings."""
