@@ -105,7 +105,7 @@ async def ssh(across: Course, control: str) -> AsyncIterator[Tunnel]:
     number = 2 * ("cubic", "bbr").index(control)
     port, forward, socks = 2200 + number, 3200 + number, 3201 + number
     folder = across.folder / f"ssh-{control}"
-    _write_keys(folder)
+    write_keys(folder)
     config = _SSHD.format(address=across.network.far.address, port=port, folder=folder)
     (folder / "sshd_config").write_text(config)
     across.network.use(control)
@@ -125,7 +125,7 @@ async def ssh(across: Course, control: str) -> AsyncIterator[Tunnel]:
         yield await across.reached(Tunnel(f"ssh ({control})", (LOOPBACK, forward), (LOOPBACK, socks)))
 
 
-def _write_keys(folder: Path) -> None:
+def write_keys(folder: Path) -> None:
     folder.mkdir()
     Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # Debian's sshd wants it
     for key in ("host_key", "user_key"):

@@ -90,6 +90,7 @@ class EnetLink:
         self._close_by: float | None = None
         self._freed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
+        self._wakes_at = 0.0
         self._loop = asyncio.get_running_loop()
         self._host: enet.Host | None = enet.Host(enet.Address(b"127.0.0.1", 0), 1, CHANNELS, 0, 0)
         self._peer: enet.Peer = self._host.peers[0]
@@ -309,9 +310,10 @@ class EnetLink:
         if self._close_by is not None:
             due = min(due, self._close_by)
         if self._timer is not None:
-            if self._timer.when() <= due:
+            if self._wakes_at <= due:
                 return
             self._timer.cancel()
+        self._wakes_at = due  # asked of the timer, uvloop would not always know
         self._timer = self._loop.call_at(due, self._wake)
 
     def _pause(self) -> float:

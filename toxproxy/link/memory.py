@@ -219,6 +219,7 @@ class PipeEnd:
         self._arrivals: list[tuple[float, int, bytes]] = []  # at this end
         self._count = 0  # keeps what arrives at the same time in order
         self._timer: asyncio.TimerHandle | None = None
+        self._rings_at = 0.0
         self._predicate: Callable[[bytes], bool] | None = None
         self._held: list[bytes] = []
         self._release: asyncio.TimerHandle | None = None
@@ -285,9 +286,10 @@ class PipeEnd:
         """Wake when the next datagram arrives, unless something wakes before."""
         due = self._arrivals[0][0]
         if self._timer is not None:
-            if self._timer.when() <= due:
+            if self._rings_at <= due:
                 return
             self._timer.cancel()
+        self._rings_at = due
         self._timer = self._loop.call_at(due, self._arrive)
 
     def _arrive(self) -> None:

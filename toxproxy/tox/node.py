@@ -126,7 +126,7 @@ class Node:
         self._polls = False  # TCP sockets are in use, which only a timer can watch
         self._last_packet = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._due = 0.0
+        self._due = self._rings_at = 0.0
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -315,9 +315,10 @@ class Node:
         """A timer that would ring too early is left alone and set again when it rings."""
         self._due = due
         if self._timer is not None:
-            if self._timer.when() <= due:
+            if self._rings_at <= due:
                 return
             self._timer.cancel()
+        self._rings_at = due  # asked of the timer, uvloop would not always know
         self._timer = self._loop.call_at(due, self._timer_rang)
 
     def _timer_rang(self) -> None:

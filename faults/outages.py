@@ -1,0 +1,317 @@
+"""Outages: what becomes of a download and of an ssh session while the path is away or another.
+
+    python -m faults.outages [ROW…]
+
+Each row has a network of its own: a server, a client and a node that both know, which is a TCP
+relay as well. A download of 100 MB is disturbed after three seconds; it must come whole. What is
+said of it: how long after the path's return bytes came again, and how long after Tox had found
+the friend again, where it had lost it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import getpass
+import json
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from bench.emulator import FAR_ADDRESS, Emulator, Network
+from bench.links import WAN
+from bench.program import python, running
+from bench.tunnels import write_keys
+from toxproxy.demo.network import Process
+from toxproxy.errors import ToxproxyError
+
+SIZE = 100_000_000  # bytes
+_UNDISTURBED = 3.0  # seconds before anything happens
+_SETTLED = 1.0  # seconds after which nothing comes that was on its way before
+_LONGEST = 300.0  # seconds that a download may take beside the outage itself
+_NODE_PORT, _SSHD_PORT = 21000, 2222
+_NEW_ADDRESS = "198.18.1.1"
+
+_TOX = "[tox]\nlocal_discovery = no\nbootstrap = {bootstrap}\n"
+_NODE = _TOX.format(bootstrap="none") + f"port = {_NODE_PORT}-{_NODE_PORT}\ntcp_relay = {_NODE_PORT}\n"
+
+_SSHD = """\
+ListenAddress 127.0.0.1:{port}
+HostKey {folder}/host_key
+AuthorizedKeysFile {folder}/user_key.pub
+PidFile none
+StrictModes no
+UsePAM no
+"""
+
+
+@dataclass
+class Scene:
+    """A client and a server that are connected across an emulated link."""
+
+    network: Network
+    client: Process
+    folder: Path
+
+    def port(self) -> tuple[str, str]:
+        """Host and port of the client's forward."""
+        host, _, port = str(self.client.ready["listeners"][0]["address"]).rpartition(":")
+        return host, port
+
+    def found_again(self, after: float) -> float | None:
+        """When Tox last found the server, if that was after a moment."""
+        found = None
+        for line in self.client.log.read_text().splitlines():
+            record = json.loads(line)
+            at = datetime.fromisoformat(record["time"]).timestamp()
+            lost = record["message"].endswith(": none")
+            if record["message"].startswith("friend ") and at > after:
+                found = None if lost else at
+        return found
+
+
+@dataclass
+class Course:
+    """How a download went: when how many bytes were there, by `time.time`."""
+
+    progress: list[tuple[float, int]] = field(default_factory=list)
+    whole: bool = False
+    why: str = ""
+
+    def between(self, begin: float, end: float) -> int:
+        """Bytes that came between two moments."""
+        there = [got for at, got in self.progress if begin <= at <= end]
+        return there[-1] - there[0] if there else 0
+
+    def flows_after(self, moment: float) -> float | None:
+        """Seconds until bytes came."""
+        return next((at - moment for at, _ in self.progress if at > moment), None)
+
+
+@contextlib.asynccontextmanager
+async def scene(
+    emulator: Emulator, target: Callable[[Network, Path], Awaitable[int]]
+) -> AsyncIterator[Scene]:
+    """A scene whose forward leads to a port of the far end, which `target` gives."""
+    secret = secrets.token_hex(8)
+    with tempfile.TemporaryDirectory(prefix="toxproxy-outages-") as name, emulator.network(WAN) as network:
+        folder = Path(name)
+        async with contextlib.AsyncExitStack() as stack:
+            port = await target(network, folder)
+            processes = []
+            for role, where in (("node", network.far), ("server", network.far), ("client", network.near)):
+                (folder / role).mkdir()
+                process = Process("client" if role == "client" else "server", folder / role, where)
+                stack.push_async_callback(process.stop)
+                processes.append(process)
+            node, server, client = processes
+            await node.start(_NODE)
+            tox = _TOX.format(bootstrap=f"{FAR_ADDRESS}:{_NODE_PORT}:{node.ready['dht_key']}")
+            access = f"[access]\nsecret = {secret}\n"
+            await server.start(tox + access, "-v")
+            forward = f"[client]\nforward = 0:127.0.0.1:{port}:{server.ready['tox_id']}\n"
+            await client.start(tox + access + forward, "-v")
+            await client.wait_for("ready", 60)
+            yield Scene(network, client, folder)
+
+
+async def download(
+    emulator: Emulator, disturb: Callable[[Network], Awaitable[None]], seconds: float
+) -> tuple[Course, float, float | None]:
+    """A download, the moment when its disturbance was over, and when Tox found the server again."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def serve(network: Network, folder: Path) -> int:
+            command = python("faults.transfer", "serve", str(SIZE))
+            return int(
+                await (
+                    await stack.enter_async_context(running(network.far, folder, "serve", *command))
+                ).line()
+            )
+
+        there = await stack.enter_async_context(scene(emulator, serve))
+        command = python("faults.transfer", "fetch", *there.port(), str(SIZE))
+        fetching = await stack.enter_async_context(
+            running(there.network.near, there.folder, "fetch", *command)
+        )
+        course, over = Course(), 0.0
+
+        async def follow() -> None:
+            said: dict[str, Any] = {}
+            while "whole" not in said:
+                said = await fetching.result()
+                course.progress.append((said["at"], said["got"]))
+            course.whole, course.why = said["whole"], said["why"]
+
+        async with asyncio.timeout(seconds + _LONGEST):
+            following = asyncio.create_task(follow())
+            await asyncio.sleep(_UNDISTURBED)
+            await disturb(there.network)
+            over = time.time()
+            await following
+        return course, over, there.found_again(over - seconds)
+
+
+# What happens to the path
+
+
+def cut(seconds: float) -> Callable[[Network], Awaitable[None]]:
+    """Nothing gets through for so long."""
+
+    async def disturb(network: Network) -> None:
+        network.cut()
+        await asyncio.sleep(seconds)
+        network.mend()
+
+    return disturb
+
+
+async def block_udp(network: Network) -> None:
+    """UDP gets nowhere for a minute, as in many hotels."""
+    rule = ("pref", "1", "to", "198.18.0.0/15", "ipproto", "udp", "blackhole")
+    for place in (network.near, network.far):
+        _run(*place.command, "ip", "rule", "add", *rule)
+    await asyncio.sleep(60)
+    for place in (network.near, network.far):
+        _run(*place.command, "ip", "rule", "delete", *rule)
+
+
+async def move(network: Network) -> None:
+    """The client gets another address, as from Wi-Fi to mobile."""
+    near, far = network.near.command, network.far.command
+    _run(*far, "ip", "route", "add", f"{_NEW_ADDRESS}/32", "dev", "link")
+    _run(*near, "ip", "address", "flush", "dev", "link")
+    _run(*near, "ip", "address", "add", f"{_NEW_ADDRESS}/32", "dev", "link")
+    _run(*near, "ip", "route", "add", f"{FAR_ADDRESS}/32", "dev", "link", "src", _NEW_ADDRESS)
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True)
+
+
+# Rows
+
+
+async def _download(
+    name: str, emulator: Emulator, disturb: Callable[[Network], Awaitable[None]], long: float
+) -> bool:
+    course, over, found = await download(emulator, disturb, long)
+    flows, meanwhile = course.flows_after(over), course.between(over - long + _SETTLED, over)
+    text = f"{name}: {'whole' if course.whole else f'NOT WHOLE ({course.why})'}"
+    if flows is not None:
+        text += f"; {meanwhile / 1e6:.1f} MB meanwhile; bytes again {flows:.1f} s after the path was back"
+        if found is not None:
+            text += f", {over + flows - found:.1f} s after Tox had found the server again"
+    print(text, flush=True)
+    return course.whole
+
+
+async def _ssh(name: str, emulator: Emulator, seconds: float) -> bool:
+    """A line typed before, and one after the client moved and the network was away."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def sshd(network: Network, folder: Path) -> int:
+            write_keys(folder / "keys")
+            (folder / "sshd_config").write_text(_SSHD.format(port=_SSHD_PORT, folder=folder / "keys"))
+            command = ("/usr/sbin/sshd", "-D", "-e", "-f", str(folder / "sshd_config"))
+            await stack.enter_async_context(running(network.far, folder, "sshd", *command))
+            return _SSHD_PORT
+
+        there = await stack.enter_async_context(scene(emulator, sshd))
+        host, port = there.port()
+        options = [
+            "StrictHostKeyChecking=no",
+            "UserKnownHostsFile=/dev/null",
+            "BatchMode=yes",
+            "LogLevel=ERROR",
+        ]
+        command = ["ssh", "-F", "none", "-tt", "-i", f"{there.folder}/keys/user_key", "-p", port]
+        command += [word for option in options for word in ("-o", option)]
+        command += [f"{getpass.getuser()}@{host}", "stty -echo; echo ready; cat"]
+        shell = await asyncio.create_subprocess_exec(
+            *there.network.near.command, *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        try:
+            answers = [await _read(shell, b"ready"), await _type(shell, b"before")]
+            await move(there.network)
+            answers.append(await _type(shell, b"moved"))
+            there.network.cut()
+            await asyncio.sleep(seconds)
+            there.network.mend()
+            back = time.time()
+            answers.append(await _type(shell, b"after"))
+            waited = time.time() - back
+            state = "alive" if all(answers) else "LOST"
+            print(f"{name}: {state}; answered {waited:.1f} s after the path was back", flush=True)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                shell.kill()
+            await shell.wait()
+        return all(answers)
+
+
+async def _type(shell: asyncio.subprocess.Process, word: bytes) -> bool:
+    assert shell.stdin is not None
+    shell.stdin.write(word + b"\n")
+    return await _read(shell, word)
+
+
+async def _read(shell: asyncio.subprocess.Process, word: bytes) -> bool:
+    assert shell.stdout is not None
+    async with asyncio.timeout(_LONGEST):
+        while line := await shell.stdout.readline():
+            if line.strip() == word:
+                return True
+    return False
+
+
+ROWS: dict[str, Callable[[str, Emulator], Awaitable[bool]]] = {
+    "ssh": lambda name, emulator: _ssh(name, emulator, 600),
+    "cut-3": lambda name, emulator: _download(name, emulator, cut(3), 3),
+    "cut-20": lambda name, emulator: _download(name, emulator, cut(20), 20),
+    "cut-70": lambda name, emulator: _download(name, emulator, cut(70), 70),
+    "cut-300": lambda name, emulator: _download(name, emulator, cut(300), 300),
+    "no-udp": lambda name, emulator: _download(name, emulator, block_udp, 60),
+    "moved": lambda name, emulator: _download(name, emulator, move, 60),
+}
+
+
+async def main() -> bool:
+    """The rows that the command line names, one after the other; whether nothing was lost."""
+    parser = argparse.ArgumentParser(prog="python -m faults.outages", description=__doc__.split("\n\n")[0])
+    parser.add_argument(
+        "rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}; default: all, 25 minutes"
+    )
+    names = parser.parse_args().rows or list(ROWS)
+    if unknown := [name for name in names if name not in ROWS]:
+        parser.error(f"expected rows of {', '.join(ROWS)}, found {', '.join(unknown)}")
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    good = True
+    with Emulator() as emulator:
+        for name in names:
+            try:
+                good = await ROWS[name](name, emulator) and good
+            except (ToxproxyError, TimeoutError) as error:
+                print(f"{name}: FAILED: {error or 'not done in time'}", flush=True)
+                good = False
+    return good
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(0 if asyncio.run(main()) else 1)
+    except ToxproxyError as error:
+        sys.exit(f"faults: {error}")
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        sys.exit(130)

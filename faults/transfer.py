@@ -1,0 +1,69 @@
+"""One long download, to be disturbed. Run as
+
+    python -m faults.transfer serve SIZE              at the far end; says on which port
+    python -m faults.transfer fetch HOST PORT SIZE    at the near end; says what came, and when
+
+SIZE is in bytes. What comes is compared with what must, byte by byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+import time
+
+from faults.content import BLOCK, Content, Receipt
+from faults.plan import Side
+
+_TELL = 0.02  # seconds between two lines
+_SEED = 1
+
+
+async def serve(size: int) -> None:
+    """Send it to everybody who connects."""
+
+    async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            for piece in _content(size).pieces():
+                writer.write(piece)
+                await writer.drain()
+            writer.close()
+
+    server = await asyncio.start_server(send, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+async def fetch(host: str, port: int, size: int) -> None:
+    """Print {"at": time, "got": bytes} while it comes, and at the end {"whole": whether all of it did}."""
+    reader, writer = await asyncio.open_connection(host, port, limit=BLOCK)
+    receipt, told = Receipt(_content(size)), 0.0
+    why = ""
+    try:
+        while data := await reader.read(BLOCK):
+            receipt.take(data)
+            if (now := time.time()) - told > _TELL:
+                told = now
+                print(json.dumps({"at": now, "got": receipt.got}), flush=True)
+    except ConnectionError as error:
+        why = str(error)
+    whole = receipt.got == size and receipt.wrong_at is None
+    print(json.dumps({"at": time.time(), "got": receipt.got, "whole": whole, "why": why}), flush=True)
+    writer.close()
+
+
+def _content(size: int) -> Content:
+    return Content(_SEED, 0, Side.FAR, size)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        match sys.argv[1:]:
+            case ["serve", length]:
+                asyncio.run(serve(int(length)))
+            case ["fetch", host, port, length]:
+                asyncio.run(fetch(host, int(port), int(length)))
+            case _:
+                sys.exit(__doc__)
