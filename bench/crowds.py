@@ -12,7 +12,7 @@ from bench.figures import Bound, Figure, Series, distribution, percentile, ratio
 from bench.links import CLEAN, DEEP, WAN, Link
 from bench.program import python, running
 from bench.run import Outcome, Row, Run
-from bench.streams import MB
+from bench.streams import MB, download
 from bench.tunnels import LOOPBACK, Course, Tunnel, toxproxy
 
 OBJECTS, OBJECT_BYTES, AT_ONCE = 300, 30_000, 32
@@ -20,6 +20,9 @@ OBJECTS, OBJECT_BYTES, AT_ONCE = 300, 30_000, 32
 _BULK, _REQUEST_BYTES, _REQUEST_EVERY = 40, 10_000, 0.05
 _IDLE = 5000
 _OPENINGS = 4000
+_STALLED, _STALLING = 200, 120.0  # readers, and seconds within which they have what they may take
+_STILL, _STILL_SECONDS = 1e5, 2.0  # less bytes than that, in so long
+_MEMORY = 110  # MB: a session's windows (67), 256 KiB of what waits to be sent on each stream, and some
 _DELAYS = (5, 25, 50, 100, 150)
 
 
@@ -144,6 +147,57 @@ async def _idle(run: Run) -> Outcome:
     )
 
 
+async def _stalled(run: Run) -> Outcome:
+    samples: defaultdict[str, list[float]] = defaultdict(list)
+    size = run.size(60 * MB)
+    async for _ in run.times():
+        async with run.course(WAN) as across, toxproxy(across) as ours:
+            assert ours.processes is not None
+            samples["alone"].append(await download(across, ours, size, 60))
+            before = [machine.memory(pid) for pid in ours.processes]
+            arguments = {"way": [ours.forward, None], "count": _STALLED, "size": 64 * MB}
+            command = python("bench.load", "stalled", json.dumps(arguments))
+            async with running(across.network.near, across.folder, "load-stalled", *command) as load:
+                await load.line()
+                await _still(across)
+                after = [machine.memory(pid) for pid in ours.processes]
+                samples["beside"].append(await download(across, ours, size, 60))
+                load.end_input()
+                await load.result()
+        for name, old, new in zip(("client", "server"), before, after, strict=True):
+            samples[name].append((new - old) / MB)
+    return Outcome(
+        [
+            Figure(
+                "a download beside them, of one alone",
+                "×",
+                ratios(samples["beside"], samples["alone"]),
+                Bound(0.9),
+            ),
+            Figure("they cost the client", "MB", tuple(samples["client"]), Bound(_MEMORY, at_most=True)),
+            Figure("they cost the server", "MB", tuple(samples["server"]), Bound(_MEMORY, at_most=True)),
+            Figure("a download alone", "MB/s", tuple(samples["alone"])),
+        ]
+    )
+
+
+async def _still(across: Course) -> None:
+    """Wait until hardly anything crosses the link any more."""
+    before = -1.0
+    async with asyncio.timeout(_STALLING):
+        while (now := await _crossed(across)) - before > _STILL or before < 0:
+            before = now
+            await asyncio.sleep(_STILL_SECONDS)
+
+
+async def _crossed(across: Course) -> float:
+    """Bytes that came to the near end until now."""
+    command = (*across.network.near.command, "ip", "-j", "-s", "link", "show", "dev", "link")
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    output, _ = await process.communicate()
+    return float(json.loads(output)[0]["stats64"]["rx"]["bytes"])
+
+
 async def _openings(run: Run) -> Outcome:
     count, rates = run.size(_OPENINGS), []
     async with run.course(CLEAN) as across, toxproxy(across) as ours:
@@ -169,6 +223,7 @@ ROWS = (
     Row("deep", "a byte there and back beside a download", DEEP, _deep),
     Row("crowd", f"{_BULK} downloads and a new 10 KB request every 50 ms", WAN, _crowd),
     Row("idle", f"{_IDLE:,} idle streams", CLEAN, _idle),
+    Row("stalled", f"a download beside {_STALLED} that nobody reads", WAN, _stalled),
     Row("openings", "opening streams", CLEAN, _openings),
 )
 DELAY = Row("delay", "page time over delay, 100 Mbit/s and 1 % loss", WAN, _delay, 900)

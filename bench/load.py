@@ -21,6 +21,7 @@ from python_socks import ProxyError
 from python_socks.async_.asyncio import Proxy
 
 _PIECE = 1 << 20
+_SMALL_BUFFER = 4096  # bytes that the system takes for a reader that does not read
 _RANDOM = os.urandom(1 << 23)
 
 Result = dict[str, Any]
@@ -33,8 +34,8 @@ class Way:
     address: tuple[str, int]
     beyond: tuple[str, int] | None = None
 
-    async def connect(self) -> socket.socket:
-        """A connection. Raises `OSError` or `ProxyError`."""
+    async def connect(self, buffer: int = 0) -> socket.socket:
+        """A connection, with a receive buffer of so many bytes if not 0. Raises `OSError` or `ProxyError`."""
         loop = asyncio.get_running_loop()
         if self.beyond is not None:
             proxy = Proxy.from_url(f"socks5://{self.address[0]}:{self.address[1]}")
@@ -42,6 +43,8 @@ class Way:
         else:
             sock = socket.socket()
             sock.setblocking(False)
+            if buffer:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
             try:
                 await loop.sock_connect(sock, self.address)
             except BaseException:
@@ -50,9 +53,9 @@ class Way:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
 
-    async def ask(self, line: str) -> socket.socket:
-        """A connection to an origin that was asked for something."""
-        sock = await self.connect()
+    async def ask(self, line: str, buffer: int = 0) -> socket.socket:
+        """A connection, as `connect`, to an origin that was asked for something."""
+        sock = await self.connect(buffer)
         await asyncio.get_running_loop().sock_sendall(sock, f"{line}\n".encode())
         return sock
 
@@ -206,6 +209,16 @@ async def idle(way: Way, count: int, at_once: int) -> Result:
     return {}
 
 
+async def stalled(way: Way, count: int, size: int) -> Result:
+    """Ask `count` times for `size` bytes and read none of them, say so, and stay until the input ends."""
+    socks = [await way.ask(f"send {size}", _SMALL_BUFFER) for _ in range(count)]
+    print("open", flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    for sock in socks:
+        sock.close()
+    return {}
+
+
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
@@ -215,7 +228,7 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
 
 
 _WORKS: dict[str, Callable[..., Coroutine[Any, Any, Result]]] = {
-    work.__name__: work for work in (reach, download, upload, page, exchanges, crowd, beside, idle)
+    work.__name__: work for work in (reach, download, upload, page, exchanges, crowd, beside, idle, stalled)
 }
 
 

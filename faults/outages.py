@@ -81,8 +81,15 @@ class Scene:
 
 @dataclass
 class Course:
-    """How a download went: when how many bytes were there, by `time.time`."""
+    """How a download went: when how many bytes were there, by `time.time`.
 
+    The disturbance went from `began` to `over`; `found` is when Tox had found the server again, where
+    it had lost it.
+    """
+
+    began: float = 0.0
+    over: float = 0.0
+    found: float | None = None
     progress: list[tuple[float, int]] = field(default_factory=list)
     whole: bool = False
     why: str = ""
@@ -106,6 +113,9 @@ async def scene(
     with tempfile.TemporaryDirectory(prefix="toxproxy-outages-") as name, emulator.network(WAN) as network:
         folder = Path(name)
         async with contextlib.AsyncExitStack() as stack:
+            # As between hosts: a segment of 64 KiB can fill a TCP relay's receive buffer with what is
+            # left of it to be read, and both wait for ever.
+            _run(*network.far.command, "ip", "link", "set", "dev", "lo", "mtu", "1500")
             port = await target(network, folder)
             processes = []
             for role, where in (("node", network.far), ("server", network.far), ("client", network.near)):
@@ -126,8 +136,8 @@ async def scene(
 
 async def download(
     emulator: Emulator, disturb: Callable[[Network], Awaitable[None]], seconds: float
-) -> tuple[Course, float, float | None]:
-    """A download, the moment when its disturbance was over, and when Tox found the server again."""
+) -> Course:
+    """A download, disturbed for so many seconds."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def serve(network: Network, folder: Path) -> int:
@@ -143,7 +153,7 @@ async def download(
         fetching = await stack.enter_async_context(
             running(there.network.near, there.folder, "fetch", *command)
         )
-        course, over = Course(), 0.0
+        course = Course()
 
         async def follow() -> None:
             said: dict[str, Any] = {}
@@ -155,10 +165,12 @@ async def download(
         async with asyncio.timeout(seconds + _LONGEST):
             following = asyncio.create_task(follow())
             await asyncio.sleep(_UNDISTURBED)
+            course.began = time.time()
             await disturb(there.network)
-            over = time.time()
+            course.over = time.time()
             await following
-        return course, over, there.found_again(over - seconds)
+        course.found = there.found_again(course.began)
+        return course
 
 
 # What happens to the path
@@ -204,13 +216,13 @@ def _run(*command: str) -> None:
 async def _download(
     name: str, emulator: Emulator, disturb: Callable[[Network], Awaitable[None]], long: float
 ) -> bool:
-    course, over, found = await download(emulator, disturb, long)
-    flows, meanwhile = course.flows_after(over), course.between(over - long + _SETTLED, over)
+    course = await download(emulator, disturb, long)
+    meanwhile = course.between(course.began + _SETTLED, course.over)
     text = f"{name}: {'whole' if course.whole else f'NOT WHOLE ({course.why})'}"
-    if flows is not None:
+    if (flows := course.flows_after(course.over)) is not None:
         text += f"; {meanwhile / 1e6:.1f} MB meanwhile; bytes again {flows:.1f} s after the path was back"
-        if found is not None:
-            text += f", {over + flows - found:.1f} s after Tox had found the server again"
+        if course.found is not None:
+            text += f", {course.over + flows - course.found:.1f} s after Tox had found the server again"
     print(text, flush=True)
     return course.whole
 

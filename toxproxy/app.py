@@ -14,6 +14,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from enum import Enum
 from typing import Self
 
 from toxproxy.access import Access, request_message
@@ -25,6 +26,10 @@ from toxproxy.errors import StateError
 from toxproxy.exits import Exit
 from toxproxy.forward import ForwardListener
 from toxproxy.friend import Friend, Phase, short
+from toxproxy.limits import LimitSettings
+from toxproxy.mux import Limits
+from toxproxy.mux.limits import Pool
+from toxproxy.pace import Notice, Pace
 from toxproxy.socks import ProxyListener
 from toxproxy.state import StateFolder, default_path
 from toxproxy.tox.node import Connection, Node
@@ -32,7 +37,6 @@ from toxproxy.tox.node import Connection, Node
 log = logging.getLogger(__name__)
 
 DRAIN = 10.0  # seconds that streams get to end when the program stops
-_REQUESTS_LOGGED = 16  # of clients that wait, per run: their keys are a stranger's text
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,14 @@ class Listening:
     address: str
 
 
+class Presence(Enum):
+    """What a server's log says of a client."""
+
+    HERE = "here"
+    AWAY = "away"  # with connections that wait for it
+    GONE = "gone"
+
+
 class _End:
     """What both ends have: a node, its friends, a state folder that nobody else uses."""
 
@@ -51,6 +63,7 @@ class _End:
         self.config = config
         self.node = Node(config.tox, state, name, self)
         self._state = state
+        self._limits = session_limits(config.limits)
         self._friends: dict[int, Friend] = {}
         self._resources = contextlib.AsyncExitStack()
 
@@ -130,8 +143,10 @@ class Server(_End):
     def __init__(self, config: Config, state: StateFolder) -> None:
         super().__init__(config, state, config.server_name or "toxproxy")
         self.access = Access(config.access, state)
-        self._exit = Exit(config.exit, config.access.rules)
-        self._logged = 0
+        self._exit = Exit(config.exit, config.access.rules, config.limits.dials)
+        self._requests = Pace(config.limits.friend_requests)
+        self._ignored = Notice(log)
+        self._told: dict[bytes, Presence] = {}
 
     async def _start(self) -> None:
         self._resources.callback(self._exit.close)
@@ -146,6 +161,10 @@ class Server(_End):
         self._resources.push_async_callback(control.close)
 
     def friend_request(self, key: bytes, message: bytes) -> None:
+        if not self.access.admits(key) and not self._requests.take():
+            most = self.config.limits.friend_requests
+            self._ignored("friend requests beyond %d a minute are ignored ([limits] friend_requests)", most)
+            return
         known = key in self.access.waiting
         try:
             admitted = self.access.judge(key, message)
@@ -154,8 +173,7 @@ class Server(_End):
             return
         if admitted:
             self._admit(key)
-        elif key in self.access.waiting and not known and self._logged < _REQUESTS_LOGGED:
-            self._logged += 1
+        elif key in self.access.waiting and not known:
             log.info(
                 "a client waits to be let in; to do so: toxproxy allow%s %s", self._option, key.hex().upper()
             )
@@ -175,8 +193,15 @@ class Server(_End):
     def _admit(self, key: bytes) -> None:
         number = self.node.admit_friend(key)
         if number not in self._friends:
-            friend = Friend(self.node, number, key, changed=self._friend_changed, exit=self._exit)
-            self._friends[number] = friend
+            self._friends[number] = Friend(
+                self.node,
+                number,
+                key,
+                changed=self._friend_changed,
+                exit=self._exit.guest(),
+                limits=self._limits,
+                grace=self.config.tox.grace,
+            )
 
     def _allow(self, fields: dict[str, object]) -> dict[str, object]:
         """The control socket's `allow`: {"key": hexadecimal} in, {"text": what was done} out."""
@@ -187,10 +212,23 @@ class Server(_End):
         return {"text": f"client {short(key)} is allowed; it connects by itself"}
 
     def _friend_changed(self, friend: Friend) -> None:
-        if friend.phase is Phase.READY and friend.round_trip is None:
-            log.info("client %s connected, %s", short(friend.key), how(friend.connection))
-        elif friend.phase is Phase.ABSENT:
-            log.info("client %s left", short(friend.key))
+        was = self._told.get(friend.key, Presence.GONE)
+        now = self._told[friend.key] = presence(friend, was)
+        who = short(friend.key)
+        match was, now:
+            case _ if was is now:
+                pass
+            case Presence.AWAY, Presence.HERE:
+                log.info("client %s is back, %s; its connections go on", who, how(friend.connection))
+            case _, Presence.HERE:
+                log.info("client %s connected, %s", who, how(friend.connection))
+            case _, Presence.AWAY:
+                grace = self.config.tox.grace
+                log.info("client %s is away; %s for it, for up to %g s", who, waiting(friend.streams), grace)
+            case Presence.AWAY, _:
+                log.info("client %s left; its connections are closed", who)
+            case _:
+                log.info("client %s left", who)
 
 
 class Client(_End):
@@ -222,9 +260,9 @@ class Client(_End):
             dialer = self._servers[entry.server.public_key].dialer(compress=compress)
             listener: ForwardListener | ProxyListener
             if isinstance(entry, Forward):
-                kind, listener = "forward", ForwardListener(entry, dialer)
+                kind, listener = "forward", ForwardListener(entry, dialer, self.config.limits)
             else:
-                kind, listener = "socks", ProxyListener(entry, dialer)
+                kind, listener = "socks", ProxyListener(entry, dialer, self.config.limits)
             await listener.start()
             self._listening.push_async_callback(listener.drain)
             self._listening.push_async_callback(listener.close)
@@ -233,7 +271,13 @@ class Client(_End):
     def _add(self, server: ToxId, message: bytes) -> None:
         number = self.node.add_friend(server, message)
         friend = Friend(
-            self.node, number, server.public_key, changed=lambda _: self._changed(), wait=self.config.tox.wait
+            self.node,
+            number,
+            server.public_key,
+            changed=lambda _: self._changed(),
+            wait=self.config.tox.wait,
+            limits=self._limits,
+            grace=self.config.tox.grace,
         )
         self._friends[number] = self._servers[server.public_key] = friend
 
@@ -288,6 +332,8 @@ class Client(_End):
         if friend.phase is Phase.READY:
             trip = f", {friend.round_trip * 1000:.0f} ms" if friend.round_trip is not None else ""
             return f"connected to {who}, {how(friend.connection)}{trip}"
+        if friend.met and friend.streams:
+            return f"{who} is away; {waiting(friend.streams)} for it"
         if friend.phase is Phase.LINKING:
             return f"{who} found; connecting"
         if self.node.connection is Connection.NONE:
@@ -295,6 +341,33 @@ class Client(_End):
         if friend.met:
             return f"{who} is gone; looking for it"
         return f"network found; asking {who}, waiting to be allowed"
+
+
+def session_limits(settings: LimitSettings) -> Limits:
+    """What each of this process's friends may make it hold."""
+    usual = Limits()
+    return Limits(
+        window=min(usual.window, settings.stream_memory),
+        most_window=settings.stream_memory,
+        session_window=settings.memory,
+        pool=Pool(settings.process_memory),
+        streams=settings.streams,
+        patience=settings.patience,
+    )
+
+
+def presence(client: Friend, was: Presence) -> Presence:
+    """Whether a client is there now; that its link was lost and nothing waits is not worth a word."""
+    if client.phase is Phase.READY:
+        return Presence.HERE
+    if client.streams:
+        return Presence.AWAY
+    return was if was is Presence.HERE and client.phase is Phase.LINKING else Presence.GONE
+
+
+def waiting(count: int) -> str:
+    """Connections as the subject and the verb of a sentence."""
+    return "1 connection waits" if count == 1 else f"{count} connections wait"
 
 
 def how(connection: Connection) -> str:

@@ -17,7 +17,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from toxproxy import ini
+from toxproxy import ini, limits
 from toxproxy.address import (
     Bind,
     Target,
@@ -34,6 +34,7 @@ from toxproxy.address import (
     split_fields,
 )
 from toxproxy.errors import ConfigError
+from toxproxy.limits import LimitSettings
 from toxproxy.rules import Rules, parse_rule
 
 T = TypeVar("T")
@@ -43,6 +44,7 @@ MAX_FILE_BYTES = 1 << 20
 MAX_NICKNAME_BYTES = 128  # TOX_MAX_NAME_LENGTH
 MAX_SECRET_BYTES = 512  # goes into a friend request, which carries 921 (TOX_MAX_FRIEND_REQUEST_LENGTH)
 MAX_LOGIN_BYTES = 255  # RFC 1929: a user name or password of SOCKS5
+MAX_GRACE = 7 * 24 * 3600  # seconds
 
 _KNOWN: dict[str, frozenset[str] | None] = {
     "server": frozenset({"name"}),
@@ -51,7 +53,8 @@ _KNOWN: dict[str, frozenset[str] | None] = {
     "compress": None,
     "access": frozenset({"allow", "secret", "permit", "deny"}),
     "exit": frozenset({"upstream", "connect_timeout"}),
-    "tox": frozenset({"bootstrap", "udp", "port", "tcp_relay", "local_discovery", "proxy", "wait"}),
+    "tox": frozenset({"bootstrap", "udp", "port", "tcp_relay", "local_discovery", "proxy", "wait", "grace"}),
+    "limits": limits.KEYS,
 }
 
 
@@ -127,7 +130,7 @@ class ToxSettings:
     `bootstrap` None is the built-in list of nodes, () none at all. `ports` are the first and
     the last to try for UDP. `tcp_relay` is the port to serve as a relay on, 0 for not at all.
     With a `proxy`, `udp` is off. `wait` is how many seconds a new connection waits for the
-    server to be found.
+    server to be found, `grace` for how many an interrupted session is kept with its connections.
     """
 
     bootstrap: tuple[BootstrapNode, ...] | None = None
@@ -137,6 +140,7 @@ class ToxSettings:
     local_discovery: bool = True
     proxy: TransportProxy | None = None
     wait: float = 30.0
+    grace: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +157,7 @@ class Config:
     access: AccessSettings = AccessSettings()
     exit: ExitSettings = ExitSettings()
     tox: ToxSettings = ToxSettings()
+    limits: LimitSettings = field(default_factory=LimitSettings)
 
     @property
     def listeners(self) -> tuple[Forward | ProxyPort, ...]:
@@ -233,6 +238,7 @@ def parse(text: str, name: str) -> Config:
         access=_access(sections["access"]),
         exit=_exit(sections["exit"]),
         tox=_tox(sections["tox"]),
+        limits=limits.parse(sections["limits"]),
     )
     _check_binds(config, name)
     return config
@@ -286,6 +292,7 @@ def _tox(entries: dict[str, ini.Entry]) -> ToxSettings:
         local_discovery=_get(entries, "local_discovery", ini.parse_boolean, True),
         proxy=proxy,
         wait=_get(entries, "wait", partial(ini.parse_seconds, lowest=0), 30.0),
+        grace=_get(entries, "grace", partial(ini.parse_seconds, lowest=0, highest=MAX_GRACE), 600.0),
     )
 
 

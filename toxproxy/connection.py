@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import cast
 
-from toxproxy.relay import Half
+from toxproxy.limits import Patience
+from toxproxy.relay import FOR_EVER, Half
 
 KEEP_BYTES = 65536  # reading pauses while this much was received and not read
 LINGER_SECONDS = 2.0
@@ -23,8 +24,8 @@ class Connection(Half):
 
     __slots__ = ("_kept_bytes", "_readable", "_writable", "hung_up")
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, patience: Patience = FOR_EVER) -> None:
+        super().__init__(patience)
         #: Done when the peer ended its direction or the connection is over.
         self.hung_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._kept_bytes = 0

@@ -10,23 +10,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from ipaddress import IPv6Address, ip_address
+from typing import Any
 
 from toxproxy import eyeballs
 from toxproxy.address import Target, parse_host
 from toxproxy.config import ExitSettings
+from toxproxy.descriptors import scarce
 from toxproxy.dialer import P
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.eyeballs import Address
+from toxproxy.pace import Notice
 from toxproxy.rules import Rules
 from toxproxy.upstream import Upstream, words
 
-_HALF_OPEN = 256  # dials under way at once
-_WAITING = 4096  # dials that wait for one of those to end
+log = logging.getLogger(__name__)
+
+_DIALS = 256  # under way at once
 _RESOLVER_THREADS = 16
 
 _REFUSALS = {
@@ -42,18 +48,28 @@ _NO_SUCH_NAME = {getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA") 
 class Exit:
     """Dials targets from this machine, as far as `rules` let it.
 
-    A whole dial, the look-up and the wait for its turn included, takes at most
-    `settings.connect_timeout` seconds. At most 256 are under way and 4096 wait.
+    `dials` are under way at once; more wait for their turn. They are not refused, since a browser
+    that opens a session of two hundred tabs is no attack, and what waits has its bound: it is the
+    friend's streams. A whole dial, the look-up and the wait for its turn included, takes at most
+    `settings.connect_timeout` seconds.
     """
 
-    def __init__(self, settings: ExitSettings, rules: Rules) -> None:
+    def __init__(self, settings: ExitSettings, rules: Rules, dials: int = _DIALS) -> None:
         self._rules = rules
         self._timeout = settings.connect_timeout
         self._upstream = None if settings.upstream is None else Upstream(settings.upstream)
         # The loop's own pool is shared; a resolver that hangs may only fill this one.
         self._resolvers = ThreadPoolExecutor(_RESOLVER_THREADS, "resolver")
-        self._turns = asyncio.Semaphore(_HALF_OPEN)
-        self._dials = 0
+        self._look_ups = asyncio.Semaphore(_RESOLVER_THREADS)
+        self._short = Notice(log, logging.WARNING)
+        self._dials = dials
+        self._turns = asyncio.Semaphore(dials)
+
+    def guest(self) -> Exit:
+        """This exit for one friend, with turns of its own: targets that do not answer delay nobody else."""
+        guest = copy(self)
+        guest._turns = asyncio.Semaphore(self._dials)
+        return guest
 
     def close(self) -> None:
         """Give up the look-ups that have not begun. Dials are their callers' to cancel."""
@@ -68,21 +84,24 @@ class Exit:
         Raises `StreamRefused` with what was met and a text for people, which names the target
         but never an address that a name turned out to mean.
         """
-        if self._dials >= _HALF_OPEN + _WAITING:
-            raise _refused(target, Refusal.TOO_MANY_STREAMS)
-        self._dials += 1
         try:
             async with asyncio.timeout(self._timeout), self._turns:
                 sock, early_bytes = await self._connect(target)
+                self._check_files(sock, target)
                 transport, protocol = await _adopt(sock, protocol_factory)
         except TimeoutError:
             text = f"{target}: no answer within {self._timeout:g} seconds"
             raise StreamRefused(Refusal.TIMED_OUT, text) from None
-        finally:
-            self._dials -= 1
         if early_bytes:
             protocol.data_received(early_bytes)
         return transport, protocol
+
+    def _check_files(self, sock: socket.socket, target: Target) -> None:
+        if scarce(sock):
+            sock.close()
+            self._short("connections are refused: nearly all files are open that may be (ulimit -n)")
+            text = f"{target}: the server has as many connections open as it can"
+            raise StreamRefused(Refusal.TOO_MANY_STREAMS, text)
 
     async def _connect(self, target: Target) -> tuple[socket.socket, bytes]:
         """A connected socket, and what was read from it already."""
@@ -104,15 +123,29 @@ class Exit:
         if _never_exists(target.host):
             raise _refused(target, Refusal.NAME_NOT_FOUND)
         try:
-            infos = await asyncio.get_running_loop().run_in_executor(
-                self._resolvers, lambda: socket.getaddrinfo(target.host, None, type=socket.SOCK_STREAM)
-            )
+            infos = await self._ask_resolver(target.host)
         except socket.gaierror as error:
             if error.errno in _NO_SUCH_NAME:
                 raise _refused(target, Refusal.NAME_NOT_FOUND) from error
             text = f"{target}: the server's name resolver does not answer"
             raise StreamRefused(Refusal.FAILED, text) from error
         return list(dict.fromkeys(_plain(str(sockaddr[0])) for *_, sockaddr in infos))
+
+    async def _ask_resolver(self, host: str) -> list[Any]:
+        """`socket.getaddrinfo` in a thread. A look-up that is given up keeps its place until it returns.
+
+        Otherwise dials that are begun and given up, again and again, would fill the executor's queue.
+        """
+        await self._look_ups.acquire()
+        loop = asyncio.get_running_loop()
+
+        def returned(_: object) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+                loop.call_soon_threadsafe(self._look_ups.release)
+
+        look_up = self._resolvers.submit(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
+        look_up.add_done_callback(returned)
+        return await asyncio.wrap_future(look_up)
 
 
 def _never_exists(host: str) -> bool:

@@ -7,7 +7,8 @@ from toxproxy.config import Forward
 from toxproxy.connection import Connection
 from toxproxy.dialer import Dialer
 from toxproxy.errors import StreamRefused
-from toxproxy.listener import MAX_PENDING, Listener
+from toxproxy.limits import LimitSettings
+from toxproxy.listener import DEFAULTS, Listener
 
 
 class ForwardListener(Listener):
@@ -17,8 +18,8 @@ class ForwardListener(Listener):
     the client, which is what a refused TCP connection comes closest to.
     """
 
-    def __init__(self, forward: Forward, dialer: Dialer, *, max_pending: int = MAX_PENDING) -> None:
-        super().__init__(forward.name, forward.bind, dialer, max_pending=max_pending)
+    def __init__(self, forward: Forward, dialer: Dialer, limits: LimitSettings = DEFAULTS) -> None:
+        super().__init__(forward.name, forward.bind, dialer, limits)
         self._target = forward.target
 
     async def serve(self, client: Connection) -> None:

@@ -158,8 +158,7 @@ class Friend:
         return self._node.send_lossy(self._number, packet)
 
     def _session_changed(self, what: str) -> None:
-        if self.met:
-            log.info("session with %s %s", short(self.key), what)
+        log.debug("session with %s %s", short(self.key), what)
         self._stop_measuring()
         self.round_trip = None
         if (session := self._sessions.session) is not None and self._sessions.ready:

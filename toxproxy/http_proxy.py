@@ -21,8 +21,9 @@ from toxproxy.handshake import Credentials
 from toxproxy.http_message import Destination, Reply, RequestError
 
 MAX_HEAD_BYTES = 65536
-HEAD_SECONDS = 30.0  # for the first request, from its first byte
-IDLE_SECONDS = 120.0  # for each further one, from the answer to the one before
+IDLE_SECONDS = 120.0  # for each request but the first, from the answer to the one before
+
+_TOO_SLOW = Reply(408, "The request did not arrive in time.", ((b"Connection", b"close"),))
 
 _UNFINISHED = frozenset({h11.SEND_RESPONSE, h11.SEND_BODY, h11.ERROR})
 
@@ -88,25 +89,32 @@ class HttpProxy:
         self._upstream: Peer | None = None  # kept for the next request to the same target
         self._upstream_target: Target | None = None
 
-    async def run(self) -> None:
-        """Answer requests in order until the connection ends or becomes a tunnel."""
-        limit = HEAD_SECONDS
+    async def run(self, deadline: float) -> None:
+        """Answer requests in order until the connection ends or becomes a tunnel.
+
+        The first is to be there at `deadline`, by the loop's clock. Raises `TimeoutError` for one
+        that was begun and not finished in time, which was answered with 408.
+        """
         try:
-            while (request := await self._next_request(limit)) is not None:
+            while (request := await self._next_request(deadline)) is not None:
                 await self._answer(request)
                 if not self._client.next_cycle():
                     break
-                limit = IDLE_SECONDS
+                deadline = asyncio.get_running_loop().time() + IDLE_SECONDS
             await self._client.connection.finish()
         finally:
             self._drop_upstream()
 
-    async def _next_request(self, limit: float) -> h11.Request | None:
+    async def _next_request(self, deadline: float) -> h11.Request | None:
         try:
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout_at(deadline):
                 event = await self._client.receive()
         except TimeoutError:
-            return None
+            if not self._client.http.trailing_data[0]:
+                return None
+            await self._say(_TOO_SLOW)
+            await self._client.connection.finish()
+            raise
         except h11.RemoteProtocolError as error:
             await self._say(Reply(error.error_status_hint, f"The request cannot be understood: {error}."))
             return None
@@ -150,7 +158,8 @@ class HttpProxy:
             upstream = reused or Peer(await self._open_to(to.target, True), h11.CLIENT)
             self._upstream, self._upstream_target = upstream, to.target
             try:
-                switched = await self._exchange(upstream, http_message.outgoing_request(request, to))
+                with relay.Watch(self._client.connection, upstream.connection):
+                    switched = await self._exchange(upstream, http_message.outgoing_request(request, to))
             except UpstreamError as error:
                 # A kept connection may close just as it is used again. Without a proxy the client
                 # would see that too, and it knows whether to try again (RFC 9112, section 9.3.1).

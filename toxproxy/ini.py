@@ -158,8 +158,15 @@ def parse_boolean(text: str) -> bool:
     return _BOOLEANS[text.lower()]
 
 
-def parse_seconds(text: str, *, lowest: float) -> float:
-    """A decimal number of seconds, from `lowest` to 3600. Raises `ValueError`."""
-    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) or not lowest <= float(text) <= MAX_SECONDS:
-        raise ValueError(f"expected seconds from {lowest:g} to {MAX_SECONDS}, found {shown(text)}")
+def parse_seconds(text: str, *, lowest: float, highest: int = MAX_SECONDS) -> float:
+    """A decimal number of seconds, from `lowest` to `highest`. Raises `ValueError`."""
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) or not lowest <= float(text) <= highest:
+        raise ValueError(f"expected seconds from {lowest:g} to {highest}, found {shown(text)}")
     return float(text)
+
+
+def parse_count(text: str, *, lowest: int, highest: int) -> int:
+    """A whole number, from `lowest` to `highest`. Raises `ValueError`."""
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not lowest <= int(text) <= highest:
+        raise ValueError(f"expected a number from {lowest} to {highest}, found {shown(text)}")
+    return int(text)

@@ -12,17 +12,22 @@ import logging
 import os
 import socket
 from abc import ABC, abstractmethod
+from contextlib import suppress
 
 from toxproxy.address import Bind, Target, join_host_port
 from toxproxy.answers import reason
 from toxproxy.connection import Connection, cancelled_when
+from toxproxy.descriptors import scarce
 from toxproxy.dialer import Dialer
-from toxproxy.errors import StreamRefused, ToxproxyError
+from toxproxy.errors import Refusal, StreamRefused, ToxproxyError
+from toxproxy.limits import LimitSettings
+from toxproxy.pace import Notice
 
 log = logging.getLogger(__name__)
 
-MAX_PENDING = 4096  # connections of one listener that the far end has not answered for yet
+DEFAULTS = LimitSettings()
 _BACKLOG = 1024
+_SHORTAGE = 1.0  # seconds until the system is asked again for what it had none left of
 _PORT_ATTEMPTS = 16
 _NO_SUCH_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
 
@@ -30,20 +35,26 @@ _NO_SUCH_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPRO
 class Listener(ABC):
     """A port (on one or more addresses of this machine) whose connections go through the tunnel.
 
-    `name` is what the configuration calls it. At most `max_pending` connections may be waiting
-    for their handshake or for the far end; those beyond are reset.
+    `name` is what the configuration calls it. There are at most `limits.connections`, and fewer
+    where the process may have no more files. At the limit the connection that has been there longest
+    without asking for anything is reset, so that a flood of silent clients shuts nobody out; where
+    all have asked, new ones wait in the system's backlog until one ends.
     """
 
-    def __init__(self, name: str, bind: Bind, dialer: Dialer, *, max_pending: int = MAX_PENDING) -> None:
+    def __init__(self, name: str, bind: Bind, dialer: Dialer, limits: LimitSettings = DEFAULTS) -> None:
         self.name = name
         self.addresses: tuple[str, ...] = ()
         self._bind = bind
         self._dialer = dialer
-        self._max_pending = max_pending
-        self._servers: list[asyncio.Server] = []
-        self._closed = False
+        self._limits = limits
+        self._sockets: list[socket.socket] = []
+        self._accepting: list[asyncio.Task[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._pending: set[asyncio.Task[None]] = set()
+        self._silent: dict[asyncio.Task[None], None] = {}  # asked for nothing yet, the oldest first
+        self._room = asyncio.Event()  # a connection ended, or can be made to
+        self._full = Notice(log, logging.WARNING)
+        self._slow = Notice(log)
+        self._too_many = Notice(log)
 
     @abstractmethod
     async def serve(self, client: Connection) -> None:
@@ -61,18 +72,22 @@ class Listener(ABC):
         """
         loop = asyncio.get_running_loop()
         try:
-            sockets = bind_sockets(await _resolve(self._bind), self._bind.port)
+            self._sockets = bind_sockets(await _resolve(self._bind), self._bind.port)
         except OSError as error:
             raise ToxproxyError(f"{self.name}: cannot listen on {self._bind}: {_why(error)}") from error
-        self.addresses = tuple(join_host_port(*sock.getsockname()[:2]) for sock in sockets)
-        for sock in sockets:
-            self._servers.append(await loop.create_server(self._accept, sock=sock, backlog=_BACKLOG))
+        for sock in self._sockets:
+            sock.setblocking(False)
+        self.addresses = tuple(join_host_port(*sock.getsockname()[:2]) for sock in self._sockets)
+        self._accepting = [loop.create_task(self._accept(sock)) for sock in self._sockets]
 
     async def close(self) -> None:
         """Stop listening. Connections go on, see `drain`."""
-        self._closed = True
-        for server in self._servers:
-            server.close()
+        for task in self._accepting:
+            task.cancel()
+        if self._accepting:
+            await asyncio.wait(self._accepting)
+        for sock in self._sockets:
+            sock.close()
 
     async def drain(self, grace: float = 0.0) -> None:
         """Let connections end by themselves for `grace` seconds, then reset those that are left."""
@@ -86,42 +101,83 @@ class Listener(ABC):
     async def open(
         self, client: Connection, target: Target, *, early: bool = False, half_closed: bool = False
     ) -> Connection:
-        """Have a connection to `target` opened for `client`; see `Dialer.dial` for `early`.
+        """Have a connection to `target` opened for `client`, in its task; see `Dialer.dial` for `early`.
 
         A client that goes away meanwhile takes its task with it. One that only ended its own
         direction counts as gone too, unless `half_closed` says that it may. Raises `StreamRefused`.
         """
+        self._silent.pop(_current_task(), None)
         try:
             with cancelled_when(client.lost if half_closed else client.hung_up):
                 _, far = await self._dialer.dial(Connection, target, early=early)
         except StreamRefused as refused:
             self.log_refused(target, refused)
             raise
-        self._pending.discard(_current_task())
         return far
 
     def log_refused(self, target: Target, refused: StreamRefused) -> None:
         """Tell the user what the far end said."""
-        log.info("%s: %s refused: %s", self.name, target, reason(target, refused))
+        tell = self._too_many if refused.code is Refusal.TOO_MANY_STREAMS else log.info
+        tell("%s: %s refused: %s", self.name, target, reason(target, refused))
 
-    def _accept(self) -> Connection:
-        return _Accepted(self)
+    def log_slow(self, what: str) -> None:
+        """Tell the user that a client took too long to say what it wants."""
+        seconds = self._limits.handshake
+        self._slow("%s: %s within %g s ([limits] handshake)", self.name, what, seconds)
 
-    def _begin(self, client: Connection) -> None:
-        if self._closed:
-            client.reset()
-            return
-        if len(self._pending) >= self._max_pending:
-            log.warning("%s: a connection was reset: %d others are waiting", self.name, self._max_pending)
-            client.reset()
-            return
-        task = asyncio.get_running_loop().create_task(self._run(client))
-        for tasks in (self._tasks, self._pending):
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
+    async def _accept(self, sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, _ = await loop.sock_accept(sock)
+            except OSError as error:
+                await self._make_room(f"no connection can be accepted ({_why(error)})", _SHORTAGE)
+                continue
+            most, why = self._limits.connections, "[limits] connections"
+            if scarce(accepted):
+                most, why = max(1, min(most, len(self._tasks))), "ulimit -n"
+            try:
+                while (count := len(self._tasks)) >= most:
+                    await self._make_room(f"{count} connections are open ({why})")
+            except asyncio.CancelledError:
+                accepted.close()
+                raise
+            self._begin(accepted)
 
-    async def _run(self, client: Connection) -> None:
+    async def _make_room(self, reason: str, seconds: float | None = None) -> None:
+        """Reset the connection that has been silent longest, and wait for any to end, `seconds` at most."""
+        self._full(
+            "%s: %s: clients that have asked for nothing make room, or new ones wait", self.name, reason
+        )
+        self._room.clear()
+        if self._silent:
+            oldest = next(iter(self._silent))
+            del self._silent[oldest]
+            oldest.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._room.wait()
+
+    def _begin(self, accepted: socket.socket) -> None:
+        task = asyncio.get_running_loop().create_task(self._run(accepted))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._silent.pop(task, None)
+        self._room.set()
+
+    async def _run(self, accepted: socket.socket) -> None:
+        client = Connection(self._limits.patience)
         try:
+            # asyncio does so only for sockets that were made with the protocol's number.
+            with suppress(OSError):  # the client is gone already, as the next line finds
+                accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: client, accepted)
+            if not self._silent:
+                self._room.set()
+            self._silent[_current_task()] = None
             await self.serve(client)
         except ConnectionError as error:
             log.debug("%s: a connection ended early: %s", self.name, error)
@@ -129,22 +185,6 @@ class Listener(ABC):
             log.exception("%s: a connection was given up", self.name)
         finally:
             client.reset()
-
-
-class _Accepted(Connection):
-    """A connection that starts its task once it has its transport."""
-
-    __slots__ = ("_listener",)
-
-    def __init__(self, listener: Listener) -> None:
-        super().__init__()
-        self._listener = listener
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        # asyncio does so only for sockets that were made with the protocol's number.
-        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._listener._begin(self)
 
 
 def _current_task() -> asyncio.Task[None]:

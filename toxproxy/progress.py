@@ -106,7 +106,8 @@ class Progress:
         told, self._told = self._told, self._statuses()
         if self._told == told:
             return
-        changes = [(new, old) for new, old in zip_longest(self._told, told) if new is not None and new != old]
+        pairs = zip_longest(self._told, told)
+        changes = [(new, old) for new, old in pairs if new and (old is None or new[1] != old[1])]
         for (phase, text), old in dict.fromkeys(changes):
             lost = old is not None and old[0] is Phase.READY and phase is not Phase.READY
             # What is still missing stands in the status line, where there is one.

@@ -3,16 +3,30 @@
 A relay is a pair of `Half` protocols, one on each transport; what one transport reports, the
 other is told to do. That is the whole of flow control and of half-close: a full write buffer
 here pauses reading there, an end of stream here ends one direction there, a reset here is a
-reset there. The transports do the buffering, and `close` flushes, so nothing is cut short.
+reset there. The transports do the buffering, and `close` flushes, so nothing is cut short. A `Watch`
+resets a pair that has been silent for longer than its `Patience`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import struct
-from typing import cast
+from contextlib import suppress
+from fcntl import ioctl
+from termios import TIOCOUTQ
+from time import monotonic
+from typing import Self, cast
 
+from toxproxy.limits import Patience
+from toxproxy.pace import Notice
+
+log = logging.getLogger(__name__)
+
+FOR_EVER = Patience(idle=0.0, half_closed=0.0)
+
+_silent = Notice(log)
 _LINGER_RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close sends RST
 
 
@@ -20,18 +34,23 @@ class Half(asyncio.Protocol):
     """One end of a relay: made in pairs by `pair()`, or alone and given to `join()` later.
 
     Reading is paused until the halves are joined. What arrives before that all the same is
-    kept, and passed on first.
+    kept, and passed on first. Of a relay's two patiences the near half's counts.
     """
 
-    __slots__ = ("_ended", "_full", "_kept", "_other", "_sink", "lost", "transport")
+    __slots__ = (
+        "_ended", "_full", "_kept", "_other", "_sink", "_watch", "heard", "lost", "patience", "transport",
+    )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, patience: Patience = FOR_EVER) -> None:
+        self.patience = patience
+        self.heard = monotonic()  # when the peer last sent something
         self.transport: asyncio.Transport | None = None
         #: Done when the connection is over; the result is what `connection_lost` said. Wait for
         #: it with `asyncio.wait`, which leaves it alone when the waiting task is cancelled.
         self.lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
         self._other: Half | None = None
         self._sink: asyncio.Transport | None = None  # the other half's transport, once joined
+        self._watch: Watch | None = None
         self._kept: list[bytes] = []
         self._ended = False  # the peer has finished sending
         self._full = False  # the peer reads more slowly than it is written to
@@ -43,6 +62,7 @@ class Half(asyncio.Protocol):
             join(self._other, self)
 
     def data_received(self, data: bytes) -> None:
+        self.heard = monotonic()
         if self._sink is not None:
             self._sink.write(data)
         else:
@@ -50,6 +70,9 @@ class Half(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._ended = True
+        self.heard = monotonic()
+        if self._watch is not None:
+            self._watch.look()
         if self._sink is not None:
             self._pass_on_end(self._sink)
         return True  # the other direction stays open
@@ -71,11 +94,27 @@ class Half(asyncio.Protocol):
                 self._sink.close()  # it was all said: let the other end flush, whatever became of this one
             else:
                 abort(self._sink)
+        if self._watch is not None:
+            self._watch.look()
 
     def reset(self) -> None:
         """End the connection at once, if it was made and is not over yet."""
         if self.transport is not None:
             abort(self.transport)
+
+    @property
+    def outflow(self) -> tuple[object, ...]:
+        """What changes while the peer takes what was written to it.
+
+        That is the transport's buffer, and what is behind it: the system's buffer or a stream's credit.
+        """
+        if self.transport is None or self.lost.done():
+            return ()
+        behind = self.transport.get_extra_info("credit")
+        if (sock := self.transport.get_extra_info("socket")) is not None:
+            with suppress(OSError, ValueError):  # it is just being closed
+                behind = ioctl(sock.fileno(), TIOCOUTQ, bytes(4))  # tcp(7): SIOCOUTQ
+        return self.transport.get_write_buffer_size(), behind
 
     @property
     def _gone(self) -> bool:
@@ -98,9 +137,66 @@ class Half(asyncio.Protocol):
             self.transport.close()
 
 
-def pair() -> tuple[Half, Half]:
+class Watch:
+    """Looks after two halves, joined or not, and resets both once they were silent for too long.
+
+    Bytes that are still being taken count as well as those that come. There is one
+    timer, which is not moved by what comes: it looks, when it is due, how long ago that was.
+
+    A context manager for halves that are not joined; a relay's own ends with its connections.
+    """
+
+    __slots__ = ("_halves", "_moved", "_outflow", "_patience", "_timer")
+
+    def __init__(self, near: Half, far: Half) -> None:
+        self._halves = near, far
+        self._patience = near.patience
+        self._timer: asyncio.TimerHandle | None = None
+        self._outflow: list[tuple[object, ...]] = []
+        self._moved = monotonic()  # when that was last seen to change
+        near._watch = far._watch = self
+        self.look()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for half in self._halves:
+            half._watch = None
+        self._stop()
+
+    def look(self) -> None:
+        """Decide how long the silence may go on; called again when a direction or a connection ended."""
+        self._stop()
+        seconds, key = self._limit()
+        if not seconds or all(half.lost.done() for half in self._halves):
+            return
+        outflow = [half.outflow for half in self._halves]
+        if outflow != self._outflow:
+            self._outflow, self._moved = outflow, monotonic()
+        left = max(self._moved, *(half.heard for half in self._halves)) + seconds - monotonic()
+        if left > 0:
+            self._timer = asyncio.get_running_loop().call_later(left, self.look)
+            return
+        _silent("a connection was reset: no byte came for %g s ([limits] %s)", seconds, key)
+        for half in self._halves:
+            half.reset()
+
+    def _limit(self) -> tuple[float, str]:
+        limits = [(self._patience.idle, "idle")]
+        if any(half._ended for half in self._halves):
+            limits.append((self._patience.half_closed, "half_closed"))
+        return min((limit for limit in limits if limit[0]), default=(0.0, ""))
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def pair(patience: Patience = FOR_EVER) -> tuple[Half, Half]:
     """The two halves of a new relay. Give each to its transport as protocol; the second one joins them."""
-    near, far = Half(), Half()
+    near, far = Half(patience), Half(patience)
     near._other, far._other = far, near
     return near, far
 
@@ -125,6 +221,7 @@ def join(near: Half, far: Half) -> None:
     for half, sink in ends:
         if not half._full:
             sink.resume_reading()
+    Watch(near, far)
 
 
 async def run(near: Half, far: Half) -> Exception | None:

@@ -224,7 +224,7 @@ class Session:
 
     async def _serve(self, transport: StreamTransport, target: Target) -> None:
         """Dial what the peer asked for, then join it with the stream."""
-        near, far = relay.pair()
+        near, far = relay.pair(self._connection.limits.patience)
         try:
             if self._exit is None:
                 raise StreamRefused(Refusal.UNSUPPORTED, "this side opens no connections for its peer")

@@ -13,11 +13,12 @@ from toxproxy.dialer import Dialer
 from toxproxy.errors import StreamRefused
 from toxproxy.handshake import SOCKS4, SOCKS5, Credentials, Handshake, HandshakeError
 from toxproxy.http_proxy import HttpProxy
-from toxproxy.listener import MAX_PENDING, Listener
+from toxproxy.limits import LimitSettings
+from toxproxy.listener import DEFAULTS, Listener
+from toxproxy.pace import Notice
 
 log = logging.getLogger(__name__)
 
-HANDSHAKE_SECONDS = 30.0
 _TLS_HANDSHAKE = 0x16  # RFC 8446, section 5.1: the content type of a ClientHello
 
 
@@ -25,45 +26,48 @@ class ProxyListener(Listener):
     """Lets each client say where it wants to go, and tells it what came of that before anything else.
 
     Where the port has a user name and password, SOCKS5 and HTTP clients need them and SOCKS4
-    clients, which cannot send any, are refused.
+    clients, which cannot send any, are refused. A client has `limits.handshake` seconds for its request.
     """
 
-    def __init__(self, proxy: ProxyPort, dialer: Dialer, *, max_pending: int = MAX_PENDING) -> None:
-        super().__init__(proxy.name, proxy.bind, dialer, max_pending=max_pending)
+    def __init__(self, proxy: ProxyPort, dialer: Dialer, limits: LimitSettings = DEFAULTS) -> None:
+        super().__init__(proxy.name, proxy.bind, dialer, limits)
+        self._odd = Notice(log, most=10)
         self._credentials: Credentials | None = None
         if proxy.username is not None:
             self._credentials = Credentials(proxy.username.encode(), (proxy.password or "").encode())
 
     async def serve(self, client: Connection) -> None:
+        deadline = asyncio.get_running_loop().time() + self._limits.handshake
         try:
-            async with asyncio.timeout(HANDSHAKE_SECONDS):
+            async with asyncio.timeout_at(deadline):
                 start = await client.read()
         except TimeoutError:
-            return
+            return  # not worth a line: browsers connect ahead of what they may need
         client.unread(start)
         first = start[:1]
         if first in (bytes([SOCKS4]), bytes([SOCKS5])):
-            await self._serve_socks(client)
+            await self._serve_socks(client, deadline)
         elif first.isalpha():
-            await self._serve_http(client)
+            await self._serve_http(client, deadline)
         else:
             if first == bytes([_TLS_HANDSHAKE]):
-                log.info(
+                self._odd(
                     "%s: a client speaks TLS to the proxy: set it up without (http://, not https://)",
                     self.name,
                 )
             await client.finish()
 
-    async def _serve_socks(self, client: Connection) -> None:
+    async def _serve_socks(self, client: Connection, deadline: float) -> None:
         handshake = Handshake(self._credentials)
         try:
-            async with asyncio.timeout(HANDSHAKE_SECONDS):
+            async with asyncio.timeout_at(deadline):
                 target = await _request(handshake, client)
             far = await self.open(client, target)
         except TimeoutError:
+            self.log_slow("a SOCKS client did not finish its request")
             return
         except HandshakeError as error:
-            log.info("%s: a SOCKS client was turned away: %s", self.name, error)
+            self._odd("%s: a SOCKS client was turned away: %s", self.name, error)
             await client.write(error.reply)
             await client.finish()
             return
@@ -77,11 +81,14 @@ class ProxyListener(Listener):
         finally:
             far.reset()
 
-    async def _serve_http(self, client: Connection) -> None:
+    async def _serve_http(self, client: Connection, deadline: float) -> None:
         async def open_to(target: Target, half_closed: bool) -> Connection:
             return await self.open(client, target, half_closed=half_closed)
 
-        await HttpProxy(client, open_to, self._credentials).run()
+        try:
+            await HttpProxy(client, open_to, self._credentials).run(deadline)
+        except TimeoutError:
+            self.log_slow("an HTTP client did not finish its request")
 
 
 async def _request(handshake: Handshake, client: Connection) -> Target:

@@ -178,7 +178,8 @@ class StreamTransport(asyncio.Transport):
         return self._protocol
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return default
+        """`credit`: the offset up to which the peer takes bytes, which grows as they are consumed."""
+        return self._stream.sender.limit if name == "credit" else default
 
     def get_write_buffer_size(self) -> int:
         return self._stream.sender.buffered

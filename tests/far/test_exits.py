@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from peers import Answer, Serve
@@ -13,6 +15,7 @@ from peers import Answer, Serve
 from toxproxy import exits
 from toxproxy.address import Target
 from toxproxy.config import ExitSettings
+from toxproxy.descriptors import SPARE
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.exits import Exit
 from toxproxy.rules import Rules, parse_rule
@@ -199,15 +202,93 @@ async def test_a_slow_look_up_is_timed_out_and_stalls_nobody(
     way_out.close()
 
 
-async def test_waiting_for_a_turn_counts_and_the_queue_has_an_end(
-    black_hole: Callable[[str], int], monkeypatch: pytest.MonkeyPatch
+async def test_look_ups_that_were_given_up_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+    asked: list[str] = []
+
+    def getaddrinfo(host: str, port: object, **_: object) -> list[object]:
+        asked.append(host)
+        answered.wait(30)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(exits.socket, "getaddrinfo", getaddrinfo)
+    way_out = direct(timeout=30.0)
+    for number in range(50):  # as a friend does that opens streams and resets them
+        dial = asyncio.create_task(way_out.dial(Answer, Target(f"{number}.example.org", 80)))
+        await asyncio.sleep(0.002)
+        dial.cancel()
+        await asyncio.wait((dial,))
+    assert way_out._resolvers._work_queue.qsize() == 0
+    assert len(asked) == exits._RESOLVER_THREADS
+    answered.set()
+    error = await refusal(way_out, "last.example.org", 80)  # the places are free again
+    assert error.code is Refusal.NAME_NOT_FOUND
+    way_out.close()
+
+
+async def test_more_dials_than_turns_wait_and_are_made_one_after_the_other(
+    echo_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exits, "_HALF_OPEN", 2)
-    monkeypatch.setattr(exits, "_WAITING", 3)
-    way_out, port = direct(timeout=0.3), black_hole("127.0.0.1")
+    under_way = most = 0
+    connect = exits.eyeballs.connect
+
+    async def counted(*arguments: Any) -> socket.socket:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            await asyncio.sleep(0.005)
+            return await connect(*arguments)
+        finally:
+            under_way -= 1
+
+    monkeypatch.setattr(exits.eyeballs, "connect", counted)
+    way_out = Exit(ExitSettings(), rules(), dials=3)
+    dials = [way_out.dial(Answer, Target("127.0.0.1", echo_port)) for _ in range(20)]
+    for transport, _ in await asyncio.gather(*dials):
+        transport.close()
+    assert most == 3
+
+
+async def test_waiting_for_a_turn_counts_as_part_of_the_dial(black_hole: Callable[[str], int]) -> None:
+    way_out, port = Exit(ExitSettings(connect_timeout=0.3), rules(), dials=2), black_hole("127.0.0.1")
     errors = await asyncio.gather(*(refusal(way_out, "127.0.0.1", port) for _ in range(6)))
-    assert [error.code for error in errors] == [Refusal.TIMED_OUT] * 5 + [Refusal.TOO_MANY_STREAMS]
-    assert (await refusal(way_out, "127.0.0.1", port)).code is Refusal.TIMED_OUT  # the places are free again
+    assert [error.code for error in errors] == [Refusal.TIMED_OUT] * 6
+
+
+async def test_a_guest_whose_targets_are_dead_delays_no_other(
+    black_hole: Callable[[str], int], echo_port: int
+) -> None:
+    way_out, dead = Exit(ExitSettings(connect_timeout=30), rules(), dials=2), black_hole("127.0.0.1")
+    first, second = way_out.guest(), way_out.guest()
+    stuck = [asyncio.create_task(first.dial(Answer, Target("127.0.0.1", dead))) for _ in range(4)]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        transport, _ = await second.dial(Answer, Target("127.0.0.1", echo_port))
+    transport.close()
+    assert not any(task.done() for task in stuck)
+    for task in stuck:
+        task.cancel()
+    await asyncio.wait(stuck)
+
+
+@pytest.mark.filterwarnings("error")
+async def test_the_last_files_are_not_for_connections(
+    echo_port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket() as lowest:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest.fileno() + SPARE, hard))
+    try:
+        error = await refusal(direct(), "127.0.0.1", echo_port)
+        assert error.code is Refusal.TOO_MANY_STREAMS
+        assert error.text == f"127.0.0.1:{echo_port}: the server has as many connections open as it can"
+        assert len(caplog.messages) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    transport, answer = await direct().dial(Answer, Target("127.0.0.1", echo_port))
+    transport.close()
+    await answer.lost
 
 
 @pytest.mark.filterwarnings("error")

@@ -108,7 +108,7 @@ def test_windows_grow_only_while_memory_is_left() -> None:
         for window in windows:
             memory.widen(window)
     assert sum(window.size for window in windows) <= 6400
-    memory.give_back(windows.pop())
+    memory.give_back(windows.pop(0))
     before = sum(window.size for window in windows)
     for window in windows:
         memory.widen(window)

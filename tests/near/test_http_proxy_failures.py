@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from base64 import b64encode
 
 import pytest
 
 from tests.near.http_client import get, head_of, response
-from tests.near.world import Origin, connect, flood, reset, talk, until, unused_port
+from tests.near.world import Origin, connect, flood, proxy, reset, talk, until, unused_port
 from toxproxy import http_proxy
 from toxproxy.address import Target
 from toxproxy.answers import ANSWERS
 from toxproxy.errors import Refusal
+from toxproxy.limits import LimitSettings, Patience
+from toxproxy.socks import ProxyListener
 
 STATUS = {
     Refusal.FAILED: 502,
@@ -241,17 +244,49 @@ async def test_a_locked_port_asks_for_a_login_and_keeps_the_connection(locked_po
     writer.close()
 
 
-async def test_a_head_that_stops_is_given_up(port, monkeypatch):
-    monkeypatch.setattr(http_proxy, "HEAD_SECONDS", 0.05)
-    assert await head_stops(port) == b""
+async def test_a_head_that_stops_is_answered_with_408(dialer, caplog):
+    caplog.set_level(logging.INFO)
+    port = ProxyListener(proxy(), dialer, LimitSettings(handshake=0.05))
+    await port.start()
+    for _ in range(2):
+        reader, writer = await connect(port)
+        writer.write(b"GET http://a.test/ HT")
+        status, head, body = await response(reader)
+        assert status == 408
+        assert b"Connection: close" in head
+        assert body == b"toxproxy: The request did not arrive in time.\n"
+        assert await reader.read() == b""
+        writer.close()
+    await port.close()
+    await port.drain(5)
+    assert dialer.dialled == []
+    assert caplog.messages == [
+        "browser: an HTTP client did not finish its request within 0.05 s ([limits] handshake)"
+    ]
 
 
-async def head_stops(port) -> bytes:
+async def test_a_later_head_that_stops_is_answered_with_408(port, origin, monkeypatch):
+    monkeypatch.setattr(http_proxy, "IDLE_SECONDS", 0.1)
     reader, writer = await connect(port)
+    writer.write(get(origin.url + "/hello"))
+    await response(reader)
     writer.write(b"GET http://a.test/ HT")
-    answer = await asyncio.wait_for(reader.read(), 5)
+    assert (await response(reader))[0] == 408
+    assert await reader.read() == b""
     writer.close()
-    return answer
+
+
+async def test_a_server_that_says_nothing_for_too_long_is_given_up(dialer, origin):
+    port = ProxyListener(proxy(), dialer, LimitSettings(patience=Patience(idle=0.1)))
+    await port.start()
+    reader, writer = await connect(port)
+    writer.write(get(origin.url + "/slow"))
+    with pytest.raises(ConnectionResetError):
+        await asyncio.wait_for(reader.readexactly(1), 5)
+    await until(lambda: port.connections == 0)
+    assert dialer.open[0].is_closing()
+    writer.close()
+    await port.close()
 
 
 async def test_an_idle_connection_is_closed_after_a_while(port, origin, monkeypatch):

@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 import resource
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
-from tests.near.world import DirectDialer, Origin, connect, echo, forward, has_ipv6, until, unused_port
+from tests.near.world import DirectDialer, Origin, connect, echo, forward, has_ipv6, proxy, until, unused_port
+from toxproxy import listener as listener_module
 from toxproxy.address import Bind, Target
+from toxproxy.descriptors import SPARE
 from toxproxy.errors import ToxproxyError
 from toxproxy.forward import ForwardListener
+from toxproxy.limits import LimitSettings
+from toxproxy.socks import ProxyListener
 
 SOMEWHERE = Target("127.0.0.1", 9)
 
@@ -114,26 +120,80 @@ async def test_draining_resets_what_does_not_end(dialer):
         writer.close()
 
 
-async def test_too_many_waiting_clients_are_reset_and_the_first_ones_served(dialer):
+async def test_a_client_beyond_the_limit_waits_until_another_one_ended(dialer, caplog):
     async with Origin(echo) as server:
-        dialer.gate.clear()
-        listener = ForwardListener(forward(server.target), dialer, max_pending=2)
+        listener = ForwardListener(forward(server.target), dialer, LimitSettings(connections=2))
         await listener.start()
-        patient = [await connect(listener) for _ in range(2)]
-        await until(lambda: len(dialer.dialled) == 2)
-        reader, hasty = await connect(listener)
-        with pytest.raises(ConnectionResetError):
-            await reader.readexactly(1)
-        dialer.gate.set()
-        for reader, writer in patient:
+        first, second, third = [await connect(listener) for _ in range(3)]
+        for reader, writer in (first, second):
             writer.write(b"x")
             assert await reader.readexactly(1) == b"x"
-        reader, late = await connect(listener)  # the others wait no longer
-        late.write(b"y")
-        assert await reader.readexactly(1) == b"y"
-        for writer in (late, hasty, *(writer for _, writer in patient)):
+        third[1].write(b"y")
+        await until(lambda: "2 connections are open" in caplog.text)
+        assert listener.connections == len(dialer.dialled) == 2
+        first[1].close()
+        assert await third[0].readexactly(1) == b"y"
+        assert listener.connections == 2
+        for _, writer in (second, third):
             writer.close()
         await listener.close()
+    assert caplog.messages == [
+        "web: 2 connections are open ([limits] connections): "
+        "clients that have asked for nothing make room, or new ones wait"
+    ]
+
+
+async def test_a_client_that_is_waiting_when_the_listener_closes_is_reset(dialer, caplog):
+    async with Origin(echo) as server:
+        listener = ForwardListener(forward(server.target), dialer, LimitSettings(connections=1))
+        await listener.start()
+        first, second = [await connect(listener) for _ in range(2)]
+        second[1].write(b"y")
+        await until(lambda: "1 connections are open" in caplog.text)
+        await listener.close()
+        with pytest.raises(ConnectionResetError):
+            await second[0].readexactly(1)
+        first[1].write(b"x")
+        assert await first[0].readexactly(1) == b"x"
+        await listener.drain()
+        for _, writer in (first, second):
+            writer.close()
+
+
+async def test_clients_that_ask_for_nothing_make_room_for_those_that_do(dialer, caplog):
+    async with Origin(echo) as server:
+        listener = ProxyListener(proxy(), dialer, LimitSettings(connections=20))
+        await listener.start()
+        tunnel_reader, tunnel_writer = await connect(listener)
+        await socks_tunnel(tunnel_reader, tunnel_writer, server.target)
+        silent = []
+        for number in range(200):
+            silent.append(await connect(listener))
+            silent[-1][1].write(b"\x05\x01"[: number % 3])
+        await until(lambda: silent[180][0].at_eof() or silent[180][0].exception() is not None)
+        reader, writer = await connect(listener)
+        await socks_tunnel(reader, writer, server.target)
+        assert listener.connections <= 20
+        for each in (tunnel_reader, tunnel_writer), (reader, writer):
+            each[1].write(b"still here")
+            assert await each[0].readexactly(10) == b"still here"
+        assert silent[-1][0].exception() is None  # who came last is not thrown out first
+        for _, each in silent:
+            each.close()
+        writer.close()
+        tunnel_writer.close()
+        await listener.close()
+        await listener.drain()
+    assert caplog.messages == [
+        "browser: 20 connections are open ([limits] connections): "
+        "clients that have asked for nothing make room, or new ones wait"
+    ]
+
+
+async def socks_tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: Target) -> None:
+    address = socket.inet_aton(target.host) + target.port.to_bytes(2, "big")
+    writer.write(b"\x05\x01\x00" + b"\x05\x01\x00\x01" + address)
+    assert await reader.readexactly(12) == b"\x05\x00" + b"\x05\x00\x00\x01" + bytes(6)
 
 
 async def test_small_answers_leave_at_once(dialer):
@@ -153,29 +213,54 @@ async def test_small_answers_leave_at_once(dialer):
     await listener.close()
 
 
-async def test_running_out_of_descriptors_does_not_end_the_listener(dialer: DirectDialer):
-    dialer.gate.clear()  # so that each connection costs one descriptor
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda *_: None)  # asyncio reports EMFILE there
-    listener = ForwardListener(forward(Target("127.0.0.1", unused_port())), dialer)
-    await listener.start()
-    port = int(listener.addresses[0].rpartition(":")[2])
-    clients = [socket.socket() for _ in range(6)]
+@contextmanager
+def descriptors(most: int) -> Iterator[None]:
+    """So many files may be open beyond those that are."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(sock.fileno() for sock in clients) + 3, hard))
+    with socket.socket() as lowest:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest.fileno() + most, hard))
     try:
-        for sock in clients:
-            sock.setblocking(False)
-            await loop.sock_connect(sock, ("127.0.0.1", port))
-        await until(lambda: listener.connections > 0)
-        served = listener.connections
-        assert served < 6
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    _, writer = await connect(listener)
-    await until(lambda: listener.connections > served)  # asyncio accepts again after a second
+
+
+async def fill_up(listener: ForwardListener, count: int) -> list[socket.socket]:
+    """Connections that take one descriptor more each, if they are accepted."""
+    loop = asyncio.get_running_loop()
+    port = int(listener.addresses[0].rpartition(":")[2])
+    clients = [socket.socket() for _ in range(count)]
+    for sock in clients:
+        sock.setblocking(False)
+        await loop.sock_connect(sock, ("127.0.0.1", port))
+    return clients
+
+
+@pytest.mark.parametrize(
+    ("most", "reason"),
+    [
+        (10, "no connection can be accepted (too many open files)"),
+        (10 + SPARE, "connections are open (ulimit -n)"),
+    ],
+    ids=["none left", "few left"],
+)
+async def test_running_out_of_descriptors_does_not_end_the_listener(
+    dialer: DirectDialer, caplog, monkeypatch, most, reason
+):
+    if most < SPARE:  # as when something else has taken the last ones meanwhile
+        monkeypatch.setattr(listener_module, "scarce", lambda _: False)
+    dialer.gate.clear()  # so that each connection costs one descriptor
+    listener = ForwardListener(forward(Target("127.0.0.1", unused_port())), dialer)
+    await listener.start()
+    with descriptors(most):
+        clients = await fill_up(listener, 8)
+        await until(lambda: reason in caplog.text)
+        served = listener.connections
+        assert 0 < served < 8
+    clients[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    clients[0].close()
+    await until(lambda: listener.connections > served)
     for sock in clients:
         sock.close()
-    writer.close()
     await listener.close()
     await listener.drain()

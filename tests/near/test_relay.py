@@ -9,7 +9,11 @@ import pytest
 
 from toxproxy import relay
 from toxproxy.connection import KEEP_BYTES, Connection
+from toxproxy.limits import Patience
+from toxproxy.pace import Notice
 from toxproxy.relay import Half
+
+Peers = list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]
 
 
 async def ended_pair(half: Half) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -129,3 +133,102 @@ async def test_a_lost_connection_is_said_after_what_came_before_it():
         await connection.read()
     with pytest.raises(ConnectionResetError):
         await connection.write(b"x")
+
+
+async def watched(patience: Patience) -> tuple[list[Half], Peers]:
+    """A relay with this patience, and the peers of its two halves."""
+    halves = list(relay.pair(patience))
+    return halves, [await ended_pair(half) for half in halves]
+
+
+def resets(halves: list[Half]) -> bool:
+    return all(half.lost.done() for half in halves)
+
+
+async def over(halves: list[Half], peers: Peers) -> None:
+    """Both connections were reset."""
+    async with asyncio.timeout(5):
+        await asyncio.wait([half.lost for half in halves])
+        for reader, writer in peers:
+            with pytest.raises(ConnectionResetError):
+                await reader.readexactly(1 << 30)
+            writer.close()
+
+
+async def test_a_relay_that_is_idle_for_too_long_is_reset_and_that_is_logged(monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(relay, "_silent", Notice(relay.log))
+    for _ in range(2):
+        await over(*await watched(Patience(idle=0.05)))
+    assert caplog.messages == ["a connection was reset: no byte came for 0.05 s ([limits] idle)"]
+
+
+@pytest.mark.parametrize("sender", [0, 1])
+async def test_bytes_in_either_direction_keep_a_relay(sender):
+    halves, peers = await watched(Patience(idle=0.5))
+    for _ in range(10):
+        peers[sender][1].write(b"x")
+        assert await peers[1 - sender][0].readexactly(1) == b"x"
+        await asyncio.sleep(0.1)  # twice the patience in all
+    assert not resets(halves)
+    await over(halves, peers)
+
+
+async def test_bytes_that_a_slow_reader_takes_keep_a_relay():
+    """Also those that have left for the system's buffers, which hold several MiB."""
+    halves, peers = await watched(Patience(idle=0.4))
+    peers[0][1].write(bytes(32 << 20))
+    reader = peers[1][0]
+    for _ in range(12):
+        await asyncio.sleep(0.1)
+        await reader.readexactly(1 << 20)
+    assert not resets(halves)
+    reader._transport.pause_reading()  # and now nothing moves
+    async with asyncio.timeout(5):
+        await asyncio.wait([half.lost for half in halves])
+    for _, writer in peers:
+        writer.close()
+
+
+@pytest.mark.parametrize("sender", [0, 1])
+async def test_a_half_closed_relay_that_stays_silent_is_reset(sender, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(relay, "_silent", Notice(relay.log))
+    halves, peers = await watched(Patience(idle=3600, half_closed=0.3))
+    await asyncio.sleep(0.4)
+    assert not resets(halves)
+    peers[sender][1].write_eof()
+    assert await peers[1 - sender][0].read() == b""
+    for _ in range(6):
+        peers[1 - sender][1].write(b"x")  # the other direction goes on
+        assert await peers[sender][0].readexactly(1) == b"x"
+        await asyncio.sleep(0.1)
+    assert not resets(halves)
+    async with asyncio.timeout(5):
+        await asyncio.wait([half.lost for half in halves])
+    for _, writer in peers:
+        writer.close()
+    assert caplog.messages == ["a connection was reset: no byte came for 0.3 s ([limits] half_closed)"]
+
+
+async def test_a_relay_that_ends_in_order_leaves_no_timer():
+    halves, peers = await watched(Patience(idle=3600, half_closed=3600))
+    watch = halves[0]._watch
+    assert watch is not None
+    assert watch._timer is not None
+    for _, writer in peers:
+        writer.write_eof()
+    await asyncio.wait([half.lost for half in halves])
+    assert watch._timer is None
+    for _, writer in peers:
+        writer.close()
+
+
+async def test_a_patient_relay_needs_no_timer():
+    halves, peers = await watched(Patience(idle=0, half_closed=0))
+    peers[0][1].write_eof()
+    assert await peers[1][0].read() == b""
+    assert halves[0]._watch is not None
+    assert halves[0]._watch._timer is None
+    for _, writer in peers:
+        writer.close()

@@ -8,10 +8,10 @@ import logging
 import pytest
 
 from tests.near.test_handshake import REFUSED
-from tests.near.world import Origin, connect, echo, reset, talk, until, unused_port
-from toxproxy import socks
+from tests.near.world import Origin, connect, echo, proxy, reset, talk, until, unused_port
 from toxproxy.address import Target
 from toxproxy.errors import Refusal
+from toxproxy.limits import LimitSettings
 from toxproxy.socks import ProxyListener
 
 OK_5 = b"\x05\x00" + b"\x05\x00\x00\x01" + bytes(6)
@@ -115,7 +115,8 @@ async def test_a_refusal_is_answered_with_its_code(port, dialer, caplog, code):
     target = Target("origin.test", 80)
     assert await talk_open(port, socks5(target)) == b"\x05\x00\x05" + bytes([REFUSED[code], 0, 1]) + bytes(6)
     assert await talk_open(port, socks4a(target)) == b"\x00\x5b" + bytes(6)
-    assert caplog.messages == [f"browser: {target} refused: {code.name.lower().replace('_', ' ')}"] * 2
+    lines = 1 if code is Refusal.TOO_MANY_STREAMS else 2  # a limit is not told again for a minute
+    assert caplog.messages == [f"browser: {target} refused: {code.name.lower().replace('_', ' ')}"] * lines
 
 
 async def talk_open(port, data: bytes) -> bytes:
@@ -177,8 +178,10 @@ async def test_garbage_is_closed_without_an_answer(port, garbage):
     await until(lambda: port.connections == 0)
 
 
-async def test_a_handshake_that_stops_is_given_up(port, monkeypatch):
-    monkeypatch.setattr(socks, "HANDSHAKE_SECONDS", 0.05)
+async def test_a_handshake_that_stops_is_given_up(dialer, caplog):
+    caplog.set_level(logging.INFO)
+    port = ProxyListener(proxy(), dialer, LimitSettings(handshake=0.05))
+    await port.start()
     for beginning in (b"", b"\x05", b"\x05\x01\x00\x05\x01", b"\x04\x01"):
         reader, writer = await connect(port)
         writer.write(beginning)
@@ -186,6 +189,29 @@ async def test_a_handshake_that_stops_is_given_up(port, monkeypatch):
             await reader.readexactly(100)
         writer.close()
     await until(lambda: port.connections == 0)
+    await port.close()
+    assert caplog.messages == [
+        "browser: a SOCKS client did not finish its request within 0.05 s ([limits] handshake)"
+    ]
+
+
+async def test_a_handshake_that_trickles_has_no_more_time_than_another(dialer):
+    port = ProxyListener(proxy(), dialer, LimitSettings(handshake=0.2))
+    await port.start()
+    reader, writer = await connect(port)
+
+    async def trickle() -> None:
+        writer.write(b"\x04\x01\x00\x50" + bytes([127, 0, 0, 1]))
+        while True:
+            writer.write(b"a")  # of a user's name
+            await asyncio.sleep(0.01)
+
+    trickling = asyncio.create_task(trickle())
+    with pytest.raises(ConnectionResetError):
+        await asyncio.wait_for(reader.readexactly(100), 5)
+    trickling.cancel()
+    writer.close()
+    await port.close()
 
 
 async def test_a_reset_at_the_far_end_resets_a_tunnel(port):

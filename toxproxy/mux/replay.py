@@ -53,13 +53,15 @@ class Replay:
         Raises `RemoteProtocolError` for more than were sent, or fewer than before.
         """
         for channel, count in counts:
-            kept, known = self._kept[channel], self._acknowledged[channel]
-            if not known <= count <= known + len(kept):
+            known = self._acknowledged[channel]
+            most = known + len(self._kept[channel])
+            if not known <= count <= most:
                 raise RemoteProtocolError(
-                    f"acknowledgement of {count} frames on channel {channel}, "
-                    f"expected {known} to {known + len(kept)}"
+                    f"acknowledgement of {count} frames on channel {channel}, expected {known} to {most}"
                 )
-            for _ in range(count - known):
+        for channel, count in counts:
+            kept = self._kept[channel]
+            for _ in range(count - self._acknowledged[channel]):
                 self.kept -= len(kept.popleft()) + _OVERHEAD
             self._acknowledged[channel] = count
 

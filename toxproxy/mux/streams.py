@@ -30,10 +30,12 @@ class Streams:
 
     def open(self, peer: frames.Hello, *, compress: bool) -> Stream:
         """A stream of this side's own. Raises `StreamRefused` where there can be no more."""
+        if self._opened >= self._limits.streams:
+            text = f"this side allows {self._limits.streams} connections at once"
+            raise StreamRefused(Refusal.TOO_MANY_STREAMS, text)
         if self._opened >= peer.streams:
-            raise StreamRefused(
-                Refusal.TOO_MANY_STREAMS, f"the server allows {peer.streams} connections at once"
-            )
+            text = f"the server allows {peer.streams} connections at once"
+            raise StreamRefused(Refusal.TOO_MANY_STREAMS, text)
         if self._next_id > frames.MAX_STREAM:
             raise StreamRefused(Refusal.FAILED, "this session has opened as many connections as it can")
         sender = Sender(peer.window, compress=compress)

@@ -8,9 +8,9 @@ one window and stops its own writer only. (The idea is QUIC's, RFC 9000 section 
 from __future__ import annotations
 
 from toxproxy.errors import LocalProtocolError, RemoteProtocolError
-from toxproxy.mux.limits import Limits
+from toxproxy.mux.limits import Limits, Pool
 
-_SHARES = 64  # a new stream gets at most this part of what is left
+_SHARES = 32  # a new stream gets at most this part of what is left for new ones
 
 
 class ReceiveWindow:
@@ -62,35 +62,44 @@ class ReceiveWindow:
 
 
 class Allotment:
-    """Shares out a session's memory among the windows of its streams.
+    """Shares out a session's memory, and that of all sessions, among the windows of its streams.
 
-    A stream gets `limits.window` at first, less when little is left, and four times as much each
-    time it holds up the path rather than the application: on a path that loses packets it takes
-    a few times what is on the way, or every packet lost twice stops the stream. Windows together exceed
-    `limits.session_window` by at most `limits.least_window` a stream.
+    A stream gets `limits.window` at first, less when little is left of the half that is for new
+    ones, and four times as much each time it holds up the path rather than the application: on a path
+    that loses packets it takes a few times what is on the way, or every packet lost twice stops the
+    stream. So streams that nobody reads leave the other half to those that are read. Windows together
+    exceed `limits.session_window`, and those of all sessions `limits.pool`, by at most
+    `limits.least_window` a stream.
     """
 
-    __slots__ = ("_left", "_limits")
+    __slots__ = ("_limits", "_pools")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._left = limits.session_window
+        self._pools = [Pool(limits.session_window)]
+        if limits.pool is not None:
+            self._pools.append(limits.pool)
 
     def first(self) -> int:
         """The size of a new stream's window."""
         limits = self._limits
-        size = min(limits.window, max(limits.least_window, self._left // _SHARES))
-        self._left -= size
+        left = min(pool.for_new for pool in self._pools)
+        size = min(limits.window, max(limits.least_window, left // _SHARES))
+        self._take(size)
         return size
 
     def widen(self, window: ReceiveWindow) -> None:
         """Make a window four times as large, if there is memory left for that."""
         more = min(3 * window.size, self._limits.most_window - window.size)
-        if 0 < more <= self._left:
-            self._left -= more
+        if 0 < more <= min(pool.left for pool in self._pools):
+            self._take(more)
             window.size += more
             window.widened_at = window.consumed + window.size
 
     def give_back(self, window: ReceiveWindow) -> None:
         """The stream is over."""
-        self._left += window.size
+        self._take(-window.size)
+
+    def _take(self, size: int) -> None:
+        for pool in self._pools:
+            pool.left -= size

@@ -1,0 +1,53 @@
+"""Things that may happen only so often."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import pytest
+
+from toxproxy import pace
+from toxproxy.pace import Notice, Pace
+
+
+def test_so_many_in_a_minute_and_no_more() -> None:
+    requests = Pace(3)
+    assert [requests.take() for _ in range(5)] == [True] * 3 + [False] * 2
+
+
+def test_never() -> None:
+    assert not Pace(0).take()
+
+
+def test_what_is_a_minute_ago_counts_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "MINUTE", 0.1)
+    requests = Pace(2)
+    assert [requests.take() for _ in range(3)] == [True, True, False]
+    time.sleep(0.15)
+    assert [requests.take() for _ in range(3)] == [True, True, False]
+
+
+def test_a_flood_is_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(pace, "MINUTE", 0.1)
+    notice = Notice(logging.getLogger("flood"), logging.WARNING)
+    for number in range(1000):
+        notice("client %d was turned away", number)
+    time.sleep(0.15)
+    notice("client %d was turned away", 1000)
+    time.sleep(0.15)
+    notice("client %d was turned away", 1001)
+    assert caplog.messages == [
+        "client 0 was turned away",
+        "client 1000 was turned away (and 999 more of these before)",
+        "client 1001 was turned away",
+    ]
+
+
+def test_some_lines_say_something_each(caplog: pytest.LogCaptureFixture) -> None:
+    notice = Notice(logging.getLogger("login"), logging.WARNING, most=3)
+    for number in range(10):
+        notice("wrong password %d", number)
+    assert caplog.messages == [f"wrong password {number}" for number in range(3)]

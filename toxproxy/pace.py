@@ -1,0 +1,51 @@
+"""What may happen only so often: requests of strangers, and log lines about what strangers do."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+
+MINUTE = 60.0  # seconds
+
+
+class Pace:
+    """Lets something happen at most `most` times in any minute; 0 is never."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._taken: deque[float] = deque()
+
+    def take(self) -> bool:
+        """Whether it may happen now; it counts if it may."""
+        now = time.monotonic()
+        while self._taken and now - self._taken[0] >= MINUTE:
+            self._taken.popleft()
+        if len(self._taken) >= self._most:
+            return False
+        self._taken.append(now)
+        return True
+
+
+class Notice:
+    """A log line about what others can cause as often as they like.
+
+    At most `most` are written in any minute; the next one counts those that were not.
+    """
+
+    def __init__(self, log: logging.Logger, level: int = logging.INFO, *, most: int = 1) -> None:
+        self._log = log
+        self._level = level
+        self._pace = Pace(most)
+        self._untold = 0
+
+    def __call__(self, text: str, *arguments: object) -> None:
+        """Tell it, or count it for the next line."""
+        if not self._pace.take():
+            self._untold += 1
+            return
+        untold, self._untold = self._untold, 0
+        if untold:
+            text += " (and %d more of these before)"
+            arguments += (untold,)
+        self._log.log(self._level, text, *arguments)
