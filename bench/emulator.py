@@ -57,6 +57,11 @@ class Network:
         """Let everything through again."""
         self._emulator.send_signal(signal.SIGUSR2)
 
+    def end(self) -> str:
+        """Take the link away; says what went through it, a line for each direction."""
+        self._emulator.terminate()
+        return self._emulator.communicate()[0].strip()
+
     def use(self, control: str) -> None:
         """Give every TCP socket that is made in either place from now on this congestion control."""
         for place in (self.near, self.far):
@@ -95,7 +100,8 @@ class Emulator:
         name = f"toxproxy-bench-{os.getpid()}-{next(_numbers)}"
         with ExitStack() as stack:
             near, far = (stack.enter_context(_namespace(f"{name}-{end}")) for end in ("near", "far"))
-            numbers = (link.delay, link.loss, link.rate, link.queue, seed)
+            path = (link.delay, link.loss, link.rate, link.queue)
+            numbers = (*path, link.duplication, link.reordering, link.corruption, seed)
             emulator = stack.enter_context(_running(str(self._program), near, far, *map(str, numbers)))
             for namespace, address in ((near, NEAR_ADDRESS), (far, FAR_ADDRESS)):
                 _run("ip", "-n", namespace, "address", "add", f"{address}/30", "dev", "link")

@@ -85,3 +85,10 @@ def ratios(over: Sequence[float], under: Sequence[float]) -> tuple[float, ...]:
 def distribution(values: Sequence[float], steps: int = 100) -> tuple[tuple[float, float], ...]:
     """(value, percent that is no more than it), for a plot of at most `steps` points."""
     return tuple((percentile(values, step / steps), 100 * step / steps) for step in range(1, steps + 1))
+
+
+def slope(points: Sequence[tuple[float, float]]) -> float:
+    """How fast y grows with x: the line with the least squares."""
+    middle_x, middle_y = (sum(values) / len(points) for values in zip(*points, strict=True))
+    spread = sum((x - middle_x) ** 2 for x, _ in points)
+    return sum((x - middle_x) * (y - middle_y) for x, y in points) / spread if spread else 0.0

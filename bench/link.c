@@ -1,10 +1,14 @@
-/* link: joins two network namespaces by a link with a delay, losses, a rate and a queue.
+/* link: joins two network namespaces by a link with a delay, a rate, a queue and faults.
  *
- *   link NEAR FAR DELAY_MS LOSS_PERCENT RATE_MBIT QUEUE_KIB SEED
+ *   link NEAR FAR DELAY_MS LOSS RATE_MBIT QUEUE_KIB DUPLICATION REORDERING CORRUPTION SEED
  *
  * NEAR and FAR are names below /run/netns; each gets a TUN device called "link". Each direction
  * is on its own: the delay is one way, the queue drops what comes when it is full, a rate or a
  * queue of 0 is none. The same seed loses the same packets of a direction, counted from its first.
+ *
+ * The faults are percentages of the packets. A duplicate arrives beside its original, what is
+ * reordered up to two delays late, and what is corrupted has a bit of its UDP payload flipped in
+ * such a way that the receiver's kernel lets it through.
  *
  * Says "up" once the devices exist. SIGUSR1 cuts the link (whatever enters it is dropped), SIGUSR2
  * mends it. SIGTERM ends it, and it says what went through; so does the death of its parent.
@@ -15,6 +19,7 @@
 #include <inttypes.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -29,7 +34,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MTU = 1500, BATCH = 64, MOST_UNDERWAY = 1 << 16 };
+enum { MTU = 1500, BATCH = 64, MOST_UNDERWAY = 1 << 16, LEAST_DELAY = 1000000 /* ns */ };
 
 struct packet {
     struct packet *next;
@@ -41,17 +46,18 @@ struct packet {
 struct direction {
     int from, to;
     struct packet *first, **last; /* underway, in the order in which they are due */
-    int underway;
-    uint64_t idle_at; /* when the rate has let out everything that is queued, ns */
-    uint64_t random;
-    uint64_t packets, bytes, lost, dropped;
+    struct packet *late;          /* those that are reordered, in theirs */
+    int underway;                 /* both together */
+    uint64_t idle_at;             /* when the rate has let out everything that is queued, ns */
+    uint64_t losses, faults;      /* what `draw` knows: the other faults do not change what is lost */
+    uint64_t packets, bytes, lost, dropped, duplicated, reordered, corrupted;
 };
 
 struct settings {
     uint64_t delay; /* ns */
-    double loss;    /* 0 to 1 */
     double rate;    /* bytes per ns; 0: no limit */
     double queue;   /* bytes; 0: no limit */
+    double loss, duplication, reordering, corruption; /* 0 to 1 */
 };
 
 static struct packet *unused;
@@ -77,6 +83,11 @@ static double draw(uint64_t *state)
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
     z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
     return (double)((z ^ (z >> 31)) >> 11) / 9007199254740992.0;
+}
+
+static bool happens(uint64_t *state, double chance)
+{
+    return chance > 0 && draw(state) < chance;
 }
 
 static int open_device(const char *namespace)
@@ -126,6 +137,62 @@ static uint64_t queued_until(struct direction *way, const struct settings *set, 
     return start;
 }
 
+/* UDP over IPv4 only. A checksum of 0 says that there is none (RFC 768). */
+static void corrupt(struct direction *way, struct packet *packet)
+{
+    unsigned char *data = packet->data;
+    size_t udp = (size_t)(data[0] & 15) * 4, payload = udp + 8;
+    if (data[0] >> 4 != 4 || data[9] != IPPROTO_UDP || packet->length <= payload)
+        return;
+    double place = draw(&way->faults) * (double)(8 * (packet->length - payload));
+    data[payload + (size_t)place / 8] ^= (unsigned char)(1 << (size_t)place % 8);
+    data[udp + 6] = data[udp + 7] = 0;
+    way->corrupted++;
+}
+
+/* Has a packet arrive a delay after it `left`, or later. */
+static void carry(struct direction *way, const struct settings *set, struct packet *packet, uint64_t left)
+{
+    packet->due = left + set->delay;
+    way->underway++;
+    if (!happens(&way->faults, set->reordering)) {
+        packet->next = NULL;
+        *way->last = packet;
+        way->last = &packet->next;
+        return;
+    }
+    uint64_t delay = set->delay > LEAST_DELAY ? set->delay : LEAST_DELAY;
+    packet->due += (uint64_t)(2 * (double)delay * draw(&way->faults));
+    struct packet **place = &way->late;
+    while (*place && (*place)->due <= packet->due)
+        place = &(*place)->next;
+    packet->next = *place;
+    *place = packet;
+    way->reordered++;
+}
+
+static void admit(struct direction *way, const struct settings *set, struct packet *packet)
+{
+    uint64_t left = 0;
+    if (is_cut || happens(&way->losses, set->loss))
+        way->lost++;
+    else if (!(left = queued_until(way, set, packet->length, now())))
+        way->dropped++;
+    if (!left) {
+        give_back(packet);
+        return;
+    }
+    if (happens(&way->faults, set->corruption))
+        corrupt(way, packet);
+    if (happens(&way->faults, set->duplication)) {
+        struct packet *copy = take();
+        *copy = *packet;
+        carry(way, set, copy, left);
+        way->duplicated++;
+    }
+    carry(way, set, packet, left);
+}
+
 static void enter(struct direction *way, const struct settings *set)
 {
     for (int i = 0; i < BATCH; i++) {
@@ -136,28 +203,23 @@ static void enter(struct direction *way, const struct settings *set)
             return;
         }
         packet->length = (size_t)length;
-        uint64_t left = 0;
-        if (is_cut || draw(&way->random) < set->loss)
-            way->lost++;
-        else if (!(left = queued_until(way, set, packet->length, now())))
-            way->dropped++;
-        if (!left) {
-            give_back(packet);
-            continue;
-        }
-        packet->due = left + set->delay;
-        packet->next = NULL;
-        *way->last = packet;
-        way->last = &packet->next;
-        way->underway++;
+        admit(way, set, packet);
     }
+}
+
+/* The packet that is due first; NULL: there is none. */
+static struct packet *next(const struct direction *way)
+{
+    return way->late && (!way->first || way->late->due < way->first->due) ? way->late : way->first;
 }
 
 static void leave(struct direction *way, uint64_t time)
 {
     struct packet *packet;
-    while ((packet = way->first) && packet->due <= time) {
-        if (!(way->first = packet->next))
+    while ((packet = next(way)) && packet->due <= time) {
+        if (packet == way->late)
+            way->late = packet->next;
+        else if (!(way->first = packet->next))
             way->last = &way->first;
         way->underway--;
         if (write(way->to, packet->data, packet->length) < 0) {
@@ -202,8 +264,9 @@ static void run(struct direction ways[2], const struct settings *set, int signal
         uint64_t time = now(), due = UINT64_MAX;
         for (int i = 0; i < 2; i++) {
             leave(&ways[i], time);
-            if (ways[i].first && ways[i].first->due < due)
-                due = ways[i].first->due;
+            struct packet *packet = next(&ways[i]);
+            if (packet && packet->due < due)
+                due = packet->due;
         }
         struct pollfd sources[3] = {{ways[0].from, POLLIN, 0}, {ways[1].from, POLLIN, 0}, {signals, POLLIN, 0}};
         time = now();
@@ -219,10 +282,19 @@ static void run(struct direction ways[2], const struct settings *set, int signal
     }
 }
 
+static void report(const char *name, const struct direction *way)
+{
+    printf("%s: %" PRIu64 " packets, %" PRIu64 " bytes, %" PRIu64 " lost, %" PRIu64 " dropped by the queue", name,
+           way->packets, way->bytes, way->lost, way->dropped);
+    printf(", %" PRIu64 " duplicated, %" PRIu64 " reordered, %" PRIu64 " corrupted\n", way->duplicated,
+           way->reordered, way->corrupted);
+}
+
 int main(int count, char **words)
 {
-    if (count != 8) {
-        fprintf(stderr, "usage: link NEAR FAR DELAY_MS LOSS_PERCENT RATE_MBIT QUEUE_KIB SEED\n");
+    if (count != 11) {
+        fprintf(stderr, "usage: link NEAR FAR DELAY_MS LOSS RATE_MBIT QUEUE_KIB"
+                        " DUPLICATION REORDERING CORRUPTION SEED\n");
         return 2;
     }
     struct settings set = {
@@ -230,20 +302,24 @@ int main(int count, char **words)
         .loss = atof(words[4]) / 100,
         .rate = atof(words[5]) / 8000,
         .queue = atof(words[6]) * 1024,
+        .duplication = atof(words[7]) / 100,
+        .reordering = atof(words[8]) / 100,
+        .corruption = atof(words[9]) / 100,
     };
-    uint64_t seed = strtoull(words[7], NULL, 10);
+    uint64_t seed = strtoull(words[10], NULL, 10);
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     prctl(PR_SET_TIMERSLACK, 1);
     int signals = catch_signals();
     int near = open_device(words[1]), far = open_device(words[2]);
-    struct direction ways[2] = {{.from = near, .to = far, .random = seed}, {.from = far, .to = near, .random = ~seed}};
-    for (int i = 0; i < 2; i++)
+    struct direction ways[2] = {{.from = near, .to = far, .losses = seed}, {.from = far, .to = near, .losses = ~seed}};
+    for (int i = 0; i < 2; i++) {
         ways[i].last = &ways[i].first;
+        ways[i].faults = ways[i].losses + 1;
+    }
     printf("up\n");
     fflush(stdout);
     run(ways, &set, signals);
-    for (int i = 0; i < 2; i++)
-        printf("%s: %" PRIu64 " packets, %" PRIu64 " bytes, %" PRIu64 " lost, %" PRIu64 " dropped by the queue\n",
-               i ? "far to near" : "near to far", ways[i].packets, ways[i].bytes, ways[i].lost, ways[i].dropped);
+    report("near to far", &ways[0]);
+    report("far to near", &ways[1]);
     return 0;
 }

@@ -11,7 +11,9 @@ class Link:
     """A path, the same in both directions.
 
     `delay` is one way, in ms; `loss` in percent; `rate` in Mbit/s, of IP packets; `queue` in KiB,
-    what does not fit is dropped. A rate or queue of 0 is no limit.
+    what does not fit is dropped. A rate or queue of 0 is no limit. Of the packets that are not
+    lost `duplication` percent arrive twice, `reordering` up to two delays late, `corruption` with
+    a wrong bit in what they carry.
     """
 
     name: str
@@ -19,16 +21,22 @@ class Link:
     loss: float
     rate: float
     queue: float
+    duplication: float = 0
+    reordering: float = 0
+    corruption: float = 0
 
     def __post_init__(self) -> None:
-        numbers = (self.delay, self.loss, self.rate, self.queue)
-        if not all(0 <= number < math.inf for number in numbers) or self.loss > 100:
-            raise ValueError(f"expected numbers from 0, the loss up to 100, found {self.name}")
+        shares = (self.loss, self.duplication, self.reordering, self.corruption)
+        numbers = (self.delay, self.rate, self.queue, *shares)
+        if not all(0 <= number < math.inf for number in numbers) or max(shares) > 100:
+            raise ValueError(f"expected numbers from 0, percentages up to 100, found {self.name}")
 
     def __str__(self) -> str:
         parts = [f"{2 * self.delay:g} ms round trip", f"{self.loss:g} % loss"]
         parts += [f"{self.rate:g} Mbit/s"] if self.rate else []
         parts += [f"{self.queue:g} KiB queue"] if self.queue else []
+        faults = {"duplicated": self.duplication, "reordered": self.reordering, "corrupted": self.corruption}
+        parts += [f"{share:g} % {what}" for what, share in faults.items() if share]
         return ", ".join(parts)
 
     @property

@@ -41,7 +41,8 @@ _LONGEST = 300.0  # seconds that a download may take beside the outage itself
 _NODE_PORT, _SSHD_PORT = 21000, 2222
 _NEW_ADDRESS = "198.18.1.1"
 
-_TOX = "[tox]\nlocal_discovery = no\nbootstrap = {bootstrap}\n"
+# Ten minutes of outage, and some for Tox to find the friend again.
+_TOX = "[tox]\nlocal_discovery = no\nbootstrap = {bootstrap}\ngrace = 900\n"
 _NODE = _TOX.format(bootstrap="none") + f"port = {_NODE_PORT}-{_NODE_PORT}\ntcp_relay = {_NODE_PORT}\n"
 
 _SSHD = """\

@@ -1,9 +1,13 @@
-"""The benchmark's pure parts: links, figures, the report, the plots."""
+"""The benchmark's own parts: links and their emulation, figures, the report, the plots."""
 
 from __future__ import annotations
 
 import json
 import math
+import re
+import subprocess
+import sys
+from collections import Counter
 from dataclasses import asdict, replace
 from itertools import pairwise
 from xml.etree import ElementTree
@@ -13,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import links, report
-from bench.figures import Bound, Figure, Series, distribution, percentile, ratios
+from bench.emulator import FAR_ADDRESS, Emulator, EmulatorError, Network
+from bench.figures import Bound, Figure, Series, distribution, percentile, ratios, slope
 from bench.links import Link
 from bench.origin import log, pieces
 from bench.plot import Axis, Plot, log_ticks, render, ticks
@@ -68,6 +73,84 @@ def test_what_is_no_link_is_refused(text: str) -> None:
 def test_a_link_describes_only_what_limits_it() -> None:
     assert str(links.CLEAN) == "0 ms round trip, 0 % loss"
     assert str(links.DEEP) == "50 ms round trip, 0 % loss, 20 Mbit/s, 2500 KiB queue"
+    faulty = replace(links.CLEAN, duplication=2, corruption=0.5)
+    assert str(faulty) == "0 ms round trip, 0 % loss, 2 % duplicated, 0.5 % corrupted"
+
+
+@pytest.mark.parametrize("shares", [(101, 0, 0), (0, 101, 0), (0, 0, 101), (-1, 0, 0)])
+def test_no_more_than_all_packets_have_a_fault(shares: tuple[float, float, float]) -> None:
+    with pytest.raises(ValueError, match="percentages up to 100"):
+        Link("odd", 0, 0, 0, 0, *shares)
+
+
+# The emulated link
+
+DATAGRAMS = 500
+STRAY = 20  # packets of the kernel's own, that is its IPv6
+
+_COUNT = """
+import socket, sys
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.bind(("", 9))
+sock.settimeout(1)
+print("listening", flush=True)
+try:
+    while True:
+        print(sock.recv(2000).hex())
+except TimeoutError:
+    pass
+"""
+
+_SEND = """
+import socket, sys, time
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for number in range(int(sys.argv[2])):
+    sock.sendto(number.to_bytes(2, "big") * 50, (sys.argv[1], 9))
+    time.sleep(0.001)
+"""
+
+
+def carried(network: Network) -> list[bytes]:
+    """What arrives at the far end of DATAGRAMS datagrams, each its number 50 times."""
+    command = (*network.far.command, sys.executable, "-c", _COUNT)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as receiver:
+        assert receiver.stdout is not None
+        assert receiver.stdout.readline() == "listening\n"
+        sender = (*network.near.command, sys.executable, "-c", _SEND, FAR_ADDRESS, str(DATAGRAMS))
+        subprocess.run(sender, check=True)
+        return [bytes.fromhex(line) for line in receiver.stdout]
+
+
+def counted(network: Network) -> Counter[str]:
+    """What the link says of the packets from near to far when it is taken away."""
+    (line,) = (line for line in network.end().splitlines() if line.startswith("near to far"))
+    return Counter({name: int(number) for number, name in re.findall(r"(\d+) (\w+)", line)})
+
+
+def test_a_faulty_link_duplicates_reorders_and_corrupts() -> None:
+    faulty = Link("faulty", 5, 10, 0, 0, duplication=20, reordering=20, corruption=20)
+    try:
+        with Emulator() as emulator, emulator.network(faulty) as network:
+            arrived, said = carried(network), counted(network)
+    except EmulatorError as error:
+        pytest.skip(str(error))
+    times = Counter(arrived)
+    wrong = [datagram for datagram in times if datagram != datagram[:2] * 50]
+    late = sum(later < earlier for earlier, later in pairwise(arrived))
+    assert DATAGRAMS / 20 < said["lost"] < DATAGRAMS / 5
+    assert DATAGRAMS / 10 < said["duplicated"] < DATAGRAMS / 3
+    assert 0 <= said["lost"] - (DATAGRAMS - len(times)) < STRAY
+    assert 0 <= said["duplicated"] - (times.total() - len(times)) < STRAY
+    assert len(wrong) == said["corrupted"] > DATAGRAMS / 10
+    assert all(flipped(datagram) == 1 for datagram in wrong)
+    assert late > DATAGRAMS / 20
+
+
+def flipped(datagram: bytes) -> int:
+    """How many bits are not as in most of its numbers."""
+    (number, _), *_ = Counter(datagram[at : at + 2] for at in range(0, len(datagram), 2)).most_common()
+    expected = number * (len(datagram) // 2)
+    return (int.from_bytes(datagram, "big") ^ int.from_bytes(expected, "big")).bit_count()
 
 
 # Figures
@@ -227,6 +310,15 @@ def test_points_stay_inside_the_plot() -> None:
 def test_a_plot_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="found none"):
         render(Plot("t", Axis("x"), Axis("y")), [Series("a", ())])
+
+
+@given(st.floats(-100, 100), st.floats(-100, 100), st.integers(2, 50))
+def test_the_slope_of_a_line(a: float, b: float, count: int) -> None:
+    assert slope([(x, a + b * x) for x in range(count)]) == pytest.approx(b, abs=1e-6)
+
+
+def test_a_single_point_has_no_slope() -> None:
+    assert slope([(3.0, 4.0)]) == 0
 
 
 # What the origin sends

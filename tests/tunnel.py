@@ -93,7 +93,6 @@ async def tunnel(
         await near.close("done")
         await far.close("done")
         pipe.close()
-        exit.close()
 
 
 @contextlib.asynccontextmanager

@@ -149,7 +149,6 @@ class Server(_End):
         self._told: dict[bytes, Presence] = {}
 
     async def _start(self) -> None:
-        self._resources.callback(self._exit.close)
         await self._start_node()
         admitted = self.access.admitted()
         for key in self.node.friends.keys() - admitted:

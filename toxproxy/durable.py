@@ -24,6 +24,7 @@ from toxproxy.mux.replay import Replay
 MOST_KEPT = 32 * 1024 * 1024  # bytes that may wait for acknowledgement: twice the largest window of a link
 _ACK_AFTER = 256 * 1024  # bytes received
 _ACK_DELAY = 0.5  # seconds after fewer
+_GOAWAY, _OURS = b"\x04", (b"\x05", b"\x06")  # types of frames; ours are RESUME and ACK
 _SMALL_FRAME = 9 * 1024  # bytes: a frame's size until there was a link
 
 
@@ -102,7 +103,7 @@ class DurableLink:
     def send(self, channel: int, frame: bytes) -> None:
         """As `Link`."""
         self._replay.sent(channel, frame)
-        if self._link is not None and self.state is State.HERE:
+        if self._link is not None and (self.state is State.HERE or frame[:1] == _GOAWAY):
             self._link.send(channel, frame)
 
     def flush(self) -> None:
@@ -138,7 +139,7 @@ class DurableLink:
             except RemoteProtocolError as error:
                 self._owner.broken(error)
         elif channel == 0 and self.state is State.MEETING:
-            self._owner.frame_received(channel, frame)  # GOAWAY: the peer does not know this session
+            self._take_refusal(frame)
         else:
             self._replay.received(channel)
             self._unacknowledged += len(frame)
@@ -168,8 +169,16 @@ class DurableLink:
 
     # RESUME and ACK
 
+    def _take_refusal(self, frame: bytes) -> None:
+        assert self._owner is not None
+        if frame[:1] == _GOAWAY:  # the peer does not know this session
+            self._owner.frame_received(0, frame)
+        else:
+            self._owner.broken(RemoteProtocolError("neither RESUME nor GOAWAY on a later link"))
+
     def _take(self, frame: frames.Frame) -> None:
-        if isinstance(frame, frames.Ack) and self.state is State.HERE:
+        resumable = self._owner is not None and self._owner.identity is not None
+        if isinstance(frame, frames.Ack) and self.state is State.HERE and resumable:
             self._replay.acknowledged(frame.counts)
         elif isinstance(frame, frames.Resume) and self.state is State.MEETING:
             self._check(frame)
@@ -213,6 +222,3 @@ class DurableLink:
         if self._ack_timer is not None:
             self._ack_timer.cancel()
             self._ack_timer = None
-
-
-_OURS = (b"\x05", b"\x06")  # the types of RESUME and ACK

@@ -14,10 +14,8 @@ import logging
 import os
 import socket
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from ipaddress import IPv6Address, ip_address
-from typing import Any
 
 from toxproxy import eyeballs
 from toxproxy.address import Target, parse_host
@@ -27,13 +25,13 @@ from toxproxy.dialer import P
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.eyeballs import Address
 from toxproxy.pace import Notice
+from toxproxy.resolver import Resolver
 from toxproxy.rules import Rules
 from toxproxy.upstream import Upstream, words
 
 log = logging.getLogger(__name__)
 
 _DIALS = 256  # under way at once
-_RESOLVER_THREADS = 16
 
 _REFUSALS = {
     errno.ECONNREFUSED: Refusal.CONNECTION_REFUSED,
@@ -58,9 +56,7 @@ class Exit:
         self._rules = rules
         self._timeout = settings.connect_timeout
         self._upstream = None if settings.upstream is None else Upstream(settings.upstream)
-        # The loop's own pool is shared; a resolver that hangs may only fill this one.
-        self._resolvers = ThreadPoolExecutor(_RESOLVER_THREADS, "resolver")
-        self._look_ups = asyncio.Semaphore(_RESOLVER_THREADS)
+        self._resolver = Resolver()  # of its own: one that hangs stalls nobody else
         self._short = Notice(log, logging.WARNING)
         self._dials = dials
         self._turns = asyncio.Semaphore(dials)
@@ -70,10 +66,6 @@ class Exit:
         guest = copy(self)
         guest._turns = asyncio.Semaphore(self._dials)
         return guest
-
-    def close(self) -> None:
-        """Give up the look-ups that have not begun. Dials are their callers' to cancel."""
-        self._resolvers.shutdown(wait=False, cancel_futures=True)
 
     async def dial(
         self, protocol_factory: Callable[[], P], target: Target, *, early: bool = False
@@ -123,29 +115,13 @@ class Exit:
         if _never_exists(target.host):
             raise _refused(target, Refusal.NAME_NOT_FOUND)
         try:
-            infos = await self._ask_resolver(target.host)
+            addresses = await self._resolver.look_up(target.host)
         except socket.gaierror as error:
             if error.errno in _NO_SUCH_NAME:
                 raise _refused(target, Refusal.NAME_NOT_FOUND) from error
             text = f"{target}: the server's name resolver does not answer"
             raise StreamRefused(Refusal.FAILED, text) from error
-        return list(dict.fromkeys(_plain(str(sockaddr[0])) for *_, sockaddr in infos))
-
-    async def _ask_resolver(self, host: str) -> list[Any]:
-        """`socket.getaddrinfo` in a thread. A look-up that is given up keeps its place until it returns.
-
-        Otherwise dials that are begun and given up, again and again, would fill the executor's queue.
-        """
-        await self._look_ups.acquire()
-        loop = asyncio.get_running_loop()
-
-        def returned(_: object) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-                loop.call_soon_threadsafe(self._look_ups.release)
-
-        look_up = self._resolvers.submit(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
-        look_up.add_done_callback(returned)
-        return await asyncio.wrap_future(look_up)
+        return list(dict.fromkeys(map(_plain, addresses)))
 
 
 def _never_exists(host: str) -> bool:

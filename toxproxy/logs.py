@@ -11,7 +11,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -114,17 +114,21 @@ def escaped(text: str) -> str:
 
 
 @contextmanager
-def logging_to(stream: TextIO, *, debug: bool = False, as_json: bool = False) -> Iterator[Console]:
-    """Send all logging to `stream`: toxproxy's from INFO (or DEBUG) on, the libraries' warnings."""
-    console = Console(stream, as_json=as_json)
-    root = logging.getLogger()
-    root.addHandler(console)
-    logging.getLogger("toxproxy").setLevel(logging.DEBUG if debug else logging.INFO)
-    # asyncio warns of single writes to connections that are gone, which is daily life for a proxy.
-    logging.getLogger("asyncio").setLevel(logging.NOTSET if debug else logging.ERROR)
-    try:
-        yield console
-    finally:
-        console.show("")
-        root.removeHandler(console)
-        console.close()
+def logging_to(stream: TextIO | None, *, debug: bool = False, as_json: bool = False) -> Iterator[Console]:
+    """Send all logging to `stream`: toxproxy's from INFO (or DEBUG) on, the libraries' warnings.
+
+    None, which is what Python makes of a standard stream that was closed, is nowhere.
+    """
+    with nullcontext(stream) if stream is not None else open(os.devnull, "w") as target:
+        console = Console(target, as_json=as_json)
+        root = logging.getLogger()
+        root.addHandler(console)
+        logging.getLogger("toxproxy").setLevel(logging.DEBUG if debug else logging.INFO)
+        # asyncio warns of single writes to connections that are gone, which is daily life for a proxy.
+        logging.getLogger("asyncio").setLevel(logging.NOTSET if debug else logging.ERROR)
+        try:
+            yield console
+        finally:
+            console.show("")
+            root.removeHandler(console)
+            console.close()

@@ -131,7 +131,8 @@ class Half(asyncio.Protocol):
 
     def _pass_on_end(self, sink: asyncio.Transport) -> None:
         if not sink.is_closing():
-            sink.write_eof()
+            with suppress(OSError):  # it was reset, of which asyncio will tell
+                sink.write_eof()
         if self._both_ended and self.transport is not None:
             sink.close()
             self.transport.close()

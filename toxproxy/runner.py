@@ -103,8 +103,16 @@ async def run(
 
 def run_loop(main: Coroutine[Any, Any, T]) -> T:
     """As `asyncio.run`, on uvloop where that is installed."""
+    _occupy_standard_descriptors()
     with asyncio.Runner(loop_factory=_loop_factory()) as loop:
         return loop.run(main)
+
+
+def _occupy_standard_descriptors() -> None:
+    """Open 0, 1 and 2 where they were closed: a socket there would get what a library writes to stderr."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
 
 
 def _allow_descriptors() -> None:

@@ -108,7 +108,7 @@ class Sessions:
             first = frames.decode(frame)
         except RemoteProtocolError:
             first = None  # the new session will say what is wrong with it
-        if not isinstance(first, frames.Resume):
+        if channel or not isinstance(first, frames.Resume):
             if self._durable is not None:
                 self._durable.expire("the client was restarted")
             durable = self._begin()

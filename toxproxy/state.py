@@ -106,17 +106,18 @@ class StateFolder:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise StateError(f"{path} cannot be opened: {error.strerror}") from None
-        with open(descriptor, "r+", encoding="ascii", errors="replace") as file:
+        try:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, f"{os.getpid()}\n".encode())
             except BlockingIOError:
-                owner = file.read(20).strip() or "unknown"
+                owner = os.read(descriptor, 20).decode("ascii", "replace").strip() or "unknown"
                 raise StateError(
                     f"{self.path} is in use by process {owner}: stop it, or choose another state folder"
                 ) from None
             except OSError as error:
                 raise StateError(f"{path} cannot be locked: {error.strerror}") from None
-            file.truncate(0)
-            file.write(f"{os.getpid()}\n")
-            file.flush()
             yield
+        finally:
+            os.close(descriptor)

@@ -20,6 +20,7 @@ from toxproxy import eyeballs
 from toxproxy.address import Target, join_host_port
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.eyeballs import Address
+from toxproxy.resolver import Resolver
 
 _SOCKS = {"socks5": ProxyType.SOCKS5, "socks4": ProxyType.SOCKS4}
 _NO_LIMIT = 86_400.0  # seconds, for python-socks' own limit of 60: the caller's is the one that counts
@@ -58,6 +59,7 @@ class Upstream:
         self._scheme, self._host, self._port = parts.scheme, parts.hostname or "", parts.port or 0
         self._username = unquote(parts.username or "")
         self._password = unquote(parts.password or "")
+        self._resolver = Resolver()
         self.name = f"{self._scheme}://{join_host_port(self._host, self._port)}"
 
     async def connect(self, target: Target, address: Address | None = None) -> tuple[socket.socket, bytes]:
@@ -92,9 +94,8 @@ class Upstream:
         return sock
 
     async def _connect_http(self, host: str, port: int) -> tuple[socket.socket, bytes]:
-        loop = asyncio.get_running_loop()
-        infos = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        sock = await eyeballs.connect([ip_address(sockaddr[0]) for *_, sockaddr in infos], self._port)
+        addresses = await self._resolver.look_up(self._host)
+        sock = await eyeballs.connect([ip_address(address) for address in addresses], self._port)
         try:
             return sock, await self._ask_http(sock, join_host_port(host, port))
         except BaseException:

@@ -258,6 +258,12 @@ def test_any_sequence_of_measurements_leaves_a_window_and_a_pace(
         assert 0.03 <= control.spread < math.inf
 
 
+def test_what_was_handed_over_counts_before_it_shows_as_in_flight() -> None:
+    control = Controller(0.0)
+    control.sent(0.0, INITIAL_WINDOW)
+    assert control.allowance(0.0, 0) <= 0
+
+
 def test_without_round_trips_the_window_does_not_shrink() -> None:
     control, now = Controller(0.0), 0.0
     for _ in range(200):

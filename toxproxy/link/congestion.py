@@ -114,7 +114,9 @@ class Controller:
     def allowance(self, now: float, in_flight: int) -> int:
         """Bytes that may be sent now; negative where too much is in flight."""
         self._refill(now)
-        return int(min(self._window - in_flight, self._tokens))
+        # What ENet has not begun to send is not in flight for it, and just as much on its way.
+        on_its_way = max(in_flight, self._sent - self._delivered)
+        return int(min(self._window - on_its_way, self._tokens))
 
     def pause(self) -> float:
         """Seconds until the pace allows more."""

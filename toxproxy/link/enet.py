@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 
 CHANNELS = 255  # ENET_PROTOCOL_MAXIMUM_CHANNEL_COUNT
 DEFAULT_WINDOW = 64 * 1024  # ENET_PROTOCOL_MAXIMUM_WINDOW_SIZE: the limit without the overlay
+# Bytes; far more than the controller allows: what ENet may not send at once it does not count as in
+# transit, so it would look delivered.
+_WINDOW = 2 * MOST_WINDOW
 FRAGMENTS = 8  # datagrams a frame may take
 _FRAGMENT_OVERHEAD = 28  # bytes of ENet's headers around a fragment
 _BURST = 96 * 1024  # bytes handed to ENet before the shim is emptied
@@ -230,9 +233,7 @@ class EnetLink:
         self._trip = None
         if self._fields is not None:
             peer = self._fields.struct
-            # Far more than the controller allows: what ENet may not send again at once it does not
-            # count as in transit, so it would look delivered. (BANDWIDTH_LIMIT resets the window.)
-            peer.windowSize = 2 * MOST_WINDOW
+            peer.windowSize = _WINDOW  # BANDWIDTH_LIMIT resets it
             # ENet sends again after a round trip and four variances, which on a steady path is
             # so close to the round trip itself that every short queue would double the traffic.
             least = int(self._control.spread * 1000 / 4)
@@ -276,6 +277,8 @@ class EnetLink:
         self._configure()
         # Only now: VERIFY_CONNECT compares the throttle's settings with those of CONNECT.
         peer.packetThrottleDeceleration = 0
+        if self._fields is not None:  # the owner may send before anything is measured
+            self._fields.struct.windowSize = _WINDOW
         self._up = True
         self.stats.connections += 1
         if self.owner is not None:

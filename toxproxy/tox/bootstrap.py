@@ -15,6 +15,7 @@ from importlib import resources
 
 from toxproxy.address import join_host_port, parse_host, parse_key
 from toxproxy.config import ToxSettings
+from toxproxy.resolver import Resolver
 from toxproxy.tox.pytox import Tox, ToxError
 
 _AT_A_TIME = 4
@@ -98,7 +99,7 @@ class Bootstrap:
     async def _ask_one(self, node: Introducer) -> None:
         key = node.key.hex()
         try:
-            for address in await resolve(node.host, node.port, self._family):
+            for address in await resolve(node.host, self._family):
                 self._tox.bootstrap(address, node.port, key)
                 if node.tcp_ports:
                     self._tox.add_tcp_relay(address, random.choice(node.tcp_ports), key)
@@ -106,13 +107,11 @@ class Bootstrap:
             _log.debug("bootstrap node %s: %s", node, error)
 
 
-async def resolve(host: str, port: int, family: socket.AddressFamily) -> list[str]:
+async def resolve(host: str, family: socket.AddressFamily) -> list[str]:
     """The first address of each family, as literals. Raises `OSError`."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
-    first: dict[int, str] = {}
-    for kind, _, _, _, address in found:
-        first.setdefault(kind, str(address[0]))
+    first: dict[bool, str] = {}
+    for address in await Resolver().look_up(host, family):
+        first.setdefault(":" in address, address)
     return list(first.values())
 
 

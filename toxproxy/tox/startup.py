@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import random
 import socket
+from contextlib import suppress
 
 from toxproxy.address import join_host_port
 from toxproxy.config import ToxSettings
@@ -12,6 +14,7 @@ from toxproxy.tox.bootstrap import resolve
 from toxproxy.tox.pytox import Tox, ToxError, ToxOptions
 
 _PROXY_TYPES = {"http": Tox.PROXY_TYPE_HTTP, "socks5": Tox.PROXY_TYPE_SOCKS5}
+_TRIES = 8  # of random ports, until libtoxcore looks for itself
 _DESCRIPTORS = range(3, 4096)  # where to look for a socket that was opened a moment ago
 
 
@@ -22,14 +25,14 @@ async def tox_options(settings: ToxSettings, saved: bytes | None) -> ToxOptions:
         ipv6_enabled=not _stays_on_ipv4_loopback(settings) and _has_ipv6(),
         udp_enabled=settings.udp and settings.proxy is None,
         local_discovery_enabled=settings.local_discovery,
-        start_port=settings.ports[0],
+        start_port=_first_port(*settings.ports),
         end_port=settings.ports[1],
         tcp_port=settings.tcp_relay,
     )
     if (proxy := settings.proxy) is not None:
         family = socket.AF_UNSPEC if options.ipv6_enabled else socket.AF_INET
         try:
-            addresses = await resolve(proxy.host, proxy.port, family)
+            addresses = await resolve(proxy.host, family)
         except OSError as error:
             where = join_host_port(proxy.host, proxy.port)
             raise ToxproxyError(f"the proxy {where} for Tox is not found: {error.strerror}") from None
@@ -75,6 +78,20 @@ def find_udp_socket(port: int) -> int | None:
         finally:
             sock.detach()
     return None
+
+
+def _first_port(first: int, last: int) -> int:
+    """Where to begin looking for a free port: seldom where this node was before a restart.
+
+    A node's DHT key is new at every start. Nodes that know its address under the last one do not
+    take in the new one for minutes, and whoever looks for it does not find it (libtoxcore 0.2.18).
+    """
+    for _ in range(_TRIES):
+        port = random.randint(first, last)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, suppress(OSError):
+            sock.bind(("", port))
+            return port
+    return first
 
 
 def _stays_on_ipv4_loopback(settings: ToxSettings) -> bool:

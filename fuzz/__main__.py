@@ -1,0 +1,93 @@
+"""`python -m fuzz [TARGET…]`: look for inputs that break something, and say how to see it again."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+from fuzz import corpus
+from fuzz.targets import TARGETS
+
+_SHOWN = 60  # lines of what a target that broke has said
+_RUNS = re.compile(r"stat::number_of_executed_units: +([0-9]+)")  # as libFuzzer says it
+
+
+def main() -> None:
+    """Exit status 1 where an input broke something, 2 for a command line that cannot be used."""
+    options = _options()
+    if options.examples:
+        corpus.write_examples()
+    elif options.replay is not None:
+        TARGETS[options.targets[0]](options.replay.read_bytes())
+        print("Nothing broke.")
+    else:
+        engine = "guided" if find_spec("atheris") else "blind"
+        if engine == "blind":
+            print("atheris is not installed (pip install atheris): trying at random.")
+        good = [_fuzz(engine, target, options.seconds, options.keep) for target in options.targets]
+        sys.exit(0 if all(good) else 1)
+
+
+def _options() -> argparse.Namespace:
+    documented = "\n".join(f"  {name:<10}{_promise(name)}" for name in TARGETS)
+    parser = argparse.ArgumentParser(
+        prog="python -m fuzz",
+        description="Try hostile input on whatever reads some.",
+        epilog=f"targets, and what each must keep to:\n{documented}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="default: all of them")
+    parser.add_argument("--seconds", type=int, default=60, metavar="N", help="for each target (default: 60)")
+    parser.add_argument("--keep", action="store_true", help="add to the corpus what reaches something new")
+    parser.add_argument("--replay", type=Path, metavar="FILE", help="try one input on one target")
+    parser.add_argument("--examples", action="store_true", help="write the corpus's examples anew")
+    options = parser.parse_args()
+    if unknown := [name for name in options.targets if name not in TARGETS]:
+        parser.error(f"expected targets of {', '.join(TARGETS)}, found {', '.join(unknown)}")
+    if options.replay is not None and len(options.targets) != 1:
+        parser.error("expected one target beside --replay")
+    options.targets = options.targets or list(TARGETS)
+    return options
+
+
+def _promise(target: str) -> str:
+    return (TARGETS[target].__doc__ or "").partition("\n")[0]
+
+
+def _runs(said: str) -> str:
+    runs = _RUNS.search(said)
+    return f" in {int(runs[1]):,} runs" if runs is not None else ""
+
+
+def _fuzz(engine: str, target: str, seconds: int, keep: bool) -> bool:
+    """Whether nothing broke."""
+    examples = corpus.FOLDER / target
+    crashes = Path(tempfile.mkdtemp(prefix=f"toxproxy-fuzz-{target}-"))
+    with tempfile.TemporaryDirectory() as found:
+        arguments = [target, str(seconds), found, str(crashes), str(examples)]
+        done = subprocess.run(
+            [sys.executable, "-m", f"fuzz.{engine}", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        kept = f", {corpus.keep(target, Path(found))} inputs kept" if keep else ""
+    if done.returncode == 0:
+        crashes.rmdir()
+        print(f"{target:<10}nothing broke{_runs(done.stdout)}{kept}", flush=True)
+        return True
+    print("\n".join(done.stdout.splitlines()[-_SHOWN:]))
+    print(f"{target:<10}BROKE{kept}")
+    for path in crashes.iterdir():
+        print(f"  see it again: python -m fuzz {target} --replay {path}", flush=True)
+    return False
+
+
+if __name__ == "__main__":
+    main()

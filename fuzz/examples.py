@@ -1,0 +1,237 @@
+"""Real examples for the corpus: what honest peers, clients and files say.
+
+Where a target draws decisions from its bytes, an example is a script of moves.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fuzz import links, multiplexer, near, resuming
+from fuzz.peer import packed
+from toxproxy.mux import frames
+from toxproxy.tox.pytox import Tox, ToxOptions
+
+Move = tuple[Callable[..., object], bytes]  # and the bytes it decides by
+
+_CONFIGURATIONS = Path(__file__).parents[1] / "examples"
+_KEY = "FEDCBA9876543210" * 4
+
+_FRAMES: tuple[frames.Frame, ...] = (
+    frames.Hello(1, 1, 3, frames.LZ4, 16384, 8192),
+    frames.Ping(7),
+    frames.Pong(7),
+    frames.GoAway(2, "the two versions have nothing in common"),
+    frames.Resume(1, 2, ((0, 3), (7, 4))),
+    frames.Ack(((0, 3), (254, 1))),
+    frames.Open(1, frames.TCP, 16384, 443, "www.example.org"),
+    frames.Opened(1, 1 << 20),
+    frames.Refused(1, 5, "connection refused"),
+    frames.Data(1, 7, b"GET / HTTP/1.1\r\n\r\n"),
+    frames.Fin(1, 25),
+    frames.Reset(1, 2),
+    frames.Credit(1, 25, 1 << 20),
+    frames.Blocked(1, 1 << 20),
+    frames.Packed(1, 25, 60, packed(60 * b"x")),
+)
+_GREETING = b"\x05\x01\x00"
+_SOCKS = {
+    "socks5-name": b"-" + _GREETING + b"\x05\x01\x00\x03\x0bexample.org\x01\xbbhello",
+    "socks5-ipv4": b"-" + _GREETING + b"\x05\x01\x00\x01\x7f\x00\x00\x01\x00\x50hello",
+    "socks5-ipv6": b"-" + _GREETING + b"\x05\x01\x00\x04" + bytes(15) + b"\x01\x00\x50",
+    "socks5-idna": b"-" + _GREETING + b"\x05\x01\x00\x03\x0a" + "bücher.de".encode() + b"\x00\x50",
+    "socks5-login": b"L\x05\x02\x00\x02\x01\x05alice\x06secret\x05\x01\x00\x03\x01a\x00\x50",
+    "socks5-bind": b"-" + _GREETING + b"\x05\x02\x00\x01\x7f\x00\x00\x01\x00\x50",
+    "socks4": b"-\x04\x01\x00\x50\x7f\x00\x00\x01me\x00hello",
+    "socks4-endless": b"-\x04\x01\x00\x50\x7f\x00\x00\x01" + 1200 * b"u",
+    "socks4a": b"-\x04\x01\x01\xbb\x00\x00\x00\x07me\x00example.org\x00hello",
+}
+_REQUESTS = {
+    "get": b"GET http://example.org/a?b HTTP/1.1\r\nHost: example.org\r\nAccept: */*\r\n\r\n",
+    "port": b"GET http://[2001:db8::1]:8080/ HTTP/1.1\r\nHost: x\r\nConnection: close, X-A\r\nX-A: 1\r\n\r\n",
+    "old": b"GET http://example.org HTTP/1.0\r\n\r\n",
+    "head": b"HEAD http://me@example.org/ HTTP/1.1\r\nHost: example.org\r\n\r\n",
+    "post": b"POST http://a/ HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc",
+    "chunks": b"POST http://a/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+    "options": b"OPTIONS http://example.org HTTP/1.1\r\nHost: example.org\r\n\r\n",
+    "upgrade": b"GET http://a/ HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    "login": b"GET http://a/ HTTP/1.1\r\nHost: a\r\nProxy-Authorization: Basic YWxpY2U6c2VjcmV0\r\n\r\n",
+    "origin": b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n",
+    "connect": b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\nhello",
+}
+_RESPONSES = {
+    "length": b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nKeep-Alive: x\r\n\r\nabc",
+    "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Y: z\r\n\r\n",
+    "until-end": b"HTTP/1.0 404 Not Found\r\n\r\nall that follows",
+    "continue": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
+    "switch": b"HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello",
+    "426": b"HTTP/1.1 426 Upgrade\r\nConnection: upgrade\r\nUpgrade: x\r\nContent-Length: 0\r\n\r\n",
+}
+_ID = _KEY + "0" * 12
+_CONFIGURATION = f"""\
+[client]
+ssh = 2222:127.0.0.1:22:{_ID}
+six = [::1]:8081:[2001:db8::1]:80:{_ID}
+[socks]
+browser = 1080:{_ID}
+shared = alice:s3cret@*:1081:{_ID} ; for all
+[compress]
+ssh = no
+default = yes
+[server]
+name = home
+[access]
+allow = {_KEY},
+        {_ID}, *
+secret = a long pass phrase
+permit = 127.0.0.1:22, *.lan:80-89, 10.0.0.0/8:*, [2001:db8::/32]:443
+deny = 169.254.0.0/16:*
+[exit]
+upstream = socks5://user:password@127.0.0.1:9050
+connect_timeout = 10
+[tox]
+bootstrap = 192.0.2.1:33445:{_KEY}
+udp = no
+port = 33445-33545
+tcp_relay = 0
+local_discovery = yes
+proxy = socks5://127.0.0.1:9050
+wait = 30
+"""
+_SENT = b"\0\0\2ab"  # a frame, on channel 0
+_ACK = b"\0\4\5\1\0"  # for channel 0; which count, and whether it is damaged, follow
+_CLIENTS = {
+    "all": {
+        _KEY: {"by": "command"},
+        _KEY[::-1]: {"by": "anyone"},
+        "0" * 64: {"by": "secret", "secret": "0123456789abcdef" * 4},
+    },
+    "none": {},
+    "other": [],
+}
+_QUESTIONS = {
+    "allow": {"command": "allow", "key": _KEY},
+    "no-key": {"command": "allow"},
+    "unknown": {"command": "stop"},
+    "no-object": [1, 2],
+}
+
+
+def examples() -> dict[str, dict[str, bytes]]:
+    """For each target, inputs by their file's name."""
+    return {
+        "frame": {frames.name(type(frame)).lower(): frames.encode(frame) for frame in _FRAMES},
+        "block": {"three": 3 * _text(b"toxproxy", 40), "large": _text(b"x", 255)},
+        "counts": {
+            "acknowledged": _SENT + _ACK + b"\1\0",
+            "taken-back": _SENT + _ACK + b"\1\0" + _ACK + b"\2\0",
+        },
+        "client": _multiplexer(),
+        "server": _multiplexer(),
+        "resume": _resuming(),
+        "packets": {"clean": bytes(200), "friend-left": bytes(40) + b"\x01" + bytes(80)},
+        "links": _links(),
+        "socks": dict(_SOCKS),
+        "http": _pairs(lambda request, response: request + b"\0" + response),
+        "proxy": _pairs(_conversation)
+        | {name: said + near.ANSWERS + _answer(b"hello") for name, said in _SOCKS.items()},
+        "config": {"all.ini": _CONFIGURATION.encode(), "bell.ini": b"[socks]\na\7b = 1080:" + _ID.encode()}
+        | {path.name: path.read_bytes() for path in sorted(_CONFIGURATIONS.glob("*.ini"))},
+        "clients": {name: b"*" + json.dumps(content).encode() for name, content in _CLIENTS.items()},
+        "identity": {"new": _identity()},
+        "control": {name: json.dumps(asked).encode() + b"\n" for name, asked in _QUESTIONS.items()},
+    }
+
+
+def _text(raw: bytes, times: int) -> bytes:
+    return bytes((len(raw),)) + raw + bytes((times, 0, 0))
+
+
+def _pairs(join: Callable[[bytes, bytes], bytes]) -> dict[str, bytes]:
+    """Each request with one response, each response with one request."""
+    pairs = {name: join(request, _RESPONSES["length"]) for name, request in _REQUESTS.items()}
+    for name, response in _RESPONSES.items():
+        request = _REQUESTS["upgrade" if name == "switch" else "get"]
+        pairs[f"response-{name}"] = join(request, response)
+    return pairs
+
+
+def _conversation(request: bytes, response: bytes) -> bytes:
+    """Twice the same on one connection."""
+    return b"-" + request + request + near.ANSWERS + _answer(response + response)
+
+
+def _answer(said: bytes) -> bytes:
+    """A server that is reached and says this."""
+    return b"\0" + len(said).to_bytes(2) + said
+
+
+def _script(moves: Sequence[Callable[..., object]], *script: Move) -> bytes:
+    return b"".join(bytes((moves.index(move),)) + decisions for move, decisions in script)
+
+
+def _multiplexer() -> dict[str, bytes]:
+    game, greeted = multiplexer.Game, b"\x01"
+    asked: list[Move] = [(game.ask, bytes(4) + b"\x50\0\0"), (game.accept, b"\1")]
+    opened: list[Move] = [(game.open, b"\1"), (game.send, b"\7\0"), (game.answer, bytes(6))]
+    flowing: list[Move] = [
+        (game.flow, b"\0\x40\0\0"),
+        (game.take, b"\x30"),
+        (game.flow, b"\0\x20\2\0"),
+        (game.write, b"\1\0"),
+        (game.send, b"\7\0"),
+    ]
+    ending: list[Move] = [
+        (game.flow, b"\0\0\3\0"),
+        (game.take, b"\x30"),
+        (game.end, b"\0"),
+        (game.send, b"\7\0"),
+    ]
+    moves = multiplexer.MOVES
+    return {
+        "asked": greeted + _script(moves, *asked, *flowing, *ending),
+        "opened": greeted + _script(moves, *opened, *flowing, *ending),
+        "reset": greeted + _script(moves, *asked, *flowing, (game.end, b"\2"), (game.send, b"\7\0")),
+        "ignored": greeted + _script(moves, *asked, (game.end, b"\1"), *flowing),
+    }
+
+
+def _resuming() -> dict[str, bytes]:
+    game = resuming.Game
+    room: Move = (game.ready, b"\7\0")
+    busy: list[Move] = [room, (game.open, b"\0\x64\0"), room, (game.ask, b"\3\0")]
+    lost: Move = (game.cut, b"\2")  # with two frames of each channel
+    early: list[Move] = [(game.grow, b"\7\0"), (game.ask, b"\3\0"), (game.open, b"\0\x64\0"), room]
+    scripts = {}
+    for side, begin in {
+        "client": [(game.cut, b"\1"), (game.meet, b"\0")],  # on a link with hardly any room
+        "server": [(game.cut, b"\1\0")],
+    }.items():
+        twice = [lost, *begin, *busy, lost, *begin, lost, *begin, *early]
+        script = _script(resuming.MOVES, *busy, (game.acknowledge, b"\0"), *busy, *twice)
+        scripts[side] = (b"\1" if side == "client" else b"\0") + b"\0\1" + script
+    return scripts
+
+
+def _links() -> dict[str, bytes]:
+    friend = links.Friend
+    script = _script(
+        links.MOVES,
+        (friend.ask, b"\1"),
+        (friend.vanish, b""),
+        (friend.resume, b"\0"),
+        (friend.ask, b"\2"),
+        (friend.leave, b""),
+        (friend.greet, b""),
+    )
+    return {"begins": b"\1\1" + script, "takes": b"\0\1" + script}
+
+
+def _identity() -> bytes:
+    tox = Tox(ToxOptions(udp_enabled=False, local_discovery_enabled=False))
+    try:
+        return tox.get_savedata()
+    finally:
+        tox.kill()

@@ -1,0 +1,122 @@
+"""Targets: files that somebody else may have written, and the question on the control socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from fuzz import scene
+from toxproxy.access import Access
+from toxproxy.address import parse_key
+from toxproxy.config import AccessSettings, load
+from toxproxy.control import ControlServer
+from toxproxy.errors import ConfigError, StateError
+from toxproxy.state import StateFolder
+from toxproxy.tox.pytox import Tox, ToxError, ToxOptions
+from toxproxy.tox.startup import explained
+
+_PLACE = re.compile(r"[^\n]*/fuzz\.ini:([0-9]+): (expected |this cannot )[^\n]*")
+_QUESTION = 4096  # bytes
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="toxproxy-fuzz-", dir=_MEMORY) as path:
+        os.chmod(path, 0o700)
+        yield Path(path)
+
+
+def config(data: bytes) -> None:
+    """A file is a configuration, of which everything can be asked, or one error that names a line of it."""
+    with _folder() as folder:
+        path = folder / "fuzz.ini"
+        path.write_bytes(data)
+        try:
+            read = load(path)
+        except ConfigError as error:
+            _check_place(str(error), data.count(b"\n") + 1)
+            return
+    assert len(read.nickname_for_client.encode()) <= 128
+    assert len(read.servers) <= len(read.listeners)
+    assert not any(character < " " for listener in read.listeners for character in listener.name)
+    for role in ("server", "client"):
+        assert all(warning.isprintable() for warning in read.warnings(role))
+    str(read)
+
+
+def _check_place(error: str, lines: int) -> None:
+    place = _PLACE.fullmatch(error)
+    assert place is not None, f"not a place and what was expected: {error}"
+    assert 1 <= int(place[1]) <= lines
+    assert error.isprintable()
+
+
+def clients(data: bytes) -> None:
+    """Whatever is in the file of clients: it says who may come, or is damaged, and stays as it is."""
+    settings = AccessSettings(anyone=data[:1] == b"*", secret="a secret")
+    with _folder() as folder:
+        state = StateFolder(folder)
+        (folder / "clients.json").write_bytes(data[1:])
+        with suppress(StateError):
+            access = Access(settings, state)
+            assert all(len(key) == 32 and access.admits(key) for key in access.admitted())
+        assert state.read("clients.json") == data[1:]
+
+
+def identity(data: bytes) -> None:
+    """Whatever is in the file of the identity: it is one, or libtoxcore's refusal is explained."""
+    options = ToxOptions(savedata_data=data, udp_enabled=False, local_discovery_enabled=False)
+    try:
+        tox = Tox(options)  # never iterated: it sends nothing
+    except ToxError as error:
+        if not isinstance(explained(error, options, "identity"), StateError):
+            raise
+        return
+    try:
+        assert len(bytes.fromhex(tox.self_get_address())) == 38
+        assert all(len(tox.friend_get_public_key(friend)) == 64 for friend in tox.self_get_friend_list())
+    finally:
+        tox.kill()
+
+
+def control(data: bytes) -> None:
+    """Whatever is asked on the control socket gets one line of JSON for an answer."""
+    scene.run(_ask(data))
+
+
+async def _ask(data: bytes) -> None:
+    def allow(fields: dict[str, object]) -> dict[str, object]:
+        return {"text": parse_key(str(fields.get("key", ""))).hex()}
+
+    with _folder() as folder:
+        state = StateFolder(folder)
+        server = ControlServer(state, {"allow": allow})
+        await server.start()
+        try:
+            reader, writer = await asyncio.open_unix_connection(str(folder / "control"))
+            writer.write(data)
+            writer.write_eof()
+            answer = await _read(reader)
+            writer.close()
+        finally:
+            await server.close()
+    if answer or len(data) <= _QUESTION:
+        said = json.loads(answer)
+        assert answer.endswith(b"\n")
+        assert said["ok"] is True or isinstance(said["error"], str)
+
+
+async def _read(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.read(-1)
+    except ConnectionError:  # more was said than was read
+        return b""
+
+
+_MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # files that need no disk

@@ -1,0 +1,32 @@
+"""`python -m fuzz.guided TARGET SECONDS FOUND CRASHES CORPUS`: one target, guided by what its inputs reach.
+
+A process of its own: libFuzzer, which atheris drives, ends it. What reaches something new goes into
+FOUND, what crashes into CRASHES; the exit status is not 0 then.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import atheris  # type: ignore[import-untyped]
+
+with atheris.instrument_imports(include=["toxproxy"]):
+    from fuzz.targets import MOST_BYTES, TARGETS
+
+
+def main() -> None:
+    target, seconds, found, crashes, corpus = sys.argv[1:]
+    options = [
+        f"-max_total_time={seconds}",
+        f"-max_len={MOST_BYTES}",
+        f"-artifact_prefix={crashes}/",
+        "-timeout=30",
+        "-rss_limit_mb=1024",
+        "-print_final_stats=1",
+    ]
+    atheris.Setup([sys.argv[0], *options, found, corpus], TARGETS[target])
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

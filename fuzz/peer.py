@@ -1,0 +1,79 @@
+"""What a hostile peer sends: anything, and frames that are right but for one thing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lz4.block import compress
+
+from fuzz.choices import Choices
+
+# type: the widths of its fields in bytes, as SPEC.md lays them out
+_FIELDS = {
+    0x01: (1, 1, 8, 4, 4, 4),  # HELLO
+    0x02: (8,),  # PING
+    0x03: (8,),  # PONG
+    0x04: (1,),  # GOAWAY
+    0x05: (8, 8),  # RESUME
+    0x06: (),  # ACK
+    0x10: (4, 1, 4, 2),  # OPEN
+    0x11: (4, 4),  # OPENED
+    0x12: (4, 1),  # REFUSED
+    0x13: (4, 8),  # DATA
+    0x14: (4, 8),  # FIN
+    0x15: (4, 1),  # RESET
+    0x16: (4, 8, 8),  # CREDIT
+    0x17: (4, 8),  # BLOCKED
+    0x18: (4, 8, 4),  # PACKED
+}
+_TYPES = tuple(_FIELDS)
+_COUNTED = (0x05, 0x06)
+_OPEN, _PACKED = 0x10, 0x18
+_MOST_TAIL = 300  # bytes
+_EDGES = (0, 1, 2, 3, 255, 256, 65535, 65536, (1 << 32) - 1, 1 << 62, (1 << 64) - 1)
+
+
+def any_frame(choices: Choices, likely: Iterable[int] = ()) -> bytes:
+    """A frame, perhaps damaged, with fields that are `likely`, edges or anything; or no frame at all."""
+    number = choices.pick((*_TYPES, 0x00))
+    if number not in _FIELDS:
+        return choices.chunk(_MOST_TAIL)
+    numbers = (*likely, *_EDGES)
+    fields = b"".join(_field(choices, numbers, width) for width in _FIELDS[number])
+    return damaged(choices, bytes((number,)) + fields + _tail(choices, number, numbers))
+
+
+def damaged(choices: Choices, message: bytes) -> bytes:
+    """Mostly as it is; else cut, longer, or with one byte changed."""
+    match choices.integer(15):
+        case 1:
+            return message[: choices.integer(len(message))]
+        case 2:
+            return message + choices.chunk(_MOST_TAIL)
+        case 3 if message:
+            changed = bytearray(message)
+            changed[choices.integer(len(message) - 1)] ^= 1 << choices.integer(7)
+            return bytes(changed)
+    return message
+
+
+def packed(raw: bytes, history: bytes = b"") -> bytes:
+    """An LZ4 block."""
+    block: bytes = compress(raw, store_size=False, dict=history)
+    return block
+
+
+def _field(choices: Choices, numbers: tuple[int, ...], width: int) -> bytes:
+    which = choices.integer(len(numbers))
+    number = numbers[which] if which < len(numbers) else choices.integer((1 << 8 * width) - 1)
+    return (number % (1 << 8 * width)).to_bytes(width)
+
+
+def _tail(choices: Choices, number: int, numbers: tuple[int, ...]) -> bytes:
+    if number in _COUNTED:
+        channels = sorted({choices.integer(255) for _ in range(choices.integer(5))})
+        return b"".join(bytes((channel,)) + _field(choices, numbers, 8) for channel in channels)
+    tail = choices.chunk(_MOST_TAIL)
+    if number == _OPEN:
+        return tail or b"127.0.0.1"
+    return packed(tail) if number == _PACKED and choices.integer(1) else tail

@@ -1,0 +1,240 @@
+"""Target: a session on a durable link, whose links fail and whose peer does what it likes on each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Callable
+
+from fuzz import scene
+from fuzz.choices import Choices
+from fuzz.multiplexer import CHANNELS, LIMITS
+from fuzz.peer import any_frame, damaged
+from toxproxy.address import Target
+from toxproxy.durable import MOST_KEPT, DurableLink, State
+from toxproxy.errors import RemoteProtocolError, StreamRefused
+from toxproxy.mux import frames
+from toxproxy.relay import Half
+from toxproxy.session import Session
+
+_MOVES_MOST = 200
+_PEER = 77  # its session id
+_OURS = (frames.Resume, frames.Ack)
+
+
+def resume(data: bytes) -> None:
+    """Links fail: RESUME comes first on each, and an honest peer gets every frame once and in order."""
+    scene.run(Game(Choices(data)).play())
+
+
+class _Line:
+    """A link whose frames arrive at once; it minds what may be said when."""
+
+    channels = CHANNELS
+    frame_size = 200
+
+    def __init__(self, game: Game, *, first: bool) -> None:
+        self.room = game.choices.pick((1000, 20, 200))
+        self.closed = False
+        self._game = game
+        self._silent = not first  # RESUME was not said yet, and has to be
+
+    def budget(self) -> int:
+        return self.room
+
+    def send(self, channel: int, frame: bytes) -> None:
+        assert not self.closed
+        read = frames.decode(frame)
+        if self._silent or self._game.durable.state is not State.HERE:
+            assert isinstance(read, (frames.GoAway, frames.Resume if self._silent else _OURS))
+        else:
+            assert not isinstance(read, frames.Resume)
+        self._silent = False
+        if isinstance(read, _OURS):
+            said = dict(read.counts)
+            assert said == {each: self._game.given[each] for each in said}
+            assert isinstance(read, frames.Ack) or said.keys() == self._game.given.keys()
+        self.room -= len(frame)
+        if not isinstance(read, _OURS):
+            self._game.arrived(channel, frame)
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class _Noted(DurableLink):
+    """Notes what the session sends, each frame once."""
+
+    def __init__(self) -> None:
+        super().__init__(CHANNELS, lambda _: None)
+        self.log: defaultdict[int, list[bytes]] = defaultdict(list)  # frames, by channel
+
+    def send(self, channel: int, frame: bytes) -> None:
+        self.log[channel].append(frame)
+        super().send(channel, frame)
+
+
+class Game:
+    """A session, its links one after another, and what its peer has of it."""
+
+    def __init__(self, choices: Choices) -> None:
+        self.choices = choices
+        self.client = bool(choices.integer(1))
+        self.ended: list[str] = []
+        self.honest = True  # the peer's counts are what it has
+        self.given: Counter[int] = Counter()  # frames of the peer's that count, by channel
+        self.got: Counter[int] = Counter()  # frames that the peer has, by channel
+        self.acknowledged: Counter[int] = Counter()  # of which it said so
+
+    async def play(self) -> None:
+        self.durable = _Noted()
+        self.session = Session(self.durable, client=self.client, limits=LIMITS, on_end=self.ended.append)
+        self.durable.start(self.session)
+        self.begin()
+        if self.choices.integer(7):
+            self.greet()
+        moves = 0
+        while self.choices and not self.ended and moves < _MOVES_MOST:
+            self.choices.pick(MOVES)(self)
+            moves += 1
+            self.check()
+            await asyncio.sleep(0)
+        self.durable.expire("over")
+        assert len(self.ended) == 1
+        assert self.line.closed or self.durable.state is State.AWAY
+        await asyncio.sleep(0)
+
+    # Links
+
+    def begin(self) -> None:
+        """The next link, on which a client speaks first."""
+        first = self.session.identity is None
+        self.line = _Line(self, first=first)
+        self.durable.attach(self.line)
+        if first or self.client:
+            self.durable.link_up()
+        else:
+            self.meet()
+
+    def cut(self) -> None:
+        """The link fails, and what was last on its way with it."""
+        if self.durable.state is State.AWAY:
+            self.begin()
+            return
+        lost = self.choices.integer(3)
+        for channel in self.got:
+            self.got[channel] = max(self.got[channel] - lost, self.acknowledged[channel])
+        self.line.closed = True  # as a link that failed
+        self.durable.link_down("cut")
+
+    def arrived(self, channel: int, frame: bytes) -> None:
+        """One frame is at the peer."""
+        if self.honest and not self.session._connection.closed:  # last words need not wait for their turn
+            assert self.got[channel] < len(self.durable.log[channel]), "more frames than the session sent"
+            assert frame == self.durable.log[channel][self.got[channel]], "another frame than the next"
+        self.got[channel] += 1
+
+    def grow(self) -> None:
+        """There is room, of which nobody was told yet."""
+        self.line.room = self.choices.integer(2000)
+
+    def ready(self) -> None:
+        self.grow()
+        if self.durable.state is not State.AWAY:
+            self.durable.link_ready()
+
+    # The peer
+
+    def hear(self, channel: int, frame: bytes) -> None:
+        if self.durable.state is State.AWAY:
+            return
+        if channel or (frame[:1] not in (b"\x05", b"\x06") and self.durable.state is State.HERE):
+            self.given[channel] += 1
+        self.durable.frame_received(channel, frame)
+
+    def greet(self) -> None:
+        self.hear(0, frames.encode(frames.Hello(1, 1, _PEER, 0, 64, 4)))
+        if not self.client:
+            self.hear(0, frames.encode(frames.Ping(0)))
+
+    def anything(self) -> None:
+        likely = (1, 2, 3, *(self.session.identity or ()), *self.got.values())
+        frame = any_frame(self.choices, likely)
+        self.honest = self.honest and frame[:1] not in (b"\x05", b"\x06")
+        self.hear(self.choices.integer(CHANNELS - 1), frame)
+
+    def ask(self) -> None:
+        """A stream, whose request is refused, or a question."""
+        number = 2 * self.choices.integer(20) + 1 + self.client
+        questions: tuple[frames.Frame, ...] = (
+            frames.Ping(sum(self.given.values())),  # each answer unlike the others
+            frames.Open(number, frames.TCP, 64, 80, "a"),
+        )
+        asked = self.choices.pick(questions)
+        self.hear(0 if isinstance(asked, frames.Ping) else 1, frames.encode(asked))
+
+    def acknowledge(self) -> None:
+        if self.durable.state is State.HERE:
+            self._say(frames.Ack(self._counts()))
+
+    def meet(self) -> None:
+        if self.durable.state is State.MEETING and (ids := self.session.identity) is not None:
+            self._say(frames.Resume(*ids, self._counts()))
+
+    def _say(self, frame: frames.Ack | frames.Resume) -> None:
+        message = frames.encode(frame)
+        said = damaged(self.choices, message)
+        self.honest = self.honest and said == message
+        self.acknowledged.update(self.got - self.acknowledged)
+        if isinstance(frame, frames.Ack) or self.client:
+            self.hear(0, said)
+            return
+        try:
+            read = frames.decode(said)
+            if isinstance(read, frames.Resume):
+                self.durable.resume(read)
+        except RemoteProtocolError as error:
+            self.session.broken(error)
+
+    def _counts(self) -> frames.Counts:
+        return tuple((channel, count) for channel, count in sorted(self.got.items()) if count)
+
+    # The application
+
+    def open(self) -> None:
+        if self.session.established:
+            dialling = self.session.dial(Half, Target("host.example", 80), early=True)
+            try:
+                dialling.send(None)  # with `early` nothing is waited for
+            except StopIteration as done:
+                transport, _ = done.value
+                transport.write(bytes(self.choices.integer(500)))
+                if self.choices.integer(1):
+                    transport.close()
+            except StreamRefused:
+                pass
+
+    def check(self) -> None:
+        if self.durable.state is not State.HERE:
+            assert self.durable.budget() <= 0
+        assert self.durable._replay.kept <= MOST_KEPT
+        if self.ended:
+            assert len(self.ended) == 1
+            assert self.line.closed
+
+
+MOVES: tuple[Callable[[Game], None], ...] = (
+    Game.anything,
+    Game.ask,
+    Game.acknowledge,
+    Game.cut,
+    Game.cut,
+    Game.meet,
+    Game.grow,
+    Game.ready,
+    Game.ready,
+    Game.open,
+)

@@ -1,0 +1,31 @@
+"""Every target by its name, which is also its folder's in the corpus.
+
+A target takes any bytes and raises only for a bug.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fuzz import files, links, multiplexer, near, resuming, wire
+
+Target = Callable[[bytes], None]
+
+TARGETS: dict[str, Target] = {
+    "frame": wire.frame,
+    "block": wire.block,
+    "counts": wire.counts,
+    "client": multiplexer.client,
+    "server": multiplexer.server,
+    "resume": resuming.resume,
+    "packets": links.packets,
+    "links": links.links,
+    "socks": near.socks,
+    "http": near.http,
+    "proxy": near.proxy,
+    "config": files.config,
+    "clients": files.clients,
+    "identity": files.identity,
+    "control": files.control,
+}
+MOST_BYTES = 4096  # of an input

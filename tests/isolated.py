@@ -1,0 +1,136 @@
+"""Namespaces for what a test must not do to the machine: another name server, other interfaces, other mounts.
+
+`python -m tests.isolated NAME` is what runs inside: an experiment, whose outcome it prints as JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import suppress
+from ipaddress import ip_address
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from toxproxy.address import Target
+from toxproxy.config import ExitSettings
+from toxproxy.errors import StreamRefused
+from toxproxy.exits import Exit
+from toxproxy.rules import Rules, parse_rule
+
+_SECONDS = 30
+_RESOLVE_WITH = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
+_ALONE = 'ip link set lo up && mount --bind "$0" /etc/resolv.conf && exec "$@"'
+
+DENIED = Rules(deny=(parse_rule("127.0.0.0/8:*"), parse_rule("[::1]:*")))
+
+SPELLINGS = [
+    *("127.0.0.1", "127.1.2.3", "127.0.0.0", "127.255.255.254", "127.255.255.255"),
+    *("0.0.0.0", "0.0.0.1", "255.255.255.255", "224.0.0.1", "169.254.0.1"),
+    *("::", "::1", "::2", "fe80::1", "ff01::1", "ff02::1", "100::"),
+    *("::ffff:127.0.0.1", "::ffff:0.0.0.0", "::127.0.0.1", "::ffff:0:127.0.0.1"),
+    *("64:ff9b::127.0.0.1", "64:ff9b:1::127.0.0.1", "2002:7f00:1::", "2002:7f00:1::1", "2001:0:7f00:1::"),
+]
+
+
+def _may_isolate() -> bool:
+    if sys.platform != "linux" or os.geteuid() != 0 or not (shutil.which("unshare") and shutil.which("ip")):
+        return False
+    return subprocess.run(["unshare", "--net", "--mount", "true"], capture_output=True).returncode == 0
+
+
+MAY_ISOLATE = _may_isolate()
+needs_namespaces = pytest.mark.skipif(not MAY_ISOLATE, reason="needs root and namespaces")
+
+
+def resolving_with(file: Path) -> tuple[str, ...]:
+    """What a command line begins with so that its process reads `file` as /etc/resolv.conf."""
+    return ("unshare", "--mount", "sh", "-c", _RESOLVE_WITH, str(file))
+
+
+async def isolated(experiment: str) -> Any:
+    """The outcome of an experiment on a machine without a network but loopback, its own name server."""
+    with tempfile.TemporaryDirectory() as folder:
+        resolv_conf = Path(folder) / "resolv.conf"
+        resolv_conf.write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:2\n")
+        command = ["unshare", "--net", "--mount", "sh", "-c", _ALONE, str(resolv_conf)]
+        process = await asyncio.create_subprocess_exec(
+            *command, sys.executable, "-m", "tests.isolated", experiment, stdout=asyncio.subprocess.PIPE
+        )
+        async with asyncio.timeout(_SECONDS):
+            out, _ = await process.communicate()
+    assert process.returncode == 0
+    return json.loads(out)
+
+
+def reach() -> dict[str, tuple[bool, bool]]:
+    """For each spelling whether the kernel connects to this machine by it, and whether the rules let it."""
+    with _listening("0.0.0.0", 0) as four, _listening("::", four.getsockname()[1]):
+        port = four.getsockname()[1]
+        return {
+            text: (_reaches(text, port), DENIED.allows(Target(text, port), ip_address(text)))
+            for text in SPELLINGS
+        }
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=128)
+
+
+def _reaches(host: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as sock, suppress(OSError):
+        sock.settimeout(1)
+        sock.connect((host, port))
+        return True
+    return False
+
+
+def rebind() -> list[str]:
+    """What a client meets that asks for one name again and again, whose address is another every time."""
+    with _listening("127.0.0.1", 0) as allowed, _listening("127.0.0.2", allowed.getsockname()[1]):
+        names = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        names.bind(("127.0.0.1", 53))
+        threading.Thread(target=_answer, args=(names, ["127.0.0.1", "127.0.0.2"]), daemon=True).start()
+        return asyncio.run(_dial_often(allowed.getsockname()[1]))
+
+
+async def _dial_often(port: int) -> list[str]:
+    way_out = Exit(ExitSettings(connect_timeout=10), Rules(deny=(parse_rule("127.0.0.2:*"),)))
+    met = []
+    for _ in range(20):
+        try:
+            transport, _ = await way_out.dial(asyncio.Protocol, Target("rebind.test", port))
+        except StreamRefused as refused:
+            met.append(refused.code.name)
+        else:
+            met.append(transport.get_extra_info("peername")[0])
+            transport.close()
+    return met
+
+
+def _answer(names: socket.socket, addresses: list[str]) -> None:
+    """Be a name server (RFC 1035, section 4): the next address for each question, for 0 seconds."""
+    turns = cycle(addresses)
+    while True:
+        question, asker = names.recvfrom(512)
+        end = question.index(0, 12) + 5  # header, name, type and class
+        is_a = question[end - 4 : end - 2] == b"\0\1"
+        header = question[:2] + struct.pack("!HHHHH", 0x8180, 1, is_a, 0, 0)
+        record = struct.pack("!HHHIH", 0xC00C, 1, 1, 0, 4) + socket.inet_aton(next(turns)) if is_a else b""
+        names.sendto(header + question[12:end] + record, asker)
+
+
+if __name__ == "__main__":
+    print(json.dumps({"reach": reach, "rebind": rebind}[sys.argv[1]]()))

@@ -1,0 +1,72 @@
+"""The locked dependencies, as far as no network is needed, and what `tools/audit` makes of an answer."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import tomllib
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+
+audit: Any = SimpleNamespace(**runpy.run_path(str(ROOT / "tools" / "audit")))
+
+SOUND = {"name": "h11", "version": "0.16.0", "vulns": []}
+SKIPPED = {"name": "lz4", "skip_reason": "Dependency not found on PyPI"}
+VULNERABLE = {"name": "h11", "version": "0.14.0", "vulns": [{"id": "PYSEC-1", "fix_versions": ["0.16.0"]}]}
+
+
+def wanted() -> list[Requirement]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    return [Requirement(text) for group in groups for text in group if not text.startswith("toxproxy")]
+
+
+def locked() -> dict[str, tuple[str, int]]:
+    """The version of each name, and how many hashes it has."""
+    entries = re.split(r"^(?=[A-Za-z0-9])", audit.LOCK.read_text(), flags=re.MULTILINE)[1:]
+    pins = [(Requirement(entry.partition(" \\\n")[0]), entry.count("--hash=sha256:")) for entry in entries]
+    return {canonicalize_name(pin.name): (str(pin.specifier)[2:], hashes) for pin, hashes in pins}
+
+
+def test_what_the_project_asks_for_is_locked_to_a_version_that_it_allows() -> None:
+    versions = locked()
+    assert len(versions) > len(wanted()) > 10
+    for requirement in wanted():
+        version, _ = versions[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(version), f"{requirement}: {version}; run tools/audit lock"
+
+
+def test_every_locked_version_has_its_hashes() -> None:
+    assert [name for name, (_, hashes) in locked().items() if not hashes] == []
+
+
+def test_a_vulnerable_dependency_is_named_with_the_version_that_mends_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert not audit.judge([VULNERABLE, SKIPPED])
+    told = capsys.readouterr().out
+    assert "h11 0.14.0: PYSEC-1, mended in 0.16.0" in told
+    assert "lz4: not audited: " in told
+    assert "1 of 2 dependencies audited: 1 vulnerable" in told
+
+
+def test_sound_dependencies_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert audit.judge([SOUND])
+    assert capsys.readouterr().out == "1 of 1 dependencies audited: none vulnerable\n"
+
+
+def test_a_service_that_answers_for_nothing_has_not_found_everything_sound() -> None:
+    with pytest.raises(audit.Unreachable):
+        audit.judge([SKIPPED])
+
+
+def test_two_locks_that_differ_in_hashes_pin_the_same() -> None:
+    one, other = ("h11==0.16.0 \\\n    --hash=sha256:" + digit * 64 for digit in "ab")
+    assert audit.pins(one) == audit.pins(other) == ["h11==0.16.0"]

@@ -1,0 +1,101 @@
+"""Hostile input: what was found before, and some that is new. `python -m fuzz` looks for more."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fuzz import corpus, scene
+from fuzz.targets import MOST_BYTES, TARGETS
+
+ROOT = Path(__file__).parents[1]
+KEPT = [
+    pytest.param(target, path, id=f"{target}-{path.name}")
+    for target in TARGETS
+    for path in corpus.inputs(target)
+]
+
+
+@pytest.mark.parametrize(("target", "path"), KEPT)
+def test_an_input_that_was_kept(target: str, path: Path) -> None:
+    TARGETS[target](path.read_bytes())
+
+
+@st.composite
+def changed(draw: st.DrawFn, inputs: list[bytes]) -> bytes:
+    """One of the inputs with a piece replaced by anything."""
+    data = draw(st.sampled_from(inputs))
+    at = draw(st.integers(0, len(data)))
+    to = draw(st.integers(at, min(len(data), at + 8)))
+    return data[:at] + draw(st.binary(max_size=8)) + data[to:]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_new_inputs(target: str) -> None:
+    inputs = [path.read_bytes() for path in corpus.inputs(target)]
+
+    @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(changed(inputs) | st.binary(max_size=300))
+    def holds(data: bytes) -> None:
+        TARGETS[target](data)
+
+    holds()
+
+
+def test_the_corpus_has_something_for_every_target_and_stays_small() -> None:
+    assert {folder.name for folder in corpus.FOLDER.iterdir()} == set(TARGETS)
+    sizes = [path.stat().st_size for target in TARGETS for path in corpus.inputs(target)]
+    assert max(sizes) <= MOST_BYTES
+    assert sum(sizes) <= 200_000
+    assert all(corpus.inputs(target) for target in TARGETS)
+
+
+# The tools themselves
+
+
+def test_an_input_is_tried_again_from_its_file() -> None:
+    path = corpus.inputs("frame")[0]
+    command = [sys.executable, "-m", "fuzz", "frame", "--replay", str(path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "Nothing broke.\n")
+
+
+def test_a_target_that_there_is_not() -> None:
+    command = [sys.executable, "-m", "fuzz", "no-such"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "expected targets of frame, " in done.stderr
+    assert "found no-such" in done.stderr
+
+
+async def leave_a_task() -> None:
+    globals()["left"] = asyncio.create_task(asyncio.sleep(60))
+
+
+async def log_an_error() -> None:
+    logging.getLogger("toxproxy.session").error("nobody knows what to do")
+
+
+async def fail_in_a_callback() -> None:
+    asyncio.get_running_loop().call_soon(lambda: 1 // 0)
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(
+    ("act", "match"),
+    [
+        (leave_a_task, "left behind"),
+        (log_an_error, "nobody knows what to do"),
+        (fail_in_a_callback, "ZeroDivisionError"),
+    ],
+)
+def test_what_a_loop_would_hide_is_noticed(act: object, match: str) -> None:
+    with pytest.raises(AssertionError, match=match):
+        scene.run(act())  # type: ignore[operator]
