@@ -25,6 +25,7 @@ _SERVER = "[access]\npermit = {target}\n"
 _CLIENT = "[tox]\nwait = 300\n[client]\nforward = 0:{target}:TOXID\n[socks]\nsocks = 0:TOXID\n"
 _MEETING = 300.0  # seconds: Tox takes its time where the first packets are lost
 _SETTLE = 60.0  # seconds within which the last streams end and everything is given back
+_TRIM = 8.0  # seconds after the last stream within which memory is given back
 _LOOK = 0.5  # seconds between two looks at whether it was
 _TELL = 5.0  # seconds between two lines of progress
 
@@ -150,7 +151,8 @@ class _Run:
             await asyncio.sleep(_LOOK)
             now = self._usages()
             if all(now[name].at_rest(idle[name]) for name in now):
-                break
+                await asyncio.sleep(_TRIM)
+                return self._usages()
         return now
 
     def _usages(self) -> dict[str, Usage]:

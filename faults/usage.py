@@ -10,7 +10,7 @@ from pathlib import Path
 from bench import machine
 from toxproxy.errors import ToxproxyError
 
-MOST_MEMORY = 48_000_000  # bytes more than before, which nobody calls a leak
+MOST_MEMORY = 24_000_000  # bytes more than before, which nobody calls a leak
 MOST_DESCRIPTORS = 4  # the same: a link that is being replaced has two sockets
 
 _LISTENING = "0A"  # TCP_LISTEN in /proc/net/tcp

@@ -62,9 +62,13 @@ class Exit:
         self._turns = asyncio.Semaphore(dials)
 
     def guest(self) -> Exit:
-        """This exit for one friend, with turns of its own: targets that do not answer delay nobody else."""
+        """This exit for one friend, with turns of its own.
+
+        Targets, and name servers, that do not answer delay nobody else.
+        """
         guest = copy(self)
         guest._turns = asyncio.Semaphore(self._dials)
+        guest._resolver = Resolver()
         return guest
 
     async def dial(

@@ -11,7 +11,7 @@ import logging
 import secrets
 from collections.abc import Callable
 
-from toxproxy import relay
+from toxproxy import heap, relay
 from toxproxy.address import Target
 from toxproxy.dialer import Dialer, P
 from toxproxy.errors import (
@@ -41,6 +41,7 @@ from toxproxy.transport import StreamTransport
 
 log = logging.getLogger(__name__)
 
+_TRIM_AFTER = 5.0  # seconds after the last stream
 _LAST_WORDS = 16 * 1024  # bytes that leave with a session's end, whatever the link's budget is
 
 
@@ -73,6 +74,7 @@ class Session:
         self._serving: dict[Stream, asyncio.Task[None]] = {}
         self._idle = asyncio.Event()
         self._scheduled = False
+        self._trimming: asyncio.TimerHandle | None = None
         self._ended = False
 
     @property
@@ -208,6 +210,7 @@ class Session:
                 _transport(stream).closed(error)
                 if not self.streams:
                     self._idle.set()
+                    self._trim_soon()
             case StreamRequested(stream, target):
                 transport = StreamTransport(self, self._connection, stream)
                 task = self._loop.create_task(self._serve(transport, target))
@@ -221,6 +224,16 @@ class Session:
             case GoAwayReceived(code, text):
                 said = f"the peer said: {text}" if text else "the peer ended the session"
                 self._end(f"{said} ({code.name.lower().replace('_', ' ')})")
+
+    def _trim_soon(self) -> None:
+        """The last stream is over: what it all took need not wait for the next, if that is far."""
+        if self._trimming is None:
+            self._trimming = self._loop.call_later(_TRIM_AFTER, self._trim)
+
+    def _trim(self) -> None:
+        self._trimming = None
+        if not self.streams:
+            heap.trim()
 
     async def _serve(self, transport: StreamTransport, target: Target) -> None:
         """Dial what the peer asked for, then join it with the stream."""

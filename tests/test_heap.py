@@ -1,0 +1,35 @@
+"""What a busy time leaves in the heap is given back."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+
+import pytest
+
+HOLES = """
+import os
+from pathlib import Path
+from toxproxy import heap
+
+def memory():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+heap.trim()
+before = memory()
+blocks = [bytes(10_000) for _ in range(10_000)]
+few = blocks[::100] + blocks[-1:]  # the last one keeps the top of the heap
+del blocks
+full = memory()
+heap.trim()
+print(full - before, memory() - before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="the C library is not glibc")
+def test_holes_are_given_back() -> None:
+    done = subprocess.run([sys.executable, "-c", HOLES], capture_output=True, text=True, check=True)
+    full, trimmed = map(int, done.stdout.split())
+    assert full > 50_000_000
+    assert trimmed < 10_000_000
