@@ -309,9 +309,8 @@ class EnetLink:
 
     def _arm(self) -> None:
         """Wake when ENet has a timeout to check or a ping to send, unless something wakes it before."""
-        due = min(self._loop.time() + min(self._delay(), self._pause()), self._silent_at)
-        if self._close_by is not None:
-            due = min(due, self._close_by)
+        due = self._loop.time() + min(self._delay(), self._pause())
+        due = min(due, self._silent_at if self._close_by is None else self._close_by)
         if self._timer is not None:
             if self._wakes_at <= due:
                 return
