@@ -113,6 +113,16 @@ def escaped(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def _give_up_what_cannot_be_written(stream: TextIO) -> None:
+    """Python tries again when it exits, and makes a failure of what the full disk kept from it."""
+    try:
+        stream.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
 @contextmanager
 def logging_to(stream: TextIO | None, *, debug: bool = False, as_json: bool = False) -> Iterator[Console]:
     """Send all logging to `stream`: toxproxy's from INFO (or DEBUG) on, the libraries' warnings.
@@ -132,3 +142,4 @@ def logging_to(stream: TextIO | None, *, debug: bool = False, as_json: bool = Fa
             console.show("")
             root.removeHandler(console)
             console.close()
+            _give_up_what_cannot_be_written(target)
