@@ -56,4 +56,5 @@ async def test_both_ends_told_to_stop_let_a_transfer_end(door: Door) -> None:
     received += await reader.read()
     assert received == b"".join(content(1, FORTY)) + hashlib.sha256(b"").digest()
     writer.close()
-    assert await asyncio.gather(*stopping) == [0, 0]
+    statuses = await asyncio.gather(*stopping)
+    assert statuses == [0, 0], [list(process.tail) for process in processes]
