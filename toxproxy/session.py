@@ -37,10 +37,12 @@ from toxproxy.mux import (
     StreamRequested,
 )
 from toxproxy.mux.frames import DATA_HEADER
+from toxproxy.pace import Notice
 from toxproxy.transport import StreamTransport
 
 log = logging.getLogger(__name__)
 
+_broken = Notice(log, logging.WARNING, most=20)
 _TRIM_AFTER = 5.0  # seconds after the last stream
 _LAST_WORDS = 16 * 1024  # bytes that leave with a session's end, whatever the link's budget is
 
@@ -167,7 +169,7 @@ class Session:
 
     def broken(self, error: RemoteProtocolError) -> None:
         """The peer broke the protocol: it is told so, and the session ends."""
-        log.warning("the peer broke the protocol: %s", error)
+        _broken("the peer broke the protocol: %s", error)
         self._finish(GoAwayCode.PROTOCOL_ERROR, str(error))
 
     def link_down(self, reason: str) -> None:
