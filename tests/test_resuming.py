@@ -68,6 +68,20 @@ async def test_links_that_fail_at_any_moment_lose_nothing(seed: int) -> None:
         assert not ends.ended
 
 
+async def test_a_way_that_becomes_ten_times_as_long_is_no_interruption() -> None:
+    path = Path(delay=0.01, rate=8e6)
+    file = random.Random(1).randbytes(6_000_000)
+    async with tunnel(path) as ends, service(echo) as port:
+        fetching = asyncio.create_task(fetch(ends, port, file))
+        await asyncio.sleep(0.3)
+        assert not fetching.done()
+        ends.pipe.path = replace(path, delay=0.1)
+        async with asyncio.timeout(60):
+            assert await fetching == file
+        await ends.quiet()
+        assert {what for _, what in ends.changes} == {"began"}
+
+
 async def test_a_path_that_falls_silent_is_noticed_and_comes_back() -> None:
     path = Path(delay=0.01)
     async with tunnel(path) as ends, service(echo) as port:
