@@ -38,8 +38,8 @@ class Friend:
     """A `Dialer` at the near end, a guest of `exit` at the far end.
 
     `wait` bounds how long a dial waits for the session, in seconds, and `grace` how long a session
-    that was interrupted is kept with its streams. `changed` is called with
-    every new phase, kind of connection or measured round trip.
+    that was interrupted is kept with its streams. `changed` is called with every new phase, kind
+    of connection or measured round trip.
     """
 
     def __init__(
@@ -158,7 +158,8 @@ class Friend:
         return self._node.send_lossy(self._number, packet)
 
     def _session_changed(self, what: str) -> None:
-        log.debug("session with %s %s", short(self.key), what)
+        level = logging.INFO if self._sessions.session is None else logging.DEBUG  # the rest is in the status
+        log.log(level, "session with %s %s", short(self.key), what)
         self._stop_measuring()
         self.round_trip = None
         if (session := self._sessions.session) is not None and self._sessions.ready:
