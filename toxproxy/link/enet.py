@@ -84,9 +84,6 @@ class EnetLink:
         self._body = self._out[len(header) :]
         self._header = len(header)
         self._waiting = 0  # datagrams in ENet's socket
-        self._asked = self._heard = (
-            asyncio.get_running_loop().time()
-        )  # since when an answer is due; the last one
         self._queued = 0  # bytes of frames handed to ENet since the last flush
         self.owner: LinkOwner | None = None  # who hears of this link; None, and nobody does
         self._up = False
@@ -95,6 +92,7 @@ class EnetLink:
         self._timer: asyncio.TimerHandle | None = None
         self._wakes_at = 0.0
         self._loop = asyncio.get_running_loop()
+        self._asked = self._heard = self._loop.time()  # since when an answer is due; when the last one came
         self._host: enet.Host | None = enet.Host(enet.Address(b"127.0.0.1", 0), 1, CHANNELS, 0, 0)
         self._peer: enet.Peer = self._host.peers[0]
         self._fields = overlay.attach(self._peer)
