@@ -28,7 +28,7 @@ _REACH_SECONDS = 60.0
 _SERVER = "[access]\npermit = {host}:{port}\n"
 _CLIENT = "[client]\norigin = 0:{host}:{port}:TOXID\n[socks]\nproxy = 0:TOXID\n"
 
-_SSHD = """\
+SSHD_CONFIG = """\
 ListenAddress {address}:{port}
 HostKey {folder}/host_key
 AuthorizedKeysFile {folder}/user_key.pub
@@ -106,7 +106,7 @@ async def ssh(across: Course, control: str) -> AsyncIterator[Tunnel]:
     port, forward, socks = 2200 + number, 3200 + number, 3201 + number
     folder = across.folder / f"ssh-{control}"
     write_keys(folder)
-    config = _SSHD.format(address=across.network.far.address, port=port, folder=folder)
+    config = SSHD_CONFIG.format(address=across.network.far.address, port=port, folder=folder)
     (folder / "sshd_config").write_text(config)
     across.network.use(control)
     options = ["StrictHostKeyChecking=no", f"UserKnownHostsFile={folder}/known_hosts", "IdentitiesOnly=yes"]

@@ -30,7 +30,7 @@ from typing import Any
 from bench.emulator import FAR_ADDRESS, Emulator, Network
 from bench.links import WAN
 from bench.program import python, running
-from bench.tunnels import write_keys
+from bench.tunnels import SSHD_CONFIG, write_keys
 from toxproxy.demo.network import Process
 from toxproxy.errors import ToxproxyError
 
@@ -44,15 +44,6 @@ _NEW_ADDRESS = "198.18.1.1"
 # Ten minutes of outage, and some for Tox to find the friend again.
 _TOX = "[tox]\nlocal_discovery = no\nbootstrap = {bootstrap}\ngrace = 900\n"
 _NODE = _TOX.format(bootstrap="none") + f"port = {_NODE_PORT}-{_NODE_PORT}\ntcp_relay = {_NODE_PORT}\n"
-
-_SSHD = """\
-ListenAddress 127.0.0.1:{port}
-HostKey {folder}/host_key
-AuthorizedKeysFile {folder}/user_key.pub
-PidFile none
-StrictModes no
-UsePAM no
-"""
 
 
 @dataclass
@@ -234,7 +225,9 @@ async def _ssh(name: str, emulator: Emulator, seconds: float) -> bool:
 
         async def sshd(network: Network, folder: Path) -> int:
             write_keys(folder / "keys")
-            (folder / "sshd_config").write_text(_SSHD.format(port=_SSHD_PORT, folder=folder / "keys"))
+            (folder / "sshd_config").write_text(
+                SSHD_CONFIG.format(address="127.0.0.1", port=_SSHD_PORT, folder=folder / "keys")
+            )
             command = ("/usr/sbin/sshd", "-D", "-e", "-f", str(folder / "sshd_config"))
             await stack.enter_async_context(running(network.far, folder, "sshd", *command))
             return _SSHD_PORT

@@ -108,6 +108,7 @@ class Sessions:
             first = frames.decode(frame)
         except RemoteProtocolError:
             first = None  # the new session will say what is wrong with it
+        session = self.session
         if channel or not isinstance(first, frames.Resume):
             if self._durable is not None:
                 self._durable.expire("the client was restarted")
@@ -116,21 +117,18 @@ class Sessions:
             link.owner = durable
             durable.link_up()
             durable.frame_received(channel, frame)
-        elif self._durable is not None and self.session is not None and self._resumes(first):
+        elif self._durable and session and session.identity == (first.client, first.server):
             self._durable.attach(link)
             link.owner = self._durable
             try:
                 self._durable.resume(first)
             except RemoteProtocolError as error:
-                self.session.broken(error)
+                session.broken(error)
         else:
             if self._durable is not None:
                 self._durable.expire("the client has another session")
             link.send(0, frames.encode(frames.GoAway(GoAwayCode.NO_SESSION, _FORGOTTEN)))
             link.close()
-
-    def _resumes(self, frame: frames.Resume) -> bool:
-        return self.session is not None and self.session.identity == (frame.client, frame.server)
 
     def _stop_retrying(self) -> None:
         if self._retry is not None:
