@@ -119,7 +119,7 @@ async def scene(
             await node.start(_NODE)
             tox = _TOX.format(bootstrap=f"{FAR_ADDRESS}:{_NODE_PORT}:{node.ready['dht_key']}")
             access = f"[access]\nsecret = {secret}\n"
-            await server.start(tox + access, "-v")
+            await server.start(f"{tox}{access}permit = 127.0.0.1:{port}\n", "-v")
             forward = f"[client]\nforward = 0:127.0.0.1:{port}:{server.ready['tox_id']}\n"
             await client.start(tox + access + forward, "-v")
             await client.wait_for("ready", 60)

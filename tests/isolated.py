@@ -27,13 +27,14 @@ from toxproxy.address import Target
 from toxproxy.config import ExitSettings
 from toxproxy.errors import StreamRefused
 from toxproxy.exits import Exit
+from toxproxy.interfaces import Interfaces
 from toxproxy.rules import Rules, parse_rule
 
 _SECONDS = 30
 _RESOLVE_WITH = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
 _ALONE = 'ip link set lo up && mount --bind "$0" /etc/resolv.conf && exec "$@"'
 
-DENIED = Rules(deny=(parse_rule("127.0.0.0/8:*"), parse_rule("[::1]:*")))
+DENIED = Rules((parse_rule("*:*"),), deny=(parse_rule("127.0.0.0/8:*"), parse_rule("[::1]:*")))
 
 SPELLINGS = [
     *("127.0.0.1", "127.1.2.3", "127.0.0.0", "127.255.255.254", "127.255.255.255"),
@@ -106,18 +107,47 @@ def rebind() -> list[str]:
         return asyncio.run(_dial_often(allowed.getsockname()[1]))
 
 
+def _without(deny: str, interfaces: Interfaces | None = None) -> Exit:
+    rules = Rules((parse_rule("*:*"),), (parse_rule(deny),))
+    return Exit(ExitSettings(connect_timeout=10), rules, interfaces=interfaces)
+
+
 async def _dial_often(port: int) -> list[str]:
-    way_out = Exit(ExitSettings(connect_timeout=10), Rules(deny=(parse_rule("127.0.0.2:*"),)))
-    met = []
-    for _ in range(20):
-        try:
-            transport, _ = await way_out.dial(asyncio.Protocol, Target("rebind.test", port))
-        except StreamRefused as refused:
-            met.append(refused.code.name)
-        else:
-            met.append(transport.get_extra_info("peername")[0])
-            transport.close()
-    return met
+    way_out = _without("127.0.0.2:*")
+    return [await _met(way_out, "rebind.test", port) for _ in range(20)]
+
+
+async def _met(way_out: Exit, host: str, port: int) -> str:
+    """Whom a connection reached, or why there is none."""
+    try:
+        transport, _ = await way_out.dial(asyncio.Protocol, Target(host, port))
+    except StreamRefused as refused:
+        return refused.code.name
+    transport.close()
+    return str(transport.get_extra_info("peername")[0])
+
+
+def moved() -> list[dict[str, str]]:
+    """What is met at some addresses with three rules, before the machine has them and after."""
+    with _listening("0.0.0.0", 0) as four, _listening("::", four.getsockname()[1]):
+        return asyncio.run(_dial_before_and_after(four.getsockname()[1]))
+
+
+async def _dial_before_and_after(port: int) -> list[dict[str, str]]:
+    interfaces = Interfaces(fresh=0)
+    exits = {deny: _without(f"{deny}:*", interfaces) for deny in ("self", "private", "linklocal")}
+    found = []
+    for addresses in ((), ("203.0.113.9/32", "2001:db8:1:2::5/64")):
+        for address in addresses:
+            await (await asyncio.create_subprocess_exec("ip", "addr", "add", address, "dev", "lo")).wait()
+        found.append(
+            {
+                f"{host} without {deny}": await _met(way_out, host, port)
+                for deny, way_out in exits.items()
+                for host in ("203.0.113.9", "2001:db8:1:2::5", "2001:db8:1:2::6")
+            }
+        )
+    return found
 
 
 def _answer(names: socket.socket, addresses: list[str]) -> None:
@@ -133,4 +163,4 @@ def _answer(names: socket.socket, addresses: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    print(json.dumps({"reach": reach, "rebind": rebind}[sys.argv[1]]()))
+    print(json.dumps({"reach": reach, "rebind": rebind, "moved": moved}[sys.argv[1]]()))

@@ -22,7 +22,7 @@ from toxproxy.config import (
     parse,
 )
 from toxproxy.errors import ConfigError
-from toxproxy.rules import Rules, parse_rule
+from toxproxy.rules import parse_rule
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 KEY = "FEDCBA9876543210" * 4
@@ -212,7 +212,8 @@ def test_access_exit_and_tox() -> None:
         access=AccessSettings(
             allow=frozenset({bytes.fromhex(KEY)}),
             secret="s",
-            rules=Rules(permit, (parse_rule("[fd00::/8]:*"),)),
+            permit=permit,
+            deny=(parse_rule("[fd00::/8]:*"),),
         ),
         exit=ExitSettings("socks5://me:p%40ss@[::1]:9050", 2.5),
         tox=ToxSettings(
@@ -228,6 +229,14 @@ def test_access_exit_and_tox() -> None:
             wait=5,
         ),
     )
+
+
+def test_without_a_permit_clients_reach_the_forward_that_the_server_prints() -> None:
+    for text in ("", "[access]\ndeny = 10.0.0.0/8:*"):
+        access = parse(text, "tox.ini").access
+        assert access.permit is None
+        assert access.rules.permit == (parse_rule("127.0.0.1:22"),)
+    assert DEFAULT.access.rules.permit == (parse_rule("127.0.0.1:22"),)
 
 
 def test_bootstrap_none_is_no_node_and_not_the_built_in_list() -> None:
@@ -292,14 +301,19 @@ def test_a_client_needs_a_listener() -> None:
         ("", None),
         (f"[access]\nallow = {KEY}", None),
         ("[access]\nallow = *\npermit = a:1", "[access] allow = * lets in anyone who has the Tox ID"),
+        ("[access]\nallow = *", "[access] allow = * lets in anyone who has the Tox ID"),
         (
-            "[access]\nallow = *",
-            "[access] allow = * without permit: anyone who has the Tox ID "
+            "[access]\nallow = *\npermit = *:*",
+            "[access] allow = * with permit = *:*: anyone who has the Tox ID "
             "may connect to whatever this machine can reach",
+        ),
+        (
+            "[access]\npermit = *:*\ndeny = private:*",
+            "[access] deny names private, but not this machine itself: add self:*",
         ),
     ],
 )
-def test_a_server_open_to_anyone_is_warned_about(text: str, warning: str | None) -> None:
+def test_a_server_that_is_more_open_than_it_seems_is_warned_about(text: str, warning: str | None) -> None:
     config = parse(text, "tox.ini")
     assert config.warnings("server") == ([warning] if warning else [])
     assert config.warnings("client") == []

@@ -29,6 +29,7 @@ port = 24000-24999
 wait = 60
 [access]
 secret = let me in
+permit = 127.0.0.1:*
 """
 
 

@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from ipaddress import ip_address
+from ipaddress import IPv6Network, ip_address
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from toxproxy.address import Target, parse_host
-from toxproxy.rules import Rules, parse_rule
+from toxproxy.rules import NETWORKS, HostSet, Machine, Rules, Verdict, parse_rule, parse_rules
+
+SOMEWHERE = "192.0.2.77"  # what a name means where it does not matter
+HOME = Machine(
+    frozenset(map(ip_address, ["192.168.1.5", "203.0.113.9", "2001:db8:1:2::5", "fe80::5"])),
+    (IPv6Network("2001:db8:1:2::/64"),),
+)
 
 
-def rules(permit: str = "", deny: str = "") -> Rules:
+def rules(permit: str = "*:*", deny: str = "") -> Rules:
     return Rules(tuple(map(parse_rule, permit.split())), tuple(map(parse_rule, deny.split())))
 
 
 def allows(judged: Rules, host: str, port: int = 80, address: str | None = None) -> bool:
-    return judged.allows(Target(host, port), ip_address(address) if address else None)
+    try:
+        meant = ip_address(address or host)
+    except ValueError:
+        meant = ip_address(SOMEWHERE)
+    return judged.allows(Target(host, port), meant, HOME)
 
 
-def test_without_rules_everything_is_allowed() -> None:
-    assert allows(Rules(), "example.org")
-    assert allows(Rules(), "127.0.0.1", address="127.0.0.1")
-    assert not Rules().needs_addresses
+def test_without_a_permit_nothing_is_allowed() -> None:
+    assert not allows(Rules(), "example.org")
+    assert not allows(Rules(), "127.0.0.1")
+    assert Rules().judge_name(Target("example.org", 80)) is Verdict.DENIED
+
+
+def test_a_permit_for_everything_is_one_but_for_link_local() -> None:
+    for host in ("example.org", "127.0.0.1", "::1", "10.0.0.1", "fd00::1"):
+        assert allows(rules(), host)
+    assert not allows(rules(), "169.254.169.254")
 
 
 def test_with_a_permit_everything_else_is_refused() -> None:
@@ -46,7 +62,6 @@ def test_a_name_is_permitted_by_the_address_it_leads_to() -> None:
     network = rules(permit="10.0.0.0/8:*")
     assert allows(network, "db.example", address="10.1.2.3")
     assert not allows(network, "db.example", address="192.0.2.1")
-    assert not allows(network, "db.example")
 
 
 def test_each_address_of_a_name_is_judged_by_itself() -> None:
@@ -56,11 +71,48 @@ def test_each_address_of_a_name_is_judged_by_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "needed"), [("*:*", False), ("*.org:80", False), ("127.0.0.1:80", True), ("[fd00::/8]:*", True)]
+    ("permit", "deny", "verdict"),
+    [
+        ("*:*", "", Verdict.PERMITTED),
+        ("*.org:80", "", Verdict.PERMITTED),
+        ("A.ORG.:80", "", Verdict.PERMITTED),
+        ("*:*", "10.0.0.0/8:81", Verdict.PERMITTED),
+        ("*:*", "10.0.0.0/8:*", Verdict.UNLESS_DENIED),
+        ("*.org:* 10.0.0.0/8:*", "self:*", Verdict.UNLESS_DENIED),
+        ("127.0.0.1:80", "", Verdict.IF_PERMITTED),
+        ("[fd00::/8]:80-90", "[::1]:*", Verdict.IF_PERMITTED),
+        ("private:*", "b.org:*", Verdict.IF_PERMITTED),
+        ("127.0.0.1:22", "", Verdict.DENIED),
+        ("*.com:* *:81 10.0.0.0/8:443", "", Verdict.DENIED),
+        ("*:*", "a.org:*", Verdict.DENIED),
+        ("127.0.0.1:*", "*:80", Verdict.DENIED),
+    ],
 )
-def test_only_rules_for_addresses_need_addresses(rule: str, needed: bool) -> None:
-    assert rules(permit=rule).needs_addresses is needed
-    assert rules(deny=rule).needs_addresses is needed
+@pytest.mark.parametrize("name", ["a.org", "A.Org."])
+def test_a_name_is_judged_as_far_as_its_addresses_do_not_matter(
+    permit: str, deny: str, verdict: Verdict, name: str
+) -> None:
+    assert rules(permit, deny).judge_name(Target(name, 80)) is verdict
+
+
+ANY_RULES = st.lists(
+    st.sampled_from(
+        ["*", "a.org", "*.org", "b.org", "10.0.0.0/8", "192.0.2.1", "[::1]", *[s.value for s in HostSet]]
+    ).flatmap(lambda host: st.sampled_from(["80", "79-81", "443", "*"]).map(lambda ports: f"{host}:{ports}")),
+    max_size=4,
+).map(" ".join)
+
+
+@given(
+    ANY_RULES, ANY_RULES, st.sampled_from(["10.0.0.1", "192.0.2.1", "::1", "127.0.0.1", "2001:db8:1:2::5"])
+)
+def test_what_was_said_of_a_name_holds_for_each_of_its_addresses(
+    permit: str, deny: str, address: str
+) -> None:
+    judged = rules(permit, deny)
+    verdict, allowed = judged.judge_name(Target("a.org", 80)), allows(judged, "a.org", 80, address)
+    assert allowed or verdict is not Verdict.PERMITTED
+    assert not allowed or verdict is not Verdict.DENIED
 
 
 @pytest.mark.parametrize("name", ["a.example.org", "A.EXAMPLE.ORG", "a.example.org.", "b.a.example.org"])
@@ -112,12 +164,124 @@ def test_ports_from_to() -> None:
         ("[::ffff:127.0.0.0/104]:*", "127.0.0.1"),
         ("[::ffff:127.0.0.1]:*", "::ffff:127.0.0.1"),
         ("[fe80::/10]:*", "fe80::1%eth0"),
+        ("169.254.0.0/16:*", "64:ff9b::169.254.169.254"),
     ],
 )
 def test_an_address_is_denied_however_it_is_written(rule: str, address: str) -> None:
     assert not allows(rules(deny=rule), address)
     assert not allows(rules(deny=rule), "name.example", address=address)
     assert allows(rules(permit=rule), address)
+
+
+# Sets
+
+
+@pytest.mark.parametrize(
+    ("word", "addresses"),
+    [
+        ("loopback", ["127.0.0.1", "127.255.0.3", "::1", "::ffff:127.0.0.1", "0.0.0.0", "::"]),
+        ("private", ["10.255.0.1", "172.16.0.1", "172.31.255.254", "192.168.0.1", "100.64.0.1"]),
+        ("private", ["100.127.255.254", "192.0.0.192", "198.19.0.1", "::ffff:10.0.0.1", "64:ff9b::10.0.0.1"]),
+        ("private", ["fc00::1", "fdff::1", "fec0::1", "64:ff9b:1::1", "2001:db8:1:2:ffff::1"]),
+        ("linklocal", ["169.254.0.1", "169.254.169.254", "fe80::1", "febf::1", "64:ff9b::169.254.169.254"]),
+        ("self", ["127.0.0.1", "::1", "0.0.0.0", "::", "192.168.1.5", "203.0.113.9", "2001:db8:1:2::5"]),
+        ("self", ["::ffff:203.0.113.9", "64:ff9b::203.0.113.9"]),
+    ],
+)
+def test_a_set_is_its_addresses_however_they_are_written(word: str, addresses: list[str]) -> None:
+    for address in addresses:
+        assert not allows(rules(deny=f"{word}:*"), address)
+        assert not allows(rules(deny=f"{word}:*"), "name.example", address=address)
+        assert allows(rules(permit=f"{word}:80"), address)
+        assert not allows(rules(permit=f"{word}:81"), address)
+
+
+@pytest.mark.parametrize("word", ["loopback", "private", "linklocal", "self"])
+@pytest.mark.parametrize(
+    "address", ["192.0.2.1", "203.0.113.10", "100.128.0.1", "172.32.0.1", "2001:db8:1:3::1"]
+)
+def test_a_set_is_no_address_beside_its_own(word: str, address: str) -> None:
+    assert allows(rules(deny=f"{word}:*"), address)
+    assert not allows(rules(permit=f"{word}:*"), address)
+
+
+def test_the_local_network_can_be_permitted_without_this_machine() -> None:
+    for address in ("127.0.0.1", "0.0.0.0", "::1", "169.254.1.1"):
+        assert not allows(rules(permit="private:*"), address)
+    lan = rules(permit="private:*", deny="self:*")
+    assert [allows(lan, address) for address in ("192.168.1.6", "192.168.1.5")] == [True, False]
+    assert [allows(lan, address) for address in ("2001:db8:1:2::6", "2001:db8:1:2::5")] == [True, False]
+
+
+@pytest.mark.parametrize("word", ["self", "SELF", "Private"])
+def test_a_set_in_any_case_is_a_set_and_with_a_dot_a_name(word: str) -> None:
+    assert isinstance(parse_rule(f"{word}:*").host, HostSet)
+    assert parse_rule(f"{word}.:*").host == word.lower()
+    assert allows(rules(permit=f"{word}.:*"), word)
+
+
+def test_rules_about_this_machine_are_not_judged_without_it() -> None:
+    for rule, needed in (
+        ("self:*", True),
+        ("private:*", True),
+        ("linklocal:*", False),
+        ("10.0.0.0/8:*", False),
+    ):
+        assert rules(permit=rule).need_machine is rules(deny=rule).need_machine is needed
+        if needed:
+            with pytest.raises(ValueError, match="need this machine's addresses"):
+                rules(deny=rule).allows(Target("a.org", 80), ip_address(SOMEWHERE))
+
+
+def test_no_two_sets_of_networks_overlap() -> None:
+    sets = [HostSet.LOOPBACK, HostSet.PRIVATE, HostSet.LINK_LOCAL]
+    networks = [network for each in sets for network in NETWORKS[each]]
+    for index, one in enumerate(networks):
+        for other in networks[index + 1 :]:
+            assert one.version != other.version or not one.overlaps(other)
+
+
+LINK_LOCAL = [
+    "169.254.169.254",
+    "::ffff:169.254.169.254",
+    "64:ff9b::169.254.169.254",
+    "fe80::1",
+    "fe80::1%eth0",
+]
+
+
+@pytest.mark.parametrize(
+    "permit", ["*:*", "0.0.0.0/0:* [::/0]:*", "*.org:* a.org:80", "private:* self:* loopback:*"]
+)
+@pytest.mark.parametrize("address", LINK_LOCAL)
+def test_a_link_local_address_is_denied_unless_a_rule_is_about_it(permit: str, address: str) -> None:
+    assert not allows(rules(permit), address)
+    assert not allows(rules(permit), "a.org", address=address)
+
+
+@pytest.mark.parametrize(
+    "permit", ["linklocal:80", "169.254.169.254:* [fe80::1]:*", "169.254.0.0/16:* [fe80::/64]:*"]
+)
+@pytest.mark.parametrize("address", LINK_LOCAL)
+def test_a_rule_about_link_local_addresses_permits_them(permit: str, address: str) -> None:
+    assert allows(rules(permit), address)
+    assert allows(rules(permit), "a.org", address=address)
+    assert not allows(rules(permit, deny="linklocal:*"), address)
+
+
+@pytest.mark.parametrize(
+    ("permit", "deny", "forgotten"),
+    [
+        ("*:*", "private:*", True),
+        ("*.org:443", "private:443", True),
+        ("*:*", "private:* self:*", False),
+        ("*:*", "private:* 127.0.0.0/8:* [::1]:*", False),
+        ("*:*", "10.0.0.0/8:*", False),
+        ("10.0.0.0/8:*", "private:22", False),
+    ],
+)
+def test_a_deny_that_forgets_loopback_is_seen(permit: str, deny: str, forgotten: bool) -> None:
+    assert rules(permit, deny).forget_loopback is forgotten
 
 
 @pytest.mark.parametrize(
@@ -131,6 +295,12 @@ def test_an_address_is_denied_however_it_is_written(rule: str, address: str) -> 
 )
 def test_the_two_families_are_told_apart(rule: str, address: str) -> None:
     assert not allows(rules(permit=rule), address)
+
+
+def test_a_list_of_rules_is_divided_by_commas() -> None:
+    assert parse_rules(" a:1, b:2 ,") == (parse_rule("a:1"), parse_rule("b:2"))
+    with pytest.raises(ValueError, match="expected at least one host:port, found none"):
+        parse_rules(" , ")
 
 
 @given(st.ip_addresses(), st.integers(0, 128))

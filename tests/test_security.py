@@ -30,7 +30,7 @@ from toxproxy.link.enet import EnetLink
 from toxproxy.link.memory import DatagramPipe
 from toxproxy.logs import logging_to
 from toxproxy.mux import frames
-from toxproxy.rules import Rules, parse_rule
+from toxproxy.rules import Machine, Rules, parse_rule
 from toxproxy.sessions import Sessions
 from toxproxy.socks import ProxyListener
 from toxproxy.state import StateFolder
@@ -39,8 +39,8 @@ KEY = bytes(range(32))
 SECONDS = 10
 
 
-def rules(deny: str) -> Rules:
-    return Rules(deny=tuple(map(parse_rule, deny.split())))
+def rules(deny: str = "") -> Rules:
+    return Rules((parse_rule("*:*"),), tuple(map(parse_rule, deny.split())))
 
 
 @contextlib.asynccontextmanager
@@ -95,8 +95,8 @@ def test_the_rules_that_it_advises_keep_clients_out_of_the_servers_own_network()
         "169.254.169.254",
         "fd00::1",
     ):
-        assert not judged.allows(Target("www.example.org", 443), ip_address(address))
-    assert judged.allows(Target("www.example.org", 443), ip_address("192.0.2.1"))
+        assert not judged.allows(Target("www.example.org", 443), ip_address(address), Machine())
+    assert judged.allows(Target("www.example.org", 443), ip_address("192.0.2.1"), Machine())
 
 
 # Where a client may go
@@ -129,7 +129,7 @@ async def test_no_friend_gets_past_the_rules_however_it_spells_where_to() -> Non
     "name", ["ｌｏｃａｌｈｏｓｔ", "ⓛⓞⓒⓐⓛⓗⓞⓢⓣ", "localhoſt", "LOCALHOST。", "l\u00adocalhost"]
 )
 def test_a_name_in_other_letters_is_judged_as_the_one_it_becomes(name: str) -> None:
-    assert not rules("localhost:*").allows(Target(parse_host(name), 80), None)
+    assert not rules("localhost:*").allows(Target(parse_host(name), 80), ip_address("192.0.2.1"))
 
 
 @needs_namespaces
@@ -179,7 +179,7 @@ async def test_a_friend_cannot_resume_the_session_of_another() -> None:
             return thieves[0]
 
         near = Carrier(pipe.near.send, own)
-        far = Sessions(pipe.far.send, changed=lambda _: None, exit=Exit(ExitSettings(), Rules()))
+        far = Sessions(pipe.far.send, changed=lambda _: None, exit=Exit(ExitSettings(), rules()))
         for end, carrier in ((pipe.near, near), (pipe.far, far.carrier)):
             end.receive, end.batch_ended = carrier.packet_received, carrier.batch_ended
         near.connect()
@@ -281,7 +281,7 @@ async def test_what_a_stranger_writes_in_a_friend_request_is_not_logged(
 
 async def test_an_upstream_that_vanished_is_named_to_clients_without_its_password() -> None:
     port = unused_port()
-    way_out = Exit(ExitSettings(upstream=f"socks5://me:pass-7231@127.0.0.1:{port}"), Rules())
+    way_out = Exit(ExitSettings(upstream=f"socks5://me:pass-7231@127.0.0.1:{port}"), rules())
     with log_lines(as_json=False) as lines:
         async with friend_of(way_out) as near:
             assert near.session is not None

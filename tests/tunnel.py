@@ -12,7 +12,7 @@ from toxproxy.config import ExitSettings
 from toxproxy.exits import Exit
 from toxproxy.link.memory import DatagramPipe, Path
 from toxproxy.mux import Limits
-from toxproxy.rules import Rules
+from toxproxy.rules import Rules, parse_rule
 from toxproxy.session import Session
 from toxproxy.sessions import GRACE, Sessions
 
@@ -69,7 +69,7 @@ async def tunnel(
     path: Path | None = None, limits: Limits | None = None, grace: float = GRACE
 ) -> AsyncIterator[Ends]:
     pipe = DatagramPipe(1, path)
-    exit = Exit(ExitSettings(connect_timeout=5), Rules())
+    exit = Exit(ExitSettings(connect_timeout=5), Rules((parse_rule("*:*"),)))
     changes: list[tuple[str, str]] = []
 
     def sessions(side: str, send: Callable[[memoryview], bool], dialer: Exit | None) -> Sessions:

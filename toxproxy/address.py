@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
 KEY_BYTES = 32
 TOX_ID_BYTES = 38  # public key 32, nospam 4, checksum 2 (Tox protocol, "Tox ID")
 

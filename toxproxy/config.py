@@ -35,7 +35,7 @@ from toxproxy.address import (
 )
 from toxproxy.errors import ConfigError
 from toxproxy.limits import LimitSettings
-from toxproxy.rules import Rules, parse_rule
+from toxproxy.rules import Rule, Rules, parse_rule
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -44,6 +44,8 @@ MAX_FILE_BYTES = 1 << 20
 MAX_NICKNAME_BYTES = 128  # TOX_MAX_NAME_LENGTH
 MAX_SECRET_BYTES = 512  # goes into a friend request, which carries 921 (TOX_MAX_FRIEND_REQUEST_LENGTH)
 MAX_LOGIN_BYTES = 255  # RFC 1929: a user name or password of SOCKS5
+#: Where clients may connect unless `permit` says something: the forward that `toxproxy server` prints.
+DEFAULT_PERMIT = (parse_rule("127.0.0.1:22"),)
 MAX_GRACE = 7 * 24 * 3600  # seconds
 
 _KNOWN: dict[str, frozenset[str] | None] = {
@@ -88,13 +90,20 @@ class ProxyPort:
 class AccessSettings:
     """[access]: on a server who may connect and where to; on a client the secret to send.
 
-    `allow` holds public keys. `secret` is 1 to 512 bytes of UTF-8.
+    `allow` holds public keys. `secret` is 1 to 512 bytes of UTF-8. `permit` is None where nobody has
+    chosen yet, which means `DEFAULT_PERMIT`.
     """
 
     allow: frozenset[bytes] = frozenset()
     anyone: bool = False
     secret: str | None = field(default=None, repr=False)
-    rules: Rules = field(default_factory=Rules)
+    permit: tuple[Rule, ...] | None = None
+    deny: tuple[Rule, ...] = ()
+
+    @property
+    def rules(self) -> Rules:
+        """Where clients may connect."""
+        return Rules(DEFAULT_PERMIT if self.permit is None else self.permit, self.deny)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,14 +204,17 @@ class Config:
                 for proxy in self.proxies
                 if proxy.username is None and not _is_loopback(proxy.bind.host)
             ]
-        if not self.access.anyone:
-            return []
-        if self.access.rules.permit:
-            return ["[access] allow = * lets in anyone who has the Tox ID"]
-        return [
-            "[access] allow = * without permit: anyone who has the Tox ID "
-            "may connect to whatever this machine can reach"
-        ]
+        found, rules = [], self.access.rules
+        if self.access.anyone and rules.permit_everything:
+            found.append(
+                "[access] allow = * with permit = *:*: anyone who has the Tox ID "
+                "may connect to whatever this machine can reach"
+            )
+        elif self.access.anyone:
+            found.append("[access] allow = * lets in anyone who has the Tox ID")
+        if rules.forget_loopback:
+            found.append("[access] deny names private, but not this machine itself: add self:*")
+        return found
 
 
 DEFAULT = Config()
@@ -268,7 +280,8 @@ def _access(entries: dict[str, ini.Entry]) -> AccessSettings:
         allow=frozenset(key for key in clients if key is not None),
         anyone=None in clients,
         secret=_get(entries, "secret", _secret, None),
-        rules=Rules(_items(entries, "permit", parse_rule), _items(entries, "deny", parse_rule)),
+        permit=_items(entries, "permit", parse_rule) or None,
+        deny=_items(entries, "deny", parse_rule),
     )
 
 

@@ -14,19 +14,18 @@ import logging
 import os
 import socket
 from collections.abc import Callable
-from copy import copy
 from ipaddress import IPv6Address, ip_address
 
 from toxproxy import eyeballs
-from toxproxy.address import Target, parse_host
+from toxproxy.address import Address, Target, parse_host
 from toxproxy.config import ExitSettings
 from toxproxy.descriptors import scarce
 from toxproxy.dialer import P
 from toxproxy.errors import Refusal, StreamRefused
-from toxproxy.eyeballs import Address
+from toxproxy.interfaces import Interfaces
 from toxproxy.pace import Notice
 from toxproxy.resolver import Resolver
-from toxproxy.rules import Rules
+from toxproxy.rules import Rules, Verdict
 from toxproxy.upstream import Upstream, words
 
 log = logging.getLogger(__name__)
@@ -52,24 +51,28 @@ class Exit:
     `settings.connect_timeout` seconds.
     """
 
-    def __init__(self, settings: ExitSettings, rules: Rules, dials: int = _DIALS) -> None:
-        self._rules = rules
-        self._timeout = settings.connect_timeout
+    def __init__(
+        self,
+        settings: ExitSettings,
+        rules: Rules,
+        dials: int = _DIALS,
+        *,
+        interfaces: Interfaces | None = None,
+        short: Notice | None = None,
+    ) -> None:
+        self._settings, self._rules, self._dials = settings, rules, dials
         self._upstream = None if settings.upstream is None else Upstream(settings.upstream)
-        self._resolver = Resolver()  # of its own: one that hangs stalls nobody else
-        self._short = Notice(log, logging.WARNING)
-        self._dials = dials
+        self._resolver = Resolver()
         self._turns = asyncio.Semaphore(dials)
+        self._interfaces = interfaces or Interfaces()
+        self._short = short or Notice(log, logging.WARNING)
 
     def guest(self) -> Exit:
-        """This exit for one friend, with turns of its own.
+        """An exit like this one for one friend: its turns and its look-ups are its own.
 
-        Targets, and name servers, that do not answer delay nobody else.
+        So targets and name servers that do not answer delay nobody else.
         """
-        guest = copy(self)
-        guest._turns = asyncio.Semaphore(self._dials)
-        guest._resolver = Resolver()
-        return guest
+        return Exit(self._settings, self._rules, self._dials, interfaces=self._interfaces, short=self._short)
 
     async def dial(
         self, protocol_factory: Callable[[], P], target: Target, *, early: bool = False
@@ -81,12 +84,12 @@ class Exit:
         but never an address that a name turned out to mean.
         """
         try:
-            async with asyncio.timeout(self._timeout), self._turns:
+            async with asyncio.timeout(self._settings.connect_timeout), self._turns:
                 sock, early_bytes = await self._connect(target)
                 self._check_files(sock, target)
                 transport, protocol = await _adopt(sock, protocol_factory)
         except TimeoutError:
-            text = f"{target}: no answer within {self._timeout:g} seconds"
+            text = f"{target}: no answer within {self._settings.connect_timeout:g} seconds"
             raise StreamRefused(Refusal.TIMED_OUT, text) from None
         if early_bytes:
             protocol.data_received(early_bytes)
@@ -102,18 +105,31 @@ class Exit:
     async def _connect(self, target: Target) -> tuple[socket.socket, bytes]:
         """A connected socket, and what was read from it already."""
         address = _literal(target)
-        if address is None and not self._rules.needs_addresses:
-            if not self._rules.allows(target, None):
-                raise _refused(target, Refusal.NOT_PERMITTED)
-            if self._upstream is not None:
-                return await self._upstream.connect(target)
-        found = await self._look_up(target) if address is None else [address]
-        permitted = [each for each in found if self._rules.allows(target, each)]
+        verdict = self._rules.judge_name(target) if address is None else None
+        if verdict is Verdict.DENIED:
+            raise _refused(target, Refusal.NOT_PERMITTED)
+        if verdict is Verdict.PERMITTED and self._upstream is not None:
+            return await self._upstream.connect(target)
+        try:
+            found = await self._look_up(target) if address is None else [address]
+        except StreamRefused:
+            if verdict is not Verdict.IF_PERMITTED:
+                raise
+            found = []  # whether there is such a name is told only of names that are permitted
+        permitted = self._permitted(target, found)
         if not permitted:
             raise _refused(target, Refusal.NOT_PERMITTED)
         if self._upstream is not None:
             return await _connect_through(self._upstream, target, permitted)
         return await _connect_directly(target, permitted), b""
+
+    def _permitted(self, target: Target, addresses: list[Address]) -> list[Address]:
+        try:
+            machine = self._interfaces.machine() if self._rules.need_machine else None
+        except OSError as error:
+            text = f"{target}: the server cannot tell its own addresses, which its rules are about"
+            raise StreamRefused(Refusal.FAILED, text) from error
+        return [each for each in addresses if self._rules.allows(target, each, machine)]
 
     async def _look_up(self, target: Target) -> list[Address]:
         if _never_exists(target.host):

@@ -12,10 +12,9 @@ import errno
 import socket
 from collections import deque
 from collections.abc import Iterator, Sequence
-from ipaddress import IPv4Address, IPv6Address
 from itertools import zip_longest
 
-Address = IPv4Address | IPv6Address
+from toxproxy.address import Address
 
 _ATTEMPT_DELAY = 0.25  # seconds before the next address is tried as well (RFC 8305, section 8)
 

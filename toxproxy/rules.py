@@ -2,7 +2,18 @@
 
 A rule is `host:port`. The host is an address, a network, a name, a name with `*` for any
 run of characters (`*.example.org` is every name below example.org, not example.org itself),
-or `*` for every host. The port is a number, a range or `*`.
+a set, or `*` for every host. The port is a number, a range or `*`.
+
+These words are sets of addresses. A host of the same name is written with a dot at its end (`self.`).
+
+- `loopback`: 127.0.0.0/8 and ::1.
+- `self`: this machine: `loopback`, and every address of its interfaces.
+- `private`: the networks that the internet does not route (see `NETWORKS`), and the /64 around
+  each global IPv6 address of this machine. Loopback and link-local are not among them.
+- `linklocal`: 169.254.0.0/16 and fe80::/10. Cloud metadata services are there. These addresses need
+  a permit rule of their own: this word, or a network or an address within it. `*` is not enough.
+
+`self` and `private` change with the machine's addresses, so the caller hands in a `Machine`.
 
 Names are compared with names and addresses with addresses: `10.*` is no rule, and no name
 rule ever matches a literal address. An address that reaches another one is judged as that:
@@ -12,77 +23,201 @@ rule ever matches a literal address. An address that reaches another one is judg
 - `0.0.0.0` and `::` are judged as written and as loopback, where a connection to them ends up.
 
 6to4 and Teredo addresses stay what they are: they lead to IPv6 hosts, not to the IPv4
-address they carry.
+address they carry. Multicast and broadcast addresses need no rule: the system makes no TCP
+connection to them.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from fnmatch import fnmatchcase
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-from toxproxy.address import Target, parse_host, parse_port_range, shown
+from toxproxy.address import Address, Target, parse_host, parse_port_range, shown
+
+Network = IPv4Network | IPv6Network
+Networks = tuple[Network, ...]
 
 _MAPPED = IPv6Network("::ffff:0:0/96")
 _NAT64 = IPv6Network("64:ff9b::/96")
+
+
+class HostSet(Enum):
+    """A word that stands for many addresses; the module's docstring says which."""
+
+    LOOPBACK = "loopback"
+    PRIVATE = "private"
+    LINK_LOCAL = "linklocal"
+    SELF = "self"
+
+
+def _networks(*texts: str) -> Networks:
+    return tuple(map(ip_network, texts))
+
+
+#: The addresses of each set, as far as they are the same everywhere (IANA's special-purpose registries).
+NETWORKS: Mapping[HostSet, Networks] = {
+    HostSet.LOOPBACK: _networks("127.0.0.0/8", "::1"),
+    HostSet.PRIVATE: _networks(
+        "10.0.0.0/8",  # private use (RFC 1918)
+        "100.64.0.0/10",  # behind a provider's NAT (RFC 6598), and what VPNs take
+        "172.16.0.0/12",  # private use (RFC 1918)
+        "192.0.0.0/24",  # protocol assignments (RFC 6890); a cloud's metadata service is here
+        "192.168.0.0/16",  # private use (RFC 1918)
+        "198.18.0.0/15",  # benchmarks (RFC 2544), and what VPNs take
+        "240.0.0.0/4",  # reserved (RFC 1112), and in use inside large networks
+        "64:ff9b:1::/48",  # a network's own NAT64 (RFC 8215)
+        "fc00::/7",  # unique local (RFC 4193)
+        "fec0::/10",  # site-local (RFC 3879)
+    ),
+    HostSet.LINK_LOCAL: _networks("169.254.0.0/16", "fe80::/10"),
+    HostSet.SELF: _networks("127.0.0.0/8", "::1"),
+}
+
+
+_OF_THE_MACHINE = frozenset({HostSet.PRIVATE, HostSet.SELF})
+_WORDS = frozenset(word.value for word in HostSet)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The addresses of the machine that connects, and the networks around it that count as private."""
+
+    addresses: frozenset[Address] = frozenset()
+    networks: Networks = ()
+
+
+class Verdict(Enum):
+    """What the rules say of a name before anybody knows its addresses."""
+
+    PERMITTED = "whatever its addresses are"
+    UNLESS_DENIED = "but none of the addresses that `deny` names"
+    IF_PERMITTED = "only at the addresses that `permit` names"
+    DENIED = "whatever its addresses are, denied"
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """Some hosts and some ports. Made by `parse_rule`.
 
-    `host` is a network (an address is one of itself alone) or a pattern for names in lower
+    `host` is a network (an address is one of itself alone), a set, or a pattern for names in lower
     case, of which "*" alone also matches every address.
     """
 
-    host: IPv4Network | IPv6Network | str
+    host: Network | HostSet | str
     ports: range
 
-    def matches(self, name: str | None, addresses: tuple[IPv4Address | IPv6Address, ...], port: int) -> bool:
-        """Whether the name (lower case, without a trailing dot) or one of the addresses is meant."""
-        if port not in self.ports:
+    @property
+    def about_addresses(self) -> bool:
+        """Whether a name must be looked up before this rule can match it."""
+        return not isinstance(self.host, str)
+
+    def matches_name(self, name: str | None, port: int) -> bool:
+        """Whether this rule means the name (lower case, without a trailing dot), or every host."""
+        return (
+            isinstance(self.host, str)
+            and port in self.ports
+            and (self.host == "*" or (name is not None and fnmatchcase(name, self.host)))
+        )
+
+    def matches_address(self, faces: tuple[Address, ...], port: int, machine: Machine | None) -> bool:
+        """Whether this rule means one of the addresses. Raises `ValueError` where it needs a `machine`."""
+        if port not in self.ports or isinstance(self.host, str):
             return False
-        if not isinstance(self.host, str):
-            return any(address in self.host for address in addresses)
-        return self.host == "*" or (name is not None and fnmatchcase(name, self.host))
+        if not isinstance(self.host, HostSet):
+            return _within(faces, (self.host,))
+        if self.host in _OF_THE_MACHINE:
+            if machine is None:
+                raise ValueError(f"rules about {self.host.value} need this machine's addresses")
+            if self.host is HostSet.PRIVATE and _within(faces, machine.networks):
+                return True
+            if self.host is HostSet.SELF and not machine.addresses.isdisjoint(faces):
+                return True
+        return _within(faces, NETWORKS[self.host])
+
+    @property
+    def names_link_local(self) -> bool:
+        """Whether this rule is about link-local addresses and no others."""
+        if isinstance(self.host, HostSet):
+            return self.host is HostSet.LINK_LOCAL
+        return not isinstance(self.host, str) and any(
+            self.host.network_address in network and self.host.prefixlen >= network.prefixlen
+            for network in NETWORKS[HostSet.LINK_LOCAL]
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """All of `permit` and `deny`. With neither, everything is allowed."""
+    """All of `permit` and `deny`. What no `permit` names is denied, and `deny` is the stronger one."""
 
     permit: tuple[Rule, ...] = ()
     deny: tuple[Rule, ...] = ()
 
     @property
-    def needs_addresses(self) -> bool:
-        """Whether a rule names an address or a network: a name must then be resolved to be judged."""
-        return any(not isinstance(rule.host, str) for rule in self.permit + self.deny)
+    def need_machine(self) -> bool:
+        """Whether a rule depends on this machine's addresses, which `allows` then needs."""
+        return any(rule.host in _OF_THE_MACHINE for rule in self.permit + self.deny)
 
-    def allows(self, target: Target, address: IPv4Address | IPv6Address | None) -> bool:
+    @property
+    def permit_everything(self) -> bool:
+        """Whether nothing is denied but link-local addresses."""
+        return not self.deny and any(rule.host == "*" and len(rule.ports) == 65535 for rule in self.permit)
+
+    @property
+    def forget_loopback(self) -> bool:
+        """Whether `deny` names the private networks and leaves names that mean loopback open."""
+        hosts = {rule.host for rule in self.deny}
+        return (
+            HostSet.PRIVATE in hosts
+            and hosts.isdisjoint({HostSet.SELF, HostSet.LOOPBACK, *NETWORKS[HostSet.LOOPBACK]})
+            and any(isinstance(rule.host, str) for rule in self.permit)
+        )
+
+    def judge_name(self, target: Target) -> Verdict:
+        """What can be said of a `target` that is a name without looking it up."""
+        name, port = target.host.removesuffix(".").lower(), target.port
+        if any(rule.matches_name(name, port) for rule in self.deny):
+            return Verdict.DENIED
+        if any(rule.matches_name(name, port) for rule in self.permit):
+            told_apart = any(rule.about_addresses and port in rule.ports for rule in self.deny)
+            return Verdict.UNLESS_DENIED if told_apart else Verdict.PERMITTED
+        possible = any(rule.about_addresses and port in rule.ports for rule in self.permit)
+        return Verdict.IF_PERMITTED if possible else Verdict.DENIED
+
+    def allows(self, target: Target, address: Address, machine: Machine | None = None) -> bool:
         """Whether a connection to `target` may be made by dialling `address`.
 
-        `address` is None where the name is not resolved here; no rule for addresses then
-        matches, so a caller resolves first where `needs_addresses` says so. Every address of
-        a name is judged by itself.
+        Every address of a name is judged by itself. Raises `ValueError` where `need_machine` and
+        there is none given.
         """
         literal = _literal(target.host)
         name = target.host.removesuffix(".").lower() if literal is None else None
-        addresses = tuple(face for each in (literal, address) if each is not None for face in _faces(each))
-        if any(rule.matches(name, addresses, target.port) for rule in self.deny):
-            return False
-        return not self.permit or any(rule.matches(name, addresses, target.port) for rule in self.permit)
+        faces = tuple(face for each in (literal, address) if each is not None for face in _faces(each))
+        link_local = _within(faces, NETWORKS[HostSet.LINK_LOCAL])
+
+        def matches(rule: Rule) -> bool:
+            return rule.matches_name(name, target.port) or rule.matches_address(faces, target.port, machine)
+
+        return not any(map(matches, self.deny)) and any(
+            matches(rule) for rule in self.permit if rule.names_link_local or not link_local
+        )
 
 
-def _literal(host: str) -> IPv4Address | IPv6Address | None:
+def _within(addresses: tuple[Address, ...], networks: Networks) -> bool:
+    return any(address in network for network in networks for address in addresses)
+
+
+def _literal(host: str) -> Address | None:
     try:
         return ip_address(host)
     except ValueError:
         return None
 
 
-def _faces(address: IPv4Address | IPv6Address) -> tuple[IPv4Address | IPv6Address, ...]:
+def _faces(address: Address) -> tuple[Address, ...]:
     """What `address` is judged as; see the module's docstring."""
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
@@ -91,6 +226,14 @@ def _faces(address: IPv4Address | IPv6Address) -> tuple[IPv4Address | IPv6Addres
             return address, *_faces(IPv4Address(address.packed[12:]))
         return (address, IPv6Address("::1")) if address.is_unspecified else (address,)
     return (address, IPv4Address("127.0.0.1")) if address.is_unspecified else (address,)
+
+
+def parse_rules(text: str) -> tuple[Rule, ...]:
+    """At least one rule; commas divide them. Raises `ValueError`."""
+    rules = tuple(parse_rule(item.strip()) for item in text.split(",") if item.strip())
+    if not rules:
+        raise ValueError("expected at least one host:port, found none")
+    return rules
 
 
 def parse_rule(text: str) -> Rule:
@@ -103,11 +246,13 @@ def parse_rule(text: str) -> Rule:
     return Rule(_parse_hosts(host[1:-1] if bracketed else host, bracketed), range(first, last + 1))
 
 
-def _parse_hosts(text: str, bracketed: bool) -> IPv4Network | IPv6Network | str:
+def _parse_hosts(text: str, bracketed: bool) -> Network | HostSet | str:
     if bracketed or "/" in text or _literal(text) is not None:
         return _parse_network(text, bracketed)
     if text == "*":
         return text
+    if text.lower() in _WORDS:
+        return HostSet(text.lower())
     if "*" not in text:
         return parse_host(text).removesuffix(".").lower()
     if re.fullmatch(r"(?=[.*]*[0-9])[0-9.*]+", text):
@@ -121,7 +266,7 @@ def _parse_hosts(text: str, bracketed: bool) -> IPv4Network | IPv6Network | str:
     return text.removesuffix(".").lower()
 
 
-def _parse_network(text: str, bracketed: bool) -> IPv4Network | IPv6Network:
+def _parse_network(text: str, bracketed: bool) -> Network:
     if "%" in text:
         raise ValueError(f"expected an address without a zone, found {shown(text)}")
     kind = IPv6Network if bracketed else IPv4Network

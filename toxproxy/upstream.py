@@ -17,9 +17,8 @@ from python_socks import ProxyError, ProxyType
 from python_socks.async_.asyncio import Proxy
 
 from toxproxy import eyeballs
-from toxproxy.address import Target, join_host_port
+from toxproxy.address import Address, Target, join_host_port
 from toxproxy.errors import Refusal, StreamRefused
-from toxproxy.eyeballs import Address
 from toxproxy.resolver import Resolver
 
 _SOCKS = {"socks5": ProxyType.SOCKS5, "socks4": ProxyType.SOCKS4}

@@ -40,6 +40,7 @@ port = 22000-22999
 wait = {wait}
 [access]
 secret = open sesame
+permit = 127.0.0.1:*
 [exit]
 connect_timeout = 2
 """

@@ -89,8 +89,9 @@ async def refusal(address: tuple[str, int]) -> None:
 
 async def test_a_client_told_to_stop_lets_a_download_end_but_takes_no_more(tmp_path: Path) -> None:
     async with Site() as site:
-        client = f"[client]\nsite = 0:{site.address[0]}:{site.address[1]}:TOXID\n"
-        async with PrivateNetwork(tmp_path, client=client) as network:
+        at = f"{site.address[0]}:{site.address[1]}"
+        server, client = f"[access]\npermit = {at}\n", f"[client]\nsite = 0:{at}:TOXID\n"
+        async with PrivateNetwork(tmp_path, server=server, client=client) as network:
             await network.connected()
             way = by_forward(network.listener("site"))
             reader, writer = await way.connect()

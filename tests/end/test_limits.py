@@ -24,7 +24,7 @@ AT_ONCE = 200  # of them are being opened
 MOST = LimitSettings().connections
 OTHERS = 100  # descriptors that are no proxy client's
 
-SMALL_SERVER = "[limits]\nstreams = 3\n"
+SMALL_SERVER = "[access]\npermit = 127.0.0.1:*\n[limits]\nstreams = 3\n"
 SMALL_CLIENT = "[limits]\nhandshake = 2\n[socks]\nbrowser = 0:TOXID\n"
 
 

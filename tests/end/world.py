@@ -120,7 +120,9 @@ class Door:
 
     async def start(self) -> None:
         """Start both."""
-        await self.server.start(_PRIVATE.format(bootstrap=self._bootstrap))
+        await self.server.start(
+            f"{_PRIVATE.format(bootstrap=self._bootstrap)}[access]\npermit = 127.0.0.1:*\n"
+        )
         await self.start_client()
 
     async def start_client(self) -> None:
@@ -219,7 +221,7 @@ async def _door(folder: Path, services: Services, bootstrap: str) -> AsyncIterat
 
 @asynccontextmanager
 async def _pair(folder: Path, services: Services) -> AsyncIterator[Pair]:
-    text = _PRIVATE.format(bootstrap="none") + "[access]\nallow = *\n"
+    text = _PRIVATE.format(bootstrap="none") + "[access]\nallow = *\npermit = 127.0.0.1:*\n"
     async with Server(config.parse(text, "server"), StateFolder(folder / "server")) as server:
         node = f"127.0.0.1:{server.node.udp_port}:{server.node.dht_key.hex()}"
         text = _PRIVATE.format(bootstrap=node) + f"[socks]\nbrowser = 0:{server.node.tox_id}\n"

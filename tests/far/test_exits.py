@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import resource
 import socket
 import threading
@@ -12,16 +13,16 @@ from typing import Any
 import pytest
 from peers import Answer, Serve
 
-from toxproxy import exits, resolver
+from toxproxy import exits, interfaces, resolver
 from toxproxy.address import Target
 from toxproxy.config import ExitSettings
 from toxproxy.descriptors import SPARE
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.exits import Exit
-from toxproxy.rules import Rules, parse_rule
+from toxproxy.rules import Machine, Rules, parse_rule
 
 
-def rules(permit: str = "", deny: str = "") -> Rules:
+def rules(permit: str = "*:*", deny: str = "") -> Rules:
     return Rules(tuple(map(parse_rule, permit.split())), tuple(map(parse_rule, deny.split())))
 
 
@@ -76,8 +77,9 @@ async def test_silence_is_timed_out(black_hole: Callable[[str], int]) -> None:
     assert (error.code, error.text) == (Refusal.TIMED_OUT, f"127.0.0.1:{port}: no answer within 0.2 seconds")
 
 
-async def test_a_missing_route_is_network_unreachable() -> None:
-    assert (await refusal(direct(), "255.255.255.255", 80)).code is Refusal.NETWORK_UNREACHABLE
+@pytest.mark.parametrize("host", ["255.255.255.255", "224.0.0.1", "ff02::1"])
+async def test_where_no_connection_can_lead_is_network_unreachable(host: str) -> None:
+    assert (await refusal(direct(), host, 80)).code is Refusal.NETWORK_UNREACHABLE
 
 
 async def test_a_failure_without_a_code_of_its_own_says_what_it_was(
@@ -174,11 +176,71 @@ async def test_a_name_is_looked_up_once_so_that_it_cannot_change_after_the_check
     transport.close()
 
 
+@pytest.mark.parametrize(
+    ("permit", "deny"),
+    [
+        ("*.example.org:443", ""),
+        ("127.0.0.1:22", ""),
+        ("127.0.0.1:22 private:80-442 *:8080 *.org:*", "10.0.0.0/8:*"),
+        ("*:*", "*:443"),
+        ("127.0.0.1:*", "*.test:* localhost:* *.invalid:*"),
+    ],
+)
+@pytest.mark.parametrize("host", ["secret-data.attacker.test", "localhost", "nobody.invalid"])
 async def test_a_name_that_no_rule_permits_is_not_even_looked_up(
-    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+    permit: str, deny: str, host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    error = await refusal(direct(permit="*.example.org:443"), "secret-data.attacker.test", 443)
-    assert error.code is Refusal.NOT_PERMITTED  # a look-up would have said NAME_NOT_FOUND
+    def look_up(*arguments: object, **options: object) -> list[object]:
+        raise AssertionError("the resolver was asked")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    error = await refusal(direct(permit=permit, deny=deny), host, 443)
+    assert (error.code, error.text) == (Refusal.NOT_PERMITTED, f"{host}:443: not permitted")
+
+
+@pytest.mark.parametrize("failure", [socket.EAI_NONAME, socket.EAI_AGAIN])
+async def test_a_name_that_only_an_address_permits_is_not_told_to_exist(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch, failure: int
+) -> None:
+    way_out = direct(permit="127.0.0.1:22 *.example.org:443")
+    hosts["inside.test"] = ["10.11.12.13"]
+    there = await refusal(way_out, "inside.test", 22)
+
+    def getaddrinfo(*_: object, **__: object) -> list[object]:
+        raise socket.gaierror(failure, "no answer")
+
+    monkeypatch.setattr(exits.socket, "getaddrinfo", getaddrinfo)
+    for host in ("inside.test", "outside.invalid"):
+        missing = await refusal(way_out, host, 22)
+        assert missing.code is there.code is Refusal.NOT_PERMITTED
+        assert missing.text.replace(host, "") == there.text.replace("inside.test", "")
+    assert (await refusal(way_out, "www.example.org", 443)).code is not Refusal.NOT_PERMITTED
+
+
+async def test_every_address_of_this_machine_is_denied_with_self(echo_port: int) -> None:
+    for address in interfaces.look().addresses:
+        assert (await refusal(direct(deny="self:*"), str(address), echo_port)).code is Refusal.NOT_PERMITTED
+
+
+async def test_a_machine_that_cannot_tell_its_addresses_refuses_what_depends_on_them(echo_port: int) -> None:
+    class Silent(interfaces.Interfaces):
+        def machine(self) -> Machine:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    for deny, code in (("self:*", Refusal.FAILED), ("private:*", Refusal.FAILED), ("linklocal:*", None)):
+        way_out = Exit(ExitSettings(), rules(deny=deny), interfaces=Silent())
+        if code is not None:
+            assert (await refusal(way_out, "127.0.0.1", echo_port)).code is code
+        else:
+            transport, _ = await way_out.dial(Answer, Target("127.0.0.1", echo_port))
+            transport.close()
+
+
+async def test_a_cloud_s_metadata_service_is_out_of_reach_by_address_and_by_name(hosts: Hosts) -> None:
+    hosts["metadata.example.org"] = ["169.254.169.254", "fe80::a9fe:a9fe"]
+    for host in ("169.254.169.254", "::ffff:169.254.169.254", "fe80::a9fe:a9fe", "metadata.example.org"):
+        error = await refusal(direct(permit="*:* metadata.example.org:*"), host, 80)
+        assert error.code is Refusal.NOT_PERMITTED
 
 
 async def test_a_slow_look_up_is_timed_out_and_stalls_nobody(

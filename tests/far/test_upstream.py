@@ -61,7 +61,7 @@ def http(asked: list[str], *pieces: bytes) -> Handler:
 
 
 def through(url: str, deny: str = "") -> Exit:
-    rules = Rules(deny=tuple(map(parse_rule, deny.split())))
+    rules = Rules((parse_rule("*:*"),), tuple(map(parse_rule, deny.split())))
     return Exit(ExitSettings(upstream=url, connect_timeout=5.0), rules)
 
 

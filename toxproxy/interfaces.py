@@ -1,0 +1,94 @@
+"""This machine's own addresses, as the system knows them: getifaddrs(3), which Linux and macOS have.
+
+What is behind a NAT does not see the address that its router shows to the internet, so that one is
+not among them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from socket import AF_INET, AF_INET6
+from typing import Any
+
+from cffi import FFI
+
+from toxproxy.address import Address
+from toxproxy.rules import Machine
+
+_FRESH = 2.0  # seconds
+_GLOBAL = IPv6Network("2000::/3")  # global unicast (RFC 4291, section 2.4)
+_SITE = 64  # bits of an address that its network has, as a rule (RFC 4291, section 2.5.4)
+
+_ffi = FFI()
+# The same on Linux and macOS. Behind `addr` is a sockaddr: of an IPv4 address bytes 4 to 7 matter,
+# of an IPv6 address bytes 8 to 23.
+_ffi.cdef(
+    """
+    struct ifaddrs {
+        struct ifaddrs *next; char *name; unsigned int flags;
+        uint8_t *addr; uint8_t *netmask; uint8_t *destination; void *data;
+    };
+    int getifaddrs(struct ifaddrs **first);
+    void freeifaddrs(struct ifaddrs *first);
+    """
+)
+_libc: Any = _ffi.dlopen(None)
+# The BSDs begin a sockaddr with its length, a byte; elsewhere the family takes the first two bytes.
+_FAMILY = slice(0, 2) if sys.platform == "linux" else slice(1, 2)
+
+
+class Interfaces:
+    """What `look` found, kept for some seconds, so that many connections cost few system calls."""
+
+    def __init__(self, fresh: float = _FRESH) -> None:
+        self._fresh = fresh
+        self._machine = Machine()
+        self._stale = 0.0
+
+    def machine(self) -> Machine:
+        """This machine as it is now, or was a moment ago. Raises `OSError`."""
+        now = time.monotonic()
+        if now >= self._stale:
+            self._machine = look()
+            self._stale = now + self._fresh
+        return self._machine
+
+
+def look() -> Machine:
+    """Ask the system for the addresses of all interfaces. Raises `OSError`."""
+    addresses = frozenset(_addresses())
+    sites = {
+        IPv6Network((address, _SITE), strict=False)
+        for address in addresses
+        if isinstance(address, IPv6Address) and address in _GLOBAL
+    }
+    return Machine(addresses, tuple(sites))
+
+
+def _addresses() -> Iterator[Address]:
+    first = _ffi.new("struct ifaddrs **")
+    if _libc.getifaddrs(first):
+        raise OSError(_ffi.errno, os.strerror(_ffi.errno))
+    try:
+        entry = first[0]
+        while entry:
+            if entry.addr:
+                yield from _address(entry.addr)
+            entry = entry.next
+    finally:
+        _libc.freeifaddrs(first[0])
+
+
+def _address(raw: Any) -> Iterator[Address]:
+    family = int.from_bytes(bytes(_ffi.buffer(raw, 2))[_FAMILY], sys.byteorder)
+    if family == AF_INET:
+        yield IPv4Address(bytes(_ffi.buffer(raw, 8))[4:])
+    elif family == AF_INET6:
+        address = IPv6Address(bytes(_ffi.buffer(raw, 24))[8:])
+        if address.is_link_local:  # the BSDs keep the interface's number in bytes 2 and 3
+            address = IPv6Address(address.packed[:2] + bytes(2) + address.packed[4:])
+        yield address
