@@ -44,6 +44,12 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
+def with_text(config: Path, text: str) -> Path:
+    """The configuration with more to say."""
+    config.write_text(config.read_text() + text)
+    return config
+
+
 async def finished(process: asyncio.subprocess.Process) -> tuple[int | None, str, str]:
     async with asyncio.timeout(20):
         out, err = await process.communicate()
@@ -233,14 +239,16 @@ async def test_a_server_prints_its_id_and_lines_to_paste_and_stops_in_order(
     config: Path, state: Path, tmp_path: Path
 ) -> None:
     ready = tmp_path / "ready"
-    process = await toxproxy_process("server", config, "--ready-file", ready)
+    process = await toxproxy_process("server", config, "--permit", "*:*", "--ready-file", ready)
     assert process.stdout is not None
     out = (await asyncio.wait_for(process.stdout.readuntil(b"allow KEY"), 20)).decode()
     described = json.loads(ready.read_text())
     process.terminate()
     status, rest, log = await finished(process)
     assert (status, rest.strip()) == (0, "")
-    assert f"browser = 1080:{described['tox_id']}\n" in out
+    assert f"[client]\nssh = 2222:127.0.0.1:22:{described['tox_id']}\n" in out
+    assert f"[socks]\nbrowser = 1080:{described['tox_id']}\n" in out
+    assert "and nothing else" not in out
     assert set(described) == {
         "pid", "tox_id", "public_key", "dht_key", "udp_port", "tcp_port", "listeners"
     }  # fmt: skip
@@ -249,6 +257,54 @@ async def test_a_server_prints_its_id_and_lines_to_paste_and_stops_in_order(
     assert 22000 <= described["udp_port"] <= 22999
     assert not ready.exists()
     assert len(log.splitlines()) == 1
+
+
+@pytest.mark.parametrize("deny", ["", "[access]\ndeny = 10.0.0.0/8:*\n"])
+async def test_a_server_that_permits_nothing_yet_says_what_its_clients_reach_and_how_to_let_them_reach_more(
+    config: Path, state: Path, deny: str
+) -> None:
+    process = await toxproxy_process("server", with_text(config, deny))
+    assert process.stdout is not None
+    out = (await asyncio.wait_for(process.stdout.readuntil(b"allow KEY"), 20)).decode()
+    process.terminate()
+    assert (await finished(process))[0] == 0
+    assert "[client]\nssh = 2222:127.0.0.1:22:" in out
+    assert "[socks]" not in out
+    assert "Clients reach 127.0.0.1:22 here and nothing else." in out
+    assert "--permit '*:*'" in out
+    assert "[access] permit" in out
+
+
+@pytest.mark.parametrize(
+    ("access", "permit", "complaint"),
+    [
+        (
+            "[access]\npermit = a:1\n",
+            "b:2",
+            "--permit: expected no [access] permit in the configuration beside it, found one",
+        ),
+        ("", "a", "--permit: expected host:port (IPv6 in brackets, * for any port), found 'a'"),
+        ("", "", "--permit: expected at least one host:port, found none"),
+    ],
+)
+def test_a_permit_that_cannot_be_used_is_one_line_and_exits_with_2(
+    config: Path, state: Path, capsys: pytest.CaptureFixture[str], access: str, permit: str, complaint: str
+) -> None:
+    assert main(["server", str(with_text(config, access)), "--permit", permit]) == 2
+    assert capsys.readouterr().err == f"toxproxy: {complaint}\n"
+    assert not state.exists()
+
+
+async def test_a_permit_of_the_command_line_is_warned_about_as_one_of_the_file(
+    config: Path, state: Path
+) -> None:
+    process = await toxproxy_process("server", with_text(config, "[access]\nallow = *\n"), "--permit", "*:*")
+    assert process.stdout is not None
+    await asyncio.wait_for(process.stdout.readuntil(b"browser = "), 20)
+    process.terminate()
+    status, _, log = await finished(process)
+    assert status == 0
+    assert "may connect to whatever this machine can reach" in log
 
 
 async def test_who_let_somebody_in_is_not_told_how(state: Path, config: Path) -> None:

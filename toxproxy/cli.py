@@ -11,6 +11,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,11 +19,12 @@ from toxproxy import __version__, config, demo, runner
 from toxproxy.access import Access
 from toxproxy.address import ToxId, parse_key
 from toxproxy.app import Client, Server
-from toxproxy.config import AccessSettings, Config
+from toxproxy.config import DEFAULT_PERMIT, AccessSettings, Config
 from toxproxy.control import request
 from toxproxy.errors import ConfigError, ToxproxyError
 from toxproxy.logs import Console, escaped, logging_to
 from toxproxy.progress import Progress
+from toxproxy.rules import parse_rules
 from toxproxy.state import StateFolder, default_path
 from toxproxy.tox.node import IDENTITY, Connection
 from toxproxy.tox.pytox import Tox, ToxError, ToxOptions
@@ -39,11 +41,11 @@ client that you run here to a server that you run there.
 
 _EPILOG = """\
 to begin:
-  there:  toxproxy server               prints the server's Tox ID
-  here:   toxproxy client browser.ini   where browser.ini says
-                                            [socks]
-                                            browser = 1080:TOXID
-  there:  toxproxy allow KEY            as the server's log tells, once
+  there:  toxproxy server --permit '*:*'   prints the server's Tox ID
+  here:   toxproxy client browser.ini      where browser.ini says
+                                               [socks]
+                                               browser = 1080:TOXID
+  there:  toxproxy allow KEY               as the server's log tells, once
   here:   set the browser's SOCKS proxy to 127.0.0.1:1080
 
 without a network, to see that it works:
@@ -51,12 +53,17 @@ without a network, to see that it works:
 """
 
 _SERVER_EPILOG = """\
-Without CONFIG the clients that you let in with `toxproxy allow` reach whatever this
-machine reaches. A configuration may say more:
+The clients that you let in with `toxproxy allow` reach 127.0.0.1:22, and what you permit:
+
+  toxproxy server --permit '127.0.0.1:22, *.lan:80-89'
+  toxproxy server --permit '*:*'            everything that this machine reaches
+
+A configuration may say more:
 
   [access]
   allow = KEY, KEY                          who may connect
-  permit = 127.0.0.1:22, *.example.org:443  where to
+  permit = *:*                              where to
+  deny = private:*, self:*                  and where not: here, the internet alone is left
 """
 
 _CLIENT_EPILOG = """\
@@ -131,6 +138,12 @@ def _parser() -> argparse.ArgumentParser:
 
     server = add("server", _server, "run the far end, which connects for its clients", _SERVER_EPILOG)
     server.add_argument("config", metavar="CONFIG", type=Path, nargs="?", help="an ini file")
+    server.add_argument(
+        "--permit",
+        metavar="RULES",
+        help="where clients may connect, as [access] permit, which the file must not say then: "
+        "host:port, host:port, ... (default: 127.0.0.1:22; everything: '*:*')",
+    )
     client = add("client", _client, "run the near end, which listens", _CLIENT_EPILOG)
     client.add_argument("config", metavar="CONFIG", type=Path, help="an ini file")
     for command in (server, client):
@@ -183,6 +196,8 @@ def _state(args: argparse.Namespace, role: Role) -> StateFolder:
 
 def _server(args: argparse.Namespace, console: Console) -> int:
     settings = config.load(args.config) if args.config else config.DEFAULT
+    if args.permit is not None:
+        settings = _permitting(settings, args.permit)
     _warn(settings, "server")
 
     async def serve() -> None:
@@ -195,6 +210,16 @@ def _server(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _permitting(settings: Config, text: str) -> Config:
+    """The settings with what --permit says. Raises `ConfigError`."""
+    if settings.access.permit is not None:
+        raise ConfigError("--permit: expected no [access] permit in the configuration beside it, found one")
+    try:
+        return replace(settings, access=replace(settings.access, permit=parse_rules(text)))
+    except ValueError as error:
+        raise ConfigError(f"--permit: {error}") from None
+
+
 def _invitation(server: Server, args: argparse.Namespace) -> str:
     """What a server's owner needs for the first client."""
     tox_id, access = server.node.tox_id, server.config.access
@@ -205,10 +230,19 @@ The Tox ID of this server:
 
 For a client's configuration file:
 
-[socks]
-browser = 1080:{tox_id}
 [client]
 ssh = 2222:127.0.0.1:22:{tox_id}
+"""
+    if access.rules.permit != DEFAULT_PERMIT:
+        text += f"""\
+[socks]
+browser = 1080:{tox_id}
+"""
+    if access.permit is None:
+        text += """
+Clients reach 127.0.0.1:22 here and nothing else. To let them reach everything that this machine
+reaches, start it with --permit '*:*', or name what they may reach: --permit 'HOST:PORT, HOST:PORT'
+(in a configuration: [access] permit).
 """
     if not (access.anyone or access.secret or server.access.admitted()):
         state = f" --state {args.state}" if args.state else ""
