@@ -1,6 +1,7 @@
 """The way out through another proxy: SOCKS5, SOCKS4a or HTTP CONNECT.
 
-SOCKS is python-socks' part. HTTP is h11's, because an answer may come in pieces, or with the
+The proxy itself is found and dialled as every target is, all of its addresses. SOCKS is then
+python-socks' part. HTTP is h11's, because an answer may come in pieces, or with the
 first bytes of the connection behind it (a mail server's greeting), and neither may be lost.
 """
 
@@ -10,6 +11,7 @@ import asyncio
 import base64
 import socket
 from ipaddress import ip_address
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import h11
@@ -85,16 +87,19 @@ class Upstream:
     def _refused(self, target: Target, code: Refusal) -> StreamRefused:
         return StreamRefused(code, f"{target}: {words(code)}, says the upstream {self.name}")
 
+    async def _reach(self) -> socket.socket:
+        """A connection to the proxy itself."""
+        addresses = await self._resolver.look_up(self._host)
+        return await eyeballs.connect([ip_address(address) for address in addresses], self._port)
+
     async def _connect_socks(self, host: str, port: int) -> socket.socket:
-        proxy_type = _SOCKS[self._scheme]
-        proxy = Proxy(proxy_type, self._host, self._port, self._username, self._password, rdns=True)
-        sock = await proxy.connect(host, port, timeout=_NO_LIMIT)
-        eyeballs.keep_lively(sock)
-        return sock
+        way = _Way(await self._reach())
+        kind, login = _SOCKS[self._scheme], (self._username, self._password)
+        proxy = Proxy(kind, self._host, self._port, *login, rdns=True, forward=way)
+        return await proxy.connect(host, port, timeout=_NO_LIMIT)
 
     async def _connect_http(self, host: str, port: int) -> tuple[socket.socket, bytes]:
-        addresses = await self._resolver.look_up(self._host)
-        sock = await eyeballs.connect([ip_address(address) for address in addresses], self._port)
+        sock = await self._reach()
         try:
             return sock, await self._ask_http(sock, join_host_port(host, port))
         except BaseException:
@@ -118,3 +123,13 @@ class Upstream:
         if not 200 <= event.status_code < 300:
             raise ProxyError(event.reason, error_code=event.status_code)
         return http.trailing_data[0]
+
+
+class _Way(Proxy):
+    """What python-socks is to reach a proxy through: a connection that is there already."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    async def connect(self, *_: Any, **__: Any) -> socket.socket:
+        return self._sock

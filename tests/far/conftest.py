@@ -13,12 +13,12 @@ from peers import Handler, Serve, echo
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
-    """Start a TCP server on 127.0.0.1 and get its port."""
+    """Start a TCP server on loopback and get its port."""
     tasks: set[asyncio.Task[None]] = set()
 
     async with contextlib.AsyncExitStack() as stack:
 
-        async def start(handler: Handler) -> int:
+        async def start(handler: Handler, host: str = "127.0.0.1") -> int:
             async def guarded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
                 with contextlib.suppress(OSError, asyncio.IncompleteReadError):
                     await handler(reader, writer)
@@ -27,7 +27,7 @@ async def serve() -> AsyncIterator[Serve]:
             def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
                 tasks.add(asyncio.create_task(guarded(reader, writer)))
 
-            server = await asyncio.start_server(accept, "127.0.0.1", 0)
+            server = await asyncio.start_server(accept, host, 0)
             stack.callback(server.close)
             return int(server.sockets[0].getsockname()[1])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import ipaddress
+from collections.abc import Callable
 
 import pytest
 from peers import Answer, Handler, Serve, echo
@@ -60,9 +61,9 @@ def http(asked: list[str], *pieces: bytes) -> Handler:
     return handle
 
 
-def through(url: str, deny: str = "") -> Exit:
+def through(url: str, deny: str = "", timeout: float = 5.0) -> Exit:
     rules = Rules((parse_rule("*:*"),), tuple(map(parse_rule, deny.split())))
-    return Exit(ExitSettings(upstream=url, connect_timeout=5.0), rules)
+    return Exit(ExitSettings(upstream=url, connect_timeout=timeout), rules)
 
 
 async def refusal(way_out: Exit, target: Target) -> StreamRefused:
@@ -93,6 +94,75 @@ async def test_a_name_is_resolved_here_where_rules_are_about_addresses(serve: Se
     way_out = through(f"socks5://127.0.0.1:{port}", deny="10.0.0.0/8:*")
     await converse(way_out, Target("localhost", 25), b"220 ready\r\n")
     assert asked == [("127.0.0.1", 25)]
+
+
+Hosts = dict[str, list[str]]
+
+
+@pytest.fixture
+def hosts(monkeypatch: pytest.MonkeyPatch) -> Hosts:
+    """Names that the resolver knows, each with its addresses."""
+    known: Hosts = {}
+
+    def getaddrinfo(host: str, port: object, **_: object) -> list[object]:
+        return [(0, 0, 0, "", (address, 0)) for address in known.get(host, [host])]
+
+    monkeypatch.setattr("toxproxy.resolver.socket.getaddrinfo", getaddrinfo)
+    return known
+
+
+async def socks4(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A SOCKS4a server that permits everything."""
+    await reader.readexactly(8)
+    await reader.readuntil(b"\0")
+    await reader.readuntil(b"\0")
+    writer.write(b"\x00\x5a" + bytes(6) + b"220 ready\r\n")
+    await echo(reader, writer)
+
+
+PROXIES: dict[str, Handler] = {
+    "socks5": socks5([]),
+    "socks4": socks4,
+    "http": http([], b"HTTP/1.1 200 OK\r\n\r\n", b"220 ready\r\n"),
+}
+
+
+@pytest.mark.parametrize("scheme", PROXIES)
+@pytest.mark.parametrize(
+    "addresses", [["127.0.0.2", "127.0.0.1"], ["::1", "127.0.0.1"], ["127.0.0.2", "127.0.0.3", "::1"]]
+)
+async def test_every_address_of_an_upstream_is_tried(
+    serve: Serve, hosts: Hosts, scheme: str, addresses: list[str]
+) -> None:
+    hosts["proxy.test"] = addresses
+    port = await serve(PROXIES[scheme], addresses[-1])
+    way_out = through(f"{scheme}://proxy.test:{port}")
+    await converse(way_out, Target("mail.example.org", 25), b"220 ready\r\n")
+
+
+@pytest.mark.parametrize("scheme", PROXIES)
+async def test_an_address_of_an_upstream_that_is_silent_holds_up_no_other(
+    serve: Serve, hosts: Hosts, black_hole: Callable[[str, int], int], scheme: str
+) -> None:
+    hosts["proxy.test"] = ["127.0.0.2", "127.0.0.1"]
+    port = await serve(PROXIES[scheme])
+    black_hole("127.0.0.2", port)
+    way_out = through(f"{scheme}://proxy.test:{port}")
+    await converse(way_out, Target("mail.example.org", 25), b"220 ready\r\n")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scheme", PROXIES)
+async def test_an_upstream_that_never_answers_is_hung_up_on(serve: Serve, scheme: str) -> None:
+    ended = asyncio.Event()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        ended.set()
+
+    way_out = through(f"{scheme}://127.0.0.1:{await serve(say_nothing)}", timeout=0.2)
+    assert (await refusal(way_out, Target("mail.example.org", 25))).code is Refusal.TIMED_OUT
+    await asyncio.wait_for(ended.wait(), 5)
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::ffff:127.0.0.1"])
@@ -220,15 +290,10 @@ async def test_an_http_status_is_passed_on(serve: Serve, status: int, code: Refu
     assert error.text.endswith(f"says the upstream http://127.0.0.1:{port}")
 
 
-async def test_every_checked_address_is_tried_without_telling_which(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_every_checked_address_is_tried_without_telling_which(serve: Serve, hosts: Hosts) -> None:
     asked: Asked = []
     port = await serve(socks5(asked, reply=5))
-    monkeypatch.setattr(
-        "toxproxy.exits.socket.getaddrinfo",
-        lambda host, *_, **__: [(0, 0, 0, "", (each, 0)) for each in ("192.0.2.1", "10.0.0.1", "192.0.2.2")],
-    )
+    hosts["db.example.org"] = ["192.0.2.1", "10.0.0.1", "192.0.2.2"]
     way_out = through(f"socks5://127.0.0.1:{port}", deny="10.0.0.0/8:*")
     error = await refusal(way_out, Target("db.example.org", 5432))
     assert asked == [("192.0.2.1", 5432), ("192.0.2.2", 5432)]
