@@ -146,6 +146,20 @@ async def test_the_address_that_was_checked_is_dialled_whatever_the_name_server_
     assert set(met) == {"127.0.0.1", "NOT_PERMITTED"}
 
 
+async def test_a_client_that_reaches_nothing_but_ssh_is_told_what_the_server_s_owner_can_do() -> None:
+    way_out = Exit(ExitSettings(), config.DEFAULT.access.rules)
+    with log_lines(as_json=False) as lines:
+        async with friend_of(way_out) as near:
+            assert near.session is not None
+            listener = ProxyListener(proxy(), near.session)
+            await listener.start()
+            page = await talk(listener, b"GET http://127.0.0.1/ HTTP/1.1\r\nHost: a\r\n\r\n")
+            await listener.close()
+    said = "not permitted (on the server: [access] permit)"
+    assert f"127.0.0.1:80 could not be reached: {said}.\n" in page.decode()
+    assert f"browser: 127.0.0.1:80 refused: {said}" in "".join(lines())
+
+
 # Whose session it is
 
 
@@ -237,9 +251,8 @@ class Liar:
 @pytest.mark.parametrize("words", FORGED)
 @pytest.mark.parametrize("as_json", [False, True])
 async def test_what_a_server_says_forges_neither_a_log_line_nor_a_page(words: str, as_json: bool) -> None:
-    target = Target("127.0.0.1", 80)
     with log_lines(as_json=as_json) as lines:
-        async with friend_of(Liar(f"{target}: {words}")) as near:
+        async with friend_of(Liar(words)) as near:
             assert near.session is not None
             listener = ProxyListener(proxy(), near.session)
             await listener.start()

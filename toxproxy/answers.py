@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from toxproxy.address import Target
-from toxproxy.errors import Refusal, StreamRefused
+from toxproxy.errors import Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +68,3 @@ _ROWS: Mapping[Refusal, tuple[int, int, int, str, str]] = {
 }
 
 ANSWERS: Mapping[Refusal, Answer] = {code: Answer(*row) for code, row in _ROWS.items()}
-
-
-def reason(target: Target, refused: StreamRefused) -> str:
-    """What the far end said, without the target, which its text may begin with."""
-    return refused.text.removeprefix(f"{target}: ")

@@ -40,6 +40,11 @@ class Refusal(IntEnum):
     TOO_MANY_STREAMS = 0x11
     OFFLINE = 0x12  # said by the near end itself: the server was not found in time
 
+    @property
+    def words(self) -> str:
+        """As people say it: `CONNECTION_REFUSED` is "connection refused"."""
+        return self.name.lower().replace("_", " ")
+
 
 class ResetCode(IntEnum):
     """Why a stream that was open ended at once (the code of a RESET frame, one byte)."""
@@ -66,7 +71,8 @@ class StreamError(ToxproxyError):
 class StreamRefused(StreamError):
     """The stream was not opened.
 
-    `code` says why for programs, `text` for people.
+    `code` says why for programs, `text` for people. The text does not name the target: whoever shows
+    it knows that, and says so in its own way.
     """
 
     def __init__(self, code: Refusal, text: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import os
 import socket
@@ -26,18 +25,11 @@ from toxproxy.interfaces import Interfaces
 from toxproxy.pace import Notice
 from toxproxy.resolver import Resolver
 from toxproxy.rules import Rules, Verdict
-from toxproxy.upstream import Upstream, words
+from toxproxy.upstream import Upstream
 
 log = logging.getLogger(__name__)
 
 _DIALS = 256  # under way at once
-
-_REFUSALS = {
-    errno.ECONNREFUSED: Refusal.CONNECTION_REFUSED,
-    errno.ETIMEDOUT: Refusal.TIMED_OUT,
-    errno.EHOSTUNREACH: Refusal.HOST_UNREACHABLE,
-    errno.ENETUNREACH: Refusal.NETWORK_UNREACHABLE,
-}
 
 _NO_SUCH_NAME = {getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA") if hasattr(socket, name)}
 
@@ -80,26 +72,26 @@ class Exit:
         """Connect to `target` and return (transport, protocol), as `Dialer.dial` says.
 
         `early` makes no difference here: nothing can be written before the connection is there.
-        Raises `StreamRefused` with what was met and a text for people, which names the target
-        but never an address that a name turned out to mean.
+        Raises `StreamRefused` with what was met. Its text never names an address that a name turned
+        out to mean.
         """
         try:
             async with asyncio.timeout(self._settings.connect_timeout), self._turns:
                 sock, early_bytes = await self._connect(target)
-                self._check_files(sock, target)
+                self._check_files(sock)
                 transport, protocol = await _adopt(sock, protocol_factory)
         except TimeoutError:
-            text = f"{target}: no answer within {self._settings.connect_timeout:g} seconds"
+            text = f"no answer within {self._settings.connect_timeout:g} seconds"
             raise StreamRefused(Refusal.TIMED_OUT, text) from None
         if early_bytes:
             protocol.data_received(early_bytes)
         return transport, protocol
 
-    def _check_files(self, sock: socket.socket, target: Target) -> None:
+    def _check_files(self, sock: socket.socket) -> None:
         if scarce(sock):
             sock.close()
             self._short("connections are refused: nearly all files are open that may be (ulimit -n)")
-            text = f"{target}: the server has as many connections open as it can"
+            text = "the server has as many connections open as it can"
             raise StreamRefused(Refusal.TOO_MANY_STREAMS, text)
 
     async def _connect(self, target: Target) -> tuple[socket.socket, bytes]:
@@ -107,7 +99,7 @@ class Exit:
         address = _literal(target)
         verdict = self._rules.judge_name(target) if address is None else None
         if verdict is Verdict.DENIED:
-            raise _refused(target, Refusal.NOT_PERMITTED)
+            raise _not_permitted()
         if verdict is Verdict.PERMITTED and self._upstream is not None:
             return await self._upstream.connect(target)
         try:
@@ -118,7 +110,7 @@ class Exit:
             found = []  # whether there is such a name is told only of names that are permitted
         permitted = self._permitted(target, found)
         if not permitted:
-            raise _refused(target, Refusal.NOT_PERMITTED)
+            raise _not_permitted()
         if self._upstream is not None:
             return await _connect_through(self._upstream, target, permitted)
         return await _connect_directly(target, permitted), b""
@@ -127,19 +119,19 @@ class Exit:
         try:
             machine = self._interfaces.machine() if self._rules.need_machine else None
         except OSError as error:
-            text = f"{target}: the server cannot tell its own addresses, which its rules are about"
+            text = "the server cannot tell its own addresses, which its rules are about"
             raise StreamRefused(Refusal.FAILED, text) from error
         return [each for each in addresses if self._rules.allows(target, each, machine)]
 
     async def _look_up(self, target: Target) -> list[Address]:
         if _never_exists(target.host):
-            raise _refused(target, Refusal.NAME_NOT_FOUND)
+            raise _refused(Refusal.NAME_NOT_FOUND)
         try:
             addresses = await self._resolver.look_up(target.host)
         except socket.gaierror as error:
             if error.errno in _NO_SUCH_NAME:
-                raise _refused(target, Refusal.NAME_NOT_FOUND) from error
-            text = f"{target}: the server's name resolver does not answer"
+                raise _refused(Refusal.NAME_NOT_FOUND) from error
+            text = "the server's name resolver does not answer"
             raise StreamRefused(Refusal.FAILED, text) from error
         return list(dict.fromkeys(map(_plain, addresses)))
 
@@ -160,7 +152,7 @@ def _literal(target: Target) -> Address | None:
     except ValueError as error:
         raise StreamRefused(Refusal.NAME_NOT_FOUND, str(error)) from None
     if "%" in host:
-        raise StreamRefused(Refusal.UNSUPPORTED, f"{target}: an address with a zone cannot be dialled")
+        raise StreamRefused(Refusal.UNSUPPORTED, "an address with a zone cannot be dialled")
     try:
         return _plain(host)
     except ValueError:
@@ -179,11 +171,11 @@ async def _connect_directly(target: Target, addresses: list[Address]) -> socket.
     try:
         return await eyeballs.connect(addresses, target.port)
     except OSError as error:
-        code = _REFUSALS.get(error.errno or 0, Refusal.FAILED)
+        code = eyeballs.REFUSALS.get(error.errno or 0, Refusal.FAILED)
         if code is not Refusal.FAILED:
-            raise _refused(target, code) from error
+            raise _refused(code) from error
         reason = os.strerror(error.errno) if error.errno else "cannot be connected to"
-        raise StreamRefused(code, f"{target}: {reason}") from error
+        raise StreamRefused(code, reason) from error
 
 
 async def _connect_through(
@@ -204,5 +196,10 @@ async def _adopt(sock: socket.socket, protocol_factory: Callable[[], P]) -> tupl
         raise
 
 
-def _refused(target: Target, code: Refusal) -> StreamRefused:
-    return StreamRefused(code, f"{target}: {words(code)}")
+def _refused(code: Refusal) -> StreamRefused:
+    return StreamRefused(code, code.words)
+
+
+def _not_permitted() -> StreamRefused:
+    """The same whatever the reason is: a rule, an address, a name that does not exist."""
+    return StreamRefused(Refusal.NOT_PERMITTED, "not permitted (on the server: [access] permit)")

@@ -15,11 +15,19 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
 from toxproxy.address import Address
+from toxproxy.errors import Refusal
 
 _ATTEMPT_DELAY = 0.25  # seconds before the next address is tried as well (RFC 8305, section 8)
 
-# What an address that was reached says counts for more than what the way to another one says.
-_MOST_TELLING_FIRST = (errno.ECONNREFUSED, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH)
+#: What a failed connection is called, by its `errno`, the most telling first: what an address that was
+#: reached says counts for more than what the way to another one says.
+REFUSALS = {
+    errno.ECONNREFUSED: Refusal.CONNECTION_REFUSED,
+    errno.ETIMEDOUT: Refusal.TIMED_OUT,
+    errno.EHOSTUNREACH: Refusal.HOST_UNREACHABLE,
+    errno.ENETUNREACH: Refusal.NETWORK_UNREACHABLE,
+}
+_MOST_TELLING_FIRST = tuple(REFUSALS)
 
 
 async def connect(addresses: Sequence[Address], port: int) -> socket.socket:

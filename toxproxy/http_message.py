@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import h11
 
 from toxproxy.address import Target, parse_host, parse_port, parse_target, split_fields
-from toxproxy.answers import ANSWERS, reason
+from toxproxy.answers import ANSWERS
 from toxproxy.errors import StreamRefused, ToxproxyError
 from toxproxy.handshake import Credentials
 
@@ -117,7 +117,7 @@ def refused(target: Target, refusal: StreamRefused) -> Reply:
     headers = [(b"Proxy-Status", b"toxproxy; error=" + answer.error.encode())]
     if answer.status == 503:
         headers.append((b"Retry-After", b"%d" % RETRY_SECONDS))
-    text = f"{target} could not be reached: {reason(target, refusal)}.\n{answer.advice}"
+    text = f"{target} could not be reached: {refusal.text}.\n{answer.advice}"
     return Reply(answer.status, text, tuple(headers))
 
 

@@ -15,7 +15,6 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 
 from toxproxy.address import Bind, Target, join_host_port
-from toxproxy.answers import reason
 from toxproxy.connection import Connection, cancelled_when
 from toxproxy.descriptors import scarce
 from toxproxy.dialer import Dialer
@@ -118,7 +117,7 @@ class Listener(ABC):
     def log_refused(self, target: Target, refused: StreamRefused) -> None:
         """Tell the user what the far end said."""
         tell = self._too_many if refused.code is Refusal.TOO_MANY_STREAMS else log.info
-        tell("%s: %s refused: %s", self.name, target, reason(target, refused))
+        tell("%s: %s refused: %s", self.name, target, refused.text)
 
     def log_slow(self, what: str) -> None:
         """Tell the user that a client took too long to say what it wants."""

@@ -44,11 +44,6 @@ _REPLIES = {
 }
 
 
-def words(code: Refusal) -> str:
-    """A refusal as people say it: `CONNECTION_REFUSED` is "connection refused"."""
-    return code.name.lower().replace("_", " ")
-
-
 class Upstream:
     """One proxy, by its URL: `scheme://[user:password@]host:port`, checked by the configuration.
 
@@ -67,25 +62,25 @@ class Upstream:
         """A socket connected to `target`, and what was read from it already.
 
         The proxy is asked for `address` where one is given, else it looks the name up itself.
-        There is no time limit: the caller sets it. Raises `StreamRefused`; its text names
-        `target` only.
+        There is no time limit: the caller sets it. Raises `StreamRefused`, whose text
+        does not name `address`.
         """
         host = target.host if address is None else str(address)
         if self._scheme == "socks4" and ":" in host:
-            raise self._refused(target, Refusal.UNSUPPORTED)
+            raise self._refused(Refusal.UNSUPPORTED)
         try:
             if self._scheme == "http":
                 return await self._connect_http(host, target.port)
             return await self._connect_socks(host, target.port), b""
         except ProxyError as error:
-            raise self._refused(target, _REPLIES.get(error.error_code or 0, Refusal.FAILED)) from error
+            raise self._refused(_REPLIES.get(error.error_code or 0, Refusal.FAILED)) from error
         # python-socks lets a reply that makes no sense surface as ValueError.
         except (OSError, ValueError, h11.RemoteProtocolError) as error:
-            text = f"{target}: the upstream {self.name} does not answer as it should"
+            text = f"the upstream {self.name} does not answer as it should"
             raise StreamRefused(Refusal.FAILED, text) from error
 
-    def _refused(self, target: Target, code: Refusal) -> StreamRefused:
-        return StreamRefused(code, f"{target}: {words(code)}, says the upstream {self.name}")
+    def _refused(self, code: Refusal) -> StreamRefused:
+        return StreamRefused(code, f"{code.words}, says the upstream {self.name}")
 
     async def _reach(self) -> socket.socket:
         """A connection to the proxy itself."""

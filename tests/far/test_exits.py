@@ -36,6 +36,7 @@ async def refusal(way_out: Exit, host: str, port: int) -> StreamRefused:
     return caught.value
 
 
+NOT_PERMITTED = "not permitted (on the server: [access] permit)"
 Hosts = dict[str, list[str]]
 
 
@@ -67,14 +68,14 @@ async def test_a_closed_port_is_refused_by_name(closed_port: int) -> None:
     error = await refusal(direct(), "localhost", closed_port)
     assert (error.code, error.text) == (
         Refusal.CONNECTION_REFUSED,
-        f"localhost:{closed_port}: connection refused",
+        "connection refused",
     )
 
 
 async def test_silence_is_timed_out(black_hole: Callable[[str], int]) -> None:
     port = black_hole("127.0.0.1")
     error = await refusal(direct(timeout=0.2), "127.0.0.1", port)
-    assert (error.code, error.text) == (Refusal.TIMED_OUT, f"127.0.0.1:{port}: no answer within 0.2 seconds")
+    assert (error.code, error.text) == (Refusal.TIMED_OUT, "no answer within 0.2 seconds")
 
 
 @pytest.mark.parametrize("host", ["255.255.255.255", "224.0.0.1", "ff02::1"])
@@ -90,12 +91,12 @@ async def test_a_failure_without_a_code_of_its_own_says_what_it_was(
 
     monkeypatch.setattr(exits.eyeballs, "connect", exhausted)
     error = await refusal(direct(), "127.0.0.1", echo_port)
-    assert (error.code, error.text) == (Refusal.FAILED, f"127.0.0.1:{echo_port}: Too many open files")
+    assert (error.code, error.text) == (Refusal.FAILED, "Too many open files")
 
 
 async def test_an_unknown_name_is_not_found(hosts: Hosts) -> None:
     error = await refusal(direct(), "nowhere.example.org", 80)
-    assert (error.code, error.text) == (Refusal.NAME_NOT_FOUND, "nowhere.example.org:80: name not found")
+    assert (error.code, error.text) == (Refusal.NAME_NOT_FOUND, "name not found")
 
 
 @pytest.mark.parametrize("host", ["invalid", "nobody.invalid", "Nobody.INVALID."])
@@ -114,7 +115,7 @@ async def test_a_resolver_that_does_not_answer_is_not_a_missing_name(monkeypatch
     monkeypatch.setattr(exits.socket, "getaddrinfo", getaddrinfo)
     error = await refusal(direct(), "example.org", 80)
     assert error.code is Refusal.FAILED
-    assert error.text == "example.org:80: the server's name resolver does not answer"
+    assert error.text == "the server's name resolver does not answer"
 
 
 @pytest.mark.parametrize(
@@ -148,7 +149,7 @@ async def test_a_name_that_means_a_denied_address_is_denied_without_telling_it(h
     hosts["inside.example.org"] = ["10.11.12.13", "::ffff:10.11.12.13"]
     error = await refusal(direct(permit="*.example.org:*", deny="10.0.0.0/8:*"), "inside.example.org", 80)
     assert error.code is Refusal.NOT_PERMITTED
-    assert error.text == "inside.example.org:80: not permitted"
+    assert error.text == NOT_PERMITTED
 
 
 async def test_only_the_permitted_addresses_of_a_name_are_dialled(hosts: Hosts, echo_port: int) -> None:
@@ -195,7 +196,7 @@ async def test_a_name_that_no_rule_permits_is_not_even_looked_up(
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     error = await refusal(direct(permit=permit, deny=deny), host, 443)
-    assert (error.code, error.text) == (Refusal.NOT_PERMITTED, f"{host}:443: not permitted")
+    assert (error.code, error.text) == (Refusal.NOT_PERMITTED, NOT_PERMITTED)
 
 
 @pytest.mark.parametrize("failure", [socket.EAI_NONAME, socket.EAI_AGAIN])
@@ -213,7 +214,7 @@ async def test_a_name_that_only_an_address_permits_is_not_told_to_exist(
     for host in ("inside.test", "outside.invalid"):
         missing = await refusal(way_out, host, 22)
         assert missing.code is there.code is Refusal.NOT_PERMITTED
-        assert missing.text.replace(host, "") == there.text.replace("inside.test", "")
+        assert missing.text == there.text == NOT_PERMITTED
     assert (await refusal(way_out, "www.example.org", 443)).code is not Refusal.NOT_PERMITTED
 
 
@@ -341,7 +342,7 @@ async def test_the_last_files_are_not_for_connections(
     try:
         error = await refusal(direct(), "127.0.0.1", echo_port)
         assert error.code is Refusal.TOO_MANY_STREAMS
-        assert error.text == f"127.0.0.1:{echo_port}: the server has as many connections open as it can"
+        assert error.text == "the server has as many connections open as it can"
         assert len(caplog.messages) == 1
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

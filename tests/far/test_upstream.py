@@ -210,9 +210,7 @@ async def test_a_socks_reply_is_passed_on(serve: Serve, reply: int, code: Refusa
 async def test_a_vanished_upstream_is_named_without_its_login(closed_port: int, scheme: str) -> None:
     error = await refusal(through(f"{scheme}://user:hush@127.0.0.1:{closed_port}"), Target("example.org", 80))
     assert error.code is Refusal.FAILED
-    assert error.text == (
-        f"example.org:80: the upstream {scheme}://127.0.0.1:{closed_port} does not answer as it should"
-    )
+    assert error.text == (f"the upstream {scheme}://127.0.0.1:{closed_port} does not answer as it should")
 
 
 @pytest.mark.parametrize("scheme", ["socks5", "socks4", "http"])
@@ -297,6 +295,4 @@ async def test_every_checked_address_is_tried_without_telling_which(serve: Serve
     way_out = through(f"socks5://127.0.0.1:{port}", deny="10.0.0.0/8:*")
     error = await refusal(way_out, Target("db.example.org", 5432))
     assert asked == [("192.0.2.1", 5432), ("192.0.2.2", 5432)]
-    assert (
-        error.text == f"db.example.org:5432: connection refused, says the upstream socks5://127.0.0.1:{port}"
-    )
+    assert error.text == f"connection refused, says the upstream socks5://127.0.0.1:{port}"

@@ -97,7 +97,7 @@ async def test_a_refusal_after_the_first_bytes_left_resets_the_client_and_is_log
         async def dial(self, protocol_factory, target, *, early=False):
             assert early
             transport, protocol = await dialer.dial(protocol_factory, target)
-            refusal = StreamRefused(Refusal.NOT_PERMITTED, f"{target}: not permitted")
+            refusal = StreamRefused(Refusal.NOT_PERMITTED, "not permitted")
             loop = asyncio.get_running_loop()
             loop.call_later(0.02, transport._force_close, refusal)
             return transport, protocol

@@ -175,6 +175,6 @@ def test_only_the_right_login_is_let_in(value, right):
 def test_every_refusal_has_its_line_in_the_table():
     assert set(ANSWERS) == set(Refusal)
     for code in Refusal:
-        reply = refused(Target("a.test", 80), StreamRefused(code, "a.test:80: no luck"))
+        reply = refused(Target("a.test", 80), StreamRefused(code, "no luck"))
         assert reply.text.startswith("a.test:80 could not be reached: no luck.\n")
         assert any(name == b"Retry-After" for name, _ in reply.headers) == (reply.status == 503)

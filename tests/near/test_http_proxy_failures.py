@@ -45,8 +45,7 @@ async def test_a_refusal_is_answered_with_its_status_and_the_connection_goes_on(
         status, head = await head_of(reader)
     else:
         status, head, body = await response(reader)
-        words = code.name.lower().replace("_", " ")
-        assert body.startswith(f"toxproxy: refused.test:81 could not be reached: {words}.\n".encode())
+        assert body.startswith(f"toxproxy: refused.test:81 could not be reached: {code.words}.\n".encode())
     assert status == STATUS[code]
     assert f"Proxy-Status: toxproxy; error={ANSWERS[code].error}\r\n".encode() in head
     assert (b"Retry-After:" in head) == (status == 503)

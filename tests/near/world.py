@@ -49,7 +49,7 @@ class DirectDialer:
             self.cancelled.set()
             raise
         if (code := self.refusals.get(target.host)) is not None:
-            raise StreamRefused(code, f"{target}: {code.name.lower().replace('_', ' ')}")
+            raise StreamRefused(code, code.words)
         host = "127.0.0.1" if target.host in self.names else target.host
         try:
             transport, protocol = await asyncio.get_running_loop().create_connection(
