@@ -87,7 +87,7 @@ allow = {_KEY},
         {_ID}, *
 secret = a long pass phrase
 permit = 127.0.0.1:22, *.lan:80-89, 10.0.0.0/8:*, [2001:db8::/32]:443
-deny = 169.254.0.0/16:*
+deny = 169.254.0.0/16:*, private:1-79, self:*, linklocal:*, loopback:81
 [exit]
 upstream = socks5://user:password@127.0.0.1:9050
 connect_timeout = 10
