@@ -24,7 +24,7 @@ class ForwardListener(Listener):
 
     async def serve(self, client: Connection) -> None:
         try:
-            far = await self.open(client, self._target, early=True, half_closed=True)
+            far = await self.open(client, self._target, early=True)
         except StreamRefused:
             return
         reason = await relay.run(client, far)

@@ -97,17 +97,15 @@ class Listener(ABC):
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def open(
-        self, client: Connection, target: Target, *, early: bool = False, half_closed: bool = False
-    ) -> Connection:
+    async def open(self, client: Connection, target: Target, *, early: bool = False) -> Connection:
         """Have a connection to `target` opened for `client`, in its task; see `Dialer.dial` for `early`.
 
-        A client that goes away meanwhile takes its task with it. One that only ended its own
-        direction counts as gone too, unless `half_closed` says that it may. Raises `StreamRefused`.
+        A client that is reset meanwhile takes its task with it. One that ended its own direction may
+        have said all that it wants to: it gets its answer. Raises `StreamRefused`.
         """
         self._silent.pop(_current_task(), None)
         try:
-            with cancelled_when(client.lost if half_closed else client.hung_up):
+            with cancelled_when(client.lost):
                 _, far = await self._dialer.dial(Connection, target, early=early)
         except StreamRefused as refused:
             self.log_refused(target, refused)
@@ -170,9 +168,8 @@ class Listener(ABC):
     async def _run(self, accepted: socket.socket) -> None:
         client = Connection(self._limits.patience)
         try:
-            # asyncio does so only for sockets that were made with the protocol's number.
             with suppress(OSError):  # the client is gone already, as the next line finds
-                accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                _set_up(accepted)
             await asyncio.get_running_loop().connect_accepted_socket(lambda: client, accepted)
             if not self._silent:
                 self._room.set()
@@ -184,6 +181,17 @@ class Listener(ABC):
             log.exception("%s: a connection was given up", self.name)
         finally:
             client.reset()
+
+
+def _set_up(accepted: socket.socket) -> None:
+    """Have small writes leave at once, urgent bytes kept, and a client that vanished noticed in the end.
+
+    asyncio sets TCP_NODELAY only for sockets that were made with the protocol's number. A byte sent
+    as urgent is one of the stream (RFC 6093, section 5); without SO_OOBINLINE it would be lost.
+    """
+    accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
 def _current_task() -> asyncio.Task[None]:
