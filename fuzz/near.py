@@ -18,7 +18,7 @@ from toxproxy.dialer import P
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.handshake import Credentials, Handshake, HandshakeError
 from toxproxy.http_message import RequestError
-from toxproxy.http_proxy import MAX_HEAD_BYTES
+from toxproxy.http_reader import HttpReader
 from toxproxy.mux import frames
 from toxproxy.socks import ProxyListener
 
@@ -63,8 +63,7 @@ def _can_be_asked_for(target: Target) -> None:
 def http(data: bytes) -> None:
     """A request that h11 understands is answered with an error or can be sent on; so can the response."""
     request, _, response = data.partition(b"\0")
-    client = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
-    server = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
+    client, server = HttpReader(h11.SERVER), HttpReader(h11.CLIENT)
     asked = _next(client, request)
     if not isinstance(asked, h11.Request):
         return
@@ -78,21 +77,22 @@ def http(data: bytes) -> None:
     if asked.method == b"CONNECT":
         return
     passed_on = http_message.outgoing_request(asked, to)
-    assert server.send(passed_on)
-    again = _next(h11.Connection(h11.SERVER), h11.Connection(h11.CLIENT).send(passed_on) or b"")
+    sent = server.http.send(passed_on)
+    assert sent
+    again = _next(HttpReader(h11.SERVER), sent)
     assert isinstance(again, h11.Request), "a server would understand another request"
     assert again.headers == passed_on.headers
     answer = _next(server, response)
     if isinstance(answer, h11.Response):
-        assert client.send(http_message.outgoing_response(answer)) is not None
+        assert client.http.send(http_message.outgoing_response(answer)) is not None
     elif isinstance(answer, h11.InformationalResponse):
-        assert client.send(http_message.outgoing_information(answer)) is not None
+        assert client.http.send(http_message.outgoing_information(answer)) is not None
 
 
-def _next(connection: h11.Connection, data: bytes) -> object:
+def _next(reader: HttpReader, data: bytes) -> object:
     try:
-        connection.receive_data(data)
-        return connection.next_event()
+        reader.receive(data)
+        return reader.next_event()
     except h11.RemoteProtocolError:
         return None
 

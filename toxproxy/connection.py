@@ -120,6 +120,23 @@ class Connection(Half):
                     pass
         self.transport.close()
 
+    async def discard(self, seconds: float, silence: float) -> None:
+        """Say that this was all, and read and drop what still comes: until the peer ends, too.
+
+        That is for `seconds` at most, and ends as soon as nothing came for `silence` of them.
+        """
+        if self.transport is None or self.transport.is_closing():
+            return
+        with suppress(TimeoutError, OSError):
+            self.transport.write_eof()
+            async with asyncio.timeout(seconds):
+                while await self._read_within(silence):
+                    pass
+
+    async def _read_within(self, seconds: float) -> bytes:
+        async with asyncio.timeout(seconds):
+            return await self.read()
+
     def _raise_lost(self) -> None:
         cause = self.lost.result() if self.lost.done() else None
         raise ConnectionResetError(str(cause or "the connection is closed")) from cause

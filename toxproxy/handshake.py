@@ -216,7 +216,10 @@ class Handshake:
 
     def _name(self, name: bytes) -> str:
         try:
-            return parse_host(name.decode())
+            text = name.decode()
+            if text.startswith("[") and text.endswith("]"):  # an IPv6 address as a URL spells it
+                return str(IPv6Address(text[1:-1]))
+            return parse_host(text)
         except ValueError:
             self._fail(f"expected a host name or an IP address, found {name!r}", self.refused(Refusal.FAILED))
 

@@ -19,15 +19,20 @@ from toxproxy.connection import Connection, cancelled_when
 from toxproxy.errors import StreamRefused, ToxproxyError
 from toxproxy.handshake import Credentials
 from toxproxy.http_message import Destination, Reply, RequestError
+from toxproxy.http_reader import HttpReader, Role
 
-MAX_HEAD_BYTES = 65536
 IDLE_SECONDS = 120.0  # for each request but the first, from the answer to the one before
+
+# How long the rest of an upload is read and dropped that was answered before its end, and for how
+# long nothing of it may come (as nginx's lingering_time and lingering_timeout).
+UPLOAD_SECONDS = 30.0
+UPLOAD_SILENCE = 5.0
 
 _TOO_SLOW = Reply(408, "The request did not arrive in time.", ((b"Connection", b"close"),))
 
 _UNFINISHED = frozenset({h11.SEND_RESPONSE, h11.SEND_BODY, h11.ERROR})
 
-Opener = Callable[[Target, bool], Awaitable[Connection]]
+Opener = Callable[[Target], Awaitable[Connection]]
 
 
 class UpstreamError(ToxproxyError):
@@ -37,14 +42,20 @@ class UpstreamError(ToxproxyError):
 class Peer:
     """One HTTP connection: h11's rules over a `Connection`."""
 
-    def __init__(self, connection: Connection, role: type[h11.CLIENT] | type[h11.SERVER]) -> None:
+    def __init__(self, connection: Connection, role: Role) -> None:
         self.connection = connection
-        self.http = h11.Connection(role, max_incomplete_event_size=MAX_HEAD_BYTES)
+        self.reader = HttpReader(role)
+        self.last = False  # the connection is to end with this exchange
+
+    @property
+    def http(self) -> h11.Connection:
+        """h11's rules for the exchange that goes on."""
+        return self.reader.http
 
     async def receive(self) -> h11.Event:
         """The next event. Raises `ConnectionError` and `h11.RemoteProtocolError`."""
-        while (event := self.http.next_event()) is h11.NEED_DATA:
-            self.http.receive_data(await self.connection.read())
+        while (event := self.reader.next_event()) is h11.NEED_DATA:
+            self.reader.receive(await self.connection.read())
         assert isinstance(event, h11.Event), "h11 pauses only between exchanges"
         return event
 
@@ -53,17 +64,10 @@ class Peer:
         if data := self.http.send(event):
             await self.connection.write(data)
 
-    def next_cycle(self) -> bool:
-        """Make ready for another exchange; false where this connection has had its last."""
-        if self.http.our_state is not h11.DONE or self.http.their_state is not h11.DONE:
-            return False
-        self.http.start_next_cycle()
-        return True
-
     @property
     def idle(self) -> bool:
         """Whether the connection is open and has nothing to say before it is asked."""
-        return self.connection.idle and not self.http.trailing_data[0]
+        return self.connection.idle and not self.reader.rest
 
     def close(self) -> None:
         """Close in order after a whole exchange, else reset."""
@@ -75,12 +79,12 @@ class Peer:
 
     def leave_http(self) -> Connection:
         """The connection beneath, with whatever of the next protocol was read already."""
-        self.connection.unread(self.http.trailing_data[0])
+        self.connection.unread(self.reader.rest)
         return self.connection
 
 
 class HttpProxy:
-    """Serves the requests of one client. `open_to(target, half_closed)` has connections opened."""
+    """Serves the requests of one client. `open_to(target)` has connections opened."""
 
     def __init__(self, client: Connection, open_to: Opener, credentials: Credentials | None) -> None:
         self._client = Peer(client, h11.SERVER)
@@ -98,9 +102,11 @@ class HttpProxy:
         try:
             while (request := await self._next_request(deadline)) is not None:
                 await self._answer(request)
-                if not self._client.next_cycle():
+                if not self._client.reader.next_cycle():
                     break
                 deadline = asyncio.get_running_loop().time() + IDLE_SECONDS
+            if self._uploading:
+                await self._client.connection.discard(UPLOAD_SECONDS, UPLOAD_SILENCE)
             await self._client.connection.finish()
         finally:
             self._drop_upstream()
@@ -110,7 +116,7 @@ class HttpProxy:
             async with asyncio.timeout_at(deadline):
                 event = await self._client.receive()
         except TimeoutError:
-            if not self._client.http.trailing_data[0]:
+            if not self._client.reader.rest:
                 return None
             await self._say(_TOO_SLOW)
             await self._client.connection.finish()
@@ -122,13 +128,16 @@ class HttpProxy:
 
     async def _answer(self, request: h11.Request) -> None:
         """Answer one request, to the end of the tunnel where it opens one."""
+        self._client.last = http_message.framed_twice(request)
         if self._credentials is not None and not http_message.authorized(request, self._credentials):
             await self._say(http_message.login_needed(), request)
             return
         try:
             to = http_message.destination(request)
-            if request.method == b"CONNECT":
-                await self._connect(to.target)
+            if (answer := http_message.final_recipient(request)) is not None:
+                await self._say(answer, request)
+            elif request.method == b"CONNECT":
+                await self._connect(request, to.target)
             elif await self._forward(request, to):
                 await self._switch_protocols()
         except RequestError as error:
@@ -136,10 +145,10 @@ class HttpProxy:
         except StreamRefused as refusal:
             await self._say(http_message.refused(to.target, refusal), request)
 
-    async def _connect(self, target: Target) -> None:
-        if not self._request_ended():
+    async def _connect(self, request: h11.Request, target: Target) -> None:
+        if http_message.has_body(request) or not self._request_ended():
             raise RequestError(400, "A CONNECT request has no body.")
-        far = await self._open_to(target, False)
+        far = await self._open_to(target)
         try:
             granted = h11.Response(status_code=200, reason=b"Connection established", headers=[])
             await self._client.send(granted)
@@ -155,7 +164,7 @@ class HttpProxy:
         """Have one request answered by its server; true where both sides switch protocols then."""
         with cancelled_when(self._client.connection.lost):
             reused = self._take_upstream(to.target)
-            upstream = reused or Peer(await self._open_to(to.target, True), h11.CLIENT)
+            upstream = reused or Peer(await self._open_to(to.target), h11.CLIENT)
             self._upstream, self._upstream_target = upstream, to.target
             try:
                 with relay.Watch(self._client.connection, upstream.connection):
@@ -169,7 +178,7 @@ class HttpProxy:
                     raise RequestError(400, "The request's body cannot be understood.") from error
                 await self._say(http_message.incomplete_answer(to.target, str(error)), request)
                 switched = False
-        if not switched and not upstream.next_cycle():
+        if not switched and (upstream.last or not upstream.reader.next_cycle()):
             self._drop_upstream()
         return switched
 
@@ -191,9 +200,14 @@ class HttpProxy:
         try:
             while not isinstance(event := await self._client.receive(), h11.EndOfMessage):
                 await upstream.send(event)
-            await upstream.send(event)
+            await upstream.send(http_message.outgoing_end(event))
         except (ConnectionError, h11.RemoteProtocolError):
             upstream.connection.reset()
+
+    @property
+    def _uploading(self) -> bool:
+        """Whether more of a request's body is to come from the client."""
+        return self._client.http.their_state is h11.SEND_BODY
 
     async def _send_response(self, upstream: Peer) -> bool:
         old_client = (self._client.http.their_http_version or b"") < b"1.1"
@@ -208,36 +222,38 @@ class HttpProxy:
                 if event.status_code == 101:
                     return True
             elif isinstance(event, h11.Response):
-                await self._client.send(http_message.outgoing_response(event))
+                upstream.last = http_message.framed_twice(event)
+                last = self._client.last or self._uploading
+                await self._client.send(http_message.outgoing_response(event, last=last))
             elif isinstance(event, h11.EndOfMessage):
-                await self._client.send(h11.EndOfMessage() if old_client else event)
+                end = h11.EndOfMessage() if old_client else http_message.outgoing_end(event)
+                await self._client.send(end)
                 return False
             else:
                 await self._client.send(event)
 
     async def _say(self, reply: Reply, request: h11.Request | None = None) -> None:
         """Answer in the proxy's own name; the connection goes on where the request has ended."""
-        text = f"toxproxy: {reply.text}\n".encode()
+        content, media_type = reply.content
         headers = [
-            (b"Content-Type", b"text/plain; charset=utf-8"),
-            (b"Content-Length", b"%d" % len(text)),
+            (b"Content-Type", media_type),
+            (b"Content-Length", b"%d" % len(content)),
             *reply.headers,
         ]
-        if not self._request_ended():
+        if self._client.last or not self._request_ended():
             headers.append((b"Connection", b"close"))
         reason = HTTPStatus(reply.status).phrase.encode()
         await self._client.send(h11.Response(status_code=reply.status, reason=reason, headers=headers))
         if request is None or request.method != b"HEAD":
-            await self._client.send(h11.Data(data=text))
+            await self._client.send(h11.Data(data=content))
         await self._client.send(h11.EndOfMessage())
 
     def _request_ended(self) -> bool:
         """Whether the request has arrived to its end; what is here of its body is thrown away."""
-        http = self._client.http
         with suppress(h11.RemoteProtocolError):
-            while http.their_state is h11.SEND_BODY and http.next_event() is not h11.NEED_DATA:
+            while self._uploading and self._client.reader.next_event() is not h11.NEED_DATA:
                 pass
-        return http.their_state not in (h11.SEND_BODY, h11.ERROR)
+        return self._client.http.their_state not in (h11.SEND_BODY, h11.ERROR)
 
     def _take_upstream(self, target: Target) -> Peer | None:
         """The connection of the request before, if it leads to `target` and is still good."""

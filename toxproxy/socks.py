@@ -13,12 +13,14 @@ from toxproxy.dialer import Dialer
 from toxproxy.errors import StreamRefused
 from toxproxy.handshake import SOCKS4, SOCKS5, Credentials, Handshake, HandshakeError
 from toxproxy.http_proxy import HttpProxy
+from toxproxy.http_reader import MAX_EMPTY_LINES
 from toxproxy.limits import LimitSettings
 from toxproxy.listener import DEFAULTS, Listener
 from toxproxy.pace import Notice
 
 log = logging.getLogger(__name__)
 
+_LINE_ENDS = b"\r\n"  # may come before a request of HTTP (RFC 9112, section 2.2)
 _TLS_HANDSHAKE = 0x16  # RFC 8446, section 5.1: the content type of a ClientHello
 
 
@@ -40,11 +42,11 @@ class ProxyListener(Listener):
         deadline = asyncio.get_running_loop().time() + self._limits.handshake
         try:
             async with asyncio.timeout_at(deadline):
-                start = await client.read()
+                start = await _first_bytes(client)
         except TimeoutError:
             return  # not worth a line: browsers connect ahead of what they may need
         client.unread(start)
-        first = start[:1]
+        first = start.lstrip(_LINE_ENDS)[:1]
         if first in (bytes([SOCKS4]), bytes([SOCKS5])):
             await self._serve_socks(client, deadline)
         elif first.isalpha():
@@ -82,13 +84,23 @@ class ProxyListener(Listener):
             far.reset()
 
     async def _serve_http(self, client: Connection, deadline: float) -> None:
-        async def open_to(target: Target, half_closed: bool) -> Connection:
-            return await self.open(client, target, half_closed=half_closed)
+        async def open_to(target: Target) -> Connection:
+            return await self.open(client, target)
 
         try:
             await HttpProxy(client, open_to, self._credentials).run(deadline)
         except TimeoutError:
             self.log_slow("an HTTP client did not finish its request")
+
+
+async def _first_bytes(client: Connection) -> bytes:
+    """What a client says first: something else than empty lines, where there are not too many of them."""
+    start = await client.read()
+    while start and len(start) <= 2 * MAX_EMPTY_LINES and not start.lstrip(_LINE_ENDS):
+        if not (more := await client.read()):
+            break
+        start += more
+    return start
 
 
 async def _request(handshake: Handshake, client: Connection) -> Target:

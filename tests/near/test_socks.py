@@ -133,16 +133,40 @@ async def test_a_dead_port_is_answered_with_connection_refused(port):
     assert answer == b"\x05\x00\x05\x05\x00\x01" + bytes(6)
 
 
-@pytest.mark.parametrize("leave", [reset, lambda writer: writer.close()], ids=["reset", "end"])
 @pytest.mark.parametrize("ask", [socks5, socks4, socks4a])
-async def test_a_client_that_leaves_during_the_dial_cancels_it(port, dialer, ask, leave):
+async def test_a_client_that_is_reset_during_the_dial_cancels_it(port, dialer, ask):
     dialer.gate.clear()
     _, writer = await connect(port)
     writer.write(ask(Target("127.0.0.1", unused_port())))
     await dialer.waiting.wait()
-    leave(writer)
+    reset(writer)
     await asyncio.wait_for(dialer.cancelled.wait(), 5)
     await until(lambda: port.connections == 0)
+
+
+@pytest.mark.parametrize(("ask", "granted"), KINDS.values(), ids=KINDS)
+async def test_a_client_that_says_all_and_ends_at_once_is_answered(port, ask, granted):
+    async with Origin(echo) as server:
+        assert await talk(port, ask(server.target) + b"data") == granted + b"data"
+    await until(lambda: port.connections == 0)
+
+
+async def test_a_client_that_ends_and_is_refused_is_told_so(port):
+    answer = await talk(port, socks5(Target("127.0.0.1", unused_port())))
+    assert answer == b"\x05\x00\x05\x05\x00\x01" + bytes(6)
+
+
+@pytest.mark.parametrize("ask", [socks5, socks4a])
+async def test_an_ipv6_address_may_come_in_brackets(port, dialer, ask):
+    dialer.refusals["::1"] = Refusal.NOT_PERMITTED
+    await talk_open(port, ask(Target("[::1]", 80)))
+    assert dialer.dialled == [Target("::1", 80)]
+
+
+@pytest.mark.parametrize("name", ["[::1", "::1]", "[]", "[localhost]", "[127.0.0.1]", "[[::1]]"])
+async def test_brackets_around_anything_else_are_no_name(port, dialer, name):
+    assert await talk_open(port, socks5(Target(name, 80))) == b"\x05\x00\x05\x01\x00\x01" + bytes(6)
+    assert dialer.dialled == []
 
 
 async def test_a_password_opens_a_locked_port(locked_port):
