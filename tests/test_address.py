@@ -24,6 +24,7 @@ from toxproxy.address import (
     parse_tox_id,
     shown,
     split_fields,
+    split_listener,
 )
 
 KEY = "FEDCBA9876543210" * 4
@@ -115,6 +116,16 @@ def test_very_many_colons_are_split_in_one_go() -> None:
         ("Example.ORG.", "Example.ORG."),
         ("_service.example.org", "_service.example.org"),
         ("bücher.example", "xn--bcher-kva.example"),
+        ("BÜCHER.example", "xn--bcher-kva.example"),
+        ("straße.de", "xn--strae-oqa.de"),
+        ("βόλος.com", "xn--nxasmm1c.com"),
+        ("نامه\u200cای.com", "xn--mgba3gch31f060k.com"),
+        ("i❤.ws", "xn--i-7iq.ws"),
+        ("_srv.bücher.example", "_srv.xn--bcher-kva.example"),
+        ("user-.bücher.example", "user-.xn--bcher-kva.example"),
+        ("user-.example.com", "user-.example.com"),
+        ("-user.example.com", "-user.example.com"),
+        ("r3---sn-a.example", "r3---sn-a.example"),
         ("例え。テスト", "xn--r8jz45g.xn--zckzah"),
         ("127.0.0.1", "127.0.0.1"),
         ("0:0:0:0:0:0:0:1", "::1"),
@@ -135,8 +146,10 @@ def test_hosts_in_their_canonical_form(text: str, host: str) -> None:
         "",
         ".",
         "a..b",
-        "-a.org",
-        "a-.org",
+        "a\u200db.org",
+        "\u0301a.org",
+        "אa.org",
+        "\u00ad.org",
         "a" * 64,
         "a." * 128,
         "a b",
@@ -223,6 +236,32 @@ def test_errors_say_what_was_expected_and_found(call: object, message: str) -> N
     with pytest.raises(ValueError, match=r"^expected ") as caught:
         call()
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("scheme", ["tox:", "TOX:", "tox://", "Tox://"])
+def test_an_id_may_be_a_uri(scheme: str) -> None:
+    tox_id = checksummed(bytes.fromhex(KEY) + bytes(4))
+    digits = tox_id.hex().upper()
+    assert parse_tox_id(scheme + digits).raw == tox_id
+    assert parse_key(scheme + digits) == parse_key(scheme + KEY) == bytes.fromhex(KEY)
+    assert split_listener(f"[::1]:80:{scheme}{digits}") == ["::1", "80", digits]
+    assert split_listener(f"80:tox:22:{digits}") == ["80", "tox", "22", digits]
+
+
+@pytest.mark.parametrize("text", ["tox:", "tox:tox:12", "tox:///12"])
+def test_a_uri_of_something_else_is_no_id(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a Tox ID of 76"):
+        parse_tox_id(text)
+
+
+def test_a_comment_of_another_kind_behind_an_id_is_told_of() -> None:
+    with pytest.raises(ValueError, match=r"^expected a Tox ID, and `;` before a comment, found `#`$"):
+        parse_tox_id(KEY + " # my server")
+
+
+@pytest.mark.parametrize("text", ["080", "000080", "0" * 1000 + "80"])
+def test_a_port_may_have_zeros_before_it(text: str) -> None:
+    assert parse_port(text) == 80
 
 
 def test_a_range_of_one_port() -> None:

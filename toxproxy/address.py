@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
+import idna
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 KEY_BYTES = 32
@@ -21,10 +23,15 @@ _MAX_SHOWN = 60  # characters of a bad input that an error repeats
 
 _FIELD = re.compile(r"(?:\[(?=[^\[\]:]*:)(?P<bracketed>[^\[\]]*)\]|(?P<plain>[^:\[\]]*))(?P<colon>:|\Z)")
 _LITERAL = re.compile(r"[0-9A-Fa-f.:]+(%[A-Za-z0-9._~-]{1,15})?")  # a zone as RFC 6874 spells it
-_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+# With hyphens and underscores anywhere: that a name is looked up does not make it a host name
+# (RFC 2181, section 11), and there are hosts with labels like `user-`.
+_LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
+_JOINERS = "\u200c\u200d"
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 _KEY = re.compile(r"[0-9A-Fa-f]{64}")
 _TOX_ID = re.compile(r"[0-9A-Fa-f]{76}")
+_COMMENT = re.compile(r"\s#")
+_TOX_URI = re.compile(r"tox:(?://)?(?=[0-9A-Fa-f])", re.IGNORECASE)  # as other Tox programs copy an ID
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +102,11 @@ def split_fields(text: str) -> list[str]:
 
 
 def parse_port(text: str, *, lowest: int = 1) -> int:
-    """A decimal port number. Raises `ValueError` outside `lowest` to 65535."""
-    if not re.fullmatch(r"[0-9]{1,5}", text) or not lowest <= int(text) <= 65535:
+    """A decimal port number, zeros before it or not. Raises `ValueError` outside `lowest` to 65535."""
+    match = re.fullmatch(r"0*([0-9]{1,5})", text)
+    if match is None or not lowest <= int(match[1]) <= 65535:
         raise ValueError(f"expected a port from {lowest} to 65535, found {shown(text)}")
-    return int(text)
+    return int(match[1])
 
 
 def parse_port_range(text: str) -> tuple[int, int]:
@@ -114,9 +122,9 @@ def parse_host(text: str) -> str:
     """A host name (any script) or a literal address without brackets, as ASCII.
 
     An address comes back in its canonical spelling (RFC 5952). A name in another script is
-    encoded as RFC 3490 says. A name whose last label is a number is refused: resolvers take
-    `127.1`, `0x7f.1` and `2130706433` for addresses, and no top-level domain is a number (the
-    "ends in a number" rule of the WHATWG URL standard).
+    encoded as browsers do it (UTS 46, non-transitional). A name whose last label is a number is
+    refused: resolvers take `127.1`, `0x7f.1` and `2130706433` for addresses, and no top-level
+    domain is a number (the "ends in a number" rule of the WHATWG URL standard).
 
     Raises `ValueError`.
     """
@@ -133,13 +141,28 @@ def parse_host(text: str) -> str:
 
 
 def _ascii(name: str) -> str:
-    """`name` itself or its IDNA encoding; "" where it has none."""
+    """`name` itself, or its encoding by UTS 46, non-transitional; "" where it has none.
+
+    The older IDNA of Python's `idna` codec (RFC 3490) makes strasse.de of straße.de, which is
+    somebody else's. Emoji have an encoding, as in browsers, though IDNA 2008 knows none.
+    """
     if name.isascii():
         return name
     try:
-        return name[:256].encode("idna").decode("ascii")
+        mapped = idna.uts46_remap(name[:256], std3_rules=False, transitional=False)
+        return ".".join(label if label.isascii() else _a_label(label) for label in mapped.split("."))
     except UnicodeError:
         return ""
+
+
+def _a_label(label: str) -> str:
+    """The label in Punycode. Raises `UnicodeError` where it breaks a rule about order or joiners."""
+    idna.check_bidi(label)
+    idna.check_initial_combiner(label)
+    for position, character in enumerate(label):
+        if character in _JOINERS and not idna.valid_contextj(label, position):
+            raise idna.InvalidCodepointContext("a joiner that joins nothing")
+    return "xn--" + label.encode("punycode").decode("ascii")
 
 
 def parse_bind_host(text: str) -> str:
@@ -176,6 +199,20 @@ def parse_public_key(text: str) -> bytes:
     return _possible(bytes.fromhex(text))
 
 
+def _bare(text: str) -> str:
+    """A key or an ID without the scheme of a URI."""
+    scheme = _TOX_URI.match(text)
+    return text[scheme.end() :] if scheme else text
+
+
+def split_listener(text: str) -> list[str]:
+    """As `split_fields`, for fields of which the last one is a Tox ID, which may be written as a URI."""
+    *fields, last = split_fields(text)
+    if fields and fields[-1].lower() == "tox":
+        *fields, last = *fields[:-1], last.removeprefix("//")
+    return [*fields, last]
+
+
 def _possible(key: bytes) -> bytes:
     """A key that libtoxcore takes: its last bit is never set (`public_key_valid`, Curve25519)."""
     if key[-1] & 0x80:
@@ -186,8 +223,9 @@ def _possible(key: bytes) -> bytes:
 def parse_key(text: str) -> bytes:
     """A public key: 64 hexadecimal digits, or a whole Tox ID, of which the key is kept.
 
-    Raises `ValueError`.
+    Either may come as a URI, `tox:` before it. Raises `ValueError`.
     """
+    text = _bare(text)
     if _KEY.fullmatch(text):
         return _possible(bytes.fromhex(text))
     if _TOX_ID.fullmatch(text):
@@ -199,8 +237,11 @@ def parse_tox_id(text: str) -> ToxId:
     """A Tox ID: 76 hexadecimal digits whose checksum is right.
 
     The last two bytes are the exclusive or of all byte pairs before them (toxcore's
-    `address_checksum`). Raises `ValueError`.
+    `address_checksum`). It may come as a URI, `tox:` before it. Raises `ValueError`.
     """
+    text = _bare(text)
+    if _COMMENT.search(text):
+        raise ValueError("expected a Tox ID, and `;` before a comment, found `#`")
     if _KEY.fullmatch(text):
         raise ValueError("expected a whole Tox ID of 76 hexadecimal digits, found a public key of 64")
     if not _TOX_ID.fullmatch(text):
