@@ -21,9 +21,16 @@ from python_socks.async_.asyncio import Proxy
 from toxproxy import eyeballs
 from toxproxy.address import Address, Target, join_host_port
 from toxproxy.errors import Refusal, StreamRefused
+from toxproxy.http_reader import HttpReader
 from toxproxy.resolver import Resolver
 
-_SOCKS = {"socks5": ProxyType.SOCKS5, "socks4": ProxyType.SOCKS4}
+# All of them have the proxy look names up, for which curl has words of its own.
+_SOCKS = {
+    "socks5": ProxyType.SOCKS5,
+    "socks5h": ProxyType.SOCKS5,
+    "socks4": ProxyType.SOCKS4,
+    "socks4a": ProxyType.SOCKS4,
+}
 _NO_LIMIT = 86_400.0  # seconds, for python-socks' own limit of 60: the caller's is the one that counts
 _READ_BYTES = 65_536
 
@@ -66,7 +73,7 @@ class Upstream:
         does not name `address`.
         """
         host = target.host if address is None else str(address)
-        if self._scheme == "socks4" and ":" in host:
+        if _SOCKS.get(self._scheme) is ProxyType.SOCKS4 and ":" in host:
             raise self._refused(Refusal.UNSUPPORTED)
         try:
             if self._scheme == "http":
@@ -105,19 +112,19 @@ class Upstream:
         """Send CONNECT (RFC 9110, section 9.3.6) and return what came right behind a good answer."""
         loop = asyncio.get_running_loop()
         headers = [("Host", authority)]
-        if self._username:
+        if self._username or self._password:
             credentials = base64.b64encode(f"{self._username}:{self._password}".encode()).decode()
             headers.append(("Proxy-Authorization", f"Basic {credentials}"))
-        http = h11.Connection(h11.CLIENT)
-        request = http.send(h11.Request(method="CONNECT", target=authority, headers=headers))
+        reader = HttpReader(h11.CLIENT, connect=True)
+        request = reader.http.send(h11.Request(method="CONNECT", target=authority, headers=headers))
         await loop.sock_sendall(sock, request or b"")
-        http.send(h11.EndOfMessage())
-        while not isinstance(event := http.next_event(), h11.Response):
+        reader.http.send(h11.EndOfMessage())
+        while not isinstance(event := reader.next_event(), h11.Response):
             if event is h11.NEED_DATA:
-                http.receive_data(await loop.sock_recv(sock, _READ_BYTES))
+                reader.receive(await loop.sock_recv(sock, _READ_BYTES))
         if not 200 <= event.status_code < 300:
             raise ProxyError(event.reason, error_code=event.status_code)
-        return http.trailing_data[0]
+        return reader.rest
 
 
 class _Way(Proxy):

@@ -81,10 +81,11 @@ async def converse(way_out: Exit, target: Target, greeting: bytes) -> None:
     await answer.lost
 
 
-async def test_a_name_is_left_to_the_upstream(serve: Serve) -> None:
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
+async def test_a_name_is_left_to_the_upstream(serve: Serve, scheme: str) -> None:
     asked: Asked = []
     port = await serve(socks5(asked))
-    await converse(through(f"socks5://127.0.0.1:{port}"), Target("mail.example.org", 25), b"220 ready\r\n")
+    await converse(through(f"{scheme}://127.0.0.1:{port}"), Target("mail.example.org", 25), b"220 ready\r\n")
     assert asked == [("mail.example.org", 25)]
 
 
@@ -229,7 +230,8 @@ async def test_an_upstream_that_hangs_up_or_answers_nonsense_has_failed(serve: S
         ).code is Refusal.FAILED
 
 
-async def test_a_socks4_upstream_resolves_the_name_too(serve: Serve) -> None:
+@pytest.mark.parametrize("scheme", ["socks4", "socks4a"])
+async def test_a_socks4_upstream_resolves_the_name_too(serve: Serve, scheme: str) -> None:
     asked: list[bytes] = []
 
     async def socks4(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -239,7 +241,7 @@ async def test_a_socks4_upstream_resolves_the_name_too(serve: Serve) -> None:
         writer.write(b"\x00\x5a" + bytes(6))
         await echo(reader, writer)
 
-    way_out = through(f"socks4://127.0.0.1:{await serve(socks4)}")
+    way_out = through(f"{scheme}://127.0.0.1:{await serve(socks4)}")
     await converse(way_out, Target("example.org", 80), b"")
     assert asked == [b"\x04\x01\x00\x50\x00\x00\x00\x01\x00example.org\x00"]
     assert (await refusal(way_out, Target("::1", 80))).code is Refusal.UNSUPPORTED
@@ -252,8 +254,12 @@ async def test_a_socks4_upstream_resolves_the_name_too(serve: Serve) -> None:
         (b"HTTP/1.1 200 Connection established\r\n\r\n220 ready\r\n",),
         (b"HTTP/1.0 200 OK\r\nContent-", b"Length: 5\r\n", b"\r\n220 ", b"ready\r\n"),
         (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 Fine\r\n\r\n220 ready\r\n",),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\n220 ready\r\n",),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: x\r\n\r\n", b"220 ready\r\n"),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 4, 5\r\nProxy-Agent : x\r\nnonsense\r\n\r\n220 ready\r\n",),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n220 ready\r\n",),
     ],
-    ids=["apart", "together", "in pieces", "after 100"],
+    ids=["apart", "together", "in pieces", "after 100", "a coding", "two lengths", "sloppy", "long"],
 )
 async def test_an_http_upstream_loses_no_byte_however_its_answer_is_cut(
     serve: Serve, pieces: tuple[bytes, ...]
@@ -270,6 +276,17 @@ async def test_an_http_upstream_is_sent_the_login_and_brackets(serve: Serve) -> 
     await converse(through(f"http://user:p%40ss@127.0.0.1:{port}"), Target("::1", 25), b"")
     assert asked[0].startswith("CONNECT [::1]:25 HTTP/1.1\r\nHost: [::1]:25\r\n")
     assert base64.b64encode(b"user:p@ss").decode() in asked[0]
+
+
+@pytest.mark.parametrize(
+    ("login", "token"),
+    [(":token", b":token"), ("user", b"user:"), ("user:", b"user:"), ("%C3%BC:p", "ü:p".encode())],
+)
+async def test_an_http_upstream_is_sent_half_a_login_too(serve: Serve, login: str, token: bytes) -> None:
+    asked: list[str] = []
+    port = await serve(http(asked, b"HTTP/1.1 200 OK\r\n\r\n"))
+    await converse(through(f"http://{login}@127.0.0.1:{port}"), Target("a.test", 25), b"")
+    assert f"\r\nProxy-Authorization: Basic {base64.b64encode(token).decode()}\r\n" in asked[0]
 
 
 @pytest.mark.parametrize(
