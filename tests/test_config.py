@@ -16,6 +16,8 @@ from toxproxy.config import (
     BootstrapNode,
     Config,
     ExitSettings,
+    Forward,
+    ProxyPort,
     ToxSettings,
     TransportProxy,
     load,
@@ -256,6 +258,29 @@ def test_words_for_yes(word: str) -> None:
 @pytest.mark.parametrize("word", ["no", "off", "False"])
 def test_words_for_no(word: str) -> None:
     assert parse(f"[tox]\nudp = {word}", "tox.ini").tox.udp is False
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h", "SOCKS5h", "socks4", "socks4a", "http"])
+def test_an_upstream_may_be_called_as_curl_calls_it(scheme: str) -> None:
+    url = f"{scheme}://:token@127.0.0.1:9050"
+    assert parse(f"[exit]\nupstream = {url}", "tox.ini").exit.upstream == url
+
+
+def test_tox_may_be_carried_by_what_curl_calls_socks5h() -> None:
+    proxy = parse("[tox]\nproxy = socks5h://127.0.0.1:9050", "tox.ini").tox.proxy
+    assert proxy == TransportProxy("socks5", "127.0.0.1", 9050)
+
+
+@pytest.mark.parametrize("scheme", ["tox:", "TOX:", "tox://"])
+def test_a_server_may_be_named_by_a_uri(scheme: str) -> None:
+    server = parse_tox_id(ID)
+    uri = scheme + ID
+    config = parse(
+        f"[socks]\na = me:pw@[::1]:80:{uri}\n[client]\nb = 81:h:22:{uri}\n[access]\nallow = {uri}", "x"
+    )
+    assert config.proxies == (ProxyPort("a", Bind("::1", 80), server, "me", "pw", 2),)
+    assert config.forwards == (Forward("b", Bind("127.0.0.1", 81), Target("h", 22), server, 4),)
+    assert config.access.allow == {server.public_key}
 
 
 @given(st.from_regex(r"(?i)(socks5|socks4|http)://[a-z0-9:@%.\[\]/?#-]{0,30}:[0-9]{1,5}", fullmatch=True))

@@ -17,7 +17,8 @@ ID = KEY + "0" * 12  # its byte pairs cancel out, so the checksum is zero
 OTHER = "89ABCDEF01234567" * 4
 FORWARD = "[localip:]localport:remotehost:remoteport:toxid (an IPv6 address in brackets)"
 PROXY = "[user:password@][localip:]localport:toxid (an IPv6 address in brackets)"
-UPSTREAM = "socks5://host:port or socks4://host:port or http://host:port"
+UPSTREAM = "socks5://host:port or socks4://host:port or http://host:port or socks5h://host:port or socks4a://host:port"
+WRONG_BINDS = ("alice:hunter2:{}", "hunter2:{}", "hunter 2:80:{}", "127.1:80:{}", "me:pw@hunter2:{}")
 
 
 @pytest.mark.parametrize(
@@ -60,6 +61,24 @@ UPSTREAM = "socks5://host:port or socks4://host:port or http://host:port"
             "2: expected a Tox ID whose checksum is right, found one with a digit mistyped or lost",
         ),
         (f"[socks]\na = {ID}", f"2: expected {PROXY}, found 1 fields"),
+        *(
+            (f"[socks]\na = {line}", f"2: expected {PROXY}{port}, found {found}")
+            for port, found, lines in (
+                (", with a port from 0 to 65535", "something else", WRONG_BINDS),
+                ("", "something else", ("[hunter2]:80:{}", "me:pw@[hunter2:{}")),
+                ("", "4 fields", ("alice:hunter2:80:{}",)),
+                ("", "5 fields", ("alice:hunter2:127.0.0.1:80:{}",)),
+            )
+            for line in (text.format(ID) for text in lines)
+        ),
+        (
+            f"[socks]\na = 80:{ID}:hunter2",
+            f"2: expected {PROXY}, with a port from 0 to 65535, found something else",
+        ),
+        ("[socks]\na = 80:hunter2", "2: expected a Tox ID of 76 hexadecimal digits, found 7 characters"),
+        (f"[socks]\na = 80:{ID} # hunter2", "2: expected a Tox ID, and `;` before a comment, found `#`"),
+        ("[exit]\nupstream = me:hunter2@h:1", f"2: expected {UPSTREAM}, found something else"),
+        ("[exit]\nupstream = http://me:hunter2:h:1", f"2: expected {UPSTREAM}, found something else"),
         (f"[socks]\na = hunter2@80:{ID}", "2: expected user:password before the @, found no colon"),
         (f"[socks]\na = :hunter2@80:{ID}", "2: expected a user name of 1 to 255 bytes of UTF-8, found 0"),
         (f"[socks]\na = me:@80:{ID}", "2: expected a password of 1 to 255 bytes of UTF-8, found 0"),
@@ -117,7 +136,7 @@ UPSTREAM = "socks5://host:port or socks4://host:port or http://host:port"
         ),
         (
             "[tox]\nproxy = socks4://h:1",
-            "2: expected socks5://host:port or http://host:port, found something else",
+            "2: expected socks5://host:port or http://host:port or socks5h://host:port, found something else",
         ),
         (
             "[tox]\nudp = yes\nproxy = http://h:1",
@@ -130,6 +149,22 @@ def test_every_error_names_the_line_what_was_expected_and_what_was_found(text: s
         parse(text, "tox.ini")
     assert str(caught.value) == f"tox.ini:{message}"
     assert "hunter2" not in message
+
+
+FIELDS = st.sampled_from(
+    ["hunter2", "[hunter2]", "hunter2 ", "", "80", "*", "alice", "[::1]", "tox", ID, KEY]
+)
+
+
+@given(st.lists(FIELDS | st.sampled_from(":@@:[]# "), max_size=9), st.sampled_from(":@"))
+def test_no_error_about_a_proxy_port_repeats_what_may_be_its_password(fields: list[str], join: str) -> None:
+    for text in (join.join(fields), "".join(fields)):
+        told = ""
+        try:
+            parse(f"[socks]\na = {text}", "tox.ini")
+        except ConfigError as error:
+            told = str(error)
+        assert "hunter2" not in told
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

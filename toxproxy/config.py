@@ -32,6 +32,7 @@ from toxproxy.address import (
     parse_tox_id,
     shown,
     split_fields,
+    split_listener,
 )
 from toxproxy.errors import ConfigError
 from toxproxy.limits import LimitSettings
@@ -310,7 +311,7 @@ def _tox(entries: dict[str, ini.Entry]) -> ToxSettings:
 
 
 def _forward(name: str, line: int, text: str) -> Forward:
-    fields = split_fields(text)
+    fields = split_listener(text)
     if len(fields) not in (4, 5):
         expected = "[localip:]localport:remotehost:remoteport:toxid (an IPv6 address in brackets)"
         raise ValueError(f"expected {expected}, found {len(fields)} fields")
@@ -319,20 +320,22 @@ def _forward(name: str, line: int, text: str) -> Forward:
 
 
 def _proxy(name: str, line: int, text: str) -> ProxyPort:
+    """A proxy port. Errors repeat no field: with `:` typed for `@`, each may be the password."""
     login, at, address = text.rpartition("@")
     username, colon, password = login.partition(":")
     if at and not colon:
         raise ValueError("expected user:password before the @, found no colon")
-    fields = split_fields(address)
+    expected = "[user:password@][localip:]localport:toxid (an IPv6 address in brackets)"
+    fields = ini.quietly(split_listener, address, expected)
     if len(fields) not in (2, 3):
-        expected = "[user:password@][localip:]localport:toxid (an IPv6 address in brackets)"
         raise ValueError(f"expected {expected}, found {len(fields)} fields")
     *bind, server = fields
+    where = ini.quietly(_bind, bind, f"{expected}, with a port from 0 to 65535")
     if not at:
-        return ProxyPort(name, _bind(bind), parse_tox_id(server), None, None, line)
+        return ProxyPort(name, where, parse_tox_id(server), None, None, line)
     username = ini.parse_text(username, "a user name", MAX_LOGIN_BYTES)
     password = ini.parse_text(password, "a password", MAX_LOGIN_BYTES)
-    return ProxyPort(name, _bind(bind), parse_tox_id(server), username, password, line)
+    return ProxyPort(name, where, parse_tox_id(server), username, password, line)
 
 
 def _bind(fields: list[str]) -> Bind:
@@ -357,15 +360,15 @@ def _bootstrap_node(text: str) -> BootstrapNode | None:
 
 
 def _upstream(text: str) -> str:
-    parse_proxy_url(text, "socks5", "socks4", "http")
+    parse_proxy_url(text, "socks5", "socks4", "http", "socks5h", "socks4a")
     return text
 
 
 def _transport_proxy(text: str) -> TransportProxy:
-    url = parse_proxy_url(text, "socks5", "http")
+    url = parse_proxy_url(text, "socks5", "http", "socks5h")
     if url.username is not None:
         raise ValueError("expected a proxy without user and password, which Tox cannot send, found some")
-    kind: Literal["socks5", "http"] = "socks5" if url.scheme == "socks5" else "http"
+    kind: Literal["socks5", "http"] = "http" if url.scheme == "http" else "socks5"
     return TransportProxy(kind, parse_host(url.hostname or ""), url.port or 0)
 
 

@@ -21,6 +21,7 @@ from typing import TypeVar
 from toxproxy.address import shown
 from toxproxy.errors import ConfigError
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 MAX_SECONDS = 3600
@@ -141,6 +142,14 @@ def _neither(file: str, line: int) -> ConfigError:
 def nearest(found: str, known: Iterable[str]) -> str:
     """The one of `known`, at least one, that is most like what was found."""
     return get_close_matches(found[:40].lower(), sorted(known), n=1, cutoff=0)[0]
+
+
+def quietly(parser: Callable[[A], T], value: A, expected: str) -> T:
+    """What `parser` makes of what may be a password. Raises a `ValueError` that repeats nothing of it."""
+    try:
+        return parser(value)
+    except ValueError:
+        raise ValueError(f"expected {expected}, found something else") from None
 
 
 def parse_text(text: str, what: str, limit: int) -> str:
