@@ -1,4 +1,4 @@
-"""Who may be a friend of the server: the answer to every friend request, and its memory.
+"""Who may be a friend of the server: what a friend request amounts to, and who was let in.
 
 A client is let in because the configuration lists its key, because somebody said
 `toxproxy allow`, because it sent the secret, or because anyone may come. The last three are
@@ -10,39 +10,39 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
-import re
-from dataclasses import dataclass
+from dataclasses import replace
 from enum import Enum
 
+from toxproxy.address import is_possible_key
+from toxproxy.clients import Clients, Reason, Record
 from toxproxy.config import AccessSettings
-from toxproxy.errors import ConfigError, StateError
+from toxproxy.errors import ConfigError
 from toxproxy.state import StateFolder
 
 REQUEST_BYTES = 921  # TOX_MAX_FRIEND_REQUEST_LENGTH
 
-_FILE = "clients.json"
 _GREETING = b"toxproxy"
 _RECORDS_MOST = 1024  # for the clients that let themselves in; commands have no limit
 _WAITING_MOST = 64
-_KEY = re.compile(r"[0-9A-F]{64}")
-_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
-class Reason(Enum):
-    """Why a recorded client was let in; the value is the word in the file."""
+class Claim(Enum):
+    """What a friend request amounts to."""
 
-    COMMAND = "command"
-    SECRET = "secret"
-    ANYONE = "anyone"
+    ADMITTED = "the key may be a friend already"
+    SECRET = "a client with the right secret"
+    ANYONE = "a client, where anyone may come"
+    GUESS = "a client with another secret than the right one"
+    GREETING = "a client that nobody let in yet"
+    OTHER = "no client: another program's, or from a key that Tox does not take"
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One client in the file. `secret` is the fingerprint of the secret it sent, if that let it in."""
-
-    by: Reason
-    secret: str | None = None
+# Who gives way to a newcomer where the list is full, the first kind first: (reason, seen).
+# Nobody gives way who was let in by the secret and has been here.
+_GIVING_WAY: dict[Claim, tuple[tuple[Reason, bool], ...]] = {
+    Claim.ANYONE: ((Reason.ANYONE, False),),
+    Claim.SECRET: ((Reason.ANYONE, False), (Reason.SECRET, False), (Reason.ANYONE, True)),
+}
 
 
 class Access:
@@ -55,49 +55,103 @@ class Access:
 
     def __init__(self, settings: AccessSettings, state: StateFolder) -> None:
         self._settings = settings
-        self._state = state
         self._secret_request = None if settings.secret is None else request_message(settings.secret)
-        self._records = _load(state)
+        self._clients = Clients(state)
+        self._seen: set[bytes] = set()  # which the file may not say yet
         self._waiting: dict[bytes, None] = {}
 
     @property
     def waiting(self) -> tuple[bytes, ...]:
-        """The keys that asked and were not let in, the newest last, at most 64.
-
-        A key that is not among them before `judge` asks for the first time.
-        """
+        """The keys that asked and were not let in, the newest last, at most 64."""
         return tuple(self._waiting)
 
     def admits(self, key: bytes) -> bool:
         """Whether `key` may be a friend now."""
-        record = self._records.get(key)
+        record = self._clients.records.get(key)
         return key in self._settings.allow or (record is not None and self._holds(key, record))
 
     def admitted(self) -> set[bytes]:
         """Every key that may be a friend now."""
-        return set(self._settings.allow) | {key for key in self._records if self.admits(key)}
+        return set(self._settings.allow) | {key for key in self._clients.records if self.admits(key)}
 
-    def judge(self, key: bytes, message: bytes) -> bool:
-        """Answer a friend request; an admission is recorded, anything else that is a client's waits.
+    def claim(self, key: bytes, message: bytes, *, compare: bool = True) -> Claim:
+        """What a friend request amounts to. Without `compare` every secret counts as a wrong one."""
+        if not is_possible_key(key):
+            return Claim.OTHER
+        if self.admits(key):
+            return Claim.ADMITTED
+        if message.split(b" ", 1)[0] != _GREETING:
+            return Claim.OTHER
+        secret = self._secret_request
+        if secret is not None and message != _GREETING:
+            if compare and hmac.compare_digest(message, secret):
+                return Claim.SECRET
+            return Claim.ANYONE if self._settings.anyone else Claim.GUESS
+        return Claim.ANYONE if self._settings.anyone else Claim.GREETING
 
+    def wait(self, key: bytes) -> None:
+        """Remember a client that asked and was not let in."""
+        self._waiting.pop(key, None)
+        self._waiting[key] = None
+        if len(self._waiting) > _WAITING_MOST:
+            del self._waiting[next(iter(self._waiting))]
+
+    def admit(self, key: bytes, claim: Claim) -> bool:
+        """Let `key` in for its claim, SECRET or ANYONE, and write it down.
+
+        What no longer holds is dropped. False where the list is full and nobody in it gives way.
         Raises `StateError` where the record cannot be written; the client is not let in then.
         """
-        if self.admits(key):
-            return True
-        record = self._reason_to_admit(key, message)
-        if record is not None and self._record(key, record):
-            return True
-        if _is_client(message):
-            self._waiting.pop(key, None)
-            self._waiting[key] = None
-            if len(self._waiting) > _WAITING_MOST:
-                del self._waiting[next(iter(self._waiting))]
-        return False
+        self._clients.read()
+        current = {k: r for k, r in self._clients.records.items() if k != key and self._holds(k, r)}
+        if sum(record.by is not Reason.COMMAND for record in current.values()) >= _RECORDS_MOST:
+            least = self._first_to_go(current, claim)
+            if least is None:
+                return False
+            del current[least]
+        self._write(current | {key: self._record(key, claim)})
+        self._waiting.pop(key, None)
+        return True
 
     def allow(self, key: bytes) -> None:
-        """Let `key` in by command, for good, whatever the settings. Raises `StateError` as `judge` does."""
-        self._remember(self._records | {key: Record(Reason.COMMAND)})
+        """Let `key` in by command, for good, whatever the settings.
+
+        Raises `ValueError` for a key that Tox does not take, and `StateError` as `admit` does.
+        """
+        if not is_possible_key(key):
+            raise ValueError(f"{key.hex().upper()} cannot be a Tox key")
+        self._clients.read()
+        self._write(self._clients.records | {key: Record(Reason.COMMAND)})
         self._waiting.pop(key, None)
+
+    def met(self, key: bytes) -> None:
+        """`key` has been connected: it does not give way as one who was never seen does.
+
+        Raises `StateError` where that cannot be written; it is with the next record then.
+        """
+        record = self._clients.records.get(key)
+        if record is None or record.seen or key in self._seen or record.by is Reason.COMMAND:
+            return
+        self._seen.add(key)
+        self._clients.read()
+        self._write(self._clients.records)
+
+    def _write(self, records: dict[bytes, Record]) -> None:
+        seen = {key: replace(records[key], seen=True) for key in self._seen & records.keys()}
+        self._clients.write(records | seen)
+        self._seen.clear()
+
+    def _first_to_go(self, records: dict[bytes, Record], claim: Claim) -> bytes | None:
+        for by, seen in _GIVING_WAY[claim]:
+            for key, record in records.items():  # the oldest first
+                if record.by is by and (record.seen or key in self._seen) is seen:
+                    return key
+        return None
+
+    def _record(self, key: bytes, claim: Claim) -> Record:
+        if claim is Claim.SECRET and self._secret_request is not None:
+            return Record(Reason.SECRET, _fingerprint(key, self._secret_request))
+        return Record(Reason.ANYONE)
 
     def _holds(self, key: bytes, record: Record) -> bool:
         """Whether the reason of a record is still one."""
@@ -113,27 +167,6 @@ class Access:
         secret = self._secret_request
         return secret is not None and hmac.compare_digest(fingerprint, _fingerprint(key, secret))
 
-    def _reason_to_admit(self, key: bytes, message: bytes) -> Record | None:
-        secret = self._secret_request
-        if secret is not None and hmac.compare_digest(message, secret):
-            return Record(Reason.SECRET, _fingerprint(key, secret))
-        if self._settings.anyone and _is_client(message):
-            return Record(Reason.ANYONE)
-        return None
-
-    def _record(self, key: bytes, record: Record) -> bool:
-        """Record an admission, and drop what no longer holds; False where there are too many already."""
-        current = {k: r for k, r in self._records.items() if self._holds(k, r)}
-        if sum(r.by is not Reason.COMMAND for r in current.values()) >= _RECORDS_MOST:
-            return False
-        self._remember(current | {key: record})
-        self._waiting.pop(key, None)
-        return True
-
-    def _remember(self, records: dict[bytes, Record]) -> None:
-        self._state.write(_FILE, _dump(records))  # first: what is not on disk does not count
-        self._records = records
-
 
 def request_message(secret: str | None) -> bytes:
     """What a client says in its friend request, at most 921 bytes. Raises `ConfigError`."""
@@ -146,48 +179,6 @@ def request_message(secret: str | None) -> bytes:
     return message
 
 
-def _is_client(message: bytes) -> bool:
-    return message.split(b" ", 1)[0] == _GREETING
-
-
 def _fingerprint(key: bytes, request: bytes) -> str:
     """Tells whether a secret is still the same without saying which; differs from client to client."""
     return hmac.new(key, request, hashlib.sha256).hexdigest()
-
-
-def _dump(records: dict[bytes, Record]) -> bytes:
-    entries = {}
-    for key, record in records.items():
-        entries[key.hex().upper()] = {"by": record.by.value}
-        if record.secret is not None:
-            entries[key.hex().upper()]["secret"] = record.secret
-    return json.dumps(entries, indent=1).encode() + b"\n"
-
-
-def _load(state: StateFolder) -> dict[bytes, Record]:
-    data = state.read(_FILE)
-    if data is None:
-        return {}
-    try:
-        entries = json.loads(data)
-        if not isinstance(entries, dict):
-            raise ValueError("expected an object")
-        return {_parse_key(key): _parse_record(entry) for key, entry in entries.items()}
-    except (ValueError, RecursionError) as error:
-        what_to_do = "mend it, or remove it to forget the clients that were let in"
-        raise StateError(f"{state.path / _FILE} is damaged ({error}): {what_to_do}") from error
-
-
-def _parse_key(text: str) -> bytes:
-    if not _KEY.fullmatch(text):
-        raise ValueError(f"expected a key of 64 hexadecimal digits, found {text[:80]!r}")
-    return bytes.fromhex(text)
-
-
-def _parse_record(entry: object) -> Record:
-    match entry:
-        case {"by": "secret", "secret": str(fingerprint)} if _FINGERPRINT.fullmatch(fingerprint):
-            return Record(Reason.SECRET, fingerprint)
-        case {"by": "command" | "anyone" as by}:
-            return Record(Reason(by))
-    raise ValueError(f'expected {{"by": "command", "secret" or "anyone"}}, found {str(entry)[:80]}')

@@ -213,9 +213,17 @@ def split_listener(text: str) -> list[str]:
     return [*fields, last]
 
 
+def is_possible_key(key: bytes) -> bool:
+    """Whether libtoxcore takes a key of 32 bytes (`public_key_valid`).
+
+    Curve25519 ignores the last bit, so that a packet from a key with that bit set can be read like
+    one from the key without it. No node has such a key.
+    """
+    return len(key) == KEY_BYTES and not key[-1] & 0x80
+
+
 def _possible(key: bytes) -> bytes:
-    """A key that libtoxcore takes: its last bit is never set (`public_key_valid`, Curve25519)."""
-    if key[-1] & 0x80:
+    if not is_possible_key(key):
         raise ValueError("this cannot be a Tox key, whose 63rd digit is 0 to 7: is it an example's?")
     return key
 

@@ -22,14 +22,14 @@ from toxproxy.address import Target, ToxId, parse_host, parse_key
 from toxproxy.config import Config, Forward
 from toxproxy.control import ControlServer
 from toxproxy.dialer import Dialer
-from toxproxy.errors import StateError
 from toxproxy.exits import Exit
 from toxproxy.forward import ForwardListener
 from toxproxy.friend import Friend, Phase, short
+from toxproxy.guests import Guests
 from toxproxy.limits import LimitSettings
 from toxproxy.mux import Limits
 from toxproxy.mux.limits import Pool
-from toxproxy.pace import Notice, Pace
+from toxproxy.requests import Requests
 from toxproxy.socks import ProxyListener
 from toxproxy.state import StateFolder, default_path
 from toxproxy.tox.node import Connection, Node
@@ -144,38 +144,26 @@ class Server(_End):
         super().__init__(config, state, config.server_name or "toxproxy")
         self.access = Access(config.access, state)
         self._exit = Exit(config.exit, config.access.rules, config.limits.dials)
-        self._requests = Pace(config.limits.friend_requests)
-        self._ignored = Notice(log)
+        self._guests = Guests(self.node, self.access, self._friends, self._befriend)
+        self._requests = Requests(
+            self.access,
+            config.access.secret,
+            config.limits.friend_requests,
+            let_in=self._guests.let_in,
+            command=lambda: f"toxproxy allow{self._option}",
+        )
         self._told: dict[bytes, Presence] = {}
 
     async def _start(self) -> None:
         await self._start_node()
-        admitted = self.access.admitted()
-        for key in self.node.friends.keys() - admitted:
-            self.node.remove_friend(key)
-        for key in admitted:
-            self._admit(key)
+        self._guests.start()
+        self._resources.push_async_callback(self._guests.close)
         control = ControlServer(self._state, {"allow": self._allow})
         await control.start()
         self._resources.push_async_callback(control.close)
 
     def friend_request(self, key: bytes, message: bytes) -> None:
-        if not self.access.admits(key) and not self._requests.take():
-            most = self.config.limits.friend_requests
-            self._ignored("friend requests beyond %d a minute are ignored ([limits] friend_requests)", most)
-            return
-        known = key in self.access.waiting
-        try:
-            admitted = self.access.judge(key, message)
-        except StateError as error:
-            log.error("%s", error)
-            return
-        if admitted:
-            self._admit(key)
-        elif key in self.access.waiting and not known:
-            log.info(
-                "a client waits to be let in; to do so: toxproxy allow%s %s", self._option, key.hex().upper()
-            )
+        self._requests.received(key, message)
 
     @property
     def _option(self) -> str:
@@ -189,30 +177,31 @@ class Server(_End):
         else:
             log.info("connected to the Tox network")
 
-    def _admit(self, key: bytes) -> None:
-        number = self.node.admit_friend(key)
-        if number not in self._friends:
-            self._friends[number] = Friend(
-                self.node,
-                number,
-                key,
-                changed=self._friend_changed,
-                exit=self._exit.guest(),
-                limits=self._limits,
-                grace=self.config.tox.grace,
-            )
+    def _befriend(self, number: int, key: bytes) -> Friend:
+        return Friend(
+            self.node,
+            number,
+            key,
+            changed=self._friend_changed,
+            exit=self._exit.guest(),
+            limits=self._limits,
+            grace=self.config.tox.grace,
+        )
 
     def _allow(self, fields: dict[str, object]) -> dict[str, object]:
         """The control socket's `allow`: {"key": hexadecimal} in, {"text": what was done} out."""
         key = parse_key(str(fields.get("key", "")))
-        self.access.allow(key)
-        self._admit(key)
+        self._guests.allow(key)
         log.info("client %s is allowed", short(key))
         return {"text": f"client {short(key)} is allowed; it connects by itself"}
 
     def _friend_changed(self, friend: Friend) -> None:
         was = self._told.get(friend.key, Presence.GONE)
-        now = self._told[friend.key] = presence(friend, was)
+        now = presence(friend, was)
+        if now is Presence.GONE:
+            self._told.pop(friend.key, None)
+        else:
+            self._told[friend.key] = now
         who = short(friend.key)
         match was, now:
             case _ if was is now:
@@ -221,6 +210,7 @@ class Server(_End):
                 log.info("client %s is back, %s; its connections go on", who, how(friend.connection))
             case _, Presence.HERE:
                 log.info("client %s connected, %s", who, how(friend.connection))
+                self._guests.met(friend)
             case _, Presence.AWAY:
                 grace = self.config.tox.grace
                 log.info("client %s is away; %s for it, for up to %g s", who, waiting(friend.streams), grace)

@@ -16,14 +16,19 @@ class Pace:
         self._most = most
         self._taken: deque[float] = deque()
 
-    def take(self) -> bool:
-        """Whether it may happen now; it counts if it may."""
+    @property
+    def left(self) -> bool:
+        """Whether it may happen now, without counting it."""
         now = time.monotonic()
         while self._taken and now - self._taken[0] >= MINUTE:
             self._taken.popleft()
-        if len(self._taken) >= self._most:
+        return len(self._taken) < self._most
+
+    def take(self) -> bool:
+        """Whether it may happen now; it counts if it may."""
+        if not self.left:
             return False
-        self._taken.append(now)
+        self._taken.append(time.monotonic())
         return True
 
 

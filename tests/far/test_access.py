@@ -10,12 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from toxproxy import access as access_module
-from toxproxy.access import Access, request_message
+from toxproxy.access import Access, Claim, request_message
 from toxproxy.config import AccessSettings
 from toxproxy.errors import ConfigError, StateError
 from toxproxy.state import StateFolder
 
-KEY, OTHER = b"\xaa" * 32, b"\xbb" * 32
+KEY, OTHER = b"\x2a" * 32, b"\x3b" * 32
+IMPOSSIBLE = b"\x2a" * 31 + b"\xaa"  # KEY with the bit that Curve25519 ignores
 
 
 @pytest.fixture
@@ -27,35 +28,45 @@ def door(state: StateFolder, *allow: bytes, anyone: bool = False, secret: str | 
     return Access(AccessSettings(allow=frozenset(allow), anyone=anyone, secret=secret), state)
 
 
+def judge(access: Access, key: bytes, message: bytes) -> bool:
+    """Whether a friend request lets its sender in, at whatever pace it comes."""
+    claim = access.claim(key, message)
+    if claim in (Claim.SECRET, Claim.ANYONE):
+        return access.admit(key, claim)
+    if claim in (Claim.GREETING, Claim.GUESS):
+        access.wait(key)
+    return claim is Claim.ADMITTED
+
+
 def test_nobody_is_let_in_by_default(state: StateFolder) -> None:
     access = door(state)
-    assert not access.judge(KEY, b"toxproxy")
-    assert not access.judge(KEY, b"toxproxy guess")
+    assert not judge(access, KEY, b"toxproxy")
+    assert not judge(access, KEY, b"toxproxy guess")
     assert access.admitted() == set()
     assert access.waiting == (KEY,)
 
 
 def test_a_configured_key_is_let_in_only_while_it_is_configured(state: StateFolder) -> None:
     access = door(state, KEY)
-    assert access.judge(KEY, b"whatever")
+    assert judge(access, KEY, b"whatever")
     assert access.admitted() == {KEY}
     assert not door(state).admits(KEY)
 
 
 def test_a_key_allowed_by_command_is_let_in_for_good(state: StateFolder) -> None:
     access = door(state)
-    assert not access.judge(KEY, b"toxproxy")
+    assert not judge(access, KEY, b"toxproxy")
     access.allow(KEY)
     assert access.waiting == ()
-    assert access.judge(KEY, b"toxproxy")
+    assert judge(access, KEY, b"toxproxy")
     assert door(state).admitted() == {KEY}
 
 
 def test_the_right_secret_lets_in_until_it_changes(state: StateFolder) -> None:
     access = door(state, secret="open sesame")
-    assert not access.judge(OTHER, b"toxproxy open")
-    assert not access.judge(OTHER, b"toxproxy")
-    assert access.judge(KEY, request_message("open sesame"))
+    assert not judge(access, OTHER, b"toxproxy open")
+    assert not judge(access, OTHER, b"toxproxy")
+    assert judge(access, KEY, request_message("open sesame"))
     assert door(state, secret="open sesame").admitted() == {KEY}
     assert door(state, secret="another").admitted() == set()
     assert door(state).admitted() == set()
@@ -63,37 +74,106 @@ def test_the_right_secret_lets_in_until_it_changes(state: StateFolder) -> None:
 
 def test_the_secret_itself_is_not_written_down(state: StateFolder) -> None:
     access = door(state, secret="sesame")
-    access.judge(KEY, b"toxproxy sesame")
-    access.judge(OTHER, b"toxproxy sesame")
+    judge(access, KEY, b"toxproxy sesame")
+    judge(access, OTHER, b"toxproxy sesame")
     entries = json.loads(state.read("clients.json") or b"")
     assert "sesame" not in str(entries)
     assert entries[KEY.hex().upper()]["secret"] != entries[OTHER.hex().upper()]["secret"]
 
 
 def test_anyone_comes_and_goes_with_the_setting(state: StateFolder) -> None:
-    assert door(state, anyone=True).judge(KEY, b"toxproxy")
+    assert judge(door(state, anyone=True), KEY, b"toxproxy")
     assert door(state, anyone=True).admitted() == {KEY}
     assert door(state).admitted() == set()
 
 
 def test_anyone_means_any_client_not_any_stranger_with_a_messenger(state: StateFolder) -> None:
     access = door(state, anyone=True)
-    assert not access.judge(KEY, b"Hi, this is Bob")
-    assert not access.judge(KEY, b"toxproxyish")
+    assert not judge(access, KEY, b"Hi, this is Bob")
+    assert not judge(access, KEY, b"toxproxyish")
     assert access.waiting == ()
 
 
 def test_a_command_outlives_the_other_reasons(state: StateFolder) -> None:
     access = door(state, anyone=True)
-    access.judge(KEY, b"toxproxy")
+    judge(access, KEY, b"toxproxy")
     access.allow(KEY)
     assert door(state).admitted() == {KEY}
 
 
 def test_a_command_given_without_the_configuration_forgets_nobody(state: StateFolder) -> None:
-    door(state, secret="sesame").judge(KEY, b"toxproxy sesame")
+    judge(door(state, secret="sesame"), KEY, b"toxproxy sesame")
     door(state).allow(OTHER)
     assert door(state, secret="sesame").admitted() == {KEY, OTHER}
+
+
+@pytest.mark.parametrize("message", [b"toxproxy", b"toxproxy open sesame"])
+def test_a_key_that_tox_does_not_take_is_neither_let_in_nor_written_down(
+    state: StateFolder, message: bytes
+) -> None:
+    access = door(state, anyone=True, secret="open sesame")
+    assert access.claim(IMPOSSIBLE, message) is Claim.OTHER
+    with pytest.raises(ValueError, match="cannot be a Tox key"):
+        access.allow(IMPOSSIBLE)
+    assert state.read("clients.json") is None
+    assert access.waiting == ()
+
+
+def test_a_key_that_tox_does_not_take_is_left_out_of_the_file_with_a_warning(
+    state: StateFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    entries = {key.hex().upper(): {"by": "command"} for key in (IMPOSSIBLE, KEY)}
+    state.write("clients.json", json.dumps(entries).encode())
+    access = door(state)
+    assert access.admitted() == {KEY}
+    access.allow(OTHER)
+    assert caplog.messages == [
+        f"{state.path}/clients.json: 2A2A2A2A2A2A cannot be a Tox key; it is not let in"
+    ]
+    assert IMPOSSIBLE.hex().upper() not in json.loads(state.read("clients.json") or b"")
+
+
+def test_what_a_later_version_wrote_is_kept_and_lets_nobody_in(
+    state: StateFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    later = {
+        KEY.hex().upper(): {"by": "invitation", "expires": "2030-01-01"},
+        OTHER.hex().upper(): {"by": "command", "name": "laptop"},
+    }
+    state.write("clients.json", json.dumps(later).encode())
+    access = door(state, anyone=True)
+    assert access.admitted() == {OTHER}
+    assert "2A2A2A2A2A2A was let in for a reason that this version does not know" in caplog.messages[0]
+    assert judge(access, b"\x01" * 32, b"toxproxy")
+    entries = json.loads(state.read("clients.json") or b"")
+    assert {key: entries[key] for key in later} == later
+    assert len(caplog.messages) == 1
+
+
+def test_a_key_deleted_by_hand_does_not_come_back(state: StateFolder) -> None:
+    access = door(state, anyone=True, secret="open sesame")
+    for change in (
+        lambda: access.allow(OTHER),
+        lambda: judge(access, b"\x01" * 32, b"toxproxy"),
+        lambda: judge(access, b"\x02" * 32, b"toxproxy open sesame"),
+    ):
+        access.allow(KEY)
+        entries = json.loads(state.read("clients.json") or b"")
+        del entries[KEY.hex().upper()]
+        state.write("clients.json", json.dumps(entries).encode())
+        change()
+        assert not access.admits(KEY)
+        assert KEY.hex().upper() not in json.loads(state.read("clients.json") or b"")
+
+
+def test_a_file_that_was_damaged_meanwhile_is_left_alone(state: StateFolder) -> None:
+    access = door(state)
+    access.allow(KEY)
+    state.write("clients.json", b"{")
+    with pytest.raises(StateError, match="is damaged"):
+        access.allow(OTHER)
+    assert state.read("clients.json") == b"{"
+    assert access.admitted() == {KEY}
 
 
 def test_recorded_strangers_have_a_limit_and_commands_do_not(
@@ -101,15 +181,53 @@ def test_recorded_strangers_have_a_limit_and_commands_do_not(
 ) -> None:
     monkeypatch.setattr(access_module, "_RECORDS_MOST", 2)
     access = door(state, anyone=True)
-    assert [access.judge(bytes([n]) * 32, b"toxproxy") for n in range(3)] == [True, True, False]
+    keys = [bytes([n]) * 32 for n in range(4)]
+    assert judge(access, keys[0], b"toxproxy")
+    access.met(keys[0])
+    assert [judge(access, key, b"toxproxy") for key in keys[1:]] == [True] * 3
+    assert access.admitted() == {keys[0], keys[3]}  # who never came gave way
+    access.met(keys[3])
+    assert not judge(access, OTHER, b"toxproxy")
     access.allow(KEY)
     assert access.admits(KEY)
 
 
+def test_the_secret_finds_room_among_strangers(state: StateFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access_module, "_RECORDS_MOST", 2)
+    access = door(state, anyone=True, secret="open sesame")
+    for key in (KEY, OTHER):
+        assert judge(access, key, b"toxproxy")
+        access.met(key)
+    assert judge(access, b"\x01" * 32, b"toxproxy open sesame")
+    assert access.admitted() == {OTHER, b"\x01" * 32}
+    assert not judge(access, KEY, b"toxproxy")  # a stranger takes nobody's place who was here
+
+
+def test_nobody_gives_way_who_has_the_secret_and_was_here(
+    state: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access_module, "_RECORDS_MOST", 1)
+    access = door(state, secret="open sesame")
+    assert judge(access, KEY, b"toxproxy open sesame")
+    access.met(KEY)
+    assert not judge(access, OTHER, b"toxproxy open sesame")
+    assert door(state, secret="open sesame").admitted() == {KEY}
+
+
+def test_who_was_here_is_remembered_over_a_restart(
+    state: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access_module, "_RECORDS_MOST", 1)
+    access = door(state, anyone=True)
+    assert judge(access, KEY, b"toxproxy")
+    access.met(KEY)
+    assert not judge(door(state, anyone=True), OTHER, b"toxproxy")
+
+
 def test_records_that_no_longer_hold_make_room(state: StateFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(access_module, "_RECORDS_MOST", 1)
-    assert door(state, secret="old").judge(KEY, b"toxproxy old")
-    assert door(state, secret="new").judge(OTHER, b"toxproxy new")
+    assert judge(door(state, secret="old"), KEY, b"toxproxy old")
+    assert judge(door(state, secret="new"), OTHER, b"toxproxy new")
     assert list(json.loads(state.read("clients.json") or b"")) == [OTHER.hex().upper()]
 
 
@@ -117,8 +235,8 @@ def test_the_waiting_are_few_and_the_newest_are_last(state: StateFolder) -> None
     access = door(state)
     keys = [bytes([n]) * 32 for n in range(70)]
     for key in keys:
-        access.judge(key, b"toxproxy")
-    access.judge(keys[10], b"toxproxy")
+        judge(access, key, b"toxproxy")
+    judge(access, keys[10], b"toxproxy")
     assert access.waiting == (*keys[6:10], *keys[11:], keys[10])
 
 
@@ -126,7 +244,7 @@ def test_an_admission_that_cannot_be_recorded_is_none(state: StateFolder) -> Non
     access = door(state, anyone=True)
     (state.path / "clients.json").mkdir()
     with pytest.raises(StateError):
-        access.judge(KEY, b"toxproxy")
+        judge(access, KEY, b"toxproxy")
     assert not access.admits(KEY)
 
 
@@ -138,7 +256,7 @@ DAMAGED = [
     b"[" * 5000,
     b'{"AA": {"by": "command"}}',
     b'{"%s": "command"}' % KEY.hex().upper().encode(),
-    b'{"%s": {"by": "magic"}}' % KEY.hex().upper().encode(),
+    b'{"%s": {"by": 1}}' % KEY.hex().upper().encode(),
     b'{"%s": {"by": "secret"}}' % KEY.hex().upper().encode(),
     b'{"%s": {"by": "secret", "secret": "short"}}' % KEY.hex().upper().encode(),
 ]

@@ -2,24 +2,48 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from pathlib import Path
 
 import pytest
 
-from toxproxy import config, pace
+from toxproxy import access, config, pace, requests
 from toxproxy.app import Server
+from toxproxy.control import request
 from toxproxy.state import StateFolder
 
 GREETING = b"toxproxy"
-SECRET = GREETING + b" open sesame"
+WEAK, STRONG = "open sesame", "correct horse battery staple"
+ALONE = "[tox]\nbootstrap = none\nlocal_discovery = no\nport = 22000-22999\n"
 
 
 def key(number: int) -> bytes:
-    return number.to_bytes(32, "big")
+    return number.to_bytes(31, "big") + b"\x01"
+
+
+def words(secret: str) -> bytes:
+    return GREETING + b" " + secret.encode()
 
 
 def server(tmp_path: Path, text: str) -> Server:
-    return Server(config.parse(f"[tox]\nbootstrap = none\n{text}", "server.ini"), StateFolder(tmp_path))
+    return Server(config.parse(f"{ALONE}{text}", "server.ini"), StateFolder(tmp_path))
+
+
+def recorded(tmp_path: Path) -> set[str]:
+    """The keys in the file of clients."""
+    file = tmp_path / "clients.json"
+    return set(json.loads(file.read_bytes())) if file.is_file() else set()
+
+
+async def dismissed(end: Server, client: bytes) -> None:
+    """Wait until a client is no friend any more."""
+    async with asyncio.timeout(10):
+        while client in end.node.friends:
+            await asyncio.sleep(0.01)
+
+
+# How many are heard
 
 
 async def test_more_strangers_than_may_ask_in_a_minute_are_ignored_with_one_line(
@@ -35,14 +59,6 @@ async def test_more_strangers_than_may_ask_in_a_minute_are_ignored_with_one_line
     assert ignored == "friend requests beyond 3 a minute are ignored ([limits] friend_requests)"
 
 
-async def test_a_secret_cannot_be_guessed_faster_than_that(tmp_path: Path) -> None:
-    end = server(tmp_path, "[access]\nsecret = open sesame\n[limits]\nfriend_requests = 3")
-    for number in range(3):
-        end.friend_request(key(number), GREETING + b" guess %d" % number)
-    end.friend_request(key(3), SECRET)
-    assert end.access.admitted() == set()
-
-
 async def test_a_minute_later_the_next_ones_are_judged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -54,11 +70,140 @@ async def test_a_minute_later_the_next_ones_are_judged(
     assert end.access.waiting == (key(1), key(3))
 
 
-async def test_a_client_that_waits_already_is_no_new_line(
+async def test_a_client_that_waits_already_is_no_new_line_and_no_new_stranger(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    end = server(tmp_path, "")
+    end = server(tmp_path, "[limits]\nfriend_requests = 2")
     for _ in range(3):
         end.friend_request(key(1), GREETING)
-    assert len(caplog.messages) == 1
+    end.friend_request(key(2), GREETING)
+    assert end.access.waiting == (key(1), key(2))
+    assert len(caplog.messages) == 2
+
+
+@pytest.mark.parametrize("secret", [WEAK, STRONG])
+async def test_strangers_do_not_shut_out_the_holder_of_the_right_secret(tmp_path: Path, secret: str) -> None:
+    async with server(tmp_path, f"[access]\nsecret = {secret}") as end:
+        for number in range(90):
+            end.friend_request(key(number), words("wrong") if number % 2 else GREETING)
+        end.friend_request(key(100), words(secret))
+        assert end.access.admitted() == set(end.node.friends) == {key(100)}
+
+
+async def test_twenty_clients_of_one_owner_that_start_together_are_all_let_in(tmp_path: Path) -> None:
+    async with server(tmp_path, f"[access]\nsecret = {STRONG}\n[limits]\nfriend_requests = 1") as end:
+        keys = {key(number) for number in range(20)}
+        for each in keys:
+            end.friend_request(each, words(STRONG))
+        assert set(end.node.friends) == keys
+
+
+async def test_a_secret_that_can_be_guessed_cannot_be_guessed_fast(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(requests, "GUESSES", 3)
+    async with server(tmp_path, f"[access]\nsecret = {WEAK}") as end:
+        for number in range(3):
+            end.friend_request(key(number), words(f"guess {number}"))
+        end.friend_request(key(3), words(WEAK))
+        assert end.access.admitted() == set()
+        assert caplog.messages == ["a client has a wrong secret ([access] secret)"]
+        monkeypatch.setattr(pace, "MINUTE", 0.0)
+        end.friend_request(key(3), words(WEAK))
+        assert end.access.admitted() == {key(3)}
+
+
+async def test_a_secret_that_cannot_be_guessed_lets_in_however_many_guess(tmp_path: Path) -> None:
+    async with server(tmp_path, f"[access]\nsecret = {STRONG}") as end:
+        for number in range(10 * requests.GUESSES):
+            end.friend_request(key(number), words(f"guess {number}"))
+        end.friend_request(key(0), words(STRONG))
+        assert end.access.admitted() == {key(0)}
+
+
+async def test_who_gave_way_is_no_friend_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "_RECORDS_MOST", 2)
+    async with server(tmp_path, "[access]\nallow = *") as end:
+        for number in range(3):
+            end.friend_request(key(number), GREETING)
+        await dismissed(end, key(0))
+        assert set(end.node.friends) == {key(1), key(2)}
+        end.friend_request(key(0), GREETING)
+        await dismissed(end, key(1))
+        assert set(end.node.friends) == end.access.admitted() == {key(2), key(0)}
+
+
+async def test_a_key_deleted_from_the_file_is_no_friend_after_the_next_change(tmp_path: Path) -> None:
+    async with server(tmp_path, "") as end:
+        for number in (1, 2):
+            assert await request(StateFolder(tmp_path), "allow", key=key(number).hex())
+        entries = json.loads((tmp_path / "clients.json").read_bytes())
+        del entries[key(1).hex().upper()]
+        (tmp_path / "clients.json").write_text(json.dumps(entries))
+        assert await request(StateFolder(tmp_path), "allow", key=key(3).hex())
+        await dismissed(end, key(1))
+        assert set(end.node.friends) == end.access.admitted() == {key(2), key(3)}
+    assert recorded(tmp_path) == {key(2).hex().upper(), key(3).hex().upper()}
+
+
+# What Tox or the disk refuses
+
+
+@pytest.mark.parametrize("text", ["[access]\nallow = *", f"[access]\nsecret = {STRONG}"])
+async def test_a_request_from_a_key_that_tox_does_not_take_changes_nothing(tmp_path: Path, text: str) -> None:
+    impossible = bytes(31) + b"\x80"
+    async with server(tmp_path, text) as end:
+        for message in (GREETING, words(STRONG)):
+            end.friend_request(impossible, message)
+        assert end.node.friends == {}
+        answer = await request(StateFolder(tmp_path), "allow", key=impossible.hex())
+        assert answer is not None
+        assert answer["ok"] is False
+    assert recorded(tmp_path) == set()
+
+
+async def test_a_recorded_key_that_tox_refuses_is_a_warning_at_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with server(tmp_path, "") as end:
+        own = end.node.public_key
+    impossible = bytes(31) + b"\x80"
+    entries = {each.hex().upper(): {"by": "command"} for each in (own, impossible, key(1))}
+    (tmp_path / "clients.json").write_text(json.dumps(entries))
+    async with server(tmp_path, "") as end:
+        assert set(end.node.friends) == {key(1)}
+        end.friend_request(key(1), GREETING)
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [line.endswith("cannot be a Tox key; it is not let in") for line in told] == [True, False]
+    assert told[1].endswith("is not let in: Tox does not take its key (TOX_ERR_FRIEND_ADD_OWN_KEY)")
+
+
+async def test_the_servers_own_key_is_refused_before_it_is_written_down(tmp_path: Path) -> None:
+    async with server(tmp_path, "") as end:
+        answer = await request(StateFolder(tmp_path), "allow", key=end.node.public_key.hex())
+    assert answer == {"ok": False, "error": "this is the key of the server itself: give the client's"}
+    assert recorded(tmp_path) == set()
+
+
+@pytest.mark.parametrize("file", ["identity.tox", "clients.json"])
+async def test_what_cannot_be_written_leaves_neither_a_friend_nor_a_record(
+    tmp_path: Path, file: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with server(tmp_path, f"[access]\nsecret = {STRONG}") as end:
+        kept = (tmp_path / file).read_bytes() if file == "identity.tox" else None
+        (tmp_path / file).unlink(missing_ok=True)
+        (tmp_path / file).mkdir()
+        end.friend_request(key(1), words(STRONG))
+        answer = await request(StateFolder(tmp_path), "allow", key=key(2).hex())
+        assert answer is not None
+        assert answer["ok"] is False
+        assert end.node.friends == {}
+        assert end.access.admitted() == set()
+        assert file in caplog.messages[0]
+        (tmp_path / file).rmdir()
+        if kept is not None:
+            (tmp_path / file).write_bytes(kept)
+        end.friend_request(key(1), words(STRONG))
+        assert set(end.node.friends) == end.access.admitted() == {key(1)}
+        assert len(end._friends) == 1

@@ -192,24 +192,29 @@ class Node:
     def add_friend(self, server: ToxId, message: bytes) -> int:
         """Ask to be a friend, anew where `server` is one already, with a message of 1 to 921 bytes.
 
-        Raises `ToxproxyError` for this node's own ID and `ToxError` for a bad message.
+        Raises `ToxproxyError` for this node's own ID, `ToxError` for a bad message, and `StateError`
+        where the identity cannot be written; `server` is no friend then.
         """
         if server.public_key == self.public_key:
             raise ToxproxyError(f"{server} is this node's own Tox ID: give the server's")
         self._forget(server.public_key)
-        friend = self._tox.friend_add(str(server), message.decode("utf-8", "surrogateescape"))
-        self._save()
-        return friend
+        return self._keep(self._tox.friend_add(str(server), message.decode("utf-8", "surrogateescape")))
 
     def admit_friend(self, key: bytes) -> int:
-        """Take someone as a friend without asking; the number of the friend, new or not."""
-        if (friend := self.friends.get(key)) is None:
-            friend = self._tox.friend_add_norequest(key.hex())
-            self._save()
-        return friend
+        """Take someone as a friend without asking; the number of the friend, new or not.
+
+        Raises `ToxError` for a key that Tox does not take and `StateError` where the identity cannot
+        be written; there is no new friend then.
+        """
+        if (friend := self.friends.get(key)) is not None:
+            return friend
+        return self._keep(self._tox.friend_add_norequest(key.hex()))
 
     def remove_friend(self, key: bytes) -> None:
-        """Drop a friend and its connection, if it is one."""
+        """Drop a friend and its connection, if it is one.
+
+        Raises `StateError` where the identity cannot be written; the friend is gone all the same.
+        """
         if self._forget(key):
             self._save()
 
@@ -329,6 +334,15 @@ class Node:
             self._iterate()
 
     # Keeping.
+
+    def _keep(self, friend: int) -> int:
+        """Save a friend that was added, or take it back. Raises `StateError`."""
+        try:
+            self._save()
+        except BaseException:
+            self._tox.friend_delete(friend)
+            raise
+        return friend
 
     def _forget(self, key: bytes) -> bool:
         if (friend := self.friends.get(key)) is None:
