@@ -9,13 +9,13 @@ Values that are secret stay out of `repr` and out of the errors.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_address
 from operator import attrgetter
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from toxproxy import ini, limits
 from toxproxy.address import (
@@ -261,6 +261,11 @@ def _get(entries: dict[str, ini.Entry], key: str, parser: Callable[[str], T], de
     return entries[key].parse(parser) if key in entries else default
 
 
+def _given(entries: dict[str, ini.Entry], parsers: Mapping[str, Callable[[str], object]]) -> dict[str, Any]:
+    """The values that are there: the settings have the defaults of the others."""
+    return {key: entries[key].parse(parser) for key, parser in parsers.items() if key in entries}
+
+
 def _items(entries: dict[str, ini.Entry], key: str, parser: Callable[[str], T]) -> tuple[T, ...]:
     return entries[key].items(parser) if key in entries else ()
 
@@ -287,27 +292,18 @@ def _access(entries: dict[str, ini.Entry]) -> AccessSettings:
 
 
 def _exit(entries: dict[str, ini.Entry]) -> ExitSettings:
-    return ExitSettings(
-        upstream=_get(entries, "upstream", _upstream, None),
-        connect_timeout=_get(entries, "connect_timeout", partial(ini.parse_seconds, lowest=0.1), 10.0),
-    )
+    return ExitSettings(**_given(entries, _EXIT_PARSERS))
 
 
 def _tox(entries: dict[str, ini.Entry]) -> ToxSettings:
-    proxy = _get(entries, "proxy", _transport_proxy, None)
-    udp = _get(entries, "udp", ini.parse_boolean, proxy is None)
-    if proxy is not None and udp:
+    given = _given(entries, _TOX_PARSERS)
+    if "port" in given:
+        given["ports"] = given.pop("port")
+    if "bootstrap" in entries:
+        given["bootstrap"] = _bootstrap(entries["bootstrap"])
+    if "proxy" in given and given.setdefault("udp", False):
         raise entries["udp"].error("expected no beside a proxy, which carries TCP only, found yes")
-    return ToxSettings(
-        bootstrap=_bootstrap(entries["bootstrap"]) if "bootstrap" in entries else None,
-        udp=udp,
-        ports=_get(entries, "port", parse_port_range, (33445, 33545)),
-        tcp_relay=_get(entries, "tcp_relay", partial(parse_port, lowest=0), 0),
-        local_discovery=_get(entries, "local_discovery", ini.parse_boolean, True),
-        proxy=proxy,
-        wait=_get(entries, "wait", partial(ini.parse_seconds, lowest=0), 30.0),
-        grace=_get(entries, "grace", partial(ini.parse_seconds, lowest=0, highest=MAX_GRACE), 600.0),
-    )
+    return ToxSettings(**given)
 
 
 def _forward(name: str, line: int, text: str) -> Forward:
@@ -378,6 +374,22 @@ def _nickname(text: str) -> str:
 
 def _secret(text: str) -> str:
     return ini.parse_text(text, "a secret", MAX_SECRET_BYTES)
+
+
+_EXIT_PARSERS: Mapping[str, Callable[[str], object]] = {
+    "upstream": _upstream,
+    "connect_timeout": partial(ini.parse_seconds, lowest=0.1),
+}
+
+_TOX_PARSERS: Mapping[str, Callable[[str], object]] = {
+    "proxy": _transport_proxy,
+    "udp": ini.parse_boolean,
+    "port": parse_port_range,
+    "tcp_relay": partial(parse_port, lowest=0),
+    "local_discovery": ini.parse_boolean,
+    "wait": partial(ini.parse_seconds, lowest=0),
+    "grace": partial(ini.parse_seconds, lowest=0, highest=MAX_GRACE),
+}
 
 
 def _check_binds(config: Config, file: str) -> None:
