@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fuzz import scene
+from toxproxy import advice
 from toxproxy.access import Access
 from toxproxy.address import parse_key
 from toxproxy.config import AccessSettings, load
@@ -22,6 +23,7 @@ from toxproxy.tox.pytox import Tox, ToxError, ToxOptions
 from toxproxy.tox.startup import explained
 
 _PLACE = re.compile(r"[^\n]*/fuzz\.ini:([0-9]+): (expected |this cannot )[^\n]*")
+_ROLES: tuple[advice.Role, ...] = ("server", "client")
 _QUESTION = 4096  # bytes
 
 
@@ -42,11 +44,11 @@ def config(data: bytes) -> None:
         except ConfigError as error:
             _check_place(str(error), data.count(b"\n") + 1)
             return
-    assert len(read.nickname_for_client.encode()) <= 128
+    assert read.secrets.keys() <= {server.public_key for server in read.servers}
     assert len(read.servers) <= len(read.listeners)
     assert not any(character < " " for listener in read.listeners for character in listener.name)
-    for role in ("server", "client"):
-        assert all(warning.isprintable() for warning in read.warnings(role))
+    for role in _ROLES:
+        assert all(warning.isprintable() for warning in advice.warnings(read, role))
     str(read)
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from python_socks import parse_proxy_url
 
 from toxproxy.address import Bind, Target, parse_tox_id
+from toxproxy.advice import warnings
 from toxproxy.config import (
     DEFAULT,
     AccessSettings,
@@ -31,6 +32,7 @@ KEY = "FEDCBA9876543210" * 4
 ID = KEY + "0" * 12  # its byte pairs cancel out, so the checksum is zero
 SAME_SERVER = KEY + "000000010001"
 OTHER = "89ABCDEF01234567" * 4
+OTHER_ID = OTHER + "0" * 12
 TOXTUN = """\
 [server]
 name = whttpd
@@ -58,7 +60,6 @@ def test_toxtun_s_own_example() -> None:
         ("toxtun2", Bind("", 82), Target("127.0.0.1", 8282), 6),
     ]
     assert [each.server for each in config.forwards] == list(config.servers)
-    assert config.nickname_for_client == "toxtun1\ntoxtun2"
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,7 @@ def filled_in(name: str) -> Config:
 def test_every_example_parses_once_its_keys_are_replaced(name: str) -> None:
     config = filled_in(name)
     assert config != DEFAULT
-    assert config.warnings("server") == config.warnings("client") == []
+    assert warnings(config, "server") == warnings(config, "client") == []
 
 
 def test_the_examples_are_what_their_names_say() -> None:
@@ -301,13 +302,38 @@ def test_a_server_with_a_new_nospam_is_the_same_server() -> None:
     assert config.servers == (parse_tox_id(ID),)
 
 
-def test_the_client_s_nickname_lists_its_listeners_in_order() -> None:
-    text = f"[socks]\nfirst = 1:{ID}\n[client]\nsecond = 2:h:1:{ID}"
-    assert parse(text, "tox.ini").nickname_for_client == "first\nsecond"
+TWO_SERVERS = f"[client]\na = 1:h:1:{ID}\n[socks]\nb = 2:{OTHER_ID}\n"
+FIRST, SECOND = parse_tox_id(ID), parse_tox_id(OTHER_ID)
 
 
-def test_the_client_s_nickname_is_cut_at_a_whole_character() -> None:
-    assert parse(f"[socks]\na{'ü' * 100} = 1:{ID}", "tox.ini").nickname_for_client == "a" + "ü" * 63
+@pytest.mark.parametrize("name", [ID, ID.lower(), SAME_SERVER, KEY, KEY[:8]])
+def test_a_secret_belongs_to_a_server(name: str) -> None:
+    config = parse(f"[secrets]\n{name} = for the first\n{TWO_SERVERS}", "tox.ini")
+    config.require_client("tox.ini")
+    assert (config.secret_for(FIRST), config.secret_for(SECOND)) == ("for the first", None)
+
+
+def test_the_secret_of_the_only_server_needs_no_name() -> None:
+    config = parse(f"[access]\nsecret = hunter2\n[client]\na = 1:h:1:{ID}\nb = 2:h:1:{SAME_SERVER}", "x")
+    config.require_client("x")
+    assert config.secret_for(FIRST) == "hunter2"
+
+
+def test_one_secret_for_several_servers_is_sent_to_none_of_them() -> None:
+    config = parse(f"[access]\nsecret = hunter2\n{TWO_SERVERS}", "tox.ini")
+    for ask in (lambda: config.secret_for(SECOND), lambda: config.require_client("tox.ini")):
+        with pytest.raises(ConfigError) as caught:
+            ask()
+        assert str(caught.value).removeprefix("tox.ini: ") == (
+            "[access] secret: expected one server, found 2, and each would be told the secret of the others; "
+            "write, below a line [secrets], for each that has one: TOXID = its secret"
+        )
+
+
+def test_a_file_for_both_roles_keeps_the_servers_own_secret_to_itself() -> None:
+    config = parse(f"[access]\nsecret = hunter2\n{TWO_SERVERS}[secrets]\n{KEY} = for the first", "tox.ini")
+    config.require_client("tox.ini")
+    assert (config.secret_for(FIRST), config.secret_for(SECOND)) == ("for the first", None)
 
 
 def test_a_client_needs_a_listener() -> None:
@@ -340,29 +366,30 @@ def test_a_client_needs_a_listener() -> None:
 )
 def test_a_server_that_is_more_open_than_it_seems_is_warned_about(text: str, warning: str | None) -> None:
     config = parse(text, "tox.ini")
-    assert config.warnings("server") == ([warning] if warning else [])
-    assert config.warnings("client") == []
+    assert warnings(config, "server") == ([warning] if warning else [])
+    assert warnings(config, "client") == []
 
 
 @pytest.mark.parametrize("bind", ["*:", "192.0.2.1:", "[::]:", "box.lan:"])
 def test_a_proxy_open_to_the_network_is_warned_about(bind: str) -> None:
     config = parse(f"[socks]\nbrowser = {bind}1080:{ID}", "tox.ini")
     address = bind + "1080"
-    assert config.warnings("client") == [
+    assert warnings(config, "client") == [
         f"[socks] browser listens on {address} without a password: "
         "whoever reaches that port uses the server's network"
     ]
-    assert config.warnings("server") == []
+    assert warnings(config, "server") == []
 
 
 @pytest.mark.parametrize("bind", ["", "[::1]:", "127.0.0.2:", "Localhost:", "me:pw@*:"])
 def test_a_proxy_on_loopback_or_with_a_password_is_not(bind: str) -> None:
-    assert parse(f"[socks]\nbrowser = {bind}1080:{ID}", "tox.ini").warnings("client") == []
+    assert warnings(parse(f"[socks]\nbrowser = {bind}1080:{ID}", "tox.ini"), "client") == []
 
 
 def test_secrets_are_not_in_the_repr() -> None:
     text = (
-        f"[access]\nsecret = hunter2\n[socks]\na = me:hunter2@1:{ID}\n[exit]\nupstream = http://a:hunter2@b:1"
+        f"[access]\nsecret = hunter2\n[socks]\na = me:hunter2@1:{ID}\n[exit]\nupstream = http://a:hunter2@b:1\n"
+        f"[secrets]\n{ID} = hunter2"
     )
     config = parse(text, "tox.ini")
     assert config.access.secret == config.proxies[0].password == "hunter2"

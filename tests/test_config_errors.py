@@ -14,6 +14,7 @@ from toxproxy.errors import ConfigError
 
 KEY = "FEDCBA9876543210" * 4
 ID = KEY + "0" * 12  # its byte pairs cancel out, so the checksum is zero
+LIKE_ID = "FEDCBA98" * 2 + "76543210" * 6 + "0" * 12  # begins as ID does
 OTHER = "89ABCDEF01234567" * 4
 FORWARD = "[localip:]localport:remotehost:remoteport:toxid (an IPv6 address in brackets)"
 PROXY = "[user:password@][localip:]localport:toxid (an IPv6 address in brackets)"
@@ -107,6 +108,29 @@ WRONG_BINDS = ("alice:hunter2:{}", "hunter2:{}", "hunter 2:80:{}", "127.1:80:{}"
         ),
         ("[access]\nsecret =", "2: expected a secret of 1 to 512 bytes of UTF-8, found 0"),
         (
+            f"[socks]\na = 80:{ID}\n[secrets]\nhunter2 = {ID}",
+            "4: expected the Tox ID of one server of this file or its first digits, 8 or more, "
+            "before the `=`, found something else",
+        ),
+        (
+            f"[socks]\na = 80:{ID}\n[secrets]\n{KEY[:7]} = hunter2",
+            "4: expected the Tox ID of one server of this file or its first digits, 8 or more, "
+            "before the `=`, found something else",
+        ),
+        (
+            f"[secrets]\n{KEY[:8]} = x\n[socks]\na = 80:{ID}\nb = 81:{LIKE_ID}",
+            "2: expected the Tox ID of one server of this file or its first digits, 8 or more, "
+            "before the `=`, found those of several",
+        ),
+        (
+            f"[secrets]\n{KEY} = hunter2\n{ID} = hunter2\n[socks]\na = 80:{ID}",
+            "3: expected one secret for each server, found another on a line before",
+        ),
+        (
+            f"[secrets]\n{KEY} =\n[socks]\na = 80:{ID}",
+            "2: expected a secret of 1 to 512 bytes of UTF-8, found 0",
+        ),
+        (
             "[access]\npermit = a:1,\n a",
             "3: expected host:port (IPv6 in brackets, * for any port), found 'a'",
         ),
@@ -194,7 +218,18 @@ def test_a_file_in_another_encoding(tmp_path: Path) -> None:
     assert str(caught.value) == f"{path}:3: expected UTF-8 text, found the byte 0xFC"
 
 
-SECTIONS = ["[server]", "[client]", "[socks]", "[access]", "[exit]", "[tox]", "", "; x", "  continued"]
+SECTIONS = [
+    "[server]",
+    "[client]",
+    "[socks]",
+    "[access]",
+    "[secrets]",
+    "[exit]",
+    "[tox]",
+    "",
+    "; x",
+    "  continued",
+]
 KEYS = ["name", "a", "b", "allow", "secret", "permit", "deny", "upstream", "bootstrap", "port", "proxy"]
 PIECES = ["1", "0", "*", "[::1]", "127.0.0.1", "h", ":", "@", ",", ID, KEY, "socks5://", "yes", "none", "/8"]
 lines = st.sampled_from(SECTIONS) | st.sampled_from(KEYS).map("{} = ".format)
@@ -205,7 +240,7 @@ values = st.text(max_size=20) | pieces.map("".join) | pieces.map(":".join)
 @given(st.text() | st.lists(st.tuples(lines, values).map("".join)).map("\n".join))
 def test_whatever_the_text_it_is_a_config_or_a_config_error(text: str) -> None:
     with suppress(ConfigError):
-        assert len(parse(text, "tox.ini").nickname_for_client.encode()) <= 128
+        assert isinstance(parse(text, "tox.ini"), Config)
 
 
 @given(st.binary())

@@ -59,6 +59,22 @@ class Bind:
     def __str__(self) -> str:
         return join_host_port(self.host or "*", self.port)
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches it."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host.lower() == "localhost"
+
+    def clashes(self, other: Bind) -> bool:
+        """Whether this and `other`, with the same port, cannot both be had."""
+        return self.host == other.host or self._covers(other) or other._covers(self)
+
+    def _covers(self, other: Bind) -> bool:
+        """Whether this is every address of `other`'s family."""
+        return self.host == "" or self.host == ("::" if ":" in other.host else "0.0.0.0")
+
 
 @dataclass(frozen=True, slots=True)
 class ToxId:

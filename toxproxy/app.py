@@ -36,6 +36,7 @@ from toxproxy.tox.node import Connection, Node
 
 log = logging.getLogger(__name__)
 
+_NICKNAME = "toxproxy"  # in Tox; it tells nothing of what is behind it
 DRAIN = 10.0  # seconds that streams get to end when the program stops
 
 
@@ -141,7 +142,7 @@ class Server(_End):
     """The far end: lets clients in and connects where they ask for."""
 
     def __init__(self, config: Config, state: StateFolder) -> None:
-        super().__init__(config, state, config.server_name or "toxproxy")
+        super().__init__(config, state, config.server_name or _NICKNAME)
         self.access = Access(config.access, state)
         self._exit = Exit(config.exit, config.access.rules, config.limits.dials)
         self._guests = Guests(self.node, self.access, self._friends, self._befriend)
@@ -229,19 +230,19 @@ class Client(_End):
     def __init__(
         self, config: Config, state: StateFolder, *, changed: Callable[[], None] = lambda: None
     ) -> None:
-        super().__init__(config, state, config.nickname_for_client or "toxproxy")
+        super().__init__(config, state, _NICKNAME)
         self._changed = changed
         self._servers: dict[bytes, Friend] = {}
         self._listeners: list[tuple[str, str, ForwardListener | ProxyListener]] = []
         self._listening = contextlib.AsyncExitStack()
 
     async def _start(self) -> None:
-        message = request_message(self.config.access.secret)
+        messages = {server: request_message(self.config.secret_for(server)) for server in self.config.servers}
         await self._start_node()
         wanted = {server.public_key for server in self.config.servers}
         for key in self.node.friends.keys() - wanted:
             self.node.remove_friend(key)
-        for server in self.config.servers:
+        for server, message in messages.items():
             self._add(server, message)
         await self._resources.enter_async_context(self._listening)
         for entry in self.config.listeners:

@@ -13,11 +13,11 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
-from toxproxy import __version__, config, demo, runner
+from toxproxy import __version__, advice, config, demo, runner
 from toxproxy.access import Access
 from toxproxy.address import ToxId, parse_key
+from toxproxy.advice import Role
 from toxproxy.app import Client, Server
 from toxproxy.config import DEFAULT_PERMIT, AccessSettings, Config
 from toxproxy.control import request
@@ -31,8 +31,6 @@ from toxproxy.tox.pytox import Tox, ToxError, ToxOptions
 from toxproxy.tox.startup import explained
 
 log = logging.getLogger(__name__)
-
-Role = Literal["server", "client"]
 
 _DESCRIPTION = """\
 Reach a machine behind any NAT: TCP connections through the Tox network, from a
@@ -277,7 +275,7 @@ def _hint(client: Client) -> str:
 
 
 def _warn(settings: Config, role: Role) -> None:
-    for warning in settings.warnings(role):
+    for warning in advice.warnings(settings, role):
         log.warning("%s", warning)
 
 

@@ -10,14 +10,13 @@ Values that are secret stay out of `repr` and out of the errors.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from ipaddress import ip_address
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from toxproxy import ini, limits
+from toxproxy import ini, limits, secret
 from toxproxy.address import (
     Bind,
     Target,
@@ -43,7 +42,6 @@ D = TypeVar("D")
 
 MAX_FILE_BYTES = 1 << 20
 MAX_NICKNAME_BYTES = 128  # TOX_MAX_NAME_LENGTH
-MAX_SECRET_BYTES = 512  # goes into a friend request, which carries 921 (TOX_MAX_FRIEND_REQUEST_LENGTH)
 MAX_LOGIN_BYTES = 255  # RFC 1929: a user name or password of SOCKS5
 #: Where clients may connect unless `permit` says something: the forward that `toxproxy server` prints.
 DEFAULT_PERMIT = (parse_rule("127.0.0.1:22"),)
@@ -54,6 +52,7 @@ _KNOWN: dict[str, frozenset[str] | None] = {
     "client": None,
     "socks": None,
     "compress": None,
+    "secrets": None,
     "access": frozenset({"allow", "secret", "permit", "deny"}),
     "exit": frozenset({"upstream", "connect_timeout"}),
     "tox": frozenset({"bootstrap", "udp", "port", "tcp_relay", "local_discovery", "proxy", "wait", "grace"}),
@@ -89,7 +88,7 @@ class ProxyPort:
 
 @dataclass(frozen=True, slots=True)
 class AccessSettings:
-    """[access]: on a server who may connect and where to; on a client the secret to send.
+    """[access]: on a server who may connect and where to; on a client of one server the secret to send.
 
     `allow` holds public keys. `secret` is 1 to 512 bytes of UTF-8. `permit` is None where nobody has
     chosen yet, which means `DEFAULT_PERMIT`.
@@ -158,6 +157,8 @@ class Config:
     """Everything that a configuration file can say; without arguments, what an empty one says.
 
     `uncompressed` holds the names of the listeners whose connections [compress] leaves as they are.
+    `secrets` are those of [secrets]: by the public key of a server what a client sends to it alone,
+    1 to 512 bytes of UTF-8. With them, `access.secret` is the server's own and is not sent.
     """
 
     server_name: str | None = None
@@ -165,6 +166,7 @@ class Config:
     proxies: tuple[ProxyPort, ...] = ()
     uncompressed: frozenset[str] = frozenset()
     access: AccessSettings = AccessSettings()
+    secrets: Mapping[bytes, str] = field(default_factory=dict, repr=False)
     exit: ExitSettings = ExitSettings()
     tox: ToxSettings = ToxSettings()
     limits: LimitSettings = field(default_factory=LimitSettings)
@@ -175,12 +177,6 @@ class Config:
         return tuple(sorted((*self.forwards, *self.proxies), key=attrgetter("line")))
 
     @property
-    def nickname_for_client(self) -> str:
-        """The listeners' names, one a line, cut to what Tox takes (128 bytes of UTF-8)."""
-        names = "\n".join(listener.name for listener in self.listeners)
-        return names.encode()[:MAX_NICKNAME_BYTES].decode(errors="ignore")
-
-    @property
     def servers(self) -> tuple[ToxId, ...]:
         """The servers that a client connects to, in the file's order, one Tox ID for each public key."""
         servers: dict[bytes, ToxId] = {}
@@ -188,34 +184,29 @@ class Config:
             servers.setdefault(listener.server.public_key, listener.server)
         return tuple(servers.values())
 
+    def secret_for(self, server: ToxId) -> str | None:
+        """What a client sends to `server` to be let in. Raises `ConfigError` where that is not clear."""
+        if self.secrets or self.access.secret is None:
+            return self.secrets.get(server.public_key)
+        if (count := len(self.servers)) > 1:
+            raise ConfigError(
+                f"[access] secret: expected one server, found {count}, and each would be told the secret of "
+                "the others; write, below a line [secrets], for each that has one: TOXID = its secret"
+            )
+        return self.access.secret
+
     def require_client(self, file: str) -> None:
-        """Raise `ConfigError`, naming `file`, where a client would have nothing to listen for."""
+        """Raise `ConfigError`, naming `file`, where a client would have nothing to listen for, or
+        would not know which server a secret is for."""
         if not self.listeners:
             raise ConfigError(
                 f"{file}: expected a forward in [client] or a proxy in [socks], found none; "
                 "write, for example, below a line [socks]: browser = 1080:TOXID"
             )
-
-    def warnings(self, role: Literal["server", "client"]) -> list[str]:
-        """What is allowed but hardly wise, a sentence each, for the role that is to run."""
-        if role == "client":
-            return [
-                f"[socks] {proxy.name} listens on {proxy.bind} without a password: "
-                "whoever reaches that port uses the server's network"
-                for proxy in self.proxies
-                if proxy.username is None and not _is_loopback(proxy.bind.host)
-            ]
-        found, rules = [], self.access.rules
-        if self.access.anyone and rules.permit_everything:
-            found.append(
-                "[access] allow = * with permit = *:*: anyone who has the Tox ID "
-                "may connect to whatever this machine can reach"
-            )
-        elif self.access.anyone:
-            found.append("[access] allow = * lets in anyone who has the Tox ID")
-        if rules.forget_loopback:
-            found.append("[access] deny names private, but not this machine itself: add self:*")
-        return found
+        try:
+            self.secret_for(self.servers[0])
+        except ConfigError as error:
+            raise ConfigError(f"{file}: {error}") from None
 
 
 DEFAULT = Config()
@@ -254,7 +245,7 @@ def parse(text: str, name: str) -> Config:
         limits=limits.parse(sections["limits"]),
     )
     _check_binds(config, name)
-    return config
+    return replace(config, secrets=secret.parse_each(sections["secrets"], config.servers))
 
 
 def _get(entries: dict[str, ini.Entry], key: str, parser: Callable[[str], T], default: D) -> T | D:
@@ -285,7 +276,7 @@ def _access(entries: dict[str, ini.Entry]) -> AccessSettings:
     return AccessSettings(
         allow=frozenset(key for key in clients if key is not None),
         anyone=None in clients,
-        secret=_get(entries, "secret", _secret, None),
+        secret=secret.parse(entries["secret"]) if "secret" in entries else None,
         permit=_items(entries, "permit", parse_rule) or None,
         deny=_items(entries, "deny", parse_rule),
     )
@@ -372,10 +363,6 @@ def _nickname(text: str) -> str:
     return ini.parse_text(text, "a nickname", MAX_NICKNAME_BYTES)
 
 
-def _secret(text: str) -> str:
-    return ini.parse_text(text, "a secret", MAX_SECRET_BYTES)
-
-
 _EXIT_PARSERS: Mapping[str, Callable[[str], object]] = {
     "upstream": _upstream,
     "connect_timeout": partial(ini.parse_seconds, lowest=0.1),
@@ -400,24 +387,7 @@ def _check_binds(config: Config, file: str) -> None:
             continue  # each gets a free port of its own
         others = by_port.setdefault(listener.bind.port, [])
         for other in others:
-            if _clash(listener.bind, other.bind):
+            if listener.bind.clashes(other.bind):
                 found = f"{listener.bind} beside {other.bind} on line {other.line}"
                 raise ini.error(file, listener.line, f"expected a local address of its own, found {found}")
         others.append(listener)
-
-
-def _clash(one: Bind, other: Bind) -> bool:
-    """Whether two binds with the same port cannot both be had."""
-    return one.host == other.host or _covers(one, other) or _covers(other, one)
-
-
-def _covers(one: Bind, other: Bind) -> bool:
-    """Whether `one` is every address of `other`'s family."""
-    return one.host == "" or one.host == ("::" if ":" in other.host else "0.0.0.0")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"

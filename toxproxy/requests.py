@@ -8,7 +8,7 @@ from collections.abc import Callable
 from toxproxy.access import Access, Claim
 from toxproxy.errors import ToxproxyError
 from toxproxy.pace import Notice, Pace
-from toxproxy.strength import weakness
+from toxproxy.secret import weakness
 
 log = logging.getLogger(__name__)
 
