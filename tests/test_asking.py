@@ -11,7 +11,7 @@ from toxproxy.address import ToxId
 from toxproxy.app import Client
 from toxproxy.errors import ConfigError
 from toxproxy.state import StateFolder
-from toxproxy.tox.node import IDENTITY
+from toxproxy.tox.identity import IDENTITY
 from toxproxy.tox.pytox import Tox, ToxOptions
 
 ALONE = "[tox]\nbootstrap = none\nlocal_discovery = no\nport = 22000-22999\n"

@@ -26,9 +26,9 @@ from toxproxy.logs import Console, escaped, logging_to
 from toxproxy.progress import Progress
 from toxproxy.rules import parse_rules
 from toxproxy.state import StateFolder, default_path
-from toxproxy.tox.node import IDENTITY, Connection
-from toxproxy.tox.pytox import Tox, ToxError, ToxOptions
-from toxproxy.tox.startup import explained
+from toxproxy.tox.identity import IDENTITY, open_identity
+from toxproxy.tox.node import Connection
+from toxproxy.tox.pytox import Tox, ToxOptions
 
 log = logging.getLogger(__name__)
 
@@ -307,22 +307,16 @@ def _tox_id(state: StateFolder) -> ToxId:
 
     The identity is made if there is none. Raises `StateError` for a damaged one.
     """
-    if (saved := state.read(IDENTITY)) is not None:
-        return _identity(state, saved)
+    if (state.path / IDENTITY).exists():
+        return _identity(state)
     with state.lock():
-        return _identity(state, state.read(IDENTITY))
+        return _identity(state)
 
 
-def _identity(state: StateFolder, saved: bytes | None) -> ToxId:
+def _identity(state: StateFolder) -> ToxId:
     # Without UDP, and never iterated: it takes no port and sends nothing.
-    options = ToxOptions(savedata_data=saved, udp_enabled=False, local_discovery_enabled=False)
+    tox = open_identity(Tox, ToxOptions(udp_enabled=False, local_discovery_enabled=False), state)
     try:
-        tox = Tox(options)
-    except ToxError as error:
-        raise explained(error, options, state.path / IDENTITY) from None
-    try:
-        if saved is None:
-            state.write(IDENTITY, tox.get_savedata())
         return ToxId(bytes.fromhex(tox.self_get_address()))
     finally:
         tox.kill()

@@ -25,6 +25,16 @@ def default_path(role: str) -> Path:
     return platformdirs.user_state_path("toxproxy", appauthor=False) / role
 
 
+@contextmanager
+def wiped(data: bytearray | None) -> Iterator[None]:
+    """A block after which nothing is left in `data`, however it ends."""
+    try:
+        yield
+    finally:
+        if data is not None:
+            data[:] = bytes(len(data))  # of the same length: in place
+
+
 class StateFolder:
     """A folder of this user's, made if it is missing.
 
@@ -70,19 +80,36 @@ class StateFolder:
         except OSError as error:
             raise StateError(f"{self.path / name} cannot be read: {error.strerror}") from None
 
-    def write(self, name: str, data: bytes) -> None:
-        """Replace a file: after a crash or on a full disk it holds the old content or the new."""
+    def read_private(self, name: str) -> bytearray | None:
+        """As `read`, in a buffer that is the only copy: the caller wipes it (`wiped`)."""
+        path = self.path / name
+        try:
+            with open(path, "rb", buffering=0) as file:
+                data = bytearray(os.fstat(file.fileno()).st_size)
+                del data[file.readinto(data) :]
+                return data
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StateError(f"{path} cannot be read: {error.strerror}") from None
+
+    def write(self, name: str, data: bytes | bytearray) -> None:
+        """Replace a file: after a crash or on a full disk it holds the old content or the new.
+
+        No other copy of `data` is made.
+        """
         try:
             self._replace(name, data)
         except OSError as error:
             raise StateError(f"{self.path / name} cannot be written: {error.strerror}") from None
 
-    def _replace(self, name: str, data: bytes) -> None:
+    def _replace(self, name: str, data: bytes | bytearray) -> None:
         descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=self.path)  # 0600
         try:
-            with open(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
+            with open(descriptor, "wb", buffering=0) as file, memoryview(data) as rest:
+                done = 0
+                while done < len(rest):
+                    done += file.write(rest[done:])
                 os.fsync(file.fileno())
             os.replace(temporary, self.path / name)
         except BaseException:

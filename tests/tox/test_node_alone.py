@@ -16,7 +16,8 @@ from toxproxy.address import ToxId
 from toxproxy.config import BootstrapNode, ToxSettings, TransportProxy
 from toxproxy.errors import StateError, ToxproxyError
 from toxproxy.state import StateFolder
-from toxproxy.tox.node import IDENTITY, Connection, Node
+from toxproxy.tox.identity import IDENTITY
+from toxproxy.tox.node import Connection, Node
 from toxproxy.tox.pytox import Tox, ToxOptions
 
 KEY = bytes(range(32))

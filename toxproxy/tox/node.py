@@ -14,13 +14,12 @@ from toxproxy.config import ToxSettings
 from toxproxy.errors import StateError, ToxproxyError
 from toxproxy.state import StateFolder
 from toxproxy.tox.bootstrap import Bootstrap, introducers
+from toxproxy.tox.identity import open_identity, save_identity
 from toxproxy.tox.pytox import MAX_NAME_LENGTH, Tox, ToxError, ToxOptions
-from toxproxy.tox.startup import damaged, explained, find_udp_socket, tox_options
+from toxproxy.tox.startup import find_udp_socket, tox_options
 
 if TYPE_CHECKING:
     from _cffi_backend import buffer as Buffer
-
-IDENTITY = "identity.tox"  # in libtoxcore's own format: other Tox programs can read it
 
 _BUSY_PAUSE = 0.002  # seconds between two looks at TCP sockets while packets flow
 _BUSY_SPAN = 0.1  # seconds without a packet after which they no longer do
@@ -139,14 +138,11 @@ class Node:
         """Raises `LibraryMissing`, `StateError` for an identity that cannot be read or written, and
         `ToxproxyError` for ports that are taken or a proxy that is not found."""
         self._loop = asyncio.get_running_loop()
-        saved = self._state.read(IDENTITY)
-        options = await tox_options(self._settings, saved)
-        tox = self._open(options)
+        options = await tox_options(self._settings)
+        tox = open_identity(_Inbox, options, self._state)
         try:
             self._describe(tox)
             tox.self_set_name(self._name.encode()[:MAX_NAME_LENGTH].decode(errors="ignore"))
-            if saved is None:
-                self._state.write(IDENTITY, tox.get_savedata())
         except BaseException:
             tox.kill()
             raise
@@ -175,7 +171,7 @@ class Node:
         try:
             if self._bootstrapping is not None:
                 await asyncio.wait([self._bootstrapping])
-            self._state.write(IDENTITY, tox.get_savedata())  # with the nodes it knows, for a quick start
+            save_identity(tox, self._state)  # with the nodes it knows, for a quick start
         except StateError as error:
             _log.warning("%s", error)
         finally:
@@ -239,19 +235,6 @@ class Node:
         return self._tox.friend_send_lossy_packet(friend, packet)
 
     # Starting.
-
-    def _open(self, options: ToxOptions) -> _Inbox:
-        file = self._state.path / IDENTITY
-        try:
-            tox = _Inbox(options)
-        except ToxError as error:
-            raise explained(error, options, file) from None
-        saved = options.savedata_data
-        if saved is not None and bytes.fromhex(tox.self_get_public_key()) not in saved:
-            # libtoxcore makes the public key from the secret one and does not look at the saved one.
-            tox.kill()
-            raise damaged(file)
-        return tox
 
     def _describe(self, tox: Tox) -> None:
         self.tox_id = ToxId(bytes.fromhex(tox.self_get_address()))
@@ -352,4 +335,4 @@ class Node:
         return True
 
     def _save(self) -> None:
-        self._state.write(IDENTITY, self._tox.get_savedata())
+        save_identity(self._tox, self._state)

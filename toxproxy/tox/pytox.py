@@ -11,7 +11,7 @@ neither `iterate` nor `kill`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from toxproxy.errors import ToxproxyError
@@ -46,7 +46,7 @@ class ToxOptions:
     33545; a `tcp_port` of 0 is no relay.
     """
 
-    savedata_data: bytes | None = None
+    savedata_data: bytes | bytearray | None = field(default=None, repr=False)
     ipv6_enabled: bool = True
     udp_enabled: bool = True
     local_discovery_enabled: bool = True
@@ -179,8 +179,15 @@ class Tox:
         self._lib.tox_kill(tox)
 
     def get_savedata(self) -> bytes:
-        """Identity, friends and known nodes, for `ToxOptions.savedata_data`. Holds the secret key."""
-        return self._read("tox_get_savedata", self._get("tox_get_savedata_size"))
+        """Identity, friends and known nodes, for `ToxOptions.savedata_data`. Holds the secret key,
+        and cannot be wiped: see `get_savedata_buffer`."""
+        return bytes(self.get_savedata_buffer())
+
+    def get_savedata_buffer(self) -> bytearray:
+        """As `get_savedata`, for a caller that wipes it."""
+        data = bytearray(self._get("tox_get_savedata_size"))
+        self._lib.tox_get_savedata(self._tox, ffi.from_buffer(data))
+        return data
 
     # The network.
 

@@ -18,10 +18,9 @@ _TRIES = 8  # of random ports, until libtoxcore looks for itself
 _DESCRIPTORS = range(3, 4096)  # where to look for a socket that was opened a moment ago
 
 
-async def tox_options(settings: ToxSettings, saved: bytes | None) -> ToxOptions:
+async def tox_options(settings: ToxSettings) -> ToxOptions:
     """What `[tox]` says, in libtoxcore's terms. Raises `ToxproxyError` for a proxy that is not found."""
     options = ToxOptions(
-        savedata_data=saved,
         ipv6_enabled=not _stays_on_ipv4_loopback(settings) and _has_ipv6(),
         udp_enabled=settings.udp and settings.proxy is None,
         local_discovery_enabled=settings.local_discovery,
