@@ -13,7 +13,7 @@ import pytest
 
 import toxproxy
 from toxproxy.cli import main
-from toxproxy.demo.network import PrivateNetwork
+from toxproxy.demo.network import PrivateNetwork, Process
 from toxproxy.demo.site import Site, by_forward
 
 
@@ -107,3 +107,20 @@ async def test_a_client_told_to_stop_lets_a_download_end_but_takes_no_more(tmp_p
             assert bytes(body) == site.content[site.file]
             assert await network.client.stop() == 0
             assert any(line.startswith("info: waiting for ") for line in network.client.tail)
+
+
+async def test_a_python_file_of_the_current_folder_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "downloads"
+    here.mkdir()
+    for name in ("h11", "toxproxy", "json"):
+        (here / f"{name}.py").write_text(f"open({str(here / 'ran')!r}, 'w')\nraise SystemExit(1)\n")
+    monkeypatch.chdir(here)
+    process = Process("server", tmp_path)
+    try:
+        await process.start("[tox]\nbootstrap = none\nlocal_discovery = no\nport = 22000-22999\n")
+    finally:
+        status = await process.stop()
+    assert not (here / "ran").exists()
+    assert status == 0

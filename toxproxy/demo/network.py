@@ -80,7 +80,9 @@ class Process:
         """Run `toxproxy NAME` until it is ready. Raises `ProcessFailed`."""
         self.config.write_text(config)
         ready = self._folder / f"{self.name}.json"
-        command = [*self._place.command, sys.executable, "-m", "toxproxy", self.name, str(self.config)]
+        # -P: not with the current folder's Python files in place of the installed ones.
+        python = (sys.executable, "-P", "-m")
+        command = [*self._place.command, *python, "toxproxy", self.name, str(self.config)]
         command += ["--log-format", "json", *options]
         command += ["--state", str(self._folder / f"{self.name}.state"), "--ready-file", str(ready)]
         self._process = await asyncio.create_subprocess_exec(
