@@ -22,6 +22,7 @@ from toxproxy.config import AccessSettings
 from toxproxy.demo.network import Process, ProcessFailed
 from toxproxy.runner import Interrupts
 from toxproxy.state import StateFolder
+from toxproxy.tox import library
 
 KEY = "1E" * 32
 SERVER = "A5A02FECA08E3EAC7E646B89C0507A8AAF9136E05DC756FF09F86230951820670F908F2E7719"
@@ -93,11 +94,18 @@ def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixtur
     assert "--state" in capsys.readouterr().out
 
 
-def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_is_the_packages_and_libtoxcores(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--version"])
     assert caught.value.code == 0
-    assert capsys.readouterr().out == f"toxproxy {toxproxy.__version__}\n"
+    assert capsys.readouterr().out == f"toxproxy {toxproxy.__version__} (libtoxcore {library.version()})\n"
+
+
+async def test_the_version_can_be_asked_where_libtoxcore_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOXPROXY_LIBTOXCORE", "/nonexistent")
+    status, out, err = await finished(await toxproxy_process("--version"))
+    assert (status, err) == (0, "")
+    assert out.startswith(f"toxproxy {toxproxy.__version__} (TOXPROXY_LIBTOXCORE names /nonexistent")
 
 
 def test_options_count_before_the_command_and_after_it(
@@ -256,7 +264,7 @@ async def test_a_server_prints_its_id_and_lines_to_paste_and_stops_in_order(
     assert described["tox_id"].startswith(described["public_key"])
     assert 22000 <= described["udp_port"] <= 22999
     assert not ready.exists()
-    assert len(log.splitlines()) == 1
+    assert len(log.splitlines()) == (1 if library.warning() is None else 2)
 
 
 @pytest.mark.parametrize("deny", ["", "[access]\ndeny = 10.0.0.0/8:*\n"])
@@ -363,8 +371,9 @@ async def test_a_client_says_where_it_listens_and_what_it_waits_for(tmp_path: Pa
         "browser": "socks",
         "ssh": "forward",
     }
-    started, waiting = client.tail
+    *_, started, waiting = client.tail
     assert all(f"{entry['address']} ({name})" in started for name, entry in listeners.items())
+    assert started.endswith(f" (libtoxcore {library.version()})")
     assert waiting == "info: looking for the Tox network"
 
 

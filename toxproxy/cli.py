@@ -26,6 +26,7 @@ from toxproxy.logs import Console, escaped, logging_to
 from toxproxy.progress import Progress
 from toxproxy.rules import parse_rules
 from toxproxy.state import StateFolder, default_path
+from toxproxy.tox import library
 from toxproxy.tox.identity import IDENTITY, open_identity
 from toxproxy.tox.node import Connection
 from toxproxy.tox.pytox import Tox, ToxOptions
@@ -114,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"toxproxy {__version__}")
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the versions and exit")
     _add_common(parser)
     # Not as the options' own defaults: a command's would overwrite what was said before it.
     parser.set_defaults(run=None, state=None, verbose=0, log_format="text")
@@ -159,6 +160,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("demo", _demo, "try it on a private network on this machine: a server, a client, a web site")
     return parser
+
+
+class _ShowVersion(argparse.Action):
+    """`--version`: toxproxy's and libtoxcore's, which is not opened before it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        try:
+            tox = f"libtoxcore {library.version()}"
+        except library.LibraryMissing as error:
+            tox = escaped(str(error))
+        print(f"toxproxy {__version__} ({tox})")
+        parser.exit()
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Self, TypeVar
 
 from toxproxy.app import Client, Server
 from toxproxy.errors import ToxproxyError
+from toxproxy.tox import library
 from toxproxy.tox.memory import forbid_locking
 
 log = logging.getLogger(__name__)
@@ -90,6 +91,8 @@ async def run(
             return
         if ready_file is not None:
             stack.enter_context(_file(ready_file, {"pid": os.getpid(), **end.describe()}))
+        if warning := library.warning():
+            log.warning("%s", warning)
         log.info("%s", _summary(end), extra={"event": "started"})
         started()
         async with interrupts.ending():
@@ -134,6 +137,7 @@ def _summary(end: Server | Client) -> str:
     listeners = ", ".join(f"{listening.address} ({listening.name})" for listening in end.listening())
     port = end.node.udp_port
     tox = "Tox over TCP only" if port is None else f"Tox on UDP port {port}"
+    tox += f" (libtoxcore {library.version()})"
     return f"listening on {listeners}; {tox}" if listeners else f"running; {tox}"
 
 

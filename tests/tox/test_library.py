@@ -58,3 +58,48 @@ def test_a_version_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch) -> 
         library.LibraryMissing, match=r"is libtoxcore 0\.2\.\d+, expected 0\.2\.999 or a later"
     ):
         library.load()
+
+
+class Numbered:
+    """A library that says which version it is, as libtoxcore does."""
+
+    def __init__(self, *version: int) -> None:
+        self._version = version
+
+    def tox_version_is_compatible(self, *least: int) -> bool:
+        return self._version[:2] == least[:2] and self._version >= least
+
+    def tox_version_major(self) -> int:
+        return self._version[0]
+
+    def tox_version_minor(self) -> int:
+        return self._version[1]
+
+    def tox_version_patch(self) -> int:
+        return self._version[2]
+
+
+def test_the_version_that_any_node_can_overflow_is_refused() -> None:
+    with pytest.raises(
+        library.LibraryMissing, match=r"libtoxcore 0\.2\.12, expected 0\.2\.13 or .*CVE-2021-44847"
+    ):
+        library._check_version(Numbered(0, 2, 12), "libtoxcore.so.2")
+    library._check_version(Numbered(0, 2, 13), "libtoxcore.so.2")
+    library._check_version(Numbered(0, 2, 22), "libtoxcore.so.2")
+
+
+@pytest.mark.parametrize(
+    ("patch", "doubtful"), [(13, False), (18, False), (19, True), (20, True), (22, True), (23, False)]
+)
+def test_versions_with_a_flaw_that_may_be_mended_are_warned_of(patch: int, doubtful: bool) -> None:
+    text = library.doubt((0, 2, patch))
+    assert (text is not None) is doubtful
+    if text is not None:
+        assert text.startswith(f"libtoxcore 0.2.{patch} has a flaw")
+        assert "unless your distribution has mended it" in text
+
+
+def test_the_installed_version_is_told() -> None:
+    version = library.version()
+    assert version.startswith("0.2.")
+    assert library.warning() == library.doubt((0, 2, int(version.rpartition(".")[2])))

@@ -2,6 +2,10 @@
 
 The library is opened through cffi's ABI mode, so that installing toxproxy needs no compiler.
 Structures stay opaque; the functions and enumerations below have not changed since 0.2.12.
+
+Versions: 0.2.12 is refused, since any node can overflow its stack (CVE-2021-44847, mended in 0.2.13).
+0.2.19 to 0.2.22 can be overflowed in another way (GHSA-42vg-9mg3-399f, mended in 0.2.23), but a
+distribution may have mended its own, which the number does not tell: they are warned of.
 """
 
 from __future__ import annotations
@@ -17,7 +21,8 @@ from cffi import FFI
 from toxproxy.errors import ToxproxyError
 
 OVERRIDE = "TOXPROXY_LIBTOXCORE"
-OLDEST_VERSION = (0, 2, 12)
+OLDEST_VERSION = (0, 2, 13)
+DOUBTFUL_VERSIONS = (0, 2, 19), (0, 2, 22)  # the first and the last
 
 _KNOWN_PLACES = (
     "libtoxcore.so.2",
@@ -175,6 +180,32 @@ def load() -> Any:
     raise LibraryMissing(f"libtoxcore was not found: {_HOW_TO_INSTALL}")
 
 
+def version() -> str:
+    """The version of the library, as 0.2.18. Raises `LibraryMissing`."""
+    return ".".join(map(str, _version(load())))
+
+
+def warning() -> str | None:
+    """What its user should know of the library's version. Raises `LibraryMissing`."""
+    return doubt(_version(load()))
+
+
+def doubt(found: tuple[int, int, int]) -> str | None:
+    """Why a version is doubtful, and what to do; None where it is not."""
+    first, last = DOUBTFUL_VERSIONS
+    if not first <= found <= last:
+        return None
+    return (
+        f"libtoxcore {'.'.join(map(str, found))} has a flaw by which any node of the network may take over "
+        "this process (GHSA-42vg-9mg3-399f), unless your distribution has mended it: look into the changelog "
+        "of its package, or install 0.2.23"
+    )
+
+
+def _version(library: Any) -> tuple[int, int, int]:
+    return library.tox_version_major(), library.tox_version_minor(), library.tox_version_patch()
+
+
 def _places() -> Iterator[str]:
     if place := os.environ.get(OVERRIDE):
         yield place
@@ -189,11 +220,12 @@ def _check_version(library: Any, place: str) -> None:
     """Tox numbers its versions so that 0.2.x only adds to 0.2.y when x > y (tox.h)."""
     try:
         compatible = library.tox_version_is_compatible(*OLDEST_VERSION)
-        version = f"{library.tox_version_major()}.{library.tox_version_minor()}.{library.tox_version_patch()}"
+        found = ".".join(map(str, _version(library)))
     except AttributeError:
         raise LibraryMissing(f"{place} is not libtoxcore: {_HOW_TO_INSTALL}") from None
     if not compatible:
         oldest = ".".join(map(str, OLDEST_VERSION))
         raise LibraryMissing(
-            f"{place} is libtoxcore {version}, expected {oldest} or a later 0.2: {_HOW_TO_INSTALL}"
+            f"{place} is libtoxcore {found}, expected {oldest} or a later 0.2 "
+            f"(0.2.12 can be taken over by any node, CVE-2021-44847): {_HOW_TO_INSTALL}"
         )
