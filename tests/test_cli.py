@@ -175,22 +175,23 @@ async def test_without_libtoxcore_the_status_is_1(
     assert len(err.splitlines()) == 1
 
 
-def test_a_port_that_is_taken_is_named_and_the_status_is_1(
-    tmp_path: Path, state: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_a_port_that_is_taken_is_named_and_the_status_is_1(tmp_path: Path, state: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         path = tmp_path / "client.ini"
         path.write_text(f"{ALONE}[socks]\nbrowser = {port}:{SERVER}\n")
-        assert main(["client", str(path)]) == 1
-    assert f"browser: cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err
+        status, _, err = await finished(await toxproxy_process("client", path))
+    assert status == 1
+    assert f"browser: cannot listen on 127.0.0.1:{port}" in err
 
 
-def test_a_ready_file_that_cannot_be_written_is_said_and_the_status_is_1(
-    config: Path, state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+async def test_a_ready_file_that_cannot_be_written_is_said_and_the_status_is_1(
+    config: Path, state: Path, tmp_path: Path
 ) -> None:
-    assert main(["server", str(config), "--ready-file", str(tmp_path / "none" / "ready")]) == 1
-    assert "the ready file" in capsys.readouterr().err
+    process = await toxproxy_process("server", config, "--ready-file", tmp_path / "none" / "ready")
+    status, _, err = await finished(process)
+    assert status == 1
+    assert "the ready file" in err
 
 
 # Identity

@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from toxproxy import privileges
 from toxproxy.app import Client, Server
 from toxproxy.errors import ToxproxyError
 from toxproxy.tox import library
@@ -77,10 +78,12 @@ async def run(
     """Run `end` until a signal says stop; then let its streams end, or a second signal end them.
 
     `started` is called once everything is bound; `ready_file` exists from then on until the
-    end. Raises what starting raises.
+    end. The process gives up what `privileges` says, for good. Raises what starting raises.
     """
     _allow_descriptors()
     forbid_locking()
+    privileges.close_memory()
+    privileges.keep_capabilities({privileges.CAP_NET_BIND_SERVICE})
     async with AsyncExitStack() as stack:
         interrupts = stack.enter_context(Interrupts())
         running = False
@@ -89,6 +92,7 @@ async def run(
             running = True
         if not running:
             return
+        privileges.keep_capabilities(())  # all ports are bound
         if ready_file is not None:
             stack.enter_context(_file(ready_file, {"pid": os.getpid(), **end.describe()}))
         if warning := library.warning():

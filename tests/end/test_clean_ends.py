@@ -100,7 +100,7 @@ async def test_a_disk_that_fills_up_stops_nobody_and_what_was_saved_stays(tmp_pa
         refused = await request(state, "allow", key=KEY)
         assert refused == {
             "ok": False,
-            "error": f"{folder}/clients.json cannot be written: No space left on device",
+            "error": f"{folder}/identity.tox cannot be written: No space left on device",
         }
         assert state.read("identity.tox") == identity
         (seen / "other").unlink()

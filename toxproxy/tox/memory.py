@@ -8,13 +8,10 @@ process that may not lock memory is told so at once, and libtoxcore goes on with
 
 from __future__ import annotations
 
-import ctypes
 import resource
-import struct
 import sys
 
-_CAP_IPC_LOCK = 14  # linux/capability.h: locking memory in spite of the limit
-_CAPABILITY_VERSION_3 = 0x20080522
+from toxproxy.privileges import CAP_IPC_LOCK, drop_capability
 
 
 def forbid_locking() -> None:
@@ -23,15 +20,4 @@ def forbid_locking() -> None:
         return
     _, most = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, most))
-    _drop_capability()
-
-
-def _drop_capability() -> None:
-    """Root may lock whatever the limit says, until it gives up the capability (capset(2))."""
-    libc = ctypes.CDLL(None)
-    header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
-    data = ctypes.create_string_buffer(24)  # effective, permitted, inheritable: twice 32 bits each
-    if libc.capget(header, data) == 0:
-        sets = list(struct.unpack("6I", data.raw))
-        sets[0] &= ~(1 << _CAP_IPC_LOCK)
-        libc.capset(header, struct.pack("6I", *sets))
+    drop_capability(CAP_IPC_LOCK)  # with it the limit says nothing
