@@ -49,6 +49,18 @@ def test_a_target_written_out_is_read_back(host: str, port: int) -> None:
     assert parse_target(str(Target(host, port))) == Target(host, port)
 
 
+@pytest.mark.parametrize("host", ["", "x" * 256, "two words", "new\nline", "\x7f", "bücher.example", "nul\0"])
+def test_a_target_has_a_host_that_an_open_frame_can_carry(host: str) -> None:
+    with pytest.raises(ValueError, match="expected a host of 1 to 255 visible ASCII characters"):
+        Target(host, 80)
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536, 70000, 80.5])
+def test_a_target_has_a_port(port: int) -> None:
+    with pytest.raises(ValueError, match="expected a port from 1 to 65535, found"):
+        Target("host.example", port)
+
+
 @given(st.binary(min_size=36, max_size=36))
 def test_a_tox_id_written_out_is_read_back(body: bytes) -> None:
     body = body[:31] + bytes((body[31] & 0x7F,)) + body[32:]

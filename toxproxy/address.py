@@ -27,6 +27,7 @@ _LITERAL = re.compile(r"[0-9A-Fa-f.:]+(%[A-Za-z0-9._~-]{1,15})?")  # a zone as R
 # (RFC 2181, section 11), and there are hosts with labels like `user-`.
 _LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _JOINERS = "\u200c\u200d"
+_VISIBLE = re.compile(r"[!-~]{1,255}")
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 _KEY = re.compile(r"[0-9A-Fa-f]{64}")
 _TOX_ID = re.compile(r"[0-9A-Fa-f]{76}")
@@ -38,12 +39,22 @@ _TOX_URI = re.compile(r"tox:(?://)?(?=[0-9A-Fa-f])", re.IGNORECASE)  # as other 
 class Target:
     """Where the far end should connect: a name or a literal address, without brackets, and a port.
 
-    `host` is at most 255 ASCII characters (RFC 1928's limit for a name), IDNA-encoded where
-    it was written in another script. `port` is 1 to 65535.
+    `host` is 1 to 255 visible ASCII characters (RFC 1928's limit for a name), IDNA-encoded where
+    it was written in another script. `port` is 1 to 65535. That is what an OPEN frame can carry.
+
+    Raises `ValueError` for anything else.
     """
 
     host: str
     port: int
+
+    def __post_init__(self) -> None:
+        if not _VISIBLE.fullmatch(self.host):
+            raise ValueError(
+                f"expected a host of 1 to 255 visible ASCII characters, found {shown(self.host)}"
+            )
+        if not isinstance(self.port, int) or not 1 <= self.port <= 65535:
+            raise ValueError(f"expected a port from 1 to 65535, found {shown(str(self.port))}")
 
     def __str__(self) -> str:
         return join_host_port(self.host, self.port)

@@ -22,6 +22,7 @@ from toxproxy.address import Target, ToxId, parse_host, parse_key
 from toxproxy.config import Config, Forward
 from toxproxy.control import ControlServer
 from toxproxy.dialer import Dialer
+from toxproxy.errors import ConfigError
 from toxproxy.exits import Exit
 from toxproxy.forward import ForwardListener
 from toxproxy.friend import Friend, Phase, short
@@ -293,23 +294,39 @@ class Client(_End):
         self._changed()
 
     def dialer(self, server: ToxId | None = None) -> Dialer:
-        """The way through `server`, or through the only one of the configuration."""
-        if server is None:
-            (friend,) = self._servers.values()
-            return friend
-        return self._servers[server.public_key]
+        """The way through `server`, or through the only one of the configuration.
+
+        Raises `ConfigError` where that does not say which server.
+        """
+        key = self._only_server() if server is None else server.public_key
+        if key not in self._servers:
+            raise ConfigError(
+                f"the server {short(key)} is not in the configuration, or the client did not start"
+            )
+        return self._servers[key]
+
+    def _only_server(self) -> bytes:
+        servers = self.config.servers
+        if len(servers) == 1:
+            return servers[0].public_key
+        if not servers:
+            raise ConfigError("the configuration names no server: add a forward or a proxy port")
+        names = ", ".join(map(str, servers))
+        raise ConfigError(f"the configuration names {len(servers)} servers: choose one with server=: {names}")
 
     async def open_connection(
         self, host: str, port: int, *, server: ToxId | None = None
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """As `asyncio.open_connection`, from the server's side.
 
-        Waits for the server as long as the configuration says. Raises `StreamRefused`.
+        Waits for the server as long as the configuration says. Raises `StreamRefused`; `ValueError`
+        for a host or a port that cannot be; `ConfigError` where `server` does not say which.
         """
+        target = Target(parse_host(host), port)
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(loop=loop)
         transport, protocol = await self.dialer(server).dial(
-            lambda: asyncio.StreamReaderProtocol(reader, loop=loop), Target(parse_host(host), port)
+            lambda: asyncio.StreamReaderProtocol(reader, loop=loop), target
         )
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
+from toxproxy.address import Target
 from toxproxy.errors import LocalProtocolError, Refusal, ResetCode, StreamRefused, StreamReset
 from toxproxy.mux import EndReceived, Limits, StreamClosed, StreamOpened, StreamRequested, frames
 from toxproxy.mux.frames import Data, Fin, Open, Opened, Refused, Reset
@@ -22,6 +25,19 @@ def test_opened() -> None:
     pair.exchange()
     assert pair.client.of(StreamOpened) == [StreamOpened(near)]
     assert (near.state, far.state) == (StreamState.OPEN, StreamState.OPEN)
+
+
+@pytest.mark.parametrize("port", [70000, "80"])
+def test_a_target_that_no_frame_can_carry_leaves_no_stream_behind(port: object) -> None:
+    pair = Pair()
+    target = Target("host.example", 80)
+    object.__setattr__(target, "port", port)
+    with pytest.raises(struct.error):
+        pair.client.connection.open(target)
+    pair.exchange()
+    assert is_over(pair)
+    near, _ = pair.connect()
+    assert near.state is StreamState.OPEN
 
 
 def test_the_server_opens_too() -> None:

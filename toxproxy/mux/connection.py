@@ -94,7 +94,11 @@ class Connection:
         # A peer that knows no compression would not know the flag either.
         kind = frames.TCP | frames.PLAIN if self._lz4 and not compress else frames.TCP
         window = stream.receiver.window.limit
-        self._control(stream, frames.Open(stream.id, kind, window, target.port, target.host))
+        try:
+            self._control(stream, frames.Open(stream.id, kind, window, target.port, target.host))
+        except BaseException:  # no frame can say this: the peer will never hear of the stream
+            self._streams.forget(stream)
+            raise
         return stream
 
     def accept(self, stream: Stream) -> None:
