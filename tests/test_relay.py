@@ -127,3 +127,57 @@ async def test_abort_sends_a_reset_where_a_plain_abort_would_look_like_an_end() 
         client.recv(1)
     for sock in (server, client):
         sock.close()
+
+
+async def stuck(body: int) -> tuple[socket.socket, asyncio.Transport]:
+    """A client that reads nothing, and the transport that writes to it and has been closed."""
+    server = socket.create_server(("127.0.0.1", 0))
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    client.connect(server.getsockname())
+    accepted, _ = server.accept()
+    server.close()
+    transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=accepted)
+    transport.write(bytes(body))
+    transport.close()
+    return client, transport
+
+
+async def test_abort_of_a_connection_that_is_still_flushing_is_a_reset() -> None:
+    client, transport = await stuck(16 << 20)
+    assert transport.get_write_buffer_size()
+    relay.abort(transport)
+    await asyncio.sleep(0.05)
+    with client, pytest.raises(ConnectionResetError):
+        while client.recv(1 << 20):
+            pass
+
+
+async def test_abort_of_a_connection_that_has_said_everything_takes_nothing_back() -> None:
+    client, transport = await stuck(2000)
+    assert not transport.get_write_buffer_size()
+    relay.abort(transport)
+    await asyncio.sleep(0.05)
+    relay.abort(transport)  # and once it is over, nothing is left to be done
+    with client:
+        assert len(client.recv(1 << 20, socket.MSG_WAITALL)) == 2000
+
+
+async def test_halves_that_are_answered_for_are_waited_for_and_reset() -> None:
+    halves = relay.Halves()
+    client, transport = await stuck(16 << 20)
+    half = relay.Half()
+    half.transport = transport
+    transport.set_protocol(half)
+    halves.add(half)
+    waiting = asyncio.create_task(halves.idle())
+    await asyncio.sleep(0.02)
+    assert not waiting.done()
+    assert len(halves) == 1
+    halves.reset()
+    async with asyncio.timeout(5):
+        await waiting
+    assert not len(halves)
+    with client, pytest.raises(ConnectionResetError):
+        while client.recv(1 << 20):
+            pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 
 import pytest
@@ -140,6 +141,82 @@ async def test_a_session_lost_after_the_last_byte_came_does_not_cut_a_slow_clien
                 got += len(data)
             assert got == size
         await listener.close()
+
+
+async def test_a_target_that_is_still_being_written_to_is_waited_for_and_then_reset() -> None:
+    """The stream is over, for the client and for the session; its bytes are not all with the target."""
+    taken: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+    stop = asyncio.Event()
+
+    async def take_late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write_eof()
+        await stop.wait()
+        try:
+            taken.set_result(len(await reader.read(-1)))
+        except ConnectionResetError:
+            taken.set_result(None)
+        writer.close()
+
+    async with tunnel() as ends, service(take_late) as port:
+        reader, writer = await ends.open(port)
+        assert await reader.read() == b""
+        (half,) = ends.far_end._halves._open
+        half.transport.set_write_buffer_limits(1 << 30)  # the stream's bytes are all taken from it
+        writer.write(bytes(16 << 20))  # more than the system's buffers of a connection hold
+        writer.write_eof()
+        writer.close()
+        async with asyncio.timeout(10):
+            await ends.quiet()
+        assert ends.far_end.connections == 1
+        await ends.far_end.close("stopping")
+        stop.set()
+        async with asyncio.timeout(10):
+            assert await taken is None
+
+
+async def test_the_last_stream_to_end_in_any_way_leaves_the_session_idle() -> None:
+    async with tunnel() as ends, service(echo) as port:
+        for end_it in (
+            lambda stream: stream.abort(),
+            lambda stream: stream.close(),
+            lambda stream: ends.near.close("the session ends"),
+        ):
+            transport, _ = await ends.near.dial(asyncio.Protocol, Target("127.0.0.1", port))
+            session = ends.near
+            idle = [asyncio.create_task(session.idle()), asyncio.create_task(ends.far.idle())]
+            await asyncio.sleep(0.01)
+            assert not any(task.done() for task in idle)
+            end_it(transport)
+            async with asyncio.timeout(5):
+                await asyncio.gather(*idle)
+            assert session._trimming is not None
+            session._trimming.cancel()
+            session._trimming = None
+
+
+async def test_a_refusal_leaves_the_server_idle() -> None:
+    async with tunnel() as ends, service(echo) as port:
+        released = asyncio.Event()
+
+        class Slow:
+            async def dial(self, *args: object, **named: object) -> None:
+                await released.wait()
+                raise StreamRefused(Refusal.FAILED, "no")
+
+        ends.far._exit = Slow()
+        dial = asyncio.create_task(ends.open(port))
+        async with asyncio.timeout(5):
+            while not ends.far.streams:
+                await asyncio.sleep(0.01)
+        idle = asyncio.create_task(ends.far.idle())
+        await asyncio.sleep(0.01)
+        assert not idle.done()
+        released.set()
+        async with asyncio.timeout(5):
+            await idle
+        with pytest.raises(StreamRefused):
+            await dial
+        assert ends.far._trimming is not None
 
 
 async def test_a_protocol_that_raises_loses_its_stream_only() -> None:

@@ -101,7 +101,7 @@ class _End:
     @property
     def connections(self) -> int:
         """How many connections `drain` would wait for."""
-        return self.streams
+        return sum(friend.connections for friend in self._friends.values())
 
     async def drain(self) -> None:
         """Let the streams end by themselves, for at most `DRAIN` seconds."""
@@ -275,7 +275,7 @@ class Client(_End):
     @property
     def connections(self) -> int:
         """How many connections `drain` would wait for, those included that wait for a server."""
-        return max(self.streams, sum(listener.connections for _, _, listener in self._listeners))
+        return max(super().connections, sum(listener.connections for _, _, listener in self._listeners))
 
     async def drain(self) -> None:
         """Stop listening, then let the connections and streams end, for at most `DRAIN` seconds."""

@@ -83,6 +83,11 @@ class Friend:
         return self._sessions.streams
 
     @property
+    def connections(self) -> int:
+        """How many connections `idle` would wait for."""
+        return self._sessions.connections
+
+    @property
     def link_stats(self) -> LinkStats | None:
         """The counters of the present link."""
         link = self._sessions.carrier.link
@@ -112,9 +117,8 @@ class Friend:
         return self if compress else _Plain(self)
 
     async def idle(self) -> None:
-        """Wait until no stream lives."""
-        if self._sessions.session is not None:
-            await self._sessions.session.idle()
+        """Wait until no stream lives, and everything that came through one has been delivered."""
+        await self._sessions.idle()
 
     def connection_changed(self, connection: Connection) -> None:
         """Tox says how the friend is connected now."""

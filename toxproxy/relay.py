@@ -195,6 +195,43 @@ class Watch:
             self._timer = None
 
 
+class Halves:
+    """Connections that outlive whoever made them, until they are over.
+
+    A connection whose relay has ended may still have bytes on their way to a slow reader. Who stops
+    the program waits for these with `idle`, then ends the rest with `reset`: closed by the exit of the
+    process they would say FIN, and what is missing would not be missed.
+    """
+
+    def __init__(self) -> None:
+        self._open: set[Half] = set()
+        self._over = asyncio.Event()
+
+    def __len__(self) -> int:
+        """How many are not over."""
+        return len(self._open)
+
+    def add(self, half: Half) -> None:
+        """Answer for a connection that was made."""
+        self._open.add(half)
+        half.lost.add_done_callback(lambda _: self._remove(half))
+
+    async def idle(self) -> None:
+        """Wait until all are over."""
+        while self._open:
+            self._over.clear()
+            await self._over.wait()
+
+    def reset(self) -> None:
+        """End those that are left."""
+        for half in list(self._open):
+            half.reset()
+
+    def _remove(self, half: Half) -> None:
+        self._open.discard(half)
+        self._over.set()
+
+
 def pair(patience: Patience = FOR_EVER) -> tuple[Half, Half]:
     """The two halves of a new relay. Give each to its transport as protocol; the second one joins them."""
     near, far = Half(patience), Half(patience)
@@ -242,10 +279,12 @@ async def run(near: Half, far: Half) -> Exception | None:
 def abort(transport: asyncio.Transport) -> None:
     """End a connection so that the other side sees a reset, not an orderly end.
 
-    A plain `transport.abort()` on a socket sends FIN when its buffers are empty, which a peer
-    takes for the end of a complete answer.
+    A plain `transport.abort()` on a socket sends FIN, which a peer takes for the end of a complete
+    answer. One that is closing and has handed everything to the system is left to it: there all
+    was said.
     """
     sock = transport.get_extra_info("socket")
-    if sock is not None and not transport.is_closing():
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
+    if sock is not None and (not transport.is_closing() or transport.get_write_buffer_size()):
+        with suppress(OSError, ValueError):  # it was lost and is closed already
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
     transport.abort()

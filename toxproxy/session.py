@@ -50,7 +50,8 @@ _LAST_WORDS = 16 * 1024  # bytes that leave with a session's end, whatever the l
 class Session:
     """One session over one link; a `LinkOwner` and, once established, a `Dialer`.
 
-    `exit` dials what the peer asks for; without one every request is refused. `on_established`
+    `exit` dials what the peer asks for; without one every request is refused. What it dialled is
+    given to `halves`, since it may have bytes to deliver when the session is over. `on_established`
     is called once; `on_end(reason)` once, after every stream has been told.
     """
 
@@ -62,6 +63,7 @@ class Session:
         on_end: Callable[[str], None],
         on_established: Callable[[], None] = lambda: None,
         exit: Dialer | None = None,
+        halves: relay.Halves | None = None,
         limits: Limits | None = None,
     ) -> None:
         self._link = link
@@ -69,12 +71,14 @@ class Session:
             client=client, session=secrets.randbits(64), limits=limits, channels=link.channels
         )
         self._exit = exit
+        self._halves = relay.Halves() if halves is None else halves
         self._on_end = on_end
         self._on_established = on_established
         self._loop = asyncio.get_running_loop()
         self._pings: dict[int, asyncio.Future[None]] = {}
         self._serving: dict[Stream, asyncio.Task[None]] = {}
-        self._idle = asyncio.Event()
+        self._idle = asyncio.Event()  # no stream lives
+        self._idle.set()
         self._scheduled = False
         self._trimming: asyncio.TimerHandle | None = None
         self._ended = False
@@ -135,9 +139,8 @@ class Session:
 
     async def idle(self) -> None:
         """Wait until no stream lives."""
-        while self.streams:
-            self._idle.clear()
-            await self._idle.wait()
+        self._look_whether_idle()
+        await self._idle.wait()
 
     def close(self, text: str) -> None:
         """End the session in order: the peer is told, streams are reset."""
@@ -195,6 +198,15 @@ class Session:
     def _deliver(self) -> None:
         while (event := self._connection.next_event()) is not None:
             self._handle(event)
+        self._look_whether_idle()
+
+    def _look_whether_idle(self) -> None:
+        """Streams end in many ways, with and without an event, so they are counted."""
+        if self.streams:
+            self._idle.clear()
+        elif not self._idle.is_set():
+            self._idle.set()
+            self._trim_soon()
 
     def _handle(self, event: Event) -> None:
         match event:
@@ -210,9 +222,6 @@ class Session:
                 if (task := self._serving.get(stream)) is not None:
                     task.cancel()
                 _transport(stream).closed(error)
-                if not self.streams:
-                    self._idle.set()
-                    self._trim_soon()
             case StreamRequested(stream, target):
                 transport = StreamTransport(self, self._connection, stream)
                 task = self._loop.create_task(self._serve(transport, target))
@@ -252,8 +261,9 @@ class Session:
             log.exception("opening a connection to %s failed", target)
             transport.refuse(Refusal.FAILED, "internal error; the server's log says more")
         else:
-            if not transport.accept(near) and far.transport is not None:
-                relay.abort(far.transport)
+            self._halves.add(far)
+            if not transport.accept(near):
+                far.reset()
 
     def _finish(self, code: GoAwayCode, text: str) -> None:
         self._connection.close(code, text)

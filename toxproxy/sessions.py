@@ -17,6 +17,7 @@ from toxproxy.link.base import LinkOwner
 from toxproxy.link.carrier import Carrier
 from toxproxy.link.enet import CHANNELS, EnetLink
 from toxproxy.mux import Limits, frames
+from toxproxy.relay import Halves
 from toxproxy.session import Session
 
 GRACE = 600.0  # seconds
@@ -42,6 +43,7 @@ class Sessions:
         self.carrier = Carrier(send, self._own)
         self.session: Session | None = None
         self._durable: DurableLink | None = None
+        self._halves = Halves()  # dialled for the peer, in any session
         self._near = exit is None
         self._exit = exit
         self._limits = limits
@@ -63,6 +65,11 @@ class Sessions:
         """How many streams live."""
         return self.session.streams if self.session is not None else 0
 
+    @property
+    def connections(self) -> int:
+        """How many connections `idle` would wait for."""
+        return max(self.streams, len(self._halves))
+
     def reach(self) -> None:
         """The peer can be reached."""
         self._reachable = True
@@ -76,12 +83,19 @@ class Sessions:
         if self.carrier.link is not None:
             self.carrier.link.fail(reason)
 
+    async def idle(self) -> None:
+        """Wait until no stream lives, and everything that came through one has been delivered."""
+        if self.session is not None:
+            await self.session.idle()
+        await self._halves.idle()
+
     async def close(self, text: str) -> None:
         """End the session, telling the peer why, and free everything."""
         self._reachable = False
         self._stop_retrying()
         if self.session is not None:
             self.session.close(text)
+        self._halves.reset()
         await self.carrier.close()
 
     # Links
@@ -151,6 +165,7 @@ class Sessions:
             durable,
             client=self._near,
             exit=self._exit,
+            halves=self._halves,
             limits=self._limits,
             on_established=lambda: self._changed("began"),
             on_end=ended,

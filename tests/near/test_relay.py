@@ -232,3 +232,58 @@ async def test_a_patient_relay_needs_no_timer():
     assert halves[0]._watch._timer is None
     for _, writer in peers:
         writer.close()
+
+
+async def said_to_a_deaf_client(
+    near: Half, far: Half
+) -> tuple[asyncio.Task[Exception | None], socket.socket]:
+    """A relay of which both directions have ended, while its client has not read the answer.
+
+    Returns what runs the relay, and the client.
+    """
+    loop = asyncio.get_running_loop()
+    server = socket.create_server(("127.0.0.1", 0))
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    client.connect(server.getsockname())
+    accepted, _ = server.accept()
+    server.close()
+    await loop.create_connection(lambda: near, sock=accepted)
+    near.transport.set_write_buffer_limits(1 << 30)
+    _, writer = await ended_pair(far)
+    task = asyncio.create_task(relay.run(near, far))
+    client.shutdown(socket.SHUT_WR)
+    writer.write(bytes(16 << 20))
+    writer.close()
+    async with asyncio.timeout(10):
+        await asyncio.wait((far.lost,))
+        while not near.transport.is_closing():
+            await asyncio.sleep(0.01)
+    assert near.transport.get_write_buffer_size()
+    return task, client
+
+
+def was_reset(client: socket.socket) -> bool:
+    client.settimeout(10)
+    try:
+        while client.recv(1 << 20):
+            pass
+    except ConnectionResetError:
+        return True
+    finally:
+        client.close()
+    return False
+
+
+async def test_a_relay_cancelled_while_the_answer_is_under_way_is_a_reset():
+    task, client = await said_to_a_deaf_client(Half(), Half())
+    task.cancel()
+    await asyncio.wait([task])
+    assert await asyncio.to_thread(was_reset, client)
+
+
+async def test_a_relay_given_up_while_the_answer_is_under_way_is_a_reset():
+    task, client = await said_to_a_deaf_client(Half(Patience(half_closed=0.3)), Half())
+    async with asyncio.timeout(10):
+        await task
+    assert await asyncio.to_thread(was_reset, client)
