@@ -17,6 +17,7 @@ from toxproxy.relay import FOR_EVER, Half
 
 KEEP_BYTES = 65536  # reading pauses while this much was received and not read
 LINGER_SECONDS = 2.0
+STALL_SECONDS = 60.0  # without a byte taken, after which a peer reads no more
 
 
 class Connection(Half):
@@ -107,12 +108,14 @@ class Connection(Half):
         """Close in order: send what is left, then the end, then give the peer a moment to end too.
 
         Without that moment, bytes of the peer that nobody reads would turn the answer into a
-        reset (RFC 9112, section 9.6).
+        reset (RFC 9112, section 9.6). A peer that stops reading is reset after `STALL_SECONDS`.
         """
         if self.transport is None or self.transport.is_closing():
             return
         self.transport.set_write_buffer_limits(0)
-        await self._writable.wait()
+        if not await self._all_taken():
+            self.reset()
+            return
         self.transport.write_eof()
         with suppress(TimeoutError, ConnectionError):
             async with asyncio.timeout(LINGER_SECONDS):
@@ -136,6 +139,17 @@ class Connection(Half):
     async def _read_within(self, seconds: float) -> bytes:
         async with asyncio.timeout(seconds):
             return await self.read()
+
+    async def _all_taken(self) -> bool:
+        """Wait for the write buffer to be empty; false where nothing moves any more."""
+        while not self._writable.is_set():
+            before = self.outflow
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STALL_SECONDS):
+                    await self._writable.wait()
+            if not self._writable.is_set() and self.outflow == before:
+                return False
+        return True
 
     def _raise_lost(self) -> None:
         cause = self.lost.result() if self.lost.done() else None

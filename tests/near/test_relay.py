@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from toxproxy import relay
+from toxproxy import connection, relay
 from toxproxy.connection import KEEP_BYTES, Connection
 from toxproxy.limits import Patience
 from toxproxy.pace import Notice
@@ -105,34 +105,34 @@ async def test_a_cancelled_relay_resets_both():
 
 
 async def test_nobody_reading_bounds_what_is_kept():
-    connection = Connection()
-    _, writer = await ended_pair(connection)
+    client = Connection()
+    _, writer = await ended_pair(client)
     writer.write(bytes(16 << 20))
     async with asyncio.timeout(5):
-        while connection.transport.is_reading():
+        while client.transport.is_reading():
             await asyncio.sleep(0.005)
-    data = await connection.read()
+    data = await client.read()
     assert KEEP_BYTES <= len(data) <= KEEP_BYTES + (256 << 10)  # and one read of asyncio's
     total = len(data)
     while total < 16 << 20:
-        total += len(await connection.read())
+        total += len(await client.read())
     writer.close()
-    connection.reset()
+    client.reset()
 
 
 async def test_a_lost_connection_is_said_after_what_came_before_it():
-    connection = Connection()
-    _, writer = await ended_pair(connection)
+    client = Connection()
+    _, writer = await ended_pair(client)
     writer.write(b"last words")
     await asyncio.sleep(0.01)
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     writer.transport.abort()
-    await asyncio.wait((connection.lost,))
-    assert await connection.read() == b"last words"
+    await asyncio.wait((client.lost,))
+    assert await client.read() == b"last words"
     with pytest.raises(ConnectionResetError):
-        await connection.read()
+        await client.read()
     with pytest.raises(ConnectionResetError):
-        await connection.write(b"x")
+        await client.write(b"x")
 
 
 async def watched(patience: Patience) -> tuple[list[Half], Peers]:
@@ -234,6 +234,18 @@ async def test_a_patient_relay_needs_no_timer():
         writer.close()
 
 
+async def deaf_client(near: Half) -> socket.socket:
+    """Connect `near` with a client that has little room, and return the client."""
+    server = socket.create_server(("127.0.0.1", 0))
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    client.connect(server.getsockname())
+    accepted, _ = server.accept()
+    server.close()
+    await asyncio.get_running_loop().create_connection(lambda: near, sock=accepted)
+    return client
+
+
 async def said_to_a_deaf_client(
     near: Half, far: Half
 ) -> tuple[asyncio.Task[Exception | None], socket.socket]:
@@ -241,14 +253,7 @@ async def said_to_a_deaf_client(
 
     Returns what runs the relay, and the client.
     """
-    loop = asyncio.get_running_loop()
-    server = socket.create_server(("127.0.0.1", 0))
-    client = socket.socket()
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
-    client.connect(server.getsockname())
-    accepted, _ = server.accept()
-    server.close()
-    await loop.create_connection(lambda: near, sock=accepted)
+    client = await deaf_client(near)
     near.transport.set_write_buffer_limits(1 << 30)
     _, writer = await ended_pair(far)
     task = asyncio.create_task(relay.run(near, far))
@@ -286,4 +291,22 @@ async def test_a_relay_given_up_while_the_answer_is_under_way_is_a_reset():
     task, client = await said_to_a_deaf_client(Half(Patience(half_closed=0.3)), Half())
     async with asyncio.timeout(10):
         await task
+    assert await asyncio.to_thread(was_reset, client)
+
+
+async def test_a_client_that_stops_reading_the_last_bytes_is_reset(monkeypatch):
+    monkeypatch.setattr(connection, "STALL_SECONDS", 0.3)
+    near = Connection()
+    client = await deaf_client(near)
+    near.transport.write(bytes(16 << 20))
+    finishing = asyncio.create_task(near.finish())
+    client.setblocking(False)
+    for _ in range(10):  # it reads slowly, for longer than that, and then no more
+        await asyncio.sleep(0.1)
+        got = 0
+        while got < 1 << 20:
+            got += len(await asyncio.get_running_loop().sock_recv(client, 1 << 16))
+    assert not finishing.done()
+    async with asyncio.timeout(10):
+        await finishing
     assert await asyncio.to_thread(was_reset, client)
