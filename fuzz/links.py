@@ -12,6 +12,7 @@ from fuzz.multiplexer import LIMITS
 from fuzz.peer import any_frame, damaged
 from toxproxy.config import ExitSettings
 from toxproxy.exits import Exit
+from toxproxy.link.base import LinkEnd
 from toxproxy.link.carrier import MAX_PACKET, PACKET_ID, Carrier
 from toxproxy.link.enet import EnetLink
 from toxproxy.mux import frames
@@ -62,7 +63,7 @@ class _Wire:
 
 
 def _end(wire: _Wire, to: int, exit: Exit | None) -> Sessions:
-    end = Sessions(wire.sender(to), changed=lambda _: None, exit=exit, limits=LIMITS)
+    end = Sessions(wire.sender(to), changed=lambda _: None, grace=600, exit=exit, limits=LIMITS)
     wire.ends.append(end.carrier)
     return end
 
@@ -70,7 +71,7 @@ def _end(wire: _Wire, to: int, exit: Exit | None) -> Sessions:
 async def _over(*ends: Sessions) -> None:
     """Free everything, without waiting for a peer that never answers."""
     for end in ends:
-        end.lose("over")
+        end.lose()
         await end.close("over")
         assert end.session is None
         assert not end.ready
@@ -101,7 +102,7 @@ async def _packets(choices: Choices) -> None:
     while choices and moves < _MOVES_MOST:
         await wire.carry(fate)
         if choices.integer(3) == 1:
-            near.lose("the friend left the network")
+            near.lose()
             near.reach()
         moves += 1
     await _over(near, far)
@@ -155,7 +156,7 @@ class Friend:
     def link_ready(self) -> None:
         pass
 
-    def link_down(self, reason: str) -> None:
+    def link_down(self, reason: LinkEnd) -> None:
         self.up = False
 
     # What it does
@@ -165,7 +166,7 @@ class Friend:
         if self.begins:
             self.carrier.connect()
         elif self.link is not None:
-            self.end.lose("the friend left the network")
+            self.end.lose()
             self.end.reach()
 
     def say(self, channel: int, frame: bytes) -> None:
@@ -207,7 +208,7 @@ class Friend:
 
     def _drop(self) -> None:
         if self.link is not None and not self.link.is_over:
-            self.link.fail("over")
+            self.link.fail(LinkEnd.FAILED)
 
 
 MOVES: tuple[Callable[[Friend], None], ...] = (

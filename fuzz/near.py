@@ -164,7 +164,7 @@ class _Dialer:
         self.opened: list[asyncio.Transport] = []
 
     async def dial(
-        self, protocol_factory: Callable[[], P], target: Target, *, early: bool = False
+        self, protocol_factory: Callable[[], P], target: Target, *, early: bool = False, compress: bool = True
     ) -> tuple[asyncio.Transport, P]:
         _can_be_asked_for(target)
         if self._choices.integer(7) == 1:

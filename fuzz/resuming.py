@@ -13,9 +13,11 @@ from fuzz.peer import any_frame, damaged
 from toxproxy.address import Target
 from toxproxy.durable import MOST_KEPT, DurableLink, State
 from toxproxy.errors import RemoteProtocolError, StreamRefused
+from toxproxy.link.base import LinkEnd
 from toxproxy.mux import frames
 from toxproxy.relay import Half
 from toxproxy.session import Session
+from toxproxy.session_events import Loss, SessionEnd
 
 _MOVES_MOST = 200
 _PEER = 77  # its session id
@@ -83,7 +85,7 @@ class Game:
     def __init__(self, choices: Choices) -> None:
         self.choices = choices
         self.client = bool(choices.integer(1))
-        self.ended: list[str] = []
+        self.ended: list[SessionEnd] = []
         self.honest = True  # the peer's counts are what it has
         self.given: Counter[int] = Counter()  # frames of the peer's that count, by channel
         self.got: Counter[int] = Counter()  # frames that the peer has, by channel
@@ -102,7 +104,7 @@ class Game:
             moves += 1
             self.check()
             await asyncio.sleep(0)
-        self.durable.expire("over")
+        self.durable.expire(Loss.EXPIRED)
         assert len(self.ended) == 1
         assert self.line.closed or self.durable.state is State.AWAY
         await asyncio.sleep(0)
@@ -128,7 +130,7 @@ class Game:
         for channel in self.got:
             self.got[channel] = max(self.got[channel] - lost, self.acknowledged[channel])
         self.line.closed = True  # as a link that failed
-        self.durable.link_down("cut")
+        self.durable.link_down(LinkEnd.SILENT)
 
     def arrived(self, channel: int, frame: bytes) -> None:
         """One frame is at the peer."""

@@ -9,9 +9,11 @@ import pytest
 
 from toxproxy.durable import MOST_KEPT, DurableLink
 from toxproxy.errors import GoAwayCode, RemoteProtocolError
+from toxproxy.link.base import LinkEnd
 from toxproxy.mux import frames
 from toxproxy.mux.frames import MAX_FRAME, Ack, Counts, Data, Frame, GoAway, Hello, Ping, Resume
 from toxproxy.session import Session
+from toxproxy.session_events import Loss, PeerBroke, PeerClosed, SessionEnd
 
 IDS = (11, 22)
 ROOM = 64 * 1024  # bytes
@@ -53,7 +55,7 @@ class Diary:
     ups: int = 0
     readies: int = 0
     error: RemoteProtocolError | None = None
-    down: list[str] = field(default_factory=list)
+    down: list[object] = field(default_factory=list)
 
     def link_up(self) -> None:
         self.ups += 1
@@ -64,7 +66,7 @@ class Diary:
     def link_ready(self) -> None:
         self.readies += 1
 
-    def link_down(self, reason: str) -> None:
+    def link_down(self, reason: object) -> None:
         self.down.append(reason)
 
     def broken(self, error: RemoteProtocolError) -> None:
@@ -75,7 +77,7 @@ class Rig:
     """A durable link, its session and its links, of which the last is `line`."""
 
     def __init__(self) -> None:
-        self.changes: list[str | None] = []
+        self.changes: list[LinkEnd | None] = []
         self.durable = DurableLink(255, self.changes.append)
         self.session = Diary(identity=None)
         self.durable.start(self.session)
@@ -89,7 +91,7 @@ class Rig:
         return self.line
 
     def cut(self) -> None:
-        self.durable.link_down("cut")
+        self.durable.link_down(LinkEnd.SILENT)
 
     def send(self, channel: int, number: int) -> None:
         self.durable.send(channel, frames.encode(data(number)))
@@ -124,7 +126,7 @@ async def test_a_new_session_speaks_first_on_its_first_link(rig: Rig) -> None:
 async def test_a_session_that_nobody_can_resume_is_lost_with_its_first_link(rig: Rig) -> None:
     rig.session.identity = None
     rig.cut()
-    assert rig.session.down == ["cut"]
+    assert rig.session.down == [LinkEnd.SILENT]
     assert not rig.changes
     rig.durable.frame_received(1, b"late")
     rig.durable.link_ready()
@@ -137,7 +139,7 @@ async def test_resume_is_the_first_word_on_a_later_link(rig: Rig) -> None:
         rig.hear(7, data(number))
     rig.send(5, 0)
     rig.cut()
-    assert rig.changes == ["cut"]
+    assert rig.changes == [LinkEnd.SILENT]
     line = rig.new_line()
     assert line.sent == [(0, Resume(*IDS, ((7, 3),)))]
     assert line.flushed == 1
@@ -156,7 +158,7 @@ async def test_nothing_follows_before_the_peer_said_resume_and_then_the_old_come
     rig.meet((5, 3))
     assert line.sent[1:] == [(5, data(3)), (6, data(0)), (6, data(1))]
     assert line.flushed == len(line.sent)
-    assert rig.changes == ["cut", None]
+    assert rig.changes == [LinkEnd.SILENT, None]
     rig.send(5, 4)
     assert line.sent[-1] == (5, data(4))
 
@@ -169,7 +171,7 @@ async def test_the_side_that_is_spoken_to_answers_and_goes_on(rig: Rig) -> None:
     rig.durable.attach(line)
     rig.durable.resume(Resume(*IDS, ()))
     assert line.sent == [(0, Resume(*IDS, ((7, 1),))), (5, data(0))]
-    assert rig.changes == ["cut", None]
+    assert rig.changes == [LinkEnd.SILENT, None]
 
 
 async def test_a_link_that_fails_while_old_frames_are_sent_again_repeats_them_on_the_next(rig: Rig) -> None:
@@ -345,7 +347,7 @@ class Client:
     """A client's session that was interrupted, and the line on which it meets its server again."""
 
     def __init__(self) -> None:
-        self.ended: list[str] = []
+        self.ended: list[SessionEnd] = []
         self.durable = DurableLink(255, lambda _: None)
         self.session = Session(self.durable, client=True, on_end=self.ended.append)
         self.durable.start(self.session)
@@ -355,7 +357,7 @@ class Client:
         assert isinstance(hello, Hello)
         self.hear(Hello(1, 1, 22, 0, 1000, 10))
         assert self.session.established
-        self.durable.link_down("cut")
+        self.durable.link_down(LinkEnd.SILENT)
         self.line = self._new_line()
         self.resume = Resume(hello.session, 22, ((0, 1),))
 
@@ -372,23 +374,23 @@ class Client:
 async def test_a_goaway_while_meeting_ends_the_session() -> None:
     client = Client()
     client.hear(GoAway(GoAwayCode.NO_SESSION, "not known here"))
-    assert client.ended == ["the peer said: not known here (no session)"]
+    assert client.ended == [PeerClosed(GoAwayCode.NO_SESSION, "not known here")]
     assert client.line.closed
 
 
 async def test_a_peer_that_resumes_what_cannot_be_is_told_so() -> None:
     client = Client()
     client.hear(client.resume._replace(counts=((0, 99),)))
-    assert client.ended == ["acknowledgement of 99 frames on channel 0, expected 0 to 1"]
+    assert client.ended == [PeerBroke("acknowledgement of 99 frames on channel 0, expected 0 to 1")]
     assert client.line.closed
     _, last = client.line.sent[-1]
-    assert last == GoAway(GoAwayCode.PROTOCOL_ERROR, client.ended[0])
+    assert last == GoAway(GoAwayCode.PROTOCOL_ERROR, client.ended[0].text)
 
 
 async def test_a_session_that_expires_is_over_and_hears_no_more() -> None:
     client = Client()
-    client.durable.expire("interrupted for 600 s")
+    client.durable.expire(Loss.EXPIRED)
     client.hear(client.resume)
-    assert client.ended == ["interrupted for 600 s"]
+    assert client.ended == [Loss.EXPIRED]
     assert client.line.closed
     assert client.durable.budget() == 0

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from toxproxy import pace
-from toxproxy.pace import Notice, Pace
+from toxproxy.pace import Backoff, Notice, Pace
 
 
 def test_so_many_in_a_minute_and_no_more() -> None:
@@ -51,3 +51,14 @@ def test_some_lines_say_something_each(caplog: pytest.LogCaptureFixture) -> None
     for number in range(10):
         notice("wrong password %d", number)
     assert caplog.messages == [f"wrong password {number}" for number in range(3)]
+
+
+def test_a_backoff_begins_at_once_and_doubles_up_to_its_most() -> None:
+    backoff = Backoff(first=1.0, most=30.0)
+    pauses = [backoff.pause() for _ in range(10)]
+    assert pauses[0] == 0.0
+    for pause, most in zip(pauses[1:], (1, 2, 4, 8, 16, 30, 30, 30, 30), strict=True):
+        assert most / 2 <= pause <= most
+    backoff.restart()
+    assert backoff.pause() == 0.0
+    assert 0.5 <= backoff.pause() <= 1.0

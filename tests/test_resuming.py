@@ -10,8 +10,10 @@ from dataclasses import replace
 import pytest
 
 from tests.tunnel import Ends, echo, service, tunnel
-from toxproxy.errors import StreamReset
+from toxproxy.errors import GoAwayCode, StreamReset
+from toxproxy.link.base import LinkEnd
 from toxproxy.link.memory import Path
+from toxproxy.session_events import Loss, PeerClosed, SessionBegan, SessionInterrupted, SessionResumed
 
 
 async def fetch(ends: Ends, port: int, data: bytes) -> bytes:
@@ -48,10 +50,10 @@ async def test_links_that_fail_at_any_moment_lose_nothing(seed: int) -> None:
                 await asyncio.sleep(chance.uniform(0.02, 0.2))
                 side = chance.choice((ends.near_end, ends.far_end))
                 if side.ready and side.carrier.link is not None:
-                    side.carrier.link.fail("tripped over")
+                    side.carrier.link.fail(LinkEnd.SILENT)
                     failures += 1
                     if side is ends.far_end:  # as silence would tell the near end, in its own time
-                        ends.near_end.carrier.link.fail("tripped over, too")
+                        ends.near_end.carrier.link.fail(LinkEnd.SILENT)
 
         disturber = asyncio.create_task(disturb())
         async with asyncio.timeout(60):
@@ -79,7 +81,7 @@ async def test_a_way_that_becomes_ten_times_as_long_is_no_interruption() -> None
         async with asyncio.timeout(60):
             assert await fetching == file
         await ends.quiet()
-        assert {what for _, what in ends.changes} == {"began"}
+        assert {what for _, what in ends.changes} == {SessionBegan()}
 
 
 async def test_a_path_that_falls_silent_is_noticed_and_comes_back() -> None:
@@ -95,15 +97,15 @@ async def test_a_path_that_falls_silent_is_noticed_and_comes_back() -> None:
         ends.pipe.path = path
         async with asyncio.timeout(15):
             assert await reader.readexactly(6) == b"during"
-        assert ("near", "interrupted: the path is silent") in ends.changes
-        assert ("near", "goes on") in ends.changes
+        assert ("near", SessionInterrupted(LinkEnd.SILENT)) in ends.changes
+        assert ("near", SessionResumed()) in ends.changes
         writer.close()
         await ends.quiet()
 
 
 async def test_what_is_opened_during_an_interruption_waits_for_its_end() -> None:
     async with tunnel() as ends, service(echo) as port:
-        ends.near_end.lose("the friend left the network")
+        ends.near_end.lose()
         opening = asyncio.create_task(ends.open(port))
         await asyncio.sleep(0.05)
         assert not opening.done()
@@ -120,8 +122,8 @@ async def test_a_server_that_was_restarted_knows_no_old_streams() -> None:
     async with tunnel() as ends, service(echo) as port:
         reader, writer = await ends.open(port)
         old = ends.far
-        ends.near_end.lose("the friend left the network")
-        ends.far_end._durable.expire("killed")  # type: ignore[union-attr]
+        ends.near_end.lose()
+        ends.far_end._durable.expire(Loss.EXPIRED)  # type: ignore[union-attr]
         ends.near_end.reach()
         with pytest.raises(StreamReset):
             await reader.read()
@@ -132,7 +134,9 @@ async def test_a_server_that_was_restarted_knows_no_old_streams() -> None:
             writer.write(b"new")
             assert await reader.readexactly(3) == b"new"
         assert ends.far is not old
-        assert any("not known here" in reason for side, reason in ends.ended if side == "near")
+        ((_, told),) = [end for end in ends.ended if end[0] == "near"]
+        assert isinstance(told, PeerClosed)
+        assert told.code is GoAwayCode.NO_SESSION
         writer.close()
         await ends.quiet()
 
@@ -150,10 +154,10 @@ async def test_a_client_that_was_restarted_ends_its_old_streams_at_the_server() 
     async with tunnel() as ends, service(note) as port:
         _, writer = await ends.open(port)
         writer.write(b"x")
-        ends.near_end.lose("the friend left the network")
-        ends.near_end._durable.expire("killed")  # type: ignore[union-attr]
+        ends.near_end.lose()
+        ends.near_end._durable.expire(Loss.EXPIRED)  # type: ignore[union-attr]
         ends.near_end.reach()
         async with asyncio.timeout(10):
             await gone.wait()
-        assert ("far", "the client was restarted") in ends.ended
+        assert ("far", Loss.RESTARTED) in ends.ended
         writer.close()

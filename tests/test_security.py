@@ -21,16 +21,19 @@ from tests.tunnel import service, tunnel
 from toxproxy import config
 from toxproxy.address import Target, parse_host
 from toxproxy.app import Server
-from toxproxy.config import ExitSettings
+from toxproxy.config import GRACE, ExitSettings
 from toxproxy.dialer import P
 from toxproxy.errors import GoAwayCode, Refusal, StreamRefused
 from toxproxy.exits import Exit
+from toxproxy.friend import words
+from toxproxy.link.base import LinkEnd
 from toxproxy.link.carrier import Carrier
 from toxproxy.link.enet import EnetLink
 from toxproxy.link.memory import DatagramPipe
 from toxproxy.logs import logging_to
 from toxproxy.mux import frames
 from toxproxy.rules import Machine, Rules, parse_rule
+from toxproxy.session_events import SessionEnded
 from toxproxy.sessions import Sessions
 from toxproxy.socks import ProxyListener
 from toxproxy.state import StateFolder
@@ -47,8 +50,8 @@ def rules(deny: str = "") -> Rules:
 async def friend_of(exit: Exit) -> AsyncIterator[Sessions]:
     """One more friend of a server whose way out is `exit`."""
     pipe = DatagramPipe(1)
-    near = Sessions(pipe.near.send, changed=lambda _: None)
-    far = Sessions(pipe.far.send, changed=lambda _: None, exit=exit)
+    near = Sessions(pipe.near.send, changed=lambda _: None, grace=GRACE)
+    far = Sessions(pipe.far.send, changed=lambda _: None, grace=GRACE, exit=exit)
     for end, sessions in ((pipe.far, far), (pipe.near, near)):
         end.receive, end.batch_ended = sessions.carrier.packet_received, sessions.carrier.batch_ended
         sessions.reach()
@@ -179,7 +182,7 @@ class Thief:
 
     def link_ready(self) -> None: ...
 
-    def link_down(self, reason: str) -> None: ...
+    def link_down(self, reason: LinkEnd) -> None: ...
 
 
 async def test_a_friend_cannot_resume_the_session_of_another() -> None:
@@ -193,7 +196,7 @@ async def test_a_friend_cannot_resume_the_session_of_another() -> None:
             return thieves[0]
 
         near = Carrier(pipe.near.send, own)
-        far = Sessions(pipe.far.send, changed=lambda _: None, exit=Exit(ExitSettings(), rules()))
+        far = Sessions(pipe.far.send, changed=lambda _: None, grace=GRACE, exit=Exit(ExitSettings(), rules()))
         for end, carrier in ((pipe.near, near), (pipe.far, far.carrier)):
             end.receive, end.batch_ended = carrier.packet_received, carrier.batch_ended
         near.connect()
@@ -243,7 +246,7 @@ class Liar:
         self._words = words
 
     async def dial(
-        self, protocol_factory: Callable[[], P], target: Target, *, early: bool = False
+        self, protocol_factory: Callable[[], P], target: Target, *, early: bool = False, compress: bool = True
     ) -> tuple[asyncio.Transport, P]:
         raise StreamRefused(Refusal.FAILED, self._words)
 
@@ -268,14 +271,14 @@ async def test_what_a_server_says_forges_neither_a_log_line_nor_a_page(words: st
         assert "client allowed" not in [json.loads(line)["message"] for line in lines()]
 
 
-@pytest.mark.parametrize("words", FORGED)
-async def test_the_last_words_of_a_session_are_plain(words: str) -> None:
+@pytest.mark.parametrize("last", FORGED)
+async def test_the_last_words_of_a_session_are_plain(last: str) -> None:
     async with tunnel() as ends:
-        ends.far_end.session.close(words)
+        ends.far_end.session.close(last)
         async with asyncio.timeout(SECONDS):
             while not any(side == "near" for side, _ in ends.ended):
                 await asyncio.sleep(0.005)
-    assert all(is_plain(reason) for side, reason in ends.ended if side == "near")
+    assert all(is_plain(words(SessionEnded(reason))) for side, reason in ends.ended if side == "near")
 
 
 @pytest.mark.parametrize("words", FORGED)

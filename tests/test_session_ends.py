@@ -10,11 +10,13 @@ import pytest
 from tests.tunnel import echo, service, tunnel
 from toxproxy.address import Bind, Target, ToxId
 from toxproxy.config import Forward
-from toxproxy.errors import Refusal, ResetCode, StreamRefused, StreamReset
+from toxproxy.errors import GoAwayCode, Refusal, ResetCode, StreamRefused, StreamReset
 from toxproxy.forward import ForwardListener
+from toxproxy.link.base import LinkEnd
 from toxproxy.link.memory import Path
 from toxproxy.mux import Limits
 from toxproxy.mux.stream import ReceiveState
+from toxproxy.session_events import Loss, PeerBroke, PeerClosed, SessionInterrupted
 
 
 async def test_the_peers_limit_of_streams_is_kept() -> None:
@@ -42,7 +44,7 @@ async def test_closing_tells_the_peer_why_and_resets_its_streams() -> None:
         ends.far.close("maintenance")
         with pytest.raises(StreamReset):
             await reader.read()
-        assert ("near", "the peer said: maintenance (stopping)") in ends.ended
+        assert ("near", PeerClosed(GoAwayCode.STOPPING, "maintenance")) in ends.ended
         assert ends.near_end.session is None
         writer.close()
 
@@ -55,8 +57,8 @@ async def test_a_peer_that_breaks_the_protocol_loses_the_session_and_hears_why()
         async with asyncio.timeout(5):
             while len(ends.ended) < 2:
                 await asyncio.sleep(0.01)
-        assert ("far", "unknown frame type 0xff") in ends.ended
-        assert ("near", "the peer said: unknown frame type 0xff (protocol error)") in ends.ended
+        assert ("far", PeerBroke("unknown frame type 0xff")) in ends.ended
+        assert ("near", PeerClosed(GoAwayCode.PROTOCOL_ERROR, "unknown frame type 0xff")) in ends.ended
 
 
 async def test_compressed_where_the_dialer_wants_it() -> None:
@@ -91,12 +93,12 @@ async def test_without_an_exit_every_request_is_refused() -> None:
 async def test_a_session_that_was_interrupted_for_too_long_resets_its_streams() -> None:
     async with tunnel(grace=0.05) as ends, service(echo) as port:
         reader, writer = await ends.open(port)
-        ends.near_end.lose("the friend left the network")
+        ends.near_end.lose()
         with pytest.raises(StreamReset) as caught:
             await reader.read()
         assert caught.value.code is ResetCode.LINK_LOST
-        assert ("near", "interrupted: the friend left the network") in ends.changes
-        assert ends.ended == [("near", "interrupted for 0.05 s")]
+        assert ("near", SessionInterrupted(LinkEnd.UNREACHABLE)) in ends.changes
+        assert ends.ended == [("near", Loss.EXPIRED)]
         assert ends.near_end.session is None
         writer.close()
 

@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from toxproxy.address import Target
-from toxproxy.config import ExitSettings
+from toxproxy.config import GRACE, ExitSettings
 from toxproxy.exits import Exit
 from toxproxy.link.memory import DatagramPipe, Path
 from toxproxy.mux import Limits
 from toxproxy.rules import Rules, parse_rule
 from toxproxy.session import Session
-from toxproxy.sessions import GRACE, Sessions
+from toxproxy.session_events import SessionEnd, SessionEnded, SessionEvent
+from toxproxy.sessions import Sessions
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -26,7 +27,7 @@ class Ends:
     near_end: Sessions
     far_end: Sessions
     pipe: DatagramPipe
-    changes: list[tuple[str, str]] = field(default_factory=list)
+    changes: list[tuple[str, SessionEvent]] = field(default_factory=list)
 
     @property
     def near(self) -> Session:
@@ -39,10 +40,9 @@ class Ends:
         return self.far_end.session
 
     @property
-    def ended(self) -> list[tuple[str, str]]:
+    def ended(self) -> list[tuple[str, SessionEnd]]:
         """Who says that a session ended, and why."""
-        said = "ended: "
-        return [(side, what.removeprefix(said)) for side, what in self.changes if what.startswith(said)]
+        return [(side, what.reason) for side, what in self.changes if isinstance(what, SessionEnded)]
 
     async def open(
         self, port: int, *, early: bool = False, compress: bool = True
@@ -70,10 +70,10 @@ async def tunnel(
 ) -> AsyncIterator[Ends]:
     pipe = DatagramPipe(1, path)
     exit = Exit(ExitSettings(connect_timeout=5), Rules((parse_rule("*:*"),)))
-    changes: list[tuple[str, str]] = []
+    changes: list[tuple[str, SessionEvent]] = []
 
     def sessions(side: str, send: Callable[[memoryview], bool], dialer: Exit | None) -> Sessions:
-        def changed(what: str) -> None:
+        def changed(what: SessionEvent) -> None:
             changes.append((side, what))
 
         return Sessions(send, changed=changed, exit=dialer, limits=limits, grace=grace)

@@ -102,9 +102,9 @@ class ToxId:
         return self.raw.hex().upper()
 
 
-def shown(text: str) -> str:
-    """A bad input as an error repeats it: quoted, and cut where it is long."""
-    return repr(text) if len(text) <= _MAX_SHOWN else repr(text[:_MAX_SHOWN]) + "…"
+def shown(text: str, most: int = _MAX_SHOWN) -> str:
+    """Somebody else's words as a message repeats them: quoted, and cut after `most` characters."""
+    return repr(text) if len(text) <= most else repr(text[:most]) + "…"
 
 
 def join_host_port(host: str, port: int) -> str:

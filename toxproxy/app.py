@@ -246,14 +246,18 @@ class Client(_End):
         for server, message in messages.items():
             self._add(server, message)
         await self._resources.enter_async_context(self._listening)
+        limits = self.config.limits
         for entry in self.config.listeners:
             compress = entry.name not in self.config.uncompressed
-            dialer = self._servers[entry.server.public_key].dialer(compress=compress)
+            dialer = self._servers[entry.server.public_key]
             listener: ForwardListener | ProxyListener
             if isinstance(entry, Forward):
-                kind, listener = "forward", ForwardListener(entry, dialer, self.config.limits)
+                kind, listener = (
+                    "forward",
+                    ForwardListener(entry, dialer, limits, compress=compress),
+                )
             else:
-                kind, listener = "socks", ProxyListener(entry, dialer, self.config.limits)
+                kind, listener = "socks", ProxyListener(entry, dialer, limits, compress=compress)
             await listener.start()
             self._listening.push_async_callback(listener.drain)
             self._listening.push_async_callback(listener.close)

@@ -45,6 +45,7 @@ MAX_NICKNAME_BYTES = 128  # TOX_MAX_NAME_LENGTH
 MAX_LOGIN_BYTES = 255  # RFC 1929: a user name or password of SOCKS5
 #: Where clients may connect unless `permit` says something: the forward that `toxproxy server` prints.
 DEFAULT_PERMIT = (parse_rule("127.0.0.1:22"),)
+GRACE = 600.0  # seconds
 MAX_GRACE = 7 * 24 * 3600  # seconds
 
 _KNOWN: dict[str, frozenset[str] | None] = {
@@ -149,7 +150,7 @@ class ToxSettings:
     local_discovery: bool = True
     proxy: TransportProxy | None = None
     wait: float = 30.0
-    grace: float = 600.0
+    grace: float = GRACE
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,12 @@ class Dialer(Protocol):
     """Opens connections at the far end."""
 
     async def dial(
-        self, protocol_factory: Callable[[], P], target: Target, *, early: bool = False
+        self,
+        protocol_factory: Callable[[], P],
+        target: Target,
+        *,
+        early: bool = False,
+        compress: bool = True,
     ) -> tuple[asyncio.Transport, P]:
         """Connect to `target` at the far end and return (transport, protocol).
 
@@ -32,6 +37,8 @@ class Dialer(Protocol):
         With `early` the call returns as soon as the stream may be written to, before the far
         end answered; a refusal then arrives as `connection_lost(StreamRefused)`. Without it
         the call waits for the far end's answer and raises.
+
+        With `compress` what goes through the tunnel may be compressed, as far as that pays.
 
         Where the server is not connected yet, the call waits for it up to the configured limit.
 

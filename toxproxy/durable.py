@@ -17,9 +17,10 @@ from enum import Enum
 from typing import Protocol
 
 from toxproxy.errors import RemoteProtocolError
-from toxproxy.link.base import Link, LinkOwner
+from toxproxy.link.base import Link, LinkEnd
 from toxproxy.mux import frames
 from toxproxy.mux.replay import Replay
+from toxproxy.session_events import Loss
 
 MOST_KEPT = 32 * 1024 * 1024  # bytes that may wait for acknowledgement: twice the largest window of a link
 _ACK_AFTER = 256 * 1024  # bytes received
@@ -34,8 +35,18 @@ class State(Enum):
     HERE = "here"
 
 
-class Owner(LinkOwner, Protocol):
+class Owner(Protocol):
     """The session: it knows who it is, and when that is known it can be resumed."""
+
+    def link_up(self) -> None: ...
+
+    def frame_received(self, channel: int, frame: bytes) -> None: ...
+
+    def link_ready(self) -> None: ...
+
+    def link_down(self, reason: LinkEnd | Loss) -> None:
+        """There will be no link any more. Its last call."""
+        ...
 
     @property
     def identity(self) -> tuple[int, int] | None:
@@ -54,7 +65,7 @@ class DurableLink:
     (with None). A session that cannot be resumed yet is lost with its first link.
     """
 
-    def __init__(self, channels: int, changed: Callable[[str | None], None]) -> None:
+    def __init__(self, channels: int, changed: Callable[[LinkEnd | None], None]) -> None:
         self.channels = channels
         self.frame_size = _SMALL_FRAME
         self.state = State.AWAY
@@ -76,7 +87,7 @@ class DurableLink:
         self.frame_size = link.frame_size
         self.state = State.MEETING
 
-    def expire(self, reason: str) -> None:
+    def expire(self, reason: LinkEnd | Loss) -> None:
         """The session is not to be resumed any more."""
         owner, self._owner = self._owner, None
         self.close()
@@ -156,7 +167,7 @@ class DurableLink:
             self._send_again()
         self._owner.link_ready()
 
-    def link_down(self, reason: str) -> None:
+    def link_down(self, reason: LinkEnd) -> None:
         self._link = None
         self._again.clear()
         self._unacknowledged = 0

@@ -67,11 +67,17 @@ class Exit:
         return Exit(self._settings, self._rules, self._dials, interfaces=self._interfaces, short=self._short)
 
     async def dial(
-        self, protocol_factory: Callable[[], P], target: Target, *, early: bool = False
+        self,
+        protocol_factory: Callable[[], P],
+        target: Target,
+        *,
+        early: bool = False,
+        compress: bool = True,
     ) -> tuple[asyncio.Transport, P]:
         """Connect to `target` and return (transport, protocol), as `Dialer.dial` says.
 
-        `early` makes no difference here: nothing can be written before the connection is there.
+        `early` and `compress` make no difference here: nothing can be written before the connection
+        is there, and there is no tunnel.
         Raises `StreamRefused` with what was met. Its text never names an address that a name turned
         out to mean.
         """

@@ -18,8 +18,10 @@ class ForwardListener(Listener):
     the client, which is what a refused TCP connection comes closest to.
     """
 
-    def __init__(self, forward: Forward, dialer: Dialer, limits: LimitSettings = DEFAULTS) -> None:
-        super().__init__(forward.name, forward.bind, dialer, limits)
+    def __init__(
+        self, forward: Forward, dialer: Dialer, limits: LimitSettings = DEFAULTS, *, compress: bool = True
+    ) -> None:
+        super().__init__(forward.name, forward.bind, dialer, limits, compress=compress)
         self._target = forward.target
 
     async def serve(self, client: Connection) -> None:

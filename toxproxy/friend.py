@@ -12,18 +12,33 @@ import logging
 from collections.abc import Callable
 from enum import Enum
 
-from toxproxy.address import Target
+from toxproxy.address import Target, shown
 from toxproxy.dialer import Dialer, P
 from toxproxy.errors import Refusal, StreamRefused
+from toxproxy.link.base import LinkEnd
 from toxproxy.link.enet import LinkStats
 from toxproxy.mux import Limits
+from toxproxy.pace import Notice
 from toxproxy.session import Session
-from toxproxy.sessions import GRACE, Sessions
+from toxproxy.session_events import (
+    Closed,
+    Loss,
+    PeerBroke,
+    PeerClosed,
+    SessionBegan,
+    SessionEnd,
+    SessionEnded,
+    SessionEvent,
+    SessionInterrupted,
+)
+from toxproxy.sessions import Sessions
 from toxproxy.tox.node import Connection, Node
 
 log = logging.getLogger(__name__)
 
 _WAITING = 4096  # dials that may wait for the session at once
+_LINES = 10  # a minute, about the ends of one friend's sessions
+_MOST_WORDS = 80  # characters of a peer's own words that a line repeats
 
 
 class Phase(Enum):
@@ -49,10 +64,10 @@ class Friend:
         key: bytes,
         *,
         changed: Callable[[Friend], None],
+        grace: float,
         exit: Dialer | None = None,
         wait: float = 0.0,
         limits: Limits | None = None,
-        grace: float = GRACE,
     ) -> None:
         self.key = key
         self.connection = Connection.NONE
@@ -65,6 +80,7 @@ class Friend:
         self._ready = asyncio.Event()
         self._waiting = 0
         self._measuring: asyncio.Task[None] | None = None
+        self._tell_end = Notice(log, most=_LINES)
         self._sessions = Sessions(
             self._send, changed=self._session_changed, exit=exit, limits=limits, grace=grace
         )
@@ -112,10 +128,6 @@ class Friend:
             raise StreamRefused(Refusal.OFFLINE, "the server is not connected")
         return await session.dial(protocol_factory, target, early=early, compress=compress)
 
-    def dialer(self, *, compress: bool) -> Dialer:
-        """This friend for connections that may, or shall not, be compressed."""
-        return self if compress else _Plain(self)
-
     async def idle(self) -> None:
         """Wait until no stream lives, and everything that came through one has been delivered."""
         await self._sessions.idle()
@@ -125,7 +137,7 @@ class Friend:
         was, self.connection = self.connection, connection
         log.debug("friend %s: %s", short(self.key), connection.name.lower())
         if connection is Connection.NONE:
-            self._sessions.lose("the friend left the network")
+            self._sessions.lose()
         elif was is Connection.NONE:
             self._sessions.reach()
         self._changed(self)
@@ -161,9 +173,9 @@ class Friend:
     def _send(self, packet: memoryview) -> bool:
         return self._node.send_lossy(self._number, packet)
 
-    def _session_changed(self, what: str) -> None:
-        level = logging.INFO if self._sessions.session is None else logging.DEBUG  # the rest is in the status
-        log.log(level, "session with %s %s", short(self.key), what)
+    def _session_changed(self, what: SessionEvent) -> None:
+        tell = self._tell_end if isinstance(what, SessionEnded) else log.debug  # the rest is in the status
+        tell("session with %s %s", short(self.key), words(what))
         self._stop_measuring()
         self.round_trip = None
         if (session := self._sessions.session) is not None and self._sessions.ready:
@@ -185,18 +197,49 @@ class Friend:
             self._measuring = None
 
 
-class _Plain:
-    """A `Dialer` whose connections are not compressed."""
-
-    def __init__(self, friend: Friend) -> None:
-        self._friend = friend
-
-    async def dial(
-        self, protocol_factory: Callable[[], P], target: Target, *, early: bool = False
-    ) -> tuple[asyncio.Transport, P]:
-        return await self._friend.dial(protocol_factory, target, early=early, compress=False)
-
-
 def short(key: bytes) -> str:
     """The beginning of a key, enough for people to tell friends apart."""
     return key.hex().upper()[:12]
+
+
+def words(what: SessionEvent) -> str:
+    """What happened to a session, as the end of a sentence."""
+    match what:
+        case SessionBegan():
+            return "began"
+        case SessionInterrupted(reason):
+            return f"interrupted: {_LINK_ENDS[reason]}"
+        case SessionEnded(reason):
+            return f"ended: {_why(reason)}"
+        case _:
+            return "goes on"
+
+
+def _why(reason: SessionEnd) -> str:
+    match reason:
+        case LinkEnd():
+            return _LINK_ENDS[reason]
+        case Loss():
+            return _LOSSES[reason]
+        case Closed(text):
+            return text
+        case PeerBroke(text):
+            return f"the peer broke the protocol: {text}"
+        case PeerClosed(code, text):
+            said = f"the peer said {shown(text, _MOST_WORDS)}" if text else "the peer ended the session"
+            return f"{said} ({code.name.lower().replace('_', ' ')})"
+
+
+_LINK_ENDS = {
+    LinkEnd.PEER_ENDED: "the peer ended the link",
+    LinkEnd.UNANSWERED: "the peer did not answer",
+    LinkEnd.SILENT: "the path is silent",
+    LinkEnd.REPLACED: "replaced by a new link",
+    LinkEnd.UNREACHABLE: "the friend left the network",
+    LinkEnd.FAILED: "the link failed on this side",
+}
+_LOSSES = {
+    Loss.EXPIRED: "it was interrupted for longer than it is kept",
+    Loss.RESTARTED: "the client was restarted",
+    Loss.FORGOTTEN: "the client has another session",
+}

@@ -40,12 +40,21 @@ class Listener(ABC):
     all have asked, new ones wait in the system's backlog until one ends.
     """
 
-    def __init__(self, name: str, bind: Bind, dialer: Dialer, limits: LimitSettings = DEFAULTS) -> None:
+    def __init__(
+        self,
+        name: str,
+        bind: Bind,
+        dialer: Dialer,
+        limits: LimitSettings = DEFAULTS,
+        *,
+        compress: bool = True,
+    ) -> None:
         self.name = name
         self.addresses: tuple[str, ...] = ()
         self._bind = bind
         self._dialer = dialer
         self._limits = limits
+        self._compress = compress
         self._sockets: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -106,7 +115,7 @@ class Listener(ABC):
         self._silent.pop(_current_task(), None)
         try:
             with cancelled_when(client.lost):
-                _, far = await self._dialer.dial(Connection, target, early=early)
+                _, far = await self._dialer.dial(Connection, target, early=early, compress=self._compress)
         except StreamRefused as refused:
             self.log_refused(target, refused)
             raise

@@ -1,8 +1,9 @@
-"""What may happen only so often: requests of strangers, and log lines about what strangers do."""
+"""What may happen only so often: strangers' requests, lines about what others do, attempts that fail."""
 
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections import deque
 
@@ -32,6 +33,32 @@ class Pace:
         return True
 
 
+class Backoff:
+    """Pauses between attempts that fail: none before the next one, then longer and longer ones.
+
+    They double from `first` to `most` seconds, each cut by up to a half at random, so that many who
+    failed together do not try again together.
+    """
+
+    def __init__(self, first: float = 1.0, most: float = 30.0) -> None:
+        self._first = self._next = first
+        self._most = most
+        self._failed = False
+
+    def pause(self) -> float:
+        """An attempt failed: seconds until the next."""
+        if not self._failed:
+            self._failed = True
+            return 0.0
+        pause, self._next = self._next, min(2 * self._next, self._most)
+        return pause * random.uniform(0.5, 1.0)
+
+    def restart(self) -> None:
+        """An attempt succeeded."""
+        self._failed = False
+        self._next = self._first
+
+
 class Notice:
     """A log line about what others can cause as often as they like.
 
@@ -44,8 +71,8 @@ class Notice:
         self._pace = Pace(most)
         self._untold = 0
 
-    def __call__(self, text: str, *arguments: object) -> None:
-        """Tell it, or count it for the next line."""
+    def __call__(self, text: str, *arguments: object, exc_info: bool = False) -> None:
+        """Tell it, or count it for the next line; with `exc_info` the exception being handled too."""
         if not self._pace.take():
             self._untold += 1
             return
@@ -53,4 +80,4 @@ class Notice:
         if untold:
             text += " (and %d more of these before)"
             arguments += (untold,)
-        self._log.log(self._level, text, *arguments)
+        self._log.log(self._level, text, *arguments, exc_info=exc_info)

@@ -20,7 +20,7 @@ from toxproxy.errors import (
     RemoteProtocolError,
     StreamRefused,
 )
-from toxproxy.link.base import Link
+from toxproxy.link.base import Link, LinkEnd
 from toxproxy.mux import (
     Connection,
     DataReceived,
@@ -38,11 +38,12 @@ from toxproxy.mux import (
 )
 from toxproxy.mux.frames import DATA_HEADER
 from toxproxy.pace import Notice
+from toxproxy.session_events import Closed, Loss, PeerBroke, PeerClosed, SessionEnd
 from toxproxy.transport import StreamTransport
 
 log = logging.getLogger(__name__)
 
-_broken = Notice(log, logging.WARNING, most=20)
+_failed = Notice(log, logging.ERROR, most=5)
 _TRIM_AFTER = 5.0  # seconds after the last stream
 _LAST_WORDS = 16 * 1024  # bytes that leave with a session's end, whatever the link's budget is
 
@@ -60,7 +61,7 @@ class Session:
         link: Link,
         *,
         client: bool,
-        on_end: Callable[[str], None],
+        on_end: Callable[[SessionEnd], None],
         on_established: Callable[[], None] = lambda: None,
         exit: Dialer | None = None,
         halves: relay.Halves | None = None,
@@ -144,7 +145,7 @@ class Session:
 
     def close(self, text: str) -> None:
         """End the session in order: the peer is told, streams are reset."""
-        self._finish(GoAwayCode.STOPPING, text)
+        self._finish(GoAwayCode.STOPPING, text, Closed(text))
 
     def changed(self) -> None:
         """Something may have to be sent: do it once, soon, for everything that changes until then."""
@@ -172,10 +173,9 @@ class Session:
 
     def broken(self, error: RemoteProtocolError) -> None:
         """The peer broke the protocol: it is told so, and the session ends."""
-        _broken("the peer broke the protocol: %s", error)
-        self._finish(GoAwayCode.PROTOCOL_ERROR, str(error))
+        self._finish(GoAwayCode.PROTOCOL_ERROR, str(error), PeerBroke(str(error)))
 
-    def link_down(self, reason: str) -> None:
+    def link_down(self, reason: LinkEnd | Loss) -> None:
         self._connection.lost()
         self._end(reason)
 
@@ -233,8 +233,7 @@ class Session:
             case Established():
                 self._on_established()
             case GoAwayReceived(code, text):
-                said = f"the peer said: {text}" if text else "the peer ended the session"
-                self._end(f"{said} ({code.name.lower().replace('_', ' ')})")
+                self._end(PeerClosed(code, text))
 
     def _trim_soon(self) -> None:
         """The last stream is over: what it all took need not wait for the next, if that is far."""
@@ -258,23 +257,23 @@ class Session:
             log.debug("stream to %s refused: %s", target, error.text)
             transport.refuse(error.code, error.text)
         except Exception:
-            log.exception("opening a connection to %s failed", target)
+            _failed("opening a connection to %s failed", target, exc_info=True)
             transport.refuse(Refusal.FAILED, "internal error; the server's log says more")
         else:
             self._halves.add(far)
             if not transport.accept(near):
                 far.reset()
 
-    def _finish(self, code: GoAwayCode, text: str) -> None:
+    def _finish(self, code: GoAwayCode, text: str, reason: SessionEnd) -> None:
         self._connection.close(code, text)
         if not self._ended:
             # The last word, so it does not wait for its turn.
             for channel, frame in self._connection.frames_to_send(_LAST_WORDS, _LAST_WORDS):
                 self._link.send(channel, frame)
             self._link.flush()
-            self._end(text)
+            self._end(reason)
 
-    def _end(self, reason: str) -> None:
+    def _end(self, reason: SessionEnd) -> None:
         if self._ended:
             return
         self._ended = True
@@ -284,7 +283,7 @@ class Session:
         self._deliver()
         for pong in self._pings.values():
             if not pong.done():
-                pong.set_exception(ConnectionResetError(reason))
+                pong.set_exception(ConnectionResetError("the session ended"))
         self._on_end(reason)
 
 

@@ -8,37 +8,56 @@ old one ends: the client was restarted.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from toxproxy.dialer import Dialer
 from toxproxy.durable import DurableLink, State
 from toxproxy.errors import GoAwayCode, RemoteProtocolError
-from toxproxy.link.base import LinkOwner
+from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.carrier import Carrier
 from toxproxy.link.enet import CHANNELS, EnetLink
 from toxproxy.mux import Limits, frames
+from toxproxy.pace import Backoff, Notice
 from toxproxy.relay import Halves
 from toxproxy.session import Session
+from toxproxy.session_events import (
+    Loss,
+    SessionBegan,
+    SessionEnd,
+    SessionEnded,
+    SessionEvent,
+    SessionInterrupted,
+    SessionResumed,
+)
 
-GRACE = 600.0  # seconds
-_RETRY = 1.0  # seconds between a link that failed and the next
+log = logging.getLogger(__name__)
+
+_LAST_WORDS = 1.0  # seconds that a session's last frames get before a new link replaces theirs
+_STEADY = 30.0  # seconds after which a link counts as one that works
+# Ends that took their time, or that are the way's fault: the next link may begin at once.
+_OF_THE_WAY = frozenset({LinkEnd.UNANSWERED, LinkEnd.SILENT, LinkEnd.REPLACED, LinkEnd.UNREACHABLE})
 
 
 class Sessions:
     """Keeps a session with a peer whose packets `carrier` is given.
 
-    `changed` is called with a sentence whenever a session began, was interrupted, went on or ended.
-    An interrupted one is kept for `grace` seconds. With an `exit` this is the far end.
+    `changed` is called whenever a session began, was interrupted, went on or ended. An interrupted
+    one is kept for `grace` seconds. With an `exit` this is the far end.
+
+    The near end begins a new link at once where the path failed. Where the peer ended the link or
+    the session, or no link can be made, it pauses for longer and longer, up to 30 seconds, until a
+    link has worked for a while.
     """
 
     def __init__(
         self,
         send: Callable[[memoryview], bool],
         *,
-        changed: Callable[[str], None],
+        changed: Callable[[SessionEvent], None],
+        grace: float,
         exit: Dialer | None = None,
         limits: Limits | None = None,
-        grace: float = GRACE,
     ) -> None:
         self.carrier = Carrier(send, self._own)
         self.session: Session | None = None
@@ -50,6 +69,9 @@ class Sessions:
         self._changed = changed
         self._grace = grace
         self._reachable = False
+        self._backoff = Backoff()
+        self._works_since: float | None = None  # the present link
+        self._unmade = Notice(log, logging.WARNING)
         self._retry: asyncio.TimerHandle | None = None
         self._expiry: asyncio.TimerHandle | None = None
 
@@ -76,12 +98,12 @@ class Sessions:
         if self._near:
             self._connect()
 
-    def lose(self, reason: str) -> None:
+    def lose(self) -> None:
         """The peer can be reached no more."""
         self._reachable = False
         self._stop_retrying()
         if self.carrier.link is not None:
-            self.carrier.link.fail(reason)
+            self.carrier.link.fail(LinkEnd.UNREACHABLE)
 
     async def idle(self) -> None:
         """Wait until no stream lives, and everything that came through one has been delivered."""
@@ -102,7 +124,21 @@ class Sessions:
 
     def _connect(self) -> None:
         self._stop_retrying()
-        self.carrier.connect()
+        try:
+            self.carrier.connect()
+        except (OSError, MemoryError) as error:
+            self._unmade("no link can be made, trying again: %s", error)
+            self._connect_after(LinkEnd.FAILED)
+
+    def _connect_after(self, reason: SessionEnd, *, at_least: float = 0.0) -> None:
+        """Begin the next link when the last one, or its session, ended so."""
+        if not self._near:
+            return
+        if self._works_since is not None and asyncio.get_running_loop().time() - self._works_since >= _STEADY:
+            self._backoff.restart()
+        self._works_since = None
+        pause = 0.0 if reason in _OF_THE_WAY else self._backoff.pause()
+        self._connect_soon(max(at_least, pause))
 
     def _connect_soon(self, seconds: float) -> None:
         if self._near and self._reachable:
@@ -125,22 +161,22 @@ class Sessions:
         session = self.session
         if channel or not isinstance(first, frames.Resume):
             if self._durable is not None:
-                self._durable.expire("the client was restarted")
+                self._durable.expire(Loss.RESTARTED)
             durable = self._begin()
             durable.attach(link)
-            link.owner = durable
+            link.hand_over(durable)
             durable.link_up()
             durable.frame_received(channel, frame)
         elif self._durable and session and session.identity == (first.client, first.server):
             self._durable.attach(link)
-            link.owner = self._durable
+            link.hand_over(self._durable)
             try:
                 self._durable.resume(first)
             except RemoteProtocolError as error:
                 session.broken(error)
         else:
             if self._durable is not None:
-                self._durable.expire("the client has another session")
+                self._durable.expire(Loss.FORGOTTEN)
             link.send(0, frames.encode(frames.GoAway(GoAwayCode.NO_SESSION, _FORGOTTEN)))
             link.close()
 
@@ -152,11 +188,11 @@ class Sessions:
     # Sessions
 
     def _begin(self) -> DurableLink:
-        def changed(interruption: str | None) -> None:
+        def changed(interruption: LinkEnd | None) -> None:
             if self._durable is durable:
                 self._interrupted(interruption) if interruption is not None else self._resumed()
 
-        def ended(reason: str) -> None:
+        def ended(reason: SessionEnd) -> None:
             if self._durable is durable:
                 self._ended(reason)
 
@@ -167,32 +203,37 @@ class Sessions:
             exit=self._exit,
             halves=self._halves,
             limits=self._limits,
-            on_established=lambda: self._changed("began"),
+            on_established=self._began,
             on_end=ended,
         )
         durable.start(self.session)
         return durable
 
-    def _interrupted(self, reason: str) -> None:
-        self._connect_soon(0)
+    def _began(self) -> None:
+        self._works_since = asyncio.get_running_loop().time()
+        self._changed(SessionBegan())
+
+    def _interrupted(self, reason: LinkEnd) -> None:
+        self._connect_after(reason)
         if self._expiry is None:
             self._expiry = asyncio.get_running_loop().call_later(self._grace, self._expire)
-            self._changed(f"interrupted: {reason}")
+            self._changed(SessionInterrupted(reason))
 
     def _resumed(self) -> None:
         self._stop_expiry()
-        self._changed("goes on")
+        self._works_since = asyncio.get_running_loop().time()
+        self._changed(SessionResumed())
 
     def _expire(self) -> None:
         self._expiry = None
         if self._durable is not None:
-            self._durable.expire(f"interrupted for {self._grace:g} s")
+            self._durable.expire(Loss.EXPIRED)
 
-    def _ended(self, reason: str) -> None:
+    def _ended(self, reason: SessionEnd) -> None:
         self._stop_expiry()
         self.session = self._durable = None
-        self._connect_soon(_RETRY)
-        self._changed(f"ended: {reason}")
+        self._connect_after(reason, at_least=_LAST_WORDS)
+        self._changed(SessionEnded(reason))
 
     def _stop_expiry(self) -> None:
         if self._expiry is not None:
@@ -221,5 +262,5 @@ class _Greeter:
     def link_ready(self) -> None:
         pass
 
-    def link_down(self, reason: str) -> None:
+    def link_down(self, reason: LinkEnd) -> None:
         pass

@@ -31,8 +31,10 @@ class ProxyListener(Listener):
     clients, which cannot send any, are refused. A client has `limits.handshake` seconds for its request.
     """
 
-    def __init__(self, proxy: ProxyPort, dialer: Dialer, limits: LimitSettings = DEFAULTS) -> None:
-        super().__init__(proxy.name, proxy.bind, dialer, limits)
+    def __init__(
+        self, proxy: ProxyPort, dialer: Dialer, limits: LimitSettings = DEFAULTS, *, compress: bool = True
+    ) -> None:
+        super().__init__(proxy.name, proxy.bind, dialer, limits, compress=compress)
         self._odd = Notice(log, most=10)
         self._credentials: Credentials | None = None
         if proxy.username is not None:

@@ -23,9 +23,10 @@ async def test_a_connection_is_compressed_where_its_dialer_wants_it(pair: Pair, 
     for compress in (True, False):
         reader = asyncio.StreamReader()
         before = friend.link_stats.datagrams_sent
-        transport, _ = await friend.dialer(compress=compress).dial(
+        transport, _ = await friend.dial(
             lambda reader=reader: asyncio.StreamReaderProtocol(reader),  # type: ignore[misc]
             Target("127.0.0.1", services.echo.port),
+            compress=compress,
         )
         transport.write(TEXT)
         transport.write_eof()

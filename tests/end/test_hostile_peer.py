@@ -16,6 +16,7 @@ from toxproxy.access import request_message
 from toxproxy.address import ToxId
 from toxproxy.config import parse
 from toxproxy.demo import PrivateNetwork
+from toxproxy.link.base import LinkEnd
 from toxproxy.link.carrier import MAX_PACKET, PACKET_ID, Carrier
 from toxproxy.link.enet import CHANNELS, EnetLink
 from toxproxy.mux import frames
@@ -79,7 +80,7 @@ class Hostile:
     def link_ready(self) -> None:
         pass
 
-    def link_down(self, reason: str) -> None:
+    def link_down(self, reason: LinkEnd) -> None:
         self._link = None
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from toxproxy.link.base import LinkOwner
+from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.carrier import Carrier
 from toxproxy.link.enet import EnetLink
 from toxproxy.link.memory import DatagramPipe
@@ -21,7 +21,7 @@ class Diary:
     frames: list[tuple[int, bytes]] = field(default_factory=list)
     ups: int = 0
     readies: int = 0
-    down: str | None = None
+    down: LinkEnd | None = None
     written: asyncio.Event = field(default_factory=asyncio.Event)
 
     def link_up(self) -> None:
@@ -36,7 +36,7 @@ class Diary:
         self.readies += 1
         self.written.set()
 
-    def link_down(self, reason: str) -> None:
+    def link_down(self, reason: LinkEnd) -> None:
         self.down = reason
         self.written.set()
 

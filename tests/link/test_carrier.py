@@ -7,6 +7,7 @@ import random
 
 from tests.link.rig import rig
 from toxproxy.link import connect
+from toxproxy.link.base import LinkEnd
 from toxproxy.link.carrier import MTU, PACKET_ID
 from toxproxy.link.memory import DatagramPipe, Path
 
@@ -16,9 +17,9 @@ async def test_a_new_link_replaces_the_old_one_on_both_sides() -> None:
         there.near.connect()
         near, far = await there.connected()
         there.near.connect()
-        assert near.down == "replaced by a new link"
+        assert near.down == LinkEnd.REPLACED
         await there.near_links[1].until(lambda: there.near_links[1].ups == 1)
-        assert far.down == "replaced by a new link"
+        assert far.down == LinkEnd.REPLACED
         new_near, new_far = await there.connected()
         new_near.link.send(1, b"on the new one")
         new_near.link.flush()
@@ -77,7 +78,7 @@ async def test_a_client_that_restarted_gets_a_link_though_the_old_one_was_never_
             pipe.near.receive, pipe.near.batch_ended = restarted.packet_received, restarted.batch_ended
             restarted.connect()
             await other.near_links[0].until(lambda: other.near_links[0].ups == 1)
-            assert far.down == "replaced by a new link"
+            assert far.down == LinkEnd.REPLACED
             await restarted.close()
         near.link.close()
 

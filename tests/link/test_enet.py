@@ -14,6 +14,7 @@ import pytest
 
 from tests.link.rig import Diary, Rig, commands, rig
 from toxproxy.link import overlay
+from toxproxy.link.base import LinkEnd
 from toxproxy.link.carrier import MAX_PACKET
 from toxproxy.link.congestion import MOST_WINDOW
 from toxproxy.link.enet import CHANNELS, DEFAULT_WINDOW, EnetLink
@@ -149,7 +150,7 @@ async def test_closing_tells_the_peer() -> None:
         _, far = await there.connected()
         await there.near.close()
         await far.until(lambda: far.down is not None)
-        assert far.down == "the peer ended the link"
+        assert far.down == LinkEnd.PEER_ENDED
 
 
 async def test_a_frame_sent_just_before_closing_arrives() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from toxproxy.errors import LocalProtocolError, StreamError
+from toxproxy.link.base import LinkEnd
 from toxproxy.link.memory import MemoryLink, Simulation
 from toxproxy.mux import (
     Connection,
@@ -36,7 +37,7 @@ class Peer:
         self.ended: set[int] = set()  # whose end came
         self.unread: dict[int, int] = {}
         self.closed: dict[int, StreamError | None] = {}
-        self.down: str | None = None
+        self.down: LinkEnd | None = None
 
     # LinkOwner
 
@@ -50,7 +51,7 @@ class Peer:
     def link_ready(self) -> None:
         self.pump()
 
-    def link_down(self, reason: str) -> None:
+    def link_down(self, reason: LinkEnd) -> None:
         self.down = reason
 
     # The application

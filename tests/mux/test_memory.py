@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from toxproxy.link.base import Link
+from toxproxy.link.base import Link, LinkEnd
 from toxproxy.link.memory import DatagramPipe, Path, Simulation
 
 from .simulated import rest
@@ -21,7 +21,7 @@ class Listener:
         self.frames: list[tuple[float, int, bytes]] = []
         self.ups: list[float] = []
         self.readies = 0
-        self.downs: list[str] = []
+        self.downs: list[LinkEnd] = []
 
     def link_up(self) -> None:
         self.ups.append(self.simulation.now)
@@ -32,7 +32,7 @@ class Listener:
     def link_ready(self) -> None:
         self.readies += 1
 
-    def link_down(self, reason: str) -> None:
+    def link_down(self, reason: LinkEnd) -> None:
         self.downs.append(reason)
 
 
@@ -137,7 +137,7 @@ class TestSimulation:
         simulation.near.close()
         rest(simulation)
         assert [frame for _, _, frame in far.frames] == [b"last words"]
-        assert far.downs == ["the peer ended the link"]
+        assert far.downs == [LinkEnd.PEER_ENDED]
         assert not near.frames
         assert not near.downs
 

@@ -94,7 +94,7 @@ async def test_a_refusal_after_the_first_bytes_left_resets_the_client_and_is_log
     """A stream opened early is refused by losing it."""
 
     class EarlyDialer:
-        async def dial(self, protocol_factory, target, *, early=False):
+        async def dial(self, protocol_factory, target, *, early=False, compress=True):
             assert early
             transport, protocol = await dialer.dial(protocol_factory, target)
             refusal = StreamRefused(Refusal.NOT_PERMITTED, "not permitted")

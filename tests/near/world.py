@@ -39,7 +39,7 @@ class DirectDialer:
         self.open: list[asyncio.Transport] = []
 
     async def dial(
-        self, protocol_factory: Callable[[], P], target: Target, *, early: bool = False
+        self, protocol_factory: Callable[[], P], target: Target, *, early: bool = False, compress: bool = True
     ) -> tuple[asyncio.Transport, P]:
         self.dialled.append(target)
         try:

@@ -7,7 +7,19 @@ no queue to speak of, so that the order of sending stays the session's to decide
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Protocol
+
+
+class LinkEnd(Enum):
+    """Why a link is gone."""
+
+    PEER_ENDED = "peer ended"  # or refused, before it was up
+    UNANSWERED = "unanswered"  # it was never up
+    SILENT = "silent"  # an answer was due, and nothing came
+    REPLACED = "replaced"  # by a new one
+    UNREACHABLE = "unreachable"  # the carrier says that the peer is gone
+    FAILED = "failed"  # this side's own means failed: a socket, ENet
 
 
 class LinkOwner(Protocol):
@@ -22,7 +34,7 @@ class LinkOwner(Protocol):
     def link_ready(self) -> None:
         """A batch of frames and acknowledgements was handled: the budget may have grown."""
 
-    def link_down(self, reason: str) -> None:
+    def link_down(self, reason: LinkEnd) -> None:
         """The link is gone for good. Its last call."""
 
 

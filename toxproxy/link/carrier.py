@@ -9,16 +9,20 @@ brings it, and drops the link it had: ENet connections are disposable.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from toxproxy.link import connect
-from toxproxy.link.base import LinkOwner
+from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.enet import EnetLink
+from toxproxy.pace import Notice
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+log = logging.getLogger(__name__)
 
 PACKET_ID = 226  # lossy, free in the public registry of custom packet ids
 MAX_PACKET = 1373  # bytes, TOX_MAX_CUSTOM_PACKET_SIZE
@@ -38,10 +42,14 @@ class Carrier:
         self._send = send
         self._own = own
         self._epoch = random.randrange(256)
+        self._unmade = Notice(log, logging.WARNING)
         self._connection: int | None = None  # of the CONNECT that made the link
 
     def connect(self) -> None:
-        """Begin a new link as the side that connects."""
+        """Begin a new link as the side that connects.
+
+        Raises `OSError` or `MemoryError` where the system has not what a link needs.
+        """
         self._epoch = (self._epoch + 1) % 256
         self._begin(connect=True)
 
@@ -70,9 +78,14 @@ class Carrier:
     def _connect_received(self, epoch: int, datagram: bytearray) -> None:
         asked = epoch << 32 | connect.connect_id(datagram)
         if self.link is None or self.link.is_over or asked != self._connection:
+            before, self._epoch = self._epoch, epoch
+            try:
+                self._begin(connect=False)
+            except (OSError, MemoryError) as error:  # the peer asks again
+                self._epoch = before
+                self._unmade("no link can be made: %s", error)
+                return
             self._connection = asked
-            self._epoch = epoch
-            self._begin(connect=False)
         connect.clamp_mtu(datagram, MTU)
         if self.link is not None:
             self.link.datagram_received(datagram)
@@ -81,5 +94,9 @@ class Carrier:
         old = self.link
         link = self.link = EnetLink(self._send, bytes((PACKET_ID, self._epoch)), MTU)
         if old is not None:
-            old.fail("replaced by a new link")
-        link.start(self._own(link), connect=connect)
+            old.fail(LinkEnd.REPLACED)
+        try:
+            link.start(self._own(link), connect=connect)
+        except (OSError, MemoryError) as error:
+            log.debug("a link could not be started: %s", error)
+            link.fail(LinkEnd.FAILED)

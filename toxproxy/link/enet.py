@@ -29,7 +29,7 @@ import enet
 
 from toxproxy.link import connect, overlay
 from toxproxy.link.acks import Repeater
-from toxproxy.link.base import LinkOwner
+from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.congestion import MOST_WINDOW, Controller
 
 log = logging.getLogger(__name__)
@@ -118,6 +118,10 @@ class EnetLink:
             self._configure()
             self._service()
 
+    def hand_over(self, owner: LinkOwner) -> None:
+        """From now on another owner hears of this link."""
+        self.owner = owner
+
     def budget(self) -> int:
         """Bytes of frames that may be put on the wire now, at most one burst."""
         if not self._up:
@@ -186,7 +190,7 @@ class EnetLink:
             self._service()
         self._offer()
 
-    def fail(self, reason: str) -> None:
+    def fail(self, reason: LinkEnd) -> None:
         """Free everything and tell the owner; the peer is not told."""
         owner, self.owner = self.owner, None
         self._free()
@@ -209,10 +213,11 @@ class EnetLink:
                 elif event.type == enet.EVENT_TYPE_CONNECT:
                     self._connected(event.peer)
                 elif event.type == enet.EVENT_TYPE_DISCONNECT:
-                    self.fail("the peer ended the link" if self._up else "the peer did not answer")
+                    self.fail(LinkEnd.PEER_ENDED)
                 host = self._host
         except OSError as error:
-            self.fail(str(error))
+            log.debug("ENet failed: %s", error)
+            self.fail(LinkEnd.FAILED)
         if self._host is not None:
             self._drain()
             self._measure()
@@ -258,7 +263,7 @@ class EnetLink:
 
     def _fail_if_silent(self) -> None:
         if self.owner is not None and self._host is not None and self._loop.time() >= self._silent_at:
-            self.fail("the path is silent" if self._up else "the peer did not answer")
+            self.fail(LinkEnd.SILENT if self._up else LinkEnd.UNANSWERED)
 
     def _close_if_due(self) -> None:
         if self._close_by is None or self._host is None:

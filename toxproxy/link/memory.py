@@ -14,7 +14,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from toxproxy.link.base import LinkOwner
+from toxproxy.link.base import LinkEnd, LinkOwner
 
 MAX_HELD = 4096  # datagrams that a pipe keeps back; more are lost
 _LEAST_LATENESS = 0.001  # seconds: how far reordering reaches, at least, on a path without delay
@@ -166,7 +166,7 @@ class MemoryLink:
     def _down(self) -> None:
         owner, self.owner = self.owner, None
         if owner is not None:
-            owner.link_down("the peer ended the link")
+            owner.link_down(LinkEnd.PEER_ENDED)
 
 
 class DatagramPipe:

@@ -1,0 +1,165 @@
+"""How often the near end tries again: at once after a good link, seldom where nothing comes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import resource
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.tunnel import echo, service, tunnel
+from toxproxy import sessions as keeper
+from toxproxy.errors import GoAwayCode
+from toxproxy.friend import words
+from toxproxy.link.base import LinkEnd
+from toxproxy.link.carrier import Carrier
+from toxproxy.link.enet import EnetLink
+from toxproxy.link.memory import DatagramPipe
+from toxproxy.mux import frames
+from toxproxy.session_events import PeerClosed, SessionEnded, SessionEvent, SessionResumed
+from toxproxy.sessions import Sessions
+
+SECONDS = 3
+
+
+class Rude:
+    """A server's end that says `answer` to the first frame of each link, or ends all but the first link."""
+
+    links = 0
+    answer: bytes | None = None
+
+    def __init__(self, link: EnetLink) -> None:
+        self.link = link
+        self.first = not self.links
+
+    def link_up(self) -> None:
+        type(self).links += 1
+        if not self.first and self.answer is None:
+            self.hang_up()
+
+    def hang_up(self) -> None:
+        self.link._peer.disconnect_now(0)
+        self.link._host.flush()
+        self.link._drain()
+
+    def frame_received(self, channel: int, frame: bytes) -> None:
+        if self.answer is not None:
+            self.link.send(0, self.answer)
+            self.link.flush()
+        elif self.first:
+            self.link.send(0, frames.encode(frames.Hello(1, 1, 9, 0, 1 << 16, 10)))
+            self.link.flush()
+            asyncio.get_running_loop().call_later(0.2, self.hang_up)
+
+    def link_ready(self) -> None: ...
+
+    def link_down(self, reason: LinkEnd) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        frames.encode(frames.Hello(7, 9, 9, 0, 1 << 16, 10)),  # other versions
+        frames.encode(frames.GoAway(GoAwayCode.NO_SESSION, "")),
+        frames.encode(frames.Pong(1)),  # before HELLO
+    ],
+    ids=["hangs up", "version", "no session", "breaks the protocol"],
+)
+async def test_a_server_that_ends_each_link_or_session_is_asked_seldom(answer: bytes | None) -> None:
+    class Server(Rude):
+        links = 0
+
+    Server.answer = answer
+    pipe = DatagramPipe(1)
+    near = Sessions(pipe.near.send, changed=lambda _: None, grace=600)
+    far = Carrier(pipe.far.send, Server)
+    for end, carrier in ((pipe.far, far), (pipe.near, near.carrier)):
+        end.receive, end.batch_ended = carrier.packet_received, carrier.batch_ended
+    near.reach()
+    await asyncio.sleep(SECONDS)
+    assert 2 <= Server.links <= 5
+    await near.close("done")
+    await far.close()
+    pipe.close()
+
+
+async def test_a_link_that_worked_for_a_while_is_replaced_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeper, "_STEADY", 0.0)
+    async with tunnel() as ends, service(echo) as port:
+        reader, writer = await ends.open(port)
+        for number in range(1, 6):  # with growing pauses this would take longer than the timeout
+            assert ends.near_end.carrier.link is not None
+            ends.near_end.carrier.link.fail(LinkEnd.PEER_ENDED)
+            async with asyncio.timeout(2):
+                while ends.changes.count(("near", SessionResumed())) < number:
+                    await asyncio.sleep(0.005)
+        writer.write(b"still")
+        assert await reader.readexactly(5) == b"still"
+        writer.close()
+        await ends.quiet()
+
+
+@contextlib.contextmanager
+def no_more_files() -> Iterator[None]:
+    """Nothing can be opened inside."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket() as lowest:
+        free = lowest.fileno()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("side", ["near", "far"])
+async def test_a_link_that_cannot_be_made_is_tried_again(side: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    async with tunnel() as ends, service(echo) as port:
+        reader, writer = await ends.open(port)
+        near = ends.near_end
+        if side == "near":
+            near.lose()
+            with no_more_files():
+                near.reach()  # it cannot make a link
+                assert not near.ready
+                await asyncio.sleep(0.1)
+        else:
+            make = EnetLink.__init__
+            failures = 0
+
+            def fail(link: EnetLink, send: object, header: bytes, mtu: int) -> None:
+                nonlocal failures
+                if send == ends.pipe.far.send and failures < 2:
+                    failures += 1
+                    raise MemoryError("Unable to create host structure!")
+                make(link, send, header, mtu)  # type: ignore[arg-type]
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(EnetLink, "__init__", fail)
+                near.lose()
+                near.reach()
+                async with asyncio.timeout(10):
+                    while not near.ready:
+                        await asyncio.sleep(0.01)
+            assert failures == 2
+        writer.write(b"still there")
+        async with asyncio.timeout(10):
+            assert await reader.readexactly(11) == b"still there"
+        assert any("no link can be made" in message for message in caplog.messages)
+        assert not ends.ended
+        writer.close()
+        await ends.quiet()
+
+
+def test_a_peers_last_words_are_quoted_and_cut() -> None:
+    said: SessionEvent = SessionEnded(PeerClosed(GoAwayCode.STOPPING, "it's over " * 50))
+    text = words(said)
+    assert text.startswith("ended: the peer said \"it's over ")
+    assert text.endswith('"… (stopping)')
+    assert len(text) < 80 + 50
