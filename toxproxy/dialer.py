@@ -8,11 +8,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 from toxproxy.address import Target
 
-P = TypeVar("P", bound=asyncio.Protocol)
+AnyProtocol = asyncio.Protocol | asyncio.BufferedProtocol
+P = TypeVar("P", bound=AnyProtocol)
+
+
+def feed(protocol: AnyProtocol, data: bytes) -> None:
+    """Give a protocol of either of asyncio's kinds bytes that were received.
+
+    One that is both takes them as they are.
+    """
+    if (receive := getattr(protocol, "data_received", None)) is not None:
+        receive(data)
+        return
+    buffered = cast(asyncio.BufferedProtocol, protocol)
+    rest = memoryview(data)
+    while rest:
+        buffer = memoryview(buffered.get_buffer(len(rest)))
+        size = min(len(buffer), len(rest))
+        buffer[:size] = rest[:size]
+        buffered.buffer_updated(size)
+        rest = rest[size:]
 
 
 class Dialer(Protocol):

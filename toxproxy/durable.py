@@ -18,11 +18,12 @@ from typing import Protocol
 
 from toxproxy.errors import RemoteProtocolError
 from toxproxy.link.base import Link, LinkEnd
-from toxproxy.mux import frames
+from toxproxy.mux import Allotment, Limits, frames
 from toxproxy.mux.replay import Replay
 from toxproxy.session_events import Loss
 
 MOST_KEPT = 32 * 1024 * 1024  # bytes that may wait for acknowledgement: twice the largest window of a link
+LEAST_KEPT = 512 * 1024  # the first of these where memory is short: twice what is acknowledged at a time
 _ACK_AFTER = 256 * 1024  # bytes received
 _ACK_DELAY = 0.5  # seconds after fewer
 _GOAWAY, _OURS = b"\x04", (b"\x05", b"\x06")  # types of frames; ours are RESUME and ACK
@@ -62,17 +63,21 @@ class DurableLink:
     """The `Link` of one session, and the `LinkOwner` of the links that carry it.
 
     `changed` is called when the session was interrupted (with the reason) and when it goes on
-    (with None). A session that cannot be resumed yet is lost with its first link.
+    (with None). A session that cannot be resumed yet is lost with its first link. What is kept counts
+    in `memory`.
     """
 
-    def __init__(self, channels: int, changed: Callable[[LinkEnd | None], None]) -> None:
+    def __init__(
+        self, channels: int, changed: Callable[[LinkEnd | None], None], memory: Allotment | None = None
+    ) -> None:
         self.channels = channels
         self.frame_size = _SMALL_FRAME
         self.state = State.AWAY
         self._changed = changed
         self._owner: Owner | None = None
         self._link: Link | None = None
-        self._replay = Replay()
+        self._memory = memory or Allotment(Limits())
+        self._replay = Replay(self._memory)
         self._again: deque[tuple[int, bytes]] = deque()  # to be sent again before anything new
         self._unacknowledged = 0  # bytes received since the last ACK
         self._ack_timer: asyncio.TimerHandle | None = None
@@ -109,7 +114,7 @@ class DurableLink:
         """As `Link`: nothing while there is no link, or something to send again."""
         if self.state is not State.HERE or self._again or self._link is None:
             return 0
-        return min(self._link.budget(), MOST_KEPT - self._replay.kept)
+        return min(self._link.budget(), self._memory.may_keep(LEAST_KEPT, MOST_KEPT))
 
     def send(self, channel: int, frame: bytes) -> None:
         """As `Link`."""

@@ -19,7 +19,7 @@ from toxproxy import eyeballs
 from toxproxy.address import Address, Target, parse_host
 from toxproxy.config import ExitSettings
 from toxproxy.descriptors import scarce
-from toxproxy.dialer import P
+from toxproxy.dialer import P, feed
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.interfaces import Interfaces
 from toxproxy.pace import Notice
@@ -90,7 +90,7 @@ class Exit:
             text = f"no answer within {self._settings.connect_timeout:g} seconds"
             raise StreamRefused(Refusal.TIMED_OUT, text) from None
         if early_bytes:
-            protocol.data_received(early_bytes)
+            feed(protocol, early_bytes)
         return transport, protocol
 
     def _check_files(self, sock: socket.socket) -> None:

@@ -13,6 +13,7 @@ import asyncio
 import logging
 import socket
 import struct
+import threading
 from contextlib import suppress
 from fcntl import ioctl
 from termios import TIOCOUTQ
@@ -27,11 +28,26 @@ log = logging.getLogger(__name__)
 FOR_EVER = Patience(idle=0.0, half_closed=0.0)
 
 _silent = Notice(log)
+_READ = 256 * 1024  # bytes read at a time, at most …
+_LEAST_READ = 4096  # … and where the other side has no room
 _LINGER_RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close sends RST
 
 
-class Half(asyncio.Protocol):
+class _ReadBuffer(threading.local):
+    """Where every connection of a thread's event loop is read into: its bytes are copied at once."""
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(_READ))
+
+
+_buffer = _ReadBuffer()
+
+
+class Half(asyncio.BufferedProtocol):
     """One end of a relay: made in pairs by `pair()`, or alone and given to `join()` later.
+
+    As a `BufferedProtocol` it decides how much is read from a socket: no more than the other side
+    has room for.
 
     Reading is paused until the halves are joined. What arrives before that all the same is
     kept, and passed on first. Of a relay's two patiences the near half's counts.
@@ -61,7 +77,15 @@ class Half(asyncio.Protocol):
         if self._other is not None and self._other.transport is not None:
             join(self._other, self)
 
+    def get_buffer(self, sizehint: int) -> memoryview:
+        room = self._sink.get_extra_info("room", _READ) if self._sink is not None else _READ
+        return _buffer.view[: max(_LEAST_READ, room)]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(_buffer.view[:nbytes]))
+
     def data_received(self, data: bytes) -> None:
+        """Bytes came."""
         self.heard = monotonic()
         if self._sink is not None:
             self._sink.write(data)
@@ -251,6 +275,9 @@ def join(near: Half, far: Half) -> None:
         return
     near._sink, far._sink = far.transport, near.transport
     ends = [(half, half._sink) for half in (near, far) if half._sink is not None]
+    for half, sink in ends:
+        if half.transport is not None and (share := sink.get_extra_info("share")) is not None:
+            half.transport.set_write_buffer_limits(share)
     for half, sink in ends:
         half._pass_on_kept(sink)
     for half, sink in ends:

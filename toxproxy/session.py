@@ -22,6 +22,7 @@ from toxproxy.errors import (
 )
 from toxproxy.link.base import Link, LinkEnd
 from toxproxy.mux import (
+    Allotment,
     Connection,
     DataReceived,
     EndReceived,
@@ -66,10 +67,15 @@ class Session:
         exit: Dialer | None = None,
         halves: relay.Halves | None = None,
         limits: Limits | None = None,
+        memory: Allotment | None = None,
     ) -> None:
         self._link = link
         self._connection = Connection(
-            client=client, session=secrets.randbits(64), limits=limits, channels=link.channels
+            client=client,
+            session=secrets.randbits(64),
+            limits=limits,
+            memory=memory,
+            channels=link.channels,
         )
         self._exit = exit
         self._halves = relay.Halves() if halves is None else halves
@@ -281,6 +287,7 @@ class Session:
         for task in list(self._serving.values()):
             task.cancel()
         self._deliver()
+        self._connection.memory.end()
         for pong in self._pings.values():
             if not pong.done():
                 pong.set_exception(ConnectionResetError("the session ended"))

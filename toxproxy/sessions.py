@@ -17,7 +17,7 @@ from toxproxy.errors import GoAwayCode, RemoteProtocolError
 from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.carrier import Carrier
 from toxproxy.link.enet import CHANNELS, EnetLink
-from toxproxy.mux import Limits, frames
+from toxproxy.mux import Allotment, Limits, frames
 from toxproxy.pace import Backoff, Notice
 from toxproxy.relay import Halves
 from toxproxy.session import Session
@@ -196,13 +196,15 @@ class Sessions:
             if self._durable is durable:
                 self._ended(reason)
 
-        durable = self._durable = DurableLink(CHANNELS, changed)
+        memory = Allotment(self._limits or Limits())
+        durable = self._durable = DurableLink(CHANNELS, changed, memory)
         self.session = Session(
             durable,
             client=self._near,
             exit=self._exit,
             halves=self._halves,
             limits=self._limits,
+            memory=memory,
             on_established=self._began,
             on_end=ended,
         )

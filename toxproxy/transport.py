@@ -11,9 +11,12 @@ import asyncio
 from collections import deque
 from typing import Any, Protocol, cast
 
+from toxproxy.dialer import AnyProtocol, feed
 from toxproxy.errors import Refusal, ResetCode, StreamError, StreamRefused, StreamReset
 from toxproxy.mux import Connection, Stream
-from toxproxy.mux.stream import HIGH_WATER, LOW_WATER, SendState, StreamState
+from toxproxy.mux.stream import LOW_WATER, SendState, StreamState
+
+_LEAST_SHARE, _MOST_SHARE = 16 * 1024, 64 * 1024  # bytes; the second is asyncio's own limit
 
 
 class Owner(Protocol):
@@ -30,7 +33,7 @@ class StreamTransport(asyncio.Transport):
         self._owner = owner
         self._connection = connection
         self._stream = stream
-        self._protocol: asyncio.Protocol | None = None
+        self._protocol: AnyProtocol | None = None
         self._kept: deque[bytes] = deque()  # received, not taken by the protocol yet
         self._end_kept = False
         self._paused = False
@@ -55,7 +58,7 @@ class StreamTransport(asyncio.Transport):
         finally:
             self._answer = None
 
-    def attach(self, protocol: asyncio.Protocol) -> None:
+    def attach(self, protocol: AnyProtocol) -> None:
         """Give the stream its protocol, and the protocol what has come by now."""
         self._protocol = protocol
         protocol.connection_made(self)
@@ -63,7 +66,7 @@ class StreamTransport(asyncio.Transport):
         if self._stream.state is StreamState.CLOSED:
             self._lose()
 
-    def accept(self, protocol: asyncio.Protocol) -> bool:
+    def accept(self, protocol: AnyProtocol) -> bool:
         """Answer the peer's request with OPENED; False when the stream is gone already."""
         if self._stream.state is not StreamState.REQUESTED:
             return False
@@ -171,21 +174,33 @@ class StreamTransport(asyncio.Transport):
         return self._closing or self._lost
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self._protocol = cast(asyncio.Protocol, protocol)
+        self._protocol = cast(AnyProtocol, protocol)
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         assert self._protocol is not None
         return self._protocol
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """`credit`: the offset up to which the peer takes bytes, which grows as they are consumed."""
-        return self._stream.sender.limit if name == "credit" else default
+        """What a relay asks for.
+
+        `credit`: the offset up to which the peer takes bytes, which grows as they are consumed. `room`:
+        bytes that may be written before the writer should pause, none or less where it should.
+        `share`: bytes of what was received that the protocol may hold itself.
+        """
+        match name:
+            case "credit":
+                return self._stream.sender.limit
+            case "room":
+                return self._stream.sender.most - self._stream.sender.buffered
+            case "share":
+                return self._connection.memory.share(_LEAST_SHARE, _MOST_SHARE)
+        return default
 
     def get_write_buffer_size(self) -> int:
         return self._stream.sender.buffered
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
-        return LOW_WATER, HIGH_WATER
+        return LOW_WATER, self._stream.sender.most
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """The limits are the multiplexer's; asking for others changes nothing."""
@@ -194,7 +209,7 @@ class StreamTransport(asyncio.Transport):
 
     def _take(self, data: bytes) -> None:
         assert self._protocol is not None
-        self._guard(self._protocol.data_received, data)
+        self._guard(feed, self._protocol, data)
         if not self._closing:
             self._connection.consumed(self._stream, len(data))
             self._owner.changed()

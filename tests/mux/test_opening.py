@@ -129,7 +129,8 @@ def test_what_the_far_side_writes_before_it_accepts_follows_the_answer() -> None
     pair.server.connection.write(far, b"banner")
     assert not pair.server.take()
     pair.server.connection.accept(far)
-    assert decoded(pair.server.take()) == [Opened(near.id, Limits().window), Data(near.id, 0, b"banner")]
+    window = far.receiver.window.limit
+    assert decoded(pair.server.take()) == [Opened(near.id, window), Data(near.id, 0, b"banner")]
 
 
 def test_given_up_before_the_answer() -> None:

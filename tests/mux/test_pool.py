@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
-from toxproxy.mux.limits import Limits, Pool
+import random
+
+import pytest
+
+from toxproxy.errors import RemoteProtocolError, ResetCode
+from toxproxy.mux import Limits, Stream, StreamDrained
+from toxproxy.mux.frames import Credit, Ping
+from toxproxy.mux.limits import Pool
+from toxproxy.mux.replay import Replay
+from toxproxy.mux.scheduler import MAX_WAITING
+from toxproxy.mux.stream import LEAST_BUFFER
 from toxproxy.mux.window import Allotment, ReceiveWindow
+
+from .pair import Pair, consume_all
 
 LEAST = Limits().least_window
 
@@ -41,3 +53,70 @@ def test_what_a_stream_had_is_everybody_s_again() -> None:
         allotment.give_back(window)
     assert pool.left == 64 << 20
     assert Allotment(Limits(pool=pool)).first() == 1 << 20
+
+
+def test_what_waits_to_be_sent_counts_and_comes_back() -> None:
+    pool = Pool(4 << 20)
+    pair = Pair(client=Limits(session_window=4 << 20, pool=pool))
+    before = pool.left
+    near, _ = pair.connect()
+    opened = pool.left
+    pair.client.connection.write(near, random.Random(1).randbytes(300_000))
+    assert pool.left == opened - 300_000
+    for channel, frame in pair.client.take(budget=100_000):
+        pair.server.receive(channel, frame)
+    assert pool.left == opened - 300_000, "a chunk that was sent in part is all there"
+    pair.exchange()
+    consume_all(pair.server, near_of(pair))
+    pair.exchange()
+    assert pool.left == opened
+    pair.client.connection.reset(near, ResetCode.CANCELLED)
+    pair.exchange()
+    assert pool.left == before
+
+
+def near_of(pair: Pair) -> Stream:
+    [stream] = pair.server.connection.streams.values()
+    return stream
+
+
+def test_where_memory_is_short_each_stream_still_has_a_little() -> None:
+    pool = Pool(1 << 20)
+    limits = Limits(early_window=0, least_window=1, window=1, session_window=1 << 20, pool=pool)
+    pair = Pair(client=limits, server=Limits(early_window=0, least_window=0, window=0))
+    streams = [pair.connect()[0] for _ in range(400)]
+    for stream in streams:
+        while not pair.client.connection.write(stream, bytes(1000)):
+            pass
+    assert all(stream.sender.buffered > LEAST_BUFFER for stream in streams)
+    held = sum(stream.sender.buffered for stream in streams)
+    assert held <= (1 << 20) + len(streams) * (LEAST_BUFFER + 1000)
+    pair.exchange()  # the peer takes nothing yet
+    assert not pair.client.of(StreamDrained)
+    far = next(iter(pair.server.connection.streams.values()))
+    pair.client.hear(far.channel, Credit(far.id, 0, 1 << 20))
+    pair.client.take()
+    assert [event.stream for event in pair.client.of(StreamDrained)] == [streams[0]]
+
+
+def test_what_is_kept_for_the_peer_s_acknowledgement_counts() -> None:
+    pool = Pool(1 << 20)
+    memory = Allotment(Limits(session_window=1 << 20, pool=pool))
+    replay = Replay(memory)
+    while memory.may_keep(100_000, 32 << 20) > 0:
+        replay.sent(1, bytes(1000))
+    assert 0.4 * (1 << 20) < replay.kept < 0.6 * (1 << 20)
+    assert pool.left == (1 << 20) - replay.kept
+    memory.end()
+    assert pool.left == 1 << 20
+
+
+def test_a_flood_of_questions_is_bounded_by_memory_too() -> None:
+    pair = Pair(server=Limits(session_window=1 << 20, pool=Pool(1 << 20)))
+
+    def flood() -> None:
+        for value in range(MAX_WAITING):
+            pair.server.hear(0, Ping(value))
+
+    with pytest.raises(RemoteProtocolError, match="does not take them"):
+        flood()

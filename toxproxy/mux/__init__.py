@@ -19,8 +19,10 @@ from toxproxy.mux.events import (
 )
 from toxproxy.mux.limits import Limits
 from toxproxy.mux.stream import Stream
+from toxproxy.mux.window import Allotment
 
 __all__ = [
+    "Allotment",
     "Connection",
     "DataReceived",
     "EndReceived",

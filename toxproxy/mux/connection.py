@@ -31,6 +31,7 @@ from toxproxy.mux.limits import Limits
 from toxproxy.mux.scheduler import Scheduler
 from toxproxy.mux.stream import SendState, Stream, StreamState
 from toxproxy.mux.streams import Streams
+from toxproxy.mux.window import Allotment
 
 OLDEST, NEWEST = 1, 1  # protocol versions spoken here
 
@@ -44,9 +45,16 @@ class Connection:
     """
 
     def __init__(
-        self, *, client: bool, session: int, limits: Limits | None = None, channels: int = 255
+        self,
+        *,
+        client: bool,
+        session: int,
+        limits: Limits | None = None,
+        memory: Allotment | None = None,
+        channels: int = 255,
     ) -> None:
         self.limits = limits or Limits()
+        self.memory = memory or Allotment(self.limits)
         self.closed = False
         self._client = client
         window, streams = self.limits.early_window, self.limits.streams
@@ -54,8 +62,8 @@ class Connection:
         self._peer: frames.Hello | None = None
         self._version = 0
         self._lz4 = False  # whether both sides understand PACKED frames
-        self._streams = Streams(self.limits, client=client, channels=channels)
-        self._scheduler = Scheduler()
+        self._streams = Streams(self.limits, self.memory, client=client, channels=channels)
+        self._scheduler = Scheduler(self.memory)
         self._events: deque[events.Event] = deque()
         if client:
             self._scheduler.session(frames.encode(self._hello))
@@ -263,26 +271,26 @@ class Connection:
 
     def _handle_opened(self, channel: int, frame: frames.Opened) -> None:
         if (stream := self._streams.find(channel, frame.stream)) is not None:
-            self._answered(stream)
-            stream.state = StreamState.OPEN
+            stream.check_answer()
+            stream.become(StreamState.OPEN)
             stream.sender.limit = max(stream.sender.limit, frame.window)
             self._scheduler.ready(stream)
             self._events.append(events.StreamOpened(stream))
 
     def _handle_refused(self, channel: int, frame: frames.Refused) -> None:
         if (stream := self._streams.find(channel, frame.stream)) is not None:
-            self._answered(stream)
+            stream.check_answer()
             self._forget(stream, StreamRefused(frames.refusal(frame.code), frame.text))
 
     def _handle_data(self, channel: int, frame: frames.Data) -> None:
         if (stream := self._streams.find(channel, frame.stream)) is not None:
-            self._flowing(stream)
+            stream.check_data()
             stream.receiver.data(frame.offset, len(frame.payload))
             self._received(stream, frame.payload)
 
     def _handle_packed(self, channel: int, frame: frames.Packed) -> None:
         if (stream := self._streams.find(channel, frame.stream)) is not None:
-            self._flowing(stream)
+            stream.check_data()
             self._received(stream, stream.receiver.packed(frame))
 
     def _received(self, stream: Stream, data: bytes) -> None:
@@ -293,7 +301,7 @@ class Connection:
 
     def _handle_fin(self, channel: int, frame: frames.Fin) -> None:
         if (stream := self._streams.find(channel, frame.stream)) is not None:
-            self._flowing(stream)
+            stream.check_data()
             stream.receiver.fin(frame.offset)
             if stream.receiver.ignored:
                 self._discard(stream)
@@ -369,16 +377,6 @@ class Connection:
     def _expect(stream: Stream, state: StreamState) -> None:
         if stream.state is not state:
             raise LocalProtocolError(f"{stream} is not {state.value}")
-
-    @staticmethod
-    def _answered(stream: Stream) -> None:
-        if stream.state is not StreamState.OPENING:
-            raise RemoteProtocolError(f"second answer to OPEN of stream {stream.id}")
-
-    @staticmethod
-    def _flowing(stream: Stream) -> None:
-        if stream.state is StreamState.OPENING:
-            raise RemoteProtocolError(f"data of stream {stream.id} before OPENED")
 
 
 _HANDLERS: dict[type[frames.Frame], Callable[..., None]] = {

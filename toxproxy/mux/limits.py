@@ -8,7 +8,7 @@ from toxproxy.limits import Patience
 
 
 class Pool:
-    """Bytes that sessions share out among the windows of their streams."""
+    """Bytes that sessions share out: to the windows of their streams, and to what waits for a peer."""
 
     __slots__ = ("_reserve", "left")
 
@@ -30,7 +30,9 @@ class Limits:
     `window`: bytes that a stream may send at first, ahead of what the application took.
     `most_window`: to which that grows while the application keeps up and the path needs it.
     `session_window`: of all streams together, beyond `least_window` for each.
-    `pool`: what the sessions of this process have for that together, if there is a bound.
+    What waits here to be sent counts as well, beyond `stream.LEAST_BUFFER` for each stream; so does half
+    as much again of what the peer has not acknowledged.
+    `pool`: what the sessions of this process have for all that together, if there is a bound.
     `streams`: streams that the peer may have open at once.
     `patience`: how long a stream may be silent that the peer opened; the session's owner sees to it.
 

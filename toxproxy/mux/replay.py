@@ -12,6 +12,8 @@ from collections.abc import Iterator
 
 from toxproxy.errors import RemoteProtocolError
 from toxproxy.mux import frames
+from toxproxy.mux.limits import Limits
+from toxproxy.mux.window import Allotment
 
 _OVERHEAD = 128  # bytes of memory that a kept frame costs beyond its own
 
@@ -19,17 +21,22 @@ _OVERHEAD = 128  # bytes of memory that a kept frame costs beyond its own
 class Replay:
     """Keeps one side's frames until they are acknowledged, and counts the other's."""
 
-    def __init__(self) -> None:
-        self.kept = 0  # bytes of memory
+    def __init__(self, memory: Allotment | None = None) -> None:
+        self._memory = memory or Allotment(Limits())
         self._kept: defaultdict[int, deque[bytes]] = defaultdict(deque)
         self._acknowledged: defaultdict[int, int] = defaultdict(int)  # frames before those kept
         self._received: defaultdict[int, int] = defaultdict(int)
         self._news: set[int] = set()  # channels whose count the peer does not know
 
+    @property
+    def kept(self) -> int:
+        """Bytes of memory."""
+        return self._memory.kept
+
     def sent(self, channel: int, frame: bytes) -> None:
         """A frame goes out for the first time."""
         self._kept[channel].append(frame)
-        self.kept += len(frame) + _OVERHEAD
+        self._memory.keep(len(frame) + _OVERHEAD)
 
     def received(self, channel: int) -> None:
         """A frame came in."""
@@ -62,7 +69,7 @@ class Replay:
         for channel, count in counts:
             kept = self._kept[channel]
             for _ in range(count - self._acknowledged[channel]):
-                self.kept -= len(kept.popleft()) + _OVERHEAD
+                self._memory.keep(-len(kept.popleft()) - _OVERHEAD)
             self._acknowledged[channel] = count
 
     def resumed(self, counts: frames.Counts) -> None:

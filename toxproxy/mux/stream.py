@@ -12,14 +12,17 @@ from __future__ import annotations
 
 from collections import deque
 from enum import Enum
+from typing import cast
 
 from toxproxy.errors import LocalProtocolError, RemoteProtocolError
 from toxproxy.mux import frames
 from toxproxy.mux.compression import Compressor, Decompressor
-from toxproxy.mux.window import ReceiveWindow
+from toxproxy.mux.limits import Limits
+from toxproxy.mux.window import Allotment, ReceiveWindow
 
 HIGH_WATER = 256 * 1024  # bytes in a send buffer above which the writer should pause
 LOW_WATER = 64 * 1024  # bytes at which it may go on
+LEAST_BUFFER = 8 * 1024  # bytes: the first of these where memory is short, so that every stream goes on
 
 
 class SendState(Enum):
@@ -42,24 +45,44 @@ class StreamState(Enum):
     CLOSED = "closed"
 
 
+_MAY_BECOME = {
+    StreamState.OPENING: {StreamState.OPEN, StreamState.CLOSED},
+    StreamState.REQUESTED: {StreamState.OPEN, StreamState.CLOSED},
+    StreamState.OPEN: {StreamState.CLOSED},
+    StreamState.CLOSED: set(),
+}
+
+
 class Sender:
     """Bytes from the application that wait for the peer's credit and their turn.
 
     Finished when FIN was sent, done when the peer's application has taken everything. With
-    `compress` the bytes go in PACKED frames where that pays.
+    `compress` the bytes go in PACKED frames where that pays. What waits counts in `memory`, which
+    also says when there is enough: from `LEAST_BUFFER` to `HIGH_WATER` bytes.
     """
 
-    __slots__ = ("_blocked_at", "_chunks", "_compressor", "buffered", "full", "limit", "offset", "state")
+    __slots__ = (
+        "_blocked_at", "_chunks", "_compressor", "_held", "_memory",
+        "buffered", "full", "limit", "low", "offset", "state",
+    )  # fmt: skip
 
-    def __init__(self, limit: int, *, compress: bool = False) -> None:
+    def __init__(self, limit: int, *, compress: bool = False, memory: Allotment | None = None) -> None:
         self.state = SendState.READY
         self.offset = 0  # of the next byte to send
         self.limit = limit  # bytes before it may be sent
         self.buffered = 0
-        self.full = False  # the writer was told to pause
+        self.full = False  # the writer was told to pause …
+        self.low = LOW_WATER  # … until no more bytes than this wait
         self._blocked_at = -1  # the limit that the peer was last told of
         self._chunks: deque[bytes | memoryview] = deque()
         self._compressor = Compressor() if compress else None
+        self._memory = memory or Allotment(Limits())
+        self._held = 0  # bytes of memory: of a chunk that was sent in part, all of it
+
+    @property
+    def most(self) -> int:
+        """Bytes above which the writer should pause, now."""
+        return self._memory.share(LEAST_BUFFER, HIGH_WATER)
 
     def write(self, data: bytes) -> None:
         """Queue bytes. Raises `LocalProtocolError` after `finish`."""
@@ -67,8 +90,11 @@ class Sender:
             raise LocalProtocolError("write after the end of the stream")
         if data:
             self._chunks.append(data)
+            self._hold(len(data))
             self.buffered += len(data)
-            self.full = self.full or self.buffered > HIGH_WATER
+            if not self.full and self.buffered > (most := self.most):
+                self.full = True
+                self.low = min(LOW_WATER, most // 4)
 
     def finish(self) -> None:
         """End this direction after everything written so far."""
@@ -110,17 +136,19 @@ class Sender:
 
     def _take(self, size: int) -> list[bytes | memoryview]:
         pieces: list[bytes | memoryview] = []
-        left = size
+        left, released = size, 0
         while left and self._chunks:
             chunk = self._chunks[0]
             if len(chunk) <= left:
                 pieces.append(self._chunks.popleft())
                 left -= len(chunk)
+                released += _size(chunk)
             else:
                 view = memoryview(chunk)
                 pieces.append(view[:left])
                 self._chunks[0] = view[left:]
                 left = 0
+        self._hold(-released)
         self.buffered -= size - left
         self.offset += size - left
         return pieces
@@ -129,6 +157,7 @@ class Sender:
         """Have bytes that were taken wait for the next frame."""
         if unused:
             self._chunks.appendleft(unused)
+            self._hold(len(unused))
             self.buffered += len(unused)
             self.offset -= len(unused)
 
@@ -147,9 +176,19 @@ class Sender:
     def drop(self) -> None:
         """Forget what is queued: the stream was reset."""
         self._chunks.clear()
+        self._hold(-self._held)
         self._compressor = None
         self.buffered = 0
         self.state = SendState.DONE
+
+    def _hold(self, size: int) -> None:
+        self._held += size
+        self._memory.hold(size)
+
+
+def _size(chunk: bytes | memoryview) -> int:
+    """Bytes of memory that a chunk keeps."""
+    return len(cast(bytes, chunk.obj)) if isinstance(chunk, memoryview) else len(chunk)
 
 
 class Receiver:
@@ -226,6 +265,22 @@ class Stream:
         self.burst = 0  # the scheduler's: bytes sent lately
         self.rested_at = 0  # the scheduler's: how much all streams had sent when this one had no more
         self.data: object = None
+
+    def become(self, state: StreamState) -> None:
+        """Go on to another state. Raises `LocalProtocolError` where there is no way to it."""
+        if state not in _MAY_BECOME[self.state]:
+            raise LocalProtocolError(f"{self} cannot become {state.value}")
+        self.state = state
+
+    def check_answer(self) -> None:
+        """OPENED or REFUSED came. Raises `RemoteProtocolError` where nothing was asked."""
+        if self.state is not StreamState.OPENING:
+            raise RemoteProtocolError(f"second answer to OPEN of stream {self.id}")
+
+    def check_data(self) -> None:
+        """DATA, PACKED or FIN came. Raises `RemoteProtocolError` before OPENED."""
+        if self.state is StreamState.OPENING:
+            raise RemoteProtocolError(f"data of stream {self.id} before OPENED")
 
     @property
     def done(self) -> bool:

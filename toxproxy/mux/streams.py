@@ -20,13 +20,13 @@ class Streams:
     Ids are odd from the client, even from the server, and never used twice.
     """
 
-    def __init__(self, limits: Limits, *, client: bool, channels: int) -> None:
+    def __init__(self, limits: Limits, memory: Allotment, *, client: bool, channels: int) -> None:
         self.living: dict[int, Stream] = {}
         self._limits = limits
         self._next_id = 1 if client else 2
         self._opened = 0  # streams of ours that live
         self._channels = Channels(channels)
-        self._memory = Allotment(limits)
+        self._memory = memory
 
     def open(self, peer: frames.Hello, *, compress: bool) -> Stream:
         """A stream of this side's own. Raises `StreamRefused` where there can be no more."""
@@ -38,7 +38,7 @@ class Streams:
             raise StreamRefused(Refusal.TOO_MANY_STREAMS, text)
         if self._next_id > frames.MAX_STREAM:
             raise StreamRefused(Refusal.FAILED, "this session has opened as many connections as it can")
-        sender = Sender(peer.window, compress=compress)
+        sender = Sender(peer.window, compress=compress, memory=self._memory)
         receiver = Receiver(self._memory.first(), compress=compress)
         stream = Stream(self._next_id, self._channels.take(), StreamState.OPENING, sender, receiver)
         self.living[stream.id] = stream
@@ -56,7 +56,8 @@ class Streams:
         number = frame.stream
         if not number or self._is_ours(number) or number in self.living:
             raise RemoteProtocolError(f"OPEN with stream id {number}")
-        sender = Sender(frame.window, compress=compress and not frame.kind & frames.PLAIN)
+        packs = compress and not frame.kind & frames.PLAIN
+        sender = Sender(frame.window, compress=packs, memory=self._memory)
         receiver = Receiver(self._limits.early_window, compress=compress)
         return Stream(number, channel, StreamState.REQUESTED, sender, receiver)
 
@@ -68,13 +69,16 @@ class Streams:
     def admit(self, stream: Stream) -> None:
         """Let a requested stream live until it is forgotten."""
         self._channels.share(stream.channel)
+        self._memory.hold(stream.receiver.window.size)
         self.living[stream.id] = stream
 
     def accept(self, stream: Stream) -> int:
         """Give a requested stream a window of the usual size; returns its limit for OPENED."""
-        stream.state = StreamState.OPEN
+        stream.become(StreamState.OPEN)
         window = stream.receiver.window
-        window.size = max(window.size, self._memory.first())
+        self._memory.give_back(window)
+        window.size = max(window.size, first := self._memory.first())
+        self._memory.hold(window.size - first)
         return window.grant()
 
     def widen(self, stream: Stream) -> None:
@@ -100,9 +104,8 @@ class Streams:
         if self._is_ours(stream.id):
             self._opened -= 1
         self._channels.release(stream.channel)
-        if stream.state is not StreamState.REQUESTED:
-            self._memory.give_back(stream.receiver.window)
-        stream.state = StreamState.CLOSED
+        self._memory.give_back(stream.receiver.window)
+        stream.become(StreamState.CLOSED)
         stream.sender.drop()
 
     def _is_ours(self, number: int) -> bool:

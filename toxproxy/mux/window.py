@@ -70,12 +70,16 @@ class Allotment:
     stream. So streams that nobody reads leave the other half to those that are read. Windows together
     exceed `limits.session_window`, and those of all sessions `limits.pool`, by at most
     `limits.least_window` a stream.
+
+    What waits to be sent is counted with `hold`, and has its bound from `share`.
     """
 
-    __slots__ = ("_limits", "_pools")
+    __slots__ = ("_limits", "_pools", "_taken", "kept")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self._taken = 0
+        self.kept = 0  # bytes until the peer acknowledges them
         self._pools = [Pool(limits.session_window)]
         if limits.pool is not None:
             self._pools.append(limits.pool)
@@ -100,6 +104,35 @@ class Allotment:
         """The stream is over."""
         self._take(-window.size)
 
+    def hold(self, size: int) -> None:
+        """So many bytes more, or less, wait to be sent."""
+        self._take(size)
+
+    def share(self, least: int, most: int) -> int:
+        """How many bytes one of those who hold some may have, from `least` to `most`."""
+        return max(least, min(most, min(pool.left for pool in self._pools) // _SHARES))
+
+    def keep(self, size: int) -> None:
+        """So many bytes more, or less, are kept until the peer acknowledges them.
+
+        They have half the session's memory for themselves, and count among those of all sessions.
+        """
+        self.kept += size
+        for pool in self._pools[1:]:
+            pool.left -= size
+
+    def may_keep(self, least: int, most: int) -> int:
+        """How many bytes more may be kept, where `least` are always allowed and `most` never exceeded."""
+        bound = min(most, max(least, self._limits.session_window // 2)) - self.kept
+        return min([bound, *(max(least - self.kept, pool.left) for pool in self._pools[1:])])
+
+    def end(self) -> None:
+        """The session is over: everything goes back to the others."""
+        for pool in self._pools[1:]:
+            pool.left += self._taken + self.kept
+        del self._pools[1:]
+
     def _take(self, size: int) -> None:
+        self._taken += size
         for pool in self._pools:
             pool.left -= size
