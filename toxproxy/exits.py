@@ -110,10 +110,12 @@ class Exit:
             return await self._upstream.connect(target)
         try:
             found = await self._look_up(target) if address is None else [address]
-        except StreamRefused:
+        except StreamRefused as refused:
             if verdict is not Verdict.IF_PERMITTED:
                 raise
-            found = []  # whether there is such a name is told only of names that are permitted
+            # Whether there is such a name is told only of names that are permitted.
+            log.debug("%s: %s; the client is told that it is not permitted", target, refused.text)
+            found = []
         permitted = self._permitted(target, found)
         if not permitted:
             raise _not_permitted()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import resource
 import socket
 import threading
@@ -201,8 +202,9 @@ async def test_a_name_that_no_rule_permits_is_not_even_looked_up(
 
 @pytest.mark.parametrize("failure", [socket.EAI_NONAME, socket.EAI_AGAIN])
 async def test_a_name_that_only_an_address_permits_is_not_told_to_exist(
-    hosts: Hosts, monkeypatch: pytest.MonkeyPatch, failure: int
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failure: int
 ) -> None:
+    caplog.set_level(logging.DEBUG, "toxproxy")
     way_out = direct(permit="127.0.0.1:22 *.example.org:443")
     hosts["inside.test"] = ["10.11.12.13"]
     there = await refusal(way_out, "inside.test", 22)
@@ -215,6 +217,7 @@ async def test_a_name_that_only_an_address_permits_is_not_told_to_exist(
         missing = await refusal(way_out, host, 22)
         assert missing.code is there.code is Refusal.NOT_PERMITTED
         assert missing.text == there.text == NOT_PERMITTED
+        assert f"{host}:22: " in caplog.messages[-1]  # the server's owner sees what it was
     assert (await refusal(way_out, "www.example.org", 443)).code is not Refusal.NOT_PERMITTED
 
 
