@@ -12,7 +12,7 @@ ENet 1.3.17 as it is would lose three ways on this carrier, so: datagrams are ke
 carrier's size by clamping the mtu in CONNECT; the packet throttle, which collapses to nothing
 on a path whose delay varies, is held open; and a timeout does not double for ever. A path
 that is silent though an answer is due is given up within seconds: a new link is cheaper than to
-wait for the old one's timeouts.
+wait for the old one's timeouts. ENet believes what its peer says, so a `Filter` stands between them.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from toxproxy.link import connect, overlay
 from toxproxy.link.acks import Repeater
 from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.congestion import MOST_WINDOW, Controller
+from toxproxy.link.filter import Filter
+from toxproxy.pace import Notice
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +65,8 @@ class LinkStats:
     datagrams_sent: int = 0
     datagrams_received: int = 0
     datagrams_refused: int = 0  # the carrier would not take them
+    datagrams_rejected: int = 0  # of the peer's: not what ENet sends, or too far ahead
+    datagrams_withheld: int = 0  # of ENet's: not what a link sends
 
 
 class EnetLink:
@@ -70,16 +74,18 @@ class EnetLink:
 
     `send` takes one datagram with `header` in front, in a buffer that is reused after the call,
     and returns False where it could not be sent. Datagrams are at most `mtu` bytes, without
-    the header.
+    the header. `notice` is told of datagrams that were not let through.
     """
 
     channels = CHANNELS
 
-    def __init__(self, send: Callable[[memoryview], bool], header: bytes, mtu: int) -> None:
+    def __init__(self, send: Callable[[memoryview], bool], header: bytes, mtu: int, notice: Notice) -> None:
         self.stats = LinkStats()
         self.frame_size = FRAGMENTS * (mtu - _FRAGMENT_OVERHEAD)
         self._mtu = mtu
         self._send = send
+        self._notice = notice
+        self._filter = Filter(connecting=False)
         self._out = memoryview(bytearray(header + bytes(mtu)))
         self._body = self._out[len(header) :]
         self._header = len(header)
@@ -112,6 +118,7 @@ class EnetLink:
     def start(self, owner: LinkOwner, *, connect: bool) -> None:
         """Begin: one side connects, the other is given the peer's CONNECT."""
         self.owner = owner
+        self._filter = Filter(connecting=connect)
         if connect and self._host is not None:
             address = enet.Address(b"127.0.0.1", self._shim.getsockname()[1])
             self._peer = self._host.connect(address, CHANNELS, 0)
@@ -173,6 +180,13 @@ class EnetLink:
         if self._host is None:
             return
         self.stats.datagrams_received += 1
+        allowed = self._filter.incoming(datagram)
+        if allowed < len(datagram):
+            self.stats.datagrams_rejected += 1
+            self._notice("a datagram of %d bytes is not what ENet sends, or is far ahead", len(datagram))
+            if not allowed:
+                return
+            datagram = datagram[:allowed]
         self._heard = self._loop.time()
         if not self._waiting and self._fields is not None:
             self._trip = connect.round_trip(datagram, self._fields.now())
@@ -181,7 +195,7 @@ class EnetLink:
         except OSError:
             return  # as good as lost on the way
         self._waiting += 1
-        if self._waiting >= _BATCH:
+        if self._waiting >= _BATCH or not self._up:  # the filter has to know when ENet is connected
             self._service()
 
     def batch_ended(self) -> None:
@@ -282,7 +296,7 @@ class EnetLink:
         peer.packetThrottleDeceleration = 0
         if self._fields is not None:  # the owner may send before anything is measured
             self._fields.struct.windowSize = _WINDOW
-        self._up = True
+        self._up = self._filter.up = True
         self.stats.connections += 1
         if self.owner is not None:
             self.owner.link_up()
@@ -303,7 +317,10 @@ class EnetLink:
                 elif connect.is_connect(self._body[:length]):
                     connect.clamp_mtu(self._body, self._mtu)
                     length = self._acks.repeat(self._body, length, now)
-                if send(self._out[: self._header + length]):
+                if not self._filter.outgoing(self._body[:length]):
+                    stats.datagrams_withheld += 1
+                    self._notice("ENet wrote a datagram of %d bytes that no link sends", length)
+                elif send(self._out[: self._header + length]):
                     stats.datagrams_sent += 1
                 else:
                     stats.datagrams_refused += 1

@@ -1,0 +1,279 @@
+"""What may pass between ENet and the peer: the datagrams that ENet 1.3.17 writes for a link, and no others.
+
+ENet trusts its peer. It allocates what a fragment declares and hands it over when as many fragments
+came as were declared, whether they filled it or not; it keeps whatever is ahead of a gap. So each
+datagram is parsed here before ENet sees it, and before one of ours leaves. `SPEC.md`, section 2, has
+the table. Three promises:
+
+- Each command is one that a link needs, with the fields and the length that ENet gives it.
+- The fragments of a frame cover it exactly, and no two frames overlap in their sequence numbers.
+- What ENet has to keep, since something before it is missing, is at most `MOST_HELD` bytes and
+  `MOST_FRAMES` frames a channel. What is next on its channel always passes, so a gap can close.
+
+Pure: bytes in, a verdict out. The layouts are those of ENet's protocol.h, in network byte order.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from struct import Struct
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+MTU = 1371  # bytes of a datagram: what Tox carries, without packet id and epoch
+PART = MTU - 28  # bytes of a frame in each of its fragments but the last; shorter frames go in one command
+MOST_FRAME = 16 * 1024  # bytes
+MOST_COMMANDS = 32  # of a datagram
+MOST_HELD = 8 * 1024 * 1024  # bytes
+MOST_FRAMES = 1024  # bounds ENet's search for the place of each: microseconds for a command
+MOST_AHEAD = 0x4000  # sequence numbers; ENet takes no more than 0x6000
+FRAME_COST = 512  # bytes: what ENet and this module allocate for a frame beside its contents
+
+_CONTROL = 0xFF  # in place of a channel
+_FRAGMENT = 0x88  # SEND_FRAGMENT, to be acknowledged
+_FRAMES = (0x86, _FRAGMENT)  # SEND_RELIABLE
+_ACK = 0x01
+_SHORTEST = 8  # bytes: a PING alone
+_WHOLE = Struct("!xBHH")  # channel, sequence, length
+_PIECE = Struct("!xBHHHIIII")  # channel, sequence, start, length, count, number, total, offset
+_unpack_alone = Struct("!HxxBBHHHIIII").unpack_from  # peer id, command, channel, then the same
+
+# ENet's settings of a connection: window, channels, bandwidths, throttle's interval and acceleration
+_SETTINGS = Struct("!7I").pack(MTU, 65536, 255, 0, 0, 5000, 2)
+_CONNECT = re.compile(
+    rb"\x8f\xff..\x82\xff\x00\x01\x00\x00\xff\xff" + re.escape(_SETTINGS) + rb"\x00\x00\x00\x02....\x00{4}",
+    re.DOTALL,
+)
+_VERIFY = re.compile(
+    rb"\x80\x00..\x83\xff\x00\x01\x00\x00\x00\x00" + re.escape(_SETTINGS) + rb"\x00\x00\x00\x02....",
+    re.DOTALL,
+)
+# An acknowledgement says the sequence number twice.
+_ACKS = re.compile(rb"(?:\x01.(..)\1..){1,%d}" % MOST_COMMANDS, re.DOTALL)
+_UNTIMED = re.compile(
+    rb"\x00\x00(?:(?:\x01.(..)\1..){1,%d}|\x44\xff..\x00{4})" % MOST_COMMANDS,  # or DISCONNECT, alone
+    re.DOTALL,
+)
+_OTHERS = re.compile(
+    rb"\x85\xff..|"  # PING
+    rb"\x8a\xff..\x00{8}|"  # BANDWIDTH_LIMIT, of a host that has none
+    rb"\x8b\xff..\x00\x00\x13\x88\x00\x00\x00\x02\x00\x00\x00\x00",  # THROTTLE_CONFIGURE, see `EnetLink`
+    re.DOTALL,
+)
+
+# at, channel, start, count, number, total, end: a frame that is whole has a count of 1
+Part = tuple[int, int, int, int, int, int, int]
+_NONE: list[Part] = []
+
+
+def is_connect(datagram: Buffer) -> bool:
+    """Whether this is the CONNECT of a link, its `mtu` clamped."""
+    return _CONNECT.fullmatch(datagram) is not None
+
+
+def parts(datagram: bytes | bytearray | memoryview) -> list[Part] | None:
+    """The frames and fragments in a datagram of a connection; None where ENet would not have written it.
+
+    Each with its position, the channel, the sequence number that its frame starts with, how many
+    fragments that has, which of them this is, the length of the frame in bytes, and where the next begins.
+    """
+    size = len(datagram)
+    if size == MTU:  # nearly always one fragment
+        head, kind, channel, sequence, start, length, count, number, total, offset = _unpack_alone(datagram)
+        if kind == _FRAGMENT and head == 0x8000 and length == PART and channel != _CONTROL:
+            fair = _is_fair(sequence, start, length, count, number, total, offset)
+            return [(4, channel, start, count, number, total, MTU)] if fair else None
+    elif size > MTU or size < _SHORTEST:
+        return None
+    if datagram[0] != 0x80 or datagram[1]:  # no time of sending: nothing that wants an acknowledgement
+        return _NONE if _UNTIMED.fullmatch(datagram) else None
+    at = 4
+    if datagram[4] == _ACK:
+        acks = _ACKS.match(datagram, 4)
+        if acks is None or acks.end() == size:
+            return None
+        at = acks.end()
+    return _wanting_acknowledgement(datagram, at, MOST_COMMANDS - (at - 4) // 8)
+
+
+def _wanting_acknowledgement(
+    datagram: bytes | bytearray | memoryview, at: int, most: int
+) -> list[Part] | None:
+    """The commands from `at` to the end of a datagram."""
+    found: list[Part] = []
+    size = len(datagram)
+    while at < size:
+        most -= 1
+        if most < 0:
+            return None
+        kind = datagram[at]
+        if kind in _FRAMES:
+            part = _fragment(datagram, at) if kind == _FRAGMENT else _whole(datagram, at)
+            if part is None or part[1] == _CONTROL:
+                return None
+            found.append(part)
+            at = part[-1]
+        elif other := _OTHERS.match(datagram, at):
+            at = other.end()
+        else:
+            return None
+    return found if at == size else None
+
+
+def _whole(datagram: bytes | bytearray | memoryview, at: int) -> Part | None:
+    if len(datagram) < at + _WHOLE.size:
+        return None
+    channel, start, total = _WHOLE.unpack_from(datagram, at)
+    if not 0 < total <= PART:
+        return None
+    return at, channel, start, 1, 0, total, at + _WHOLE.size + total
+
+
+def _fragment(datagram: bytes | bytearray | memoryview, at: int) -> Part | None:
+    if len(datagram) < at + _PIECE.size:
+        return None
+    channel, sequence, start, length, count, number, total, offset = _PIECE.unpack_from(datagram, at)
+    if not _is_fair(sequence, start, length, count, number, total, offset):
+        return None
+    return at, channel, start, count, number, total, at + _PIECE.size + length
+
+
+def _is_fair(
+    sequence: int, start: int, length: int, count: int, number: int, total: int, offset: int
+) -> bool:
+    """Whether ENet cuts a frame of `total` bytes so."""
+    return (
+        offset == number * PART
+        and (length == PART if number < count - 1 else length == total - offset)
+        and count == (total + PART - 1) // PART
+        and number < count
+        and PART < total <= MOST_FRAME
+        and sequence == (start + number) & 0xFFFF
+    )
+
+
+@dataclass(slots=True)
+class _Frame:
+    """A frame that ENet has begun, or holds since one before it is missing."""
+
+    count: int
+    total: int
+    missing: int  # a bit for each fragment
+
+
+@dataclass(slots=True)
+class _Channel:
+    """What ENet knows of a channel."""
+
+    next: int = 1  # the sequence number that the next frame to be delivered starts with
+    frames: dict[int, _Frame] = field(default_factory=dict)  # by the number that they start with
+
+
+class Held:
+    """Follows what ENet holds of the peer's frames, and says where that would be too much."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._channels: dict[int, _Channel] = {}
+
+    @property
+    def frames(self) -> int:
+        """How many frames ENet holds."""
+        return sum(len(channel.frames) for channel in self._channels.values())
+
+    def take(self, part: Part) -> bool:
+        """Whether ENet may see it; it counts as seen then."""
+        _, number_of_channel, start, count, number, total, _ = part
+        channel = self._channels.get(number_of_channel)
+        if channel is None:
+            channel = self._channels[number_of_channel] = _Channel()
+        frame = channel.frames.get(start)
+        if frame is None:
+            ahead = (start - channel.next) & 0xFFFF
+            if count == 1 and not ahead and not channel.frames:  # nearly always
+                channel.next = (start + 1) & 0xFFFF
+                return True
+            if ahead >= 0x8000:  # was delivered
+                # ENet drops the rest of a datagram where a fragment has the last number that was delivered.
+                return count == 1 or ahead != 0xFFFF
+            if not self._has_room(channel, ahead, start, count, total):
+                return False
+            frame = channel.frames[start] = _Frame(count, total, (1 << count) - 1)
+            self.bytes += total + FRAME_COST
+        elif frame.count != count or frame.total != total:
+            return False
+        frame.missing &= ~(1 << number)
+        if not frame.missing and start == channel.next:
+            self._deliver(channel)
+        return True
+
+    def _has_room(self, channel: _Channel, ahead: int, start: int, count: int, total: int) -> bool:
+        frames = channel.frames
+        if ahead and (
+            ahead > MOST_AHEAD or len(frames) >= MOST_FRAMES or self.bytes + total + FRAME_COST > MOST_HELD
+        ):
+            return False
+        return not frames or not _overlaps(frames, start, count)
+
+    def _deliver(self, channel: _Channel) -> None:
+        frames, at = channel.frames, channel.next
+        while (frame := frames.get(at)) is not None and not frame.missing:
+            del frames[at]
+            self.bytes -= frame.total + FRAME_COST
+            at = (at + frame.count) & 0xFFFF
+        channel.next = at
+
+
+def _overlaps(frames: dict[int, _Frame], start: int, count: int) -> bool:
+    """Whether a new frame would share a sequence number with one of these."""
+    for back in range(1, _MOST_PARTS):
+        before = frames.get((start - back) & 0xFFFF)
+        if before is not None and before.count > back:
+            return True
+    return any((start + on) & 0xFFFF in frames for on in range(1, count))
+
+
+_MOST_PARTS = (MOST_FRAME + PART - 1) // PART
+
+
+class Filter:
+    """Both directions of one link.
+
+    Set `up` as soon as ENet is connected. Until then it must be given each datagram before the next
+    one is judged, for it takes a frame only after the acknowledgement that connects it.
+    """
+
+    def __init__(self, *, connecting: bool) -> None:
+        self.up = False
+        self.held = Held()
+        self._connecting = connecting
+
+    def incoming(self, datagram: bytes | bytearray | memoryview) -> int:
+        """How many bytes of a datagram of the peer's ENet may see.
+
+        Less than all where a frame is too far ahead or contradicts another: what is before it may pass.
+        """
+        if not self.up:
+            if self._is_handshake(datagram, of_connecting=not self._connecting):
+                return len(datagram)
+            self.held = Held()
+        found = parts(datagram)
+        if found is None:
+            # The answer to CONNECT comes again where its acknowledgement was lost.
+            return len(datagram) if self._connecting and _VERIFY.fullmatch(datagram) else 0
+        take = self.held.take
+        for part in found:
+            if not take(part):
+                return part[0] if part[0] > 4 else 0
+        return len(datagram)
+
+    def outgoing(self, datagram: bytes | bytearray | memoryview) -> bool:
+        """Whether a datagram of ENet's is one that a link sends."""
+        return parts(datagram) is not None or self._is_handshake(datagram, of_connecting=self._connecting)
+
+    @staticmethod
+    def _is_handshake(datagram: bytes | bytearray | memoryview, *, of_connecting: bool) -> bool:
+        return (_CONNECT if of_connecting else _VERIFY).fullmatch(datagram) is not None
