@@ -83,7 +83,8 @@ def wire(
 
 
 @asynccontextmanager
-async def rig(pipe: DatagramPipe) -> AsyncIterator[Rig]:
+async def rig(pipe: DatagramPipe, *, honest: bool = True) -> AsyncIterator[Rig]:
+    """Two carriers on a pipe. Nothing that an `honest` side sends may be filtered out, at either end."""
     near_links: list[Diary] = []
     far_links: list[Diary] = []
 
@@ -102,6 +103,9 @@ async def rig(pipe: DatagramPipe) -> AsyncIterator[Rig]:
             group.create_task(near.close())
             group.create_task(far.close())
         pipe.close()
+    for diary in (*near_links, *far_links):
+        assert not diary.link.stats.datagrams_withheld
+        assert not (honest and diary.link.stats.datagrams_rejected)
 
 
 _SIZES = {1: 8, 2: 48, 3: 44, 4: 8, 5: 4, 6: 6, 7: 8, 8: 24, 9: 8, 10: 12, 11: 16, 12: 24}

@@ -58,3 +58,10 @@ def test_what_is_more_than_acknowledgements_stays_as_it_is(content: bytes, flags
     repeated(repeater, datagram(1), 1.0)
     content = bytes((content[0] | flags,)) + content[1:]
     assert repeated(repeater, content, 1.0) == content
+
+
+def test_the_end_of_a_link_is_not_followed_by_anything() -> None:
+    repeater = Repeater()
+    repeated(repeater, datagram(1), 1.0)
+    end = b"\0\0\x44\xff\0\5\0\0\0\0"
+    assert repeated(repeater, end, 1.001) == end

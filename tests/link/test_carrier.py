@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 
-from tests.link.rig import rig
+from fuzz import datagrams
+from tests.link.rig import Rig, rig
 from toxproxy.link import connect
 from toxproxy.link.base import LinkEnd
-from toxproxy.link.carrier import MTU, PACKET_ID
+from toxproxy.link.carrier import LINKS_AT_ONCE, MTU, PACKET_ID
 from toxproxy.link.memory import DatagramPipe, Path
 
 
@@ -103,7 +104,7 @@ async def test_connects_mtu_is_clamped_by_the_accepting_side_too() -> None:
 
 async def test_packets_that_are_not_ours_are_ignored() -> None:
     chance = random.Random(1)
-    async with rig(DatagramPipe(1)) as there:
+    async with rig(DatagramPipe(1), honest=False) as there:
         there.near.connect()
         near, far = await there.connected()
         epoch = there.near._epoch
@@ -123,3 +124,76 @@ async def test_packets_without_a_link_are_ignored() -> None:
         there.far.packet_received(bytes([PACKET_ID, 7]) + bytes(50))
         there.far.batch_ended()
         assert there.far.link is None
+
+
+async def forged_connects(there: Rig, identities: range) -> None:
+    """The friend begins many links at once; each is another one."""
+    for number in identities:
+        there.far.packet_received(bytes((PACKET_ID, number % 256)) + datagrams.connect(number))
+        there.far.batch_ended()
+
+
+async def test_a_late_connect_of_a_link_that_was_replaced_begins_nothing() -> None:
+    pipe = DatagramPipe(1)
+    connects: list[bytes] = []
+    pipe.near.hold(lambda packet: connect.is_connect(packet[2:]) and bool(connects.append(packet)))
+    async with rig(pipe) as there:
+        there.near.connect()
+        await there.connected()
+        there.near.connect()
+        await there.near_links[1].until(lambda: there.near_links[1].ups == 1)
+        near, far = await there.connected()
+        for _ in range(3):
+            there.far.packet_received(connects[0])
+            there.far.batch_ended()
+        assert len(there.far_links) == 2
+        near.link.send(1, b"not disturbed")
+        near.link.flush()
+        await far.until(lambda: far.frames == [(1, b"not disturbed")])
+        assert far.down is None
+
+
+async def test_a_flood_of_connects_makes_few_links_and_then_a_restarted_client_gets_in() -> None:
+    async with rig(DatagramPipe(1), honest=False) as there:
+        await forged_connects(there, range(1, 1001))
+        assert LINKS_AT_ONCE <= len(there.far_links) <= LINKS_AT_ONCE + 5
+        there.near.connect()
+        near, far = await there.connected()  # ENet asks again, so it waits for one more
+        near.link.send(1, b"in")
+        near.link.flush()
+        await far.until(lambda: far.frames == [(1, b"in")])
+
+
+async def test_a_client_that_is_restarted_again_and_again_gets_in_at_once() -> None:
+    async with rig(DatagramPipe(1)) as there:
+        for restarts in range(1, 6):
+            there.near._epoch = random.randrange(256)
+            there.near.connect()
+            await there.near_links[-1].until(lambda: there.near_links[-1].ups == 1)
+            assert len(there.far_links) == restarts, "the first CONNECT was enough"
+
+
+async def test_the_side_that_connects_takes_no_connect() -> None:
+    async with rig(DatagramPipe(1), honest=False) as there:
+        there.near.connect()
+        near, far = await there.connected()
+        for number in (1, 2, 3):
+            there.near.packet_received(bytes((PACKET_ID, number)) + datagrams.connect(number))
+            there.near.batch_ended()
+        assert len(there.near_links) == 1
+        assert near.down is None
+        far.link.send(1, b"still here")
+        far.link.flush()
+        await near.until(lambda: near.frames == [(1, b"still here")])
+
+
+async def test_a_connect_with_settings_of_its_own_begins_nothing() -> None:
+    async with rig(DatagramPipe(1), honest=False) as there:
+        for settings in (
+            (4096, 255, 0, 0, 5000, 2, 2),
+            (65536, 1, 0, 0, 5000, 2, 2),
+            (65536, 255, 9, 9, 5000, 2, 2),
+        ):
+            datagram = datagrams.connect(7, settings=settings)
+            there.far.packet_received(bytes((PACKET_ID, 1)) + datagram)
+        assert not there.far_links

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 _HEADER = 2  # bytes; ENET_PROTOCOL_HEADER_FLAG_SENT_TIME would make it four, and say that there is more
 _FLAGS = 0xC0
+_ACKNOWLEDGE = 1
 _ACK = 8  # bytes of ENetProtocolAcknowledge
 _FEW, _AGAIN = 4, 8  # acknowledgements
 _FRESH = 0.005  # seconds; every acknowledgement is a measure of the round trip to ENet
@@ -24,7 +25,7 @@ class Repeater:
 
     def repeat(self, datagram: memoryview, length: int, now: float) -> int:
         """The new length of an outgoing datagram, of which `length` bytes are in a larger buffer."""
-        if datagram[0] & _FLAGS or length > _HEADER + _FEW * _ACK:
+        if datagram[0] & _FLAGS or datagram[_HEADER] != _ACKNOWLEDGE or length > _HEADER + _FEW * _ACK:
             return length
         said = bytes(datagram[_HEADER:length])
         again = self._last if now - self._at <= _FRESH else b""

@@ -36,6 +36,7 @@ _CONTROL = 0xFF  # in place of a channel
 _FRAGMENT = 0x88  # SEND_FRAGMENT, to be acknowledged
 _FRAMES = (0x86, _FRAGMENT)  # SEND_RELIABLE
 _ACK = 0x01
+_DISCONNECT = 0x44  # in no sequence, not to be acknowledged
 _SHORTEST = 8  # bytes: a PING alone
 _WHOLE = Struct("!xBHH")  # channel, sequence, length
 _PIECE = Struct("!xBHHHIIII")  # channel, sequence, start, length, count, number, total, offset
@@ -51,12 +52,11 @@ _VERIFY = re.compile(
     rb"\x80\x00..\x83\xff\x00\x01\x00\x00\x00\x00" + re.escape(_SETTINGS) + rb"\x00\x00\x00\x02....",
     re.DOTALL,
 )
+# ENet forgets what else it had to say; but it may ask once more whether the peer is there.
+_END = re.compile(rb"\x00\x00\x44\xff..\x00{4}|\x80\x00..\x44\xff..\x00{4}\x85\xff..", re.DOTALL)
 # An acknowledgement says the sequence number twice.
 _ACKS = re.compile(rb"(?:\x01.(..)\1..){1,%d}" % MOST_COMMANDS, re.DOTALL)
-_UNTIMED = re.compile(
-    rb"\x00\x00(?:(?:\x01.(..)\1..){1,%d}|\x44\xff..\x00{4})" % MOST_COMMANDS,  # or DISCONNECT, alone
-    re.DOTALL,
-)
+_UNTIMED = re.compile(rb"\x00\x00(?:\x01.(..)\1..){1,%d}" % MOST_COMMANDS, re.DOTALL)
 _OTHERS = re.compile(
     rb"\x85\xff..|"  # PING
     rb"\x8a\xff..\x00{8}|"  # BANDWIDTH_LIMIT, of a host that has none
@@ -89,13 +89,15 @@ def parts(datagram: bytes | bytearray | memoryview) -> list[Part] | None:
     elif size > MTU or size < _SHORTEST:
         return None
     if datagram[0] != 0x80 or datagram[1]:  # no time of sending: nothing that wants an acknowledgement
-        return _NONE if _UNTIMED.fullmatch(datagram) else None
+        return _NONE if _UNTIMED.fullmatch(datagram) or _END.fullmatch(datagram) else None
     at = 4
     if datagram[4] == _ACK:
         acks = _ACKS.match(datagram, 4)
         if acks is None or acks.end() == size:
             return None
         at = acks.end()
+    elif datagram[4] == _DISCONNECT:
+        return _NONE if _END.fullmatch(datagram) else None
     return _wanting_acknowledgement(datagram, at, MOST_COMMANDS - (at - 4) // 8)
 
 
@@ -257,13 +259,12 @@ class Filter:
         Less than all where a frame is too far ahead or contradicts another: what is before it may pass.
         """
         if not self.up:
-            if self._is_handshake(datagram, of_connecting=not self._connecting):
-                return len(datagram)
             self.held = Held()
         found = parts(datagram)
         if found is None:
-            # The answer to CONNECT comes again where its acknowledgement was lost.
-            return len(datagram) if self._connecting and _VERIFY.fullmatch(datagram) else 0
+            # They come again: CONNECT until it is answered, the answer until it is acknowledged.
+            is_handshake = self._is_handshake(datagram, of_connecting=not self._connecting)
+            return len(datagram) if is_handshake else 0
         take = self.held.take
         for part in found:
             if not take(part):

@@ -1,0 +1,66 @@
+"""What ENet holds of a peer's frames, read out of its memory: enet.h of ENet 1.3.17."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cffi
+
+from toxproxy.link import overlay
+from toxproxy.link.enet import CHANNELS, EnetLink
+from toxproxy.link.filter import FRAME_COST
+
+_ffi = cffi.FFI()
+_ffi.cdef(
+    """
+    typedef struct Node { struct Node *next, *previous; } Node;
+    typedef struct {
+        uint16_t outgoingReliable, outgoingUnreliable, usedReliableWindows, reliableWindows[16];
+        uint16_t incomingReliable, incomingUnreliable;
+        Node reliable, unreliable;
+    } Channel;
+    typedef struct {
+        uint16_t flags, reserved, incomingGroup, outgoingGroup;
+        uint32_t window[32], eventData;
+        size_t totalWaitingData;
+    } EndOfPeer;
+    """
+)
+
+
+def waiting(link: EnetLink) -> int:
+    """Bytes of frames that ENet holds and has not handed over."""
+    known = overlay._ffi.sizeof("ENetPeer")  # what the overlay has of it
+    return int(_ffi.cast("EndOfPeer *", hash(link._peer) + known).totalWaitingData)
+
+
+def agree(link: EnetLink) -> None:
+    """Raises AssertionError where ENet holds something else than the filter in front of it believes."""
+    if link.is_over or link._fields is None or not link._up:
+        return
+    held = link._filter.held
+    fields = link._fields.struct
+    if fields.state != 5:  # ENET_PEER_STATE_CONNECTED
+        return
+    channels = _ffi.cast("Channel *", int(overlay._ffi.cast("uintptr_t", fields.channels)))
+    frames = 0
+    for number in range(min(CHANNELS, int(fields.channelCount))):
+        channel = channels[number]
+        known = held._channels.get(number)
+        believed = known.next if known is not None else 1
+        assert (channel.incomingReliable + 1) & 0xFFFF == believed, f"channel {number}"
+        count = _length(channel.reliable)
+        assert count == (len(known.frames) if known is not None else 0), f"channel {number}"
+        assert _length(channel.unreliable) == 0
+        frames += count
+    assert waiting(link) == held.bytes - frames * FRAME_COST
+
+
+def _length(end: Any) -> int:
+    """How many nodes a list of ENet's has."""
+    count, first = 0, _ffi.addressof(end)
+    node = first.next
+    while node != first:
+        count += 1
+        node = node.next
+    return count
