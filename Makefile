@@ -3,7 +3,7 @@
 
 bin = .venv/bin
 
-.PHONY: help demo test lint bench faults outages fuzz audit clean
+.PHONY: help demo test lint bench faults outages fuzz valgrind audit clean
 
 help:
 	@echo 'make demo    install toxproxy here and try it: a private Tox network, a server, a client, a page'
@@ -13,6 +13,7 @@ help:
 	@echo 'make faults  thousands of streams over a link with every fault, 15 minutes, as root'
 	@echo 'make outages downloads and ssh through cuts, a change of address, no UDP; 25 minutes, as root'
 	@echo 'make fuzz    arbitrary input for every parser, 5 minutes (better with: pip install atheris)'
+	@echo 'make valgrind  does ENet misuse memory behind the filter; 5 minutes (apt install valgrind)'
 	@echo 'make audit   known vulnerabilities of what is used; asks PyPI'
 	@echo 'make clean   remove .venv and whatever the tools left behind'
 
@@ -45,6 +46,10 @@ outages:
 fuzz:
 	@tools/install test
 	@$(bin)/python -m fuzz --seconds 20
+
+valgrind:
+	@tools/install test
+	@$(bin)/python -m fuzz --valgrind --seconds 240
 
 audit:
 	@tools/install run

@@ -6,6 +6,7 @@ Where a target draws decisions from its bytes, an example is a script of moves.
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -131,6 +132,8 @@ def examples() -> dict[str, dict[str, bytes]]:
         "client": _multiplexer(),
         "server": _multiplexer(),
         "resume": _resuming(),
+        "filter": _dice(1, 2, 3),
+        "enet": _dice(1, 2, 3, 4),
         "packets": {"clean": bytes(200), "friend-left": bytes(40) + b"\x01" + bytes(80)},
         "links": _links(),
         "socks": dict(_SOCKS),
@@ -227,6 +230,11 @@ def _links() -> dict[str, bytes]:
         (friend.greet, b""),
     )
     return {"begins": b"\1\1" + script, "takes": b"\0\1" + script}
+
+
+def _dice(*seeds: int) -> dict[str, bytes]:
+    """For targets whose decisions make something of any bytes."""
+    return {f"dice-{seed}": random.Random(seed).randbytes(600) for seed in seeds}
 
 
 def _identity() -> bytes:

@@ -10,6 +10,7 @@ from toxproxy.link import overlay
 from toxproxy.link.enet import CHANNELS, EnetLink
 from toxproxy.link.filter import FRAME_COST
 
+_CONNECTED = 5  # ENET_PEER_STATE_CONNECTED
 _ffi = cffi.FFI()
 _ffi.cdef(
     """
@@ -34,18 +35,19 @@ def waiting(link: EnetLink) -> int:
     return int(_ffi.cast("EndOfPeer *", hash(link._peer) + known).totalWaitingData)
 
 
+def next_numbers(link: EnetLink) -> dict[int, int]:
+    """The sequence number that is due on each channel; nothing of a link that is not up."""
+    channels = _channels(link)
+    return {number: (channel.incomingReliable + 1) & 0xFFFF for number, channel in enumerate(channels)}
+
+
 def agree(link: EnetLink) -> None:
     """Raises AssertionError where ENet holds something else than the filter in front of it believes."""
-    if link.is_over or link._fields is None or not link._up:
+    channels = _channels(link)
+    if not channels:
         return
-    held = link._filter.held
-    fields = link._fields.struct
-    if fields.state != 5:  # ENET_PEER_STATE_CONNECTED
-        return
-    channels = _ffi.cast("Channel *", int(overlay._ffi.cast("uintptr_t", fields.channels)))
-    frames = 0
-    for number in range(min(CHANNELS, int(fields.channelCount))):
-        channel = channels[number]
+    held, frames = link._filter.held, 0
+    for number, channel in enumerate(channels):
         known = held._channels.get(number)
         believed = known.next if known is not None else 1
         assert (channel.incomingReliable + 1) & 0xFFFF == believed, f"channel {number}"
@@ -54,6 +56,16 @@ def agree(link: EnetLink) -> None:
         assert _length(channel.unreliable) == 0
         frames += count
     assert waiting(link) == held.bytes - frames * FRAME_COST
+
+
+def _channels(link: EnetLink) -> list[Any]:
+    if link.is_over or link._fields is None or not link._up:
+        return []
+    fields = link._fields.struct
+    if fields.state != _CONNECTED:
+        return []
+    first = _ffi.cast("Channel *", int(overlay._ffi.cast("uintptr_t", fields.channels)))
+    return [first[number] for number in range(min(CHANNELS, int(fields.channelCount)))]
 
 
 def _length(end: Any) -> int:

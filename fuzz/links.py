@@ -35,7 +35,7 @@ def links(data: bytes) -> None:
     scene.run(Friend(Choices(data)).play())
 
 
-class _Wire:
+class Wire:
     """Carries packets between two ends when told to; `fate` says what becomes of each."""
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class _Wire:
                     end.batch_ended()
 
 
-def _end(wire: _Wire, to: int, exit: Exit | None) -> Sessions:
+def _end(wire: Wire, to: int, exit: Exit | None) -> Sessions:
     end = Sessions(wire.sender(to), changed=lambda _: None, grace=600, exit=exit, limits=LIMITS)
     wire.ends.append(end.carrier)
     return end
@@ -78,7 +78,7 @@ async def _over(*ends: Sessions) -> None:
 
 
 async def _packets(choices: Choices) -> None:
-    wire = _Wire()
+    wire = Wire()
     exit = Exit(ExitSettings(), _NOWHERE)
     far, near = _end(wire, 1, exit), _end(wire, 0, None)
 
@@ -118,7 +118,7 @@ class Friend:
         self.up = False
 
     async def play(self) -> None:
-        wire = self.wire = _Wire()
+        wire = self.wire = Wire()
         exit = Exit(ExitSettings(), _NOWHERE)
         self.begins = bool(self.choices.integer(1))
         self.end = _end(wire, 1, exit if self.begins else None)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fuzz import files, links, multiplexer, near, resuming, wire
+from fuzz import behind, files, links, multiplexer, near, resuming, wire
 
 Target = Callable[[bytes], None]
 
@@ -18,6 +18,8 @@ TARGETS: dict[str, Target] = {
     "client": multiplexer.client,
     "server": multiplexer.server,
     "resume": resuming.resume,
+    "filter": behind.filtered,
+    "enet": behind.enet,
     "packets": links.packets,
     "links": links.links,
     "socks": near.socks,

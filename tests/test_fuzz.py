@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fuzz import corpus, scene
+from fuzz import corpus, memory, scene
 from fuzz.targets import MOST_BYTES, TARGETS
 
 ROOT = Path(__file__).parents[1]
@@ -73,6 +74,46 @@ def test_a_target_that_there_is_not() -> None:
     assert done.returncode == 2
     assert "expected targets of frame, " in done.stderr
     assert "found no-such" in done.stderr
+
+
+def test_valgrind_that_is_not_there_is_said_so() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "fuzz", "--valgrind"],
+        cwd=ROOT,
+        env={**os.environ, "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "valgrind is not installed" in done.stdout
+
+
+VALGRIND = """\
+==7== Memcheck, a memory error detector
+==7==
+==7== Use of uninitialised value of size 8
+==7==    at 0x49E04DA: maybe_small_long (longobject.c:71)
+==7==    by 0x49E075F: int_from_bytes_impl (longobject.c:5946)
+==7==
+==7== Conditional jump or move depends on uninitialised value(s)
+==7==    at 0x4AE2045: _Py_HashBytes (pyhash.c:200)
+==7==  Uninitialised value was created by a heap allocation
+==7==    at 0x484582F: malloc (vg_replace_malloc.c:381)
+==7==    by 0x71703C7: enet_packet_create (packet.c:33)
+==7==
+==7== Invalid read of size 1
+==7==    at 0x71703C7: ??? (in /usr/lib/python3/enet.cpython-311-x86_64-linux-gnu.so)
+==7==
+==7== HEAP SUMMARY:
+==7==     in use at exit: 282,227 bytes in 2,134 blocks
+"""
+
+
+def test_of_what_valgrind_says_only_what_is_about_enet_counts() -> None:
+    first, second = memory.about_enet(VALGRIND)
+    assert first.startswith("Conditional jump")
+    assert second.startswith("Invalid read")
 
 
 async def leave_a_task() -> None:
