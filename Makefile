@@ -3,7 +3,7 @@
 
 bin = .venv/bin
 
-.PHONY: help demo test lint bench faults outages fuzz valgrind audit clean
+.PHONY: help demo test lint bench faults outages fuzz valgrind audit lock clean
 
 help:
 	@echo 'make demo    install toxproxy here and try it: a private Tox network, a server, a client, a page'
@@ -15,6 +15,7 @@ help:
 	@echo 'make fuzz    arbitrary input for every parser, 5 minutes (better with: pip install atheris)'
 	@echo 'make valgrind  does ENet misuse memory behind the filter; 5 minutes (apt install valgrind)'
 	@echo 'make audit   known vulnerabilities of what is used; asks PyPI'
+	@echo 'make lock    take the newest versions that pyproject.toml allows into the locks'
 	@echo 'make clean   remove .venv and whatever the tools left behind'
 
 demo:
@@ -54,6 +55,9 @@ valgrind:
 audit:
 	@tools/install run
 	@tools/audit
+
+lock:
+	@tools/audit lock
 
 clean:
 	rm -rf .venv build dist *.egg-info .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

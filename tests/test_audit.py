@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import runpy
 import tomllib
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,29 +23,84 @@ SKIPPED = {"name": "lz4", "skip_reason": "Dependency not found on PyPI"}
 VULNERABLE = {"name": "h11", "version": "0.14.0", "vulns": [{"id": "PYSEC-1", "fix_versions": ["0.16.0"]}]}
 
 
-def wanted() -> list[Requirement]:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    groups = [project["dependencies"], *project["optional-dependencies"].values()]
-    return [Requirement(text) for group in groups for text in group if not text.startswith("toxproxy")]
+def project() -> Any:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
-def locked() -> dict[str, tuple[str, int]]:
+def wanted(*groups: list[str]) -> list[Requirement]:
+    texts = [*project()["build-system"]["requires"], *project()["project"]["dependencies"], *chain(*groups)]
+    return [Requirement(text) for text in texts if not text.startswith("toxproxy")]
+
+
+def locked(lock: Path) -> dict[str, tuple[str, int]]:
     """The version of each name, and how many hashes it has."""
-    entries = re.split(r"^(?=[A-Za-z0-9])", audit.LOCK.read_text(), flags=re.MULTILINE)[1:]
+    entries = re.split(r"^(?=[A-Za-z0-9])", lock.read_text(), flags=re.MULTILINE)[1:]
     pins = [(Requirement(entry.partition(" \\\n")[0]), entry.count("--hash=sha256:")) for entry in entries]
     return {canonicalize_name(pin.name): (str(pin.specifier)[2:], hashes) for pin, hashes in pins}
 
 
-def test_what_the_project_asks_for_is_locked_to_a_version_that_it_allows() -> None:
-    versions = locked()
-    assert len(versions) > len(wanted()) > 10
-    for requirement in wanted():
+RUN, TEST = locked(audit.LOCK), locked(audit.TEST_LOCK)
+
+
+@pytest.mark.parametrize(
+    ("versions", "requirements"),
+    [(RUN, wanted()), (TEST, wanted(*project()["project"]["optional-dependencies"].values()))],
+    ids=["run", "test"],
+)
+def test_what_the_project_asks_for_is_locked_to_a_version_that_it_allows(
+    versions: dict[str, tuple[str, int]], requirements: list[Requirement]
+) -> None:
+    assert len(versions) > len(requirements) > 7
+    for requirement in requirements:
+        assert canonicalize_name(requirement.name) in versions, f"{requirement}: run tools/audit lock"
         version, _ = versions[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(version), f"{requirement}: {version}; run tools/audit lock"
 
 
+def test_what_toxproxy_runs_with_is_what_it_is_tested_with() -> None:
+    assert RUN.items() <= TEST.items()
+
+
 def test_every_locked_version_has_its_hashes() -> None:
-    assert [name for name, (_, hashes) in locked().items() if not hashes] == []
+    assert [name for name, (_, hashes) in TEST.items() if not hashes] == []
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13", "3.14"])
+@pytest.mark.parametrize(
+    ("system", "machine"),
+    [("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "x86_64"), ("darwin", "arm64")],
+)
+def test_uvloop_is_a_dependency_where_it_has_wheels(python: str, system: str, machine: str) -> None:
+    assert wants_uvloop("cpython", python, system, machine)
+
+
+@pytest.mark.parametrize(
+    ("implementation", "python", "system", "machine"),
+    [
+        ("pypy", "3.11", "linux", "x86_64"),
+        ("cpython", "3.11", "linux", "riscv64"),
+        ("cpython", "3.11", "linux", "i686"),
+        ("cpython", "3.11", "win32", "AMD64"),
+        ("cpython", "3.15", "linux", "x86_64"),
+    ],
+)
+def test_uvloop_is_no_dependency_where_it_would_have_to_be_compiled(
+    implementation: str, python: str, system: str, machine: str
+) -> None:
+    assert not wants_uvloop(implementation, python, system, machine)
+
+
+def wants_uvloop(implementation: str, python: str, system: str, machine: str) -> bool:
+    (uvloop,) = (requirement for requirement in wanted() if requirement.name == "uvloop")
+    assert uvloop.marker is not None
+    return uvloop.marker.evaluate(
+        {
+            "implementation_name": implementation,
+            "python_version": python,
+            "sys_platform": system,
+            "platform_machine": machine,
+        }
+    )
 
 
 def test_a_vulnerable_dependency_is_named_with_the_version_that_mends_it(

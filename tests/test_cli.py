@@ -230,6 +230,14 @@ def test_allow_is_recorded_where_no_server_runs(state: Path, capsys: pytest.Capt
     assert Access(AccessSettings(), StateFolder(state)).admits(bytes.fromhex(KEY))
 
 
+def test_without_uvloop_the_commands_work_and_tell_so_when_asked_for_more(
+    state: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert main(["-v", "allow", KEY]) == 0
+    assert "uvloop is not installed: on asyncio's own event loop" in capsys.readouterr().err
+
+
 def test_allow_takes_a_whole_tox_id(state: Path) -> None:
     assert main(["allow", SERVER]) == 0
     assert Access(AccessSettings(), StateFolder(state)).admits(parse_tox_id(SERVER).public_key)

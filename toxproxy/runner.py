@@ -109,7 +109,7 @@ async def run(
 
 
 def run_loop(main: Coroutine[Any, Any, T]) -> T:
-    """As `asyncio.run`, on uvloop where that is installed."""
+    """As `asyncio.run`, on uvloop where that is installed: it has no wheels for some systems."""
     _occupy_standard_descriptors()
     with asyncio.Runner(loop_factory=_loop_factory()) as loop:
         return loop.run(main)
@@ -133,6 +133,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     try:
         import uvloop
     except ImportError:
+        log.debug("uvloop is not installed: on asyncio's own event loop, which is slower")
         return asyncio.new_event_loop
     return uvloop.new_event_loop
 
