@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from peers import Answer, Serve
 
+from tests.names import Hosts
 from toxproxy import exits, interfaces, resolver
 from toxproxy.address import Target
 from toxproxy.config import ExitSettings
@@ -38,25 +39,11 @@ async def refusal(way_out: Exit, host: str, port: int) -> StreamRefused:
 
 
 NOT_PERMITTED = "not permitted (on the server: [access] permit)"
-Hosts = dict[str, list[str]]
-
-
-@pytest.fixture
-def hosts(monkeypatch: pytest.MonkeyPatch) -> Hosts:
-    """Names that this test's resolver knows; a machine's own cannot be relied on for more than localhost."""
-    known: Hosts = {}
-
-    def getaddrinfo(host: str, port: object, **_: object) -> list[object]:
-        if host not in known:
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return [(0, 0, 0, "", (address, 0)) for address in known[host]]
-
-    monkeypatch.setattr(exits.socket, "getaddrinfo", getaddrinfo)
-    return known
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST", "::ffff:127.0.0.1"])
-async def test_a_permitted_target_is_reached(host: str, echo_port: int) -> None:
+async def test_a_permitted_target_is_reached(host: str, echo_port: int, hosts: Hosts) -> None:
+    hosts["localhost"] = hosts["LOCALHOST"] = ["127.0.0.1"]
     transport, answer = await direct().dial(Answer, Target(host, echo_port))
     assert transport.get_extra_info("peername") == ("127.0.0.1", echo_port)
     transport.write(b"hello")
@@ -65,7 +52,8 @@ async def test_a_permitted_target_is_reached(host: str, echo_port: int) -> None:
     await answer.lost
 
 
-async def test_a_closed_port_is_refused_by_name(closed_port: int) -> None:
+async def test_a_closed_port_is_refused_by_name(closed_port: int, hosts: Hosts) -> None:
+    hosts["localhost"] = ["127.0.0.1"]
     error = await refusal(direct(), "localhost", closed_port)
     assert (error.code, error.text) == (
         Refusal.CONNECTION_REFUSED,
@@ -122,7 +110,8 @@ async def test_a_resolver_that_does_not_answer_is_not_a_missing_name(monkeypatch
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "localhost", "::ffff:127.0.0.1", "0.0.0.0", "::ffff:0.0.0.0", "::ffff:7f00:1"]
 )
-async def test_a_denied_network_is_denied_in_every_spelling(host: str, echo_port: int) -> None:
+async def test_a_denied_network_is_denied_in_every_spelling(host: str, echo_port: int, hosts: Hosts) -> None:
+    hosts["localhost"] = ["127.0.0.1"]
     error = await refusal(direct(deny="127.0.0.0/8:*"), host, echo_port)
     assert error.code is Refusal.NOT_PERMITTED
 

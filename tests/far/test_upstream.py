@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 from peers import Answer, Handler, Serve, echo
 
+from tests.names import Hosts
 from toxproxy.address import Target
 from toxproxy.config import ExitSettings
 from toxproxy.errors import Refusal, StreamRefused
@@ -89,7 +90,8 @@ async def test_a_name_is_left_to_the_upstream(serve: Serve, scheme: str) -> None
     assert asked == [("mail.example.org", 25)]
 
 
-async def test_a_name_is_resolved_here_where_rules_are_about_addresses(serve: Serve) -> None:
+async def test_a_name_is_resolved_here_where_rules_are_about_addresses(serve: Serve, hosts: Hosts) -> None:
+    hosts["localhost"] = ["127.0.0.1"]
     asked: Asked = []
     port = await serve(socks5(asked))
     way_out = through(f"socks5://127.0.0.1:{port}", deny="10.0.0.0/8:*")
@@ -167,7 +169,8 @@ async def test_an_upstream_that_never_answers_is_hung_up_on(serve: Serve, scheme
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::ffff:127.0.0.1"])
-async def test_a_denied_address_is_not_asked_for(serve: Serve, host: str) -> None:
+async def test_a_denied_address_is_not_asked_for(serve: Serve, hosts: Hosts, host: str) -> None:
+    hosts["localhost"] = ["127.0.0.1"]
     asked: Asked = []
     port = await serve(socks5(asked))
     error = await refusal(through(f"socks5://127.0.0.1:{port}", deny="127.0.0.0/8:*"), Target(host, 25))

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.names import Hosts
 from tests.tox.pair import PRIVATE
 from toxproxy.config import BootstrapNode, TransportProxy
 from toxproxy.tox.bootstrap import Bootstrap, Introducer, introducers, public_nodes
@@ -56,14 +57,15 @@ def tox() -> Iterator[Tox]:
     tox.kill()
 
 
-async def test_an_introducer_is_asked_over_udp_and_tcp_by_its_name(tox: Tox) -> None:
+async def test_an_introducer_is_asked_over_udp_and_tcp_by_its_name(tox: Tox, hosts: Hosts) -> None:
+    hosts["introducer.test"] = ["127.0.0.1"]
     connected = asyncio.Event()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
         udp.bind(("127.0.0.1", 0))
         udp.setblocking(False)
         port = udp.getsockname()[1]
         async with await asyncio.start_server(lambda *_: connected.set(), "127.0.0.1", port):
-            bootstrap = Bootstrap(tox, [Introducer("localhost", port, KEY, (port,))], ipv6=False)
+            bootstrap = Bootstrap(tox, [Introducer("introducer.test", port, KEY, (port,))], ipv6=False)
             task = asyncio.create_task(bootstrap.run())
             request = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(udp, 2000), 20)
             assert request[0] == NODES_REQUEST

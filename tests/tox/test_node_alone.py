@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.names import Hosts
 from tests.tox.pair import PRIVATE, Diary, unused_port
 from toxproxy.address import ToxId
 from toxproxy.config import BootstrapNode, ToxSettings, TransportProxy
@@ -175,7 +176,8 @@ async def test_a_proxy_that_is_not_found_is_named(state: StateFolder) -> None:
         await node(state, replace(PRIVATE, bootstrap=loopback, proxy=proxy)).start()
 
 
-async def test_tox_goes_through_the_proxy_and_nowhere_else(state: StateFolder) -> None:
+async def test_tox_goes_through_the_proxy_and_nowhere_else(state: StateFolder, hosts: Hosts) -> None:
+    hosts["proxy.test"] = ["127.0.0.1"]
     greeted: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     async def proxy_client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -189,7 +191,7 @@ async def test_tox_goes_through_the_proxy_and_nowhere_else(state: StateFolder) -
         introducer.setblocking(False)
         bootstrap = (BootstrapNode("127.0.0.1", introducer.getsockname()[1], KEY),)
         async with await asyncio.start_server(proxy_client, "127.0.0.1", 0) as server:
-            proxy = TransportProxy("socks5", "localhost", server.sockets[0].getsockname()[1])
+            proxy = TransportProxy("socks5", "proxy.test", server.sockets[0].getsockname()[1])
             async with node(state, replace(PRIVATE, bootstrap=bootstrap, proxy=proxy)) as it:
                 assert await asyncio.wait_for(greeted, 20) == b"\x05\x01\x00"
                 assert it.udp_port is None

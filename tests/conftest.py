@@ -1,0 +1,27 @@
+"""For all tests: names of their own."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from ipaddress import ip_address
+
+import pytest
+
+from tests.names import Hosts
+
+
+@pytest.fixture
+def hosts(monkeypatch: pytest.MonkeyPatch) -> Hosts:
+    """All names that this test's process knows, each with its addresses: fill it in."""
+    known: Hosts = {}
+
+    def getaddrinfo(host: str, port: object, *_: object, **__: object) -> list[object]:
+        with suppress(ValueError):
+            return [(0, 0, 0, "", (str(ip_address(host)), 0))]
+        if host not in known:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(0, 0, 0, "", (address, 0)) for address in known[host]]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    return known
