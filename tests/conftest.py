@@ -8,7 +8,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from tests.names import Hosts
+from tests.machine import Hosts
 
 
 @pytest.fixture

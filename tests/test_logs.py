@@ -7,7 +7,6 @@ import io
 import json
 import logging
 import os
-import pty
 import select
 import struct
 import termios
@@ -16,17 +15,10 @@ from typing import TextIO
 
 import pytest
 
+from tests.machine import pseudo_terminal
 from toxproxy.logs import Console, escaped, logging_to
 
 log = logging.getLogger("toxproxy.test")
-
-
-def pseudo_terminal() -> tuple[int, int]:
-    """The two ends of one; the test is skipped where there are none, as in some containers."""
-    try:
-        return pty.openpty()
-    except OSError as error:
-        pytest.skip(f"this machine has no pseudo-terminals: {error}")
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.isolated import isolated, needs_namespaces
+from tests.machine import Hosts
 from tests.near.world import DirectDialer, Origin, echo, proxy, talk, unused_port
 from tests.tunnel import echo as echo_service
 from tests.tunnel import service, tunnel
@@ -107,7 +108,6 @@ def test_the_rules_that_it_advises_keep_clients_out_of_the_servers_own_network()
 LOOPBACK = [
     *("127.0.0.1", "127.255.255.254", "0.0.0.0", "::1", "::", "0:0::0:1"),
     *("::ffff:127.0.0.1", "::FFFF:7F00:1", "::ffff:0.0.0.0", "64:ff9b::127.0.0.1", "64:ff9b::"),
-    *("localhost", "LOCALHOST"),
 ]
 NO_ADDRESS = [
     *("0177.0.0.1", "0x7f.1", "0x7f000001", "127.1", "2130706433", "017700000001", "127.0.0.01"),
@@ -125,6 +125,15 @@ async def test_no_friend_gets_past_the_rules_however_it_spells_where_to() -> Non
             for host in NO_ADDRESS:
                 code = (await refusal(friend, host, origin.port)).code
                 assert code in (Refusal.NAME_NOT_FOUND, Refusal.UNSUPPORTED), host
+    assert origin.connections == 0
+
+
+async def test_no_friend_gets_past_the_rules_by_a_name(hosts: Hosts) -> None:
+    way_out = Exit(ExitSettings(connect_timeout=SECONDS), rules("127.0.0.0/8:* [::1]:*"))
+    async with Origin(echo) as origin, friend_of(way_out) as friend:
+        for name in ("localhost", "LOCALHOST", "printer.lan"):
+            hosts[name] = ["127.0.0.1", "::1"]
+            assert (await refusal(friend, name, origin.port)).code is Refusal.NOT_PERMITTED
     assert origin.connections == 0
 
 

@@ -130,8 +130,8 @@ async def test_the_state_folder_of_another_user_is_refused(alone: Path, folder: 
 
 
 async def test_a_udp_port_that_is_taken_is_named(tmp_path: Path, folder: Path) -> None:
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as taken:
-        taken.bind(("::", 0))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("", 0))
         port = taken.getsockname()[1]
         config = tmp_path / "taken.ini"
         config.write_text(ALONE.replace("22000-22999", str(port)))

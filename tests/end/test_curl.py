@@ -9,7 +9,7 @@ import pytest
 
 from tests.end.clients import curl
 from tests.end.world import Services
-from tests.names import needs_localhost
+from tests.machine import needs_localhost
 from tests.near.http_origin import BIG
 from toxproxy.demo import PrivateNetwork
 

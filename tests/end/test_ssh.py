@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from tests.end.clients import program, run
 from tests.end.world import Services
+from tests.machine import pseudo_terminal
 from toxproxy.demo import PrivateNetwork
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -92,6 +93,8 @@ async def test_a_command_runs_and_its_status_comes_back(ssh: Ssh) -> None:
 
 
 async def test_a_terminal_echoes_what_is_typed(ssh: Ssh) -> None:
+    for end in pseudo_terminal():  # the server opens one of its own
+        os.close(end)
     shell = await asyncio.create_subprocess_exec(
         program("ssh"), *ssh.options, "-tt", "tunnel", "cat; exit 3",
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from peers import Answer, Serve
 
-from tests.names import Hosts
+from tests.machine import Hosts
 from toxproxy import exits, interfaces, resolver
 from toxproxy.address import Target
 from toxproxy.config import ExitSettings

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 from peers import Answer, Handler, Serve, echo
 
-from tests.names import Hosts
+from tests.machine import Hosts
 from toxproxy.address import Target
 from toxproxy.config import ExitSettings
 from toxproxy.errors import Refusal, StreamRefused
@@ -97,21 +97,6 @@ async def test_a_name_is_resolved_here_where_rules_are_about_addresses(serve: Se
     way_out = through(f"socks5://127.0.0.1:{port}", deny="10.0.0.0/8:*")
     await converse(way_out, Target("localhost", 25), b"220 ready\r\n")
     assert asked == [("127.0.0.1", 25)]
-
-
-Hosts = dict[str, list[str]]
-
-
-@pytest.fixture
-def hosts(monkeypatch: pytest.MonkeyPatch) -> Hosts:
-    """Names that the resolver knows, each with its addresses."""
-    known: Hosts = {}
-
-    def getaddrinfo(host: str, port: object, **_: object) -> list[object]:
-        return [(0, 0, 0, "", (address, 0)) for address in known.get(host, [host])]
-
-    monkeypatch.setattr("toxproxy.resolver.socket.getaddrinfo", getaddrinfo)
-    return known
 
 
 async def socks4(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.near.world import DirectDialer, Origin, connect, echo, forward, has_ipv6, proxy, until, unused_port
+from tests.machine import has_ipv6
+from tests.near.world import DirectDialer, Origin, connect, echo, forward, proxy, until, unused_port
 from toxproxy import listener as listener_module
 from toxproxy.address import Bind, Target
 from toxproxy.descriptors import SPARE
@@ -41,7 +42,7 @@ async def test_every_address_shares_one_free_port(dialer):
     listener = ForwardListener(forward(SOMEWHERE, Bind("", 0)), dialer)
     await listener.start()
     hosts, ports = zip(*(address.rsplit(":", 1) for address in listener.addresses), strict=True)
-    assert hosts == (("0.0.0.0", "[::]") if has_ipv6() else ("0.0.0.0",))
+    assert hosts == (("0.0.0.0", "[::]") if has_ipv6("::") else ("0.0.0.0",))
     assert len(set(ports)) == 1
     await listener.close()
 

@@ -158,15 +158,6 @@ def unused_port() -> int:
         return port
 
 
-def has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6) as sock:
-            sock.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
 async def until(condition: Callable[[], bool]) -> None:
     """Wait, for at most five seconds, until something became true."""
     async with asyncio.timeout(5):

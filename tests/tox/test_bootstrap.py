@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.names import Hosts
+from tests.machine import Hosts
 from tests.tox.pair import PRIVATE
 from toxproxy.config import BootstrapNode, TransportProxy
 from toxproxy.tox.bootstrap import Bootstrap, Introducer, introducers, public_nodes

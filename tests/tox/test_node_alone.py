@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.names import Hosts
+from tests.machine import Hosts
 from tests.tox.pair import PRIVATE, Diary, unused_port
 from toxproxy.address import ToxId
 from toxproxy.config import BootstrapNode, ToxSettings, TransportProxy
@@ -144,8 +144,8 @@ async def test_an_identity_that_cannot_be_kept_is_no_start(state: StateFolder) -
 
 
 async def test_taken_udp_ports_are_named(state: StateFolder) -> None:
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as taken:
-        taken.bind(("::", 0))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("", 0))
         port = taken.getsockname()[1]
         with pytest.raises(
             ToxproxyError, match=f"^Tox does not start: no UDP port from {port} to {port} is free$"
