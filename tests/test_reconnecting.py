@@ -133,12 +133,12 @@ async def test_a_link_that_cannot_be_made_is_tried_again(side: str, caplog: pyte
             make = EnetLink.__init__
             failures = 0
 
-            def fail(link: EnetLink, send: object, header: bytes, mtu: int) -> None:
+            def fail(link: EnetLink, send: object, *rest: object) -> None:
                 nonlocal failures
                 if send == ends.pipe.far.send and failures < 2:
                     failures += 1
                     raise MemoryError("Unable to create host structure!")
-                make(link, send, header, mtu)  # type: ignore[arg-type]
+                make(link, send, *rest)  # type: ignore[arg-type]
 
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(EnetLink, "__init__", fail)
