@@ -38,6 +38,7 @@ from toxproxy.tox.node import Connection, Node
 log = logging.getLogger(__name__)
 
 _NICKNAME = "toxproxy"  # in Tox; it tells nothing of what is behind it
+_LINES = 20  # a minute, about the coming and going of one client
 DRAIN = 10.0  # seconds that streams get to end when the program stops
 
 
@@ -155,6 +156,7 @@ class Server(_End):
             command=lambda: f"toxproxy allow{self._option}",
         )
         self._told: dict[bytes, Presence] = {}
+        self._tell: dict[bytes, Notice] = {}  # of whom that is told
 
     async def _start(self) -> None:
         await self._start_node()
@@ -205,21 +207,22 @@ class Server(_End):
         else:
             self._told[friend.key] = now
         who = short(friend.key)
+        tell = self._tell.setdefault(friend.key, Notice(log, most=_LINES))
         match was, now:
             case _ if was is now:
                 pass
             case Presence.AWAY, Presence.HERE:
-                log.info("client %s is back, %s; its connections go on", who, how(friend.connection))
+                tell("client %s is back, %s; its connections go on", who, how(friend.connection))
             case _, Presence.HERE:
-                log.info("client %s connected, %s", who, how(friend.connection))
+                tell("client %s connected, %s", who, how(friend.connection))
                 self._guests.met(friend)
             case _, Presence.AWAY:
                 grace = self.config.tox.grace
-                log.info("client %s is away; %s for it, for up to %g s", who, waiting(friend.streams), grace)
+                tell("client %s is away; %s for it, for up to %g s", who, waiting(friend.streams), grace)
             case Presence.AWAY, _:
-                log.info("client %s left; its connections are closed", who)
+                tell("client %s left; its connections are closed", who)
             case _:
-                log.info("client %s left", who)
+                tell("client %s left", who)
 
 
 class Client(_End):

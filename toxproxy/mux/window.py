@@ -11,6 +11,7 @@ from toxproxy.errors import LocalProtocolError, RemoteProtocolError
 from toxproxy.mux.limits import Limits, Pool
 
 _SHARES = 32  # a new stream gets at most this part of what is left for new ones
+_UNBOUNDED = 1 << 62  # bytes
 
 
 class ReceiveWindow:
@@ -71,46 +72,46 @@ class Allotment:
     exceed `limits.session_window`, and those of all sessions `limits.pool`, by at most
     `limits.least_window` a stream.
 
-    What waits to be sent is counted with `hold`, and has its bound from `share`.
+    What waits to be sent is counted with `hold` as well, and has its bound from `share`.
     """
 
-    __slots__ = ("_limits", "_pools", "_taken", "kept")
+    __slots__ = ("_limits", "_most_kept", "_own", "_shared", "kept")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._taken = 0
+        self._own = Pool(limits.session_window)
+        self._shared = limits.pool or Pool(_UNBOUNDED)
+        self._most_kept = limits.session_window // 2
         self.kept = 0  # bytes until the peer acknowledges them
-        self._pools = [Pool(limits.session_window)]
-        if limits.pool is not None:
-            self._pools.append(limits.pool)
 
     def first(self) -> int:
         """The size of a new stream's window."""
         limits = self._limits
-        left = min(pool.for_new for pool in self._pools)
+        left = min(self._own.for_new, self._shared.for_new)
         size = min(limits.window, max(limits.least_window, left // _SHARES))
-        self._take(size)
+        self.hold(size)
         return size
 
     def widen(self, window: ReceiveWindow) -> None:
         """Make a window four times as large, if there is memory left for that."""
         more = min(3 * window.size, self._limits.most_window - window.size)
-        if 0 < more <= min(pool.left for pool in self._pools):
-            self._take(more)
+        if 0 < more <= min(self._own.left, self._shared.left):
+            self.hold(more)
             window.size += more
             window.widened_at = window.consumed + window.size
 
     def give_back(self, window: ReceiveWindow) -> None:
         """The stream is over."""
-        self._take(-window.size)
+        self.hold(-window.size)
 
     def hold(self, size: int) -> None:
-        """So many bytes more, or less, wait to be sent."""
-        self._take(size)
+        """So many bytes more, or less, are taken."""
+        self._own.left -= size
+        self._shared.left -= size
 
     def share(self, least: int, most: int) -> int:
         """How many bytes one of those who hold some may have, from `least` to `most`."""
-        return max(least, min(most, min(pool.left for pool in self._pools) // _SHARES))
+        return max(least, min(most, self._own.left // _SHARES, self._shared.left // _SHARES))
 
     def keep(self, size: int) -> None:
         """So many bytes more, or less, are kept until the peer acknowledges them.
@@ -118,21 +119,14 @@ class Allotment:
         They have half the session's memory for themselves, and count among those of all sessions.
         """
         self.kept += size
-        for pool in self._pools[1:]:
-            pool.left -= size
+        self._shared.left -= size
 
     def may_keep(self, least: int, most: int) -> int:
         """How many bytes more may be kept, where `least` are always allowed and `most` never exceeded."""
-        bound = min(most, max(least, self._limits.session_window // 2)) - self.kept
-        return min([bound, *(max(least - self.kept, pool.left) for pool in self._pools[1:])])
+        bound = min(most, max(least, self._most_kept)) - self.kept
+        return min(bound, max(least - self.kept, self._shared.left))
 
     def end(self) -> None:
-        """The session is over: everything goes back to the others."""
-        for pool in self._pools[1:]:
-            pool.left += self._taken + self.kept
-        del self._pools[1:]
-
-    def _take(self, size: int) -> None:
-        self._taken += size
-        for pool in self._pools:
-            pool.left -= size
+        """The session is over: everything goes back to the others, and no more is taken."""
+        self._shared.left += self._limits.session_window - self._own.left + self.kept
+        self._shared = Pool(_UNBOUNDED)

@@ -1,0 +1,89 @@
+"""What a friend can make the log say: seldom, shortly, and in quotation marks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from toxproxy.config import GRACE, ExitSettings
+from toxproxy.errors import GoAwayCode
+from toxproxy.exits import Exit
+from toxproxy.friend import Friend
+from toxproxy.link.base import LinkEnd
+from toxproxy.link.carrier import Carrier
+from toxproxy.link.enet import EnetLink
+from toxproxy.link.memory import DatagramPipe
+from toxproxy.mux import frames
+from toxproxy.rules import Rules
+from toxproxy.tox.node import Connection
+
+SESSIONS = 15
+WORDS = "x" * 200 + "the end"
+
+
+class Wire:
+    """What a `Friend` needs of a node: a way for its packets."""
+
+    def __init__(self, send: Callable[[memoryview], bool]) -> None:
+        self._send = send
+
+    def set_sink(self, number: int, sink: Carrier | None) -> None:
+        self.sink = sink
+
+    def send_lossy(self, number: int, packet: memoryview) -> bool:
+        return self._send(packet)
+
+
+class Restless:
+    """A client that says HELLO, PING and GOAWAY on each of its links."""
+
+    def __init__(self, link: EnetLink) -> None:
+        self._link = link
+        self.ended = asyncio.Event()
+
+    def link_up(self) -> None:
+        hello = frames.Hello(1, 1, 7, 0, 1 << 16, 10)
+        for frame in (hello, frames.Ping(1), frames.GoAway(GoAwayCode.STOPPING, WORDS)):
+            self._link.send(0, frames.encode(frame))
+        self._link.flush()
+
+    def frame_received(self, channel: int, frame: bytes) -> None: ...
+
+    def link_ready(self) -> None: ...
+
+    def link_down(self, reason: LinkEnd) -> None: ...
+
+
+async def test_sessions_that_come_and_go_write_few_short_lines(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    pipe = DatagramPipe(1)
+    ends: list[bool] = []
+    wire = Wire(pipe.far.send)
+    friend = Friend(
+        wire,  # type: ignore[arg-type]
+        0,
+        bytes(32),
+        changed=lambda friend: ends.append(friend.streams > 0),
+        grace=GRACE,
+        exit=Exit(ExitSettings(), Rules()),
+    )
+    friend.connection_changed(Connection.UDP)
+    client = Carrier(pipe.near.send, Restless)
+    for end, carrier in ((pipe.near, client), (pipe.far, wire.sink)):
+        assert carrier is not None
+        end.receive, end.batch_ended = carrier.packet_received, carrier.batch_ended
+    async with asyncio.timeout(30):
+        for number in range(1, SESSIONS + 1):
+            client.connect()
+            while len(ends) < 1 + 2 * number:  # it began, it ended
+                await asyncio.sleep(0.002)
+    lines = [record.getMessage() for record in caplog.records]
+    assert 1 < len(lines) <= 10
+    assert all("ended: the peer said 'xxx" in line and "the end" not in line for line in lines)
+    assert all(len(line) < 200 for line in lines)
+    await friend.close("done")
+    await client.close()
+    pipe.close()
