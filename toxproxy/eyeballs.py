@@ -16,6 +16,7 @@ from itertools import zip_longest
 
 from toxproxy.address import Address
 from toxproxy.errors import Refusal
+from toxproxy.sockets import keep_lively, os_errors
 
 _ATTEMPT_DELAY = 0.25  # seconds before the next address is tried as well (RFC 8305, section 8)
 
@@ -35,7 +36,7 @@ async def connect(addresses: Sequence[Address], port: int) -> socket.socket:
 
     They are tried in the order given, IPv6 and IPv4 in turns; the next one starts 250 ms
     after the last, or as soon as one fails. There is no time limit: the caller sets it.
-    TCP_NODELAY, SO_OOBINLINE and SO_KEEPALIVE are on.
+    `keep_lively` was called with it.
 
     Raises `OSError` with the most telling `errno` of all attempts.
     """
@@ -74,18 +75,12 @@ async def _attempt(address: Address, port: int) -> socket.socket:
     try:
         sock.setblocking(False)
         keep_lively(sock)
-        await asyncio.get_running_loop().sock_connect(sock, (str(address), port))
+        with os_errors():
+            await asyncio.get_running_loop().sock_connect(sock, (str(address), port))
     except BaseException:
         sock.close()
         raise
     return sock
-
-
-def keep_lively(sock: socket.socket) -> None:
-    """Have small writes leave at once, urgent bytes kept (RFC 6093, section 5), a vanished peer noticed."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
 def _close_late(attempt: asyncio.Task[socket.socket]) -> None:

@@ -21,6 +21,7 @@ from toxproxy.dialer import Dialer
 from toxproxy.errors import Refusal, StreamRefused, ToxproxyError
 from toxproxy.limits import LimitSettings
 from toxproxy.pace import Notice
+from toxproxy.sockets import keep_lively, os_errors
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +136,8 @@ class Listener(ABC):
         loop = asyncio.get_running_loop()
         while True:
             try:
-                accepted, _ = await loop.sock_accept(sock)
+                with os_errors():
+                    accepted, _ = await loop.sock_accept(sock)
             except OSError as error:
                 await self._make_room(f"no connection can be accepted ({_why(error)})", _SHORTAGE)
                 continue
@@ -178,7 +180,7 @@ class Listener(ABC):
         client = Connection(self._limits.patience)
         try:
             with suppress(OSError):  # the client is gone already, as the next line finds
-                _set_up(accepted)
+                keep_lively(accepted)
             await asyncio.get_running_loop().connect_accepted_socket(lambda: client, accepted)
             if not self._silent:
                 self._room.set()
@@ -190,17 +192,6 @@ class Listener(ABC):
             log.exception("%s: a connection was given up", self.name)
         finally:
             client.reset()
-
-
-def _set_up(accepted: socket.socket) -> None:
-    """Have small writes leave at once, urgent bytes kept, and a client that vanished noticed in the end.
-
-    asyncio sets TCP_NODELAY only for sockets that were made with the protocol's number. A byte sent
-    as urgent is one of the stream (RFC 6093, section 5); without SO_OOBINLINE it would be lost.
-    """
-    accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
-    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
 def _current_task() -> asyncio.Task[None]:

@@ -23,6 +23,7 @@ from toxproxy.address import Address, Target, join_host_port
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.http_reader import HttpReader
 from toxproxy.resolver import Resolver
+from toxproxy.sockets import os_errors
 
 # All of them have the proxy look names up, for which curl has words of its own.
 _SOCKS = {
@@ -98,12 +99,14 @@ class Upstream:
         way = _Way(await self._reach())
         kind, login = _SOCKS[self._scheme], (self._username, self._password)
         proxy = Proxy(kind, self._host, self._port, *login, rdns=True, forward=way)
-        return await proxy.connect(host, port, timeout=_NO_LIMIT)
+        with os_errors():
+            return await proxy.connect(host, port, timeout=_NO_LIMIT)
 
     async def _connect_http(self, host: str, port: int) -> tuple[socket.socket, bytes]:
         sock = await self._reach()
         try:
-            return sock, await self._ask_http(sock, join_host_port(host, port))
+            with os_errors():
+                return sock, await self._ask_http(sock, join_host_port(host, port))
         except BaseException:
             sock.close()
             raise

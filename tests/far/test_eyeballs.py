@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import os
 import socket
+import socketserver
 from collections.abc import Callable
 from ipaddress import ip_address
 
@@ -53,6 +56,46 @@ async def test_small_writes_leave_at_once_and_dead_peers_are_noticed(echo_port: 
     with await eyeballs.connect([LOCAL], echo_port) as sock:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert seconds_until_lost(sock) <= 180
+
+
+def seconds_until_lost(sock: socket.socket) -> int:
+    """How long the system waits for a peer that vanished."""
+    if not hasattr(socket, "TCP_KEEPIDLE"):
+        pytest.skip("this system has one interval for all connections")
+    idle, every, most = (
+        sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, f"TCP_KEEP{name}"))
+        for name in ("IDLE", "INTVL", "CNT")
+    )
+    return idle + every * most
+
+
+def test_a_descriptor_that_the_loop_takes_for_another_s_is_an_os_error() -> None:
+    """Its connection was closed behind the loop's back, and the system gave its number out again."""
+
+    async def connect() -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", echo_port)
+        number = writer.get_extra_info("socket").fileno()
+        os.close(number)
+        with pytest.raises(OSError, match=r"[Ff]ile descriptor"):
+            await eyeballs.connect([LOCAL], echo_port)
+        nothing = os.open(os.devnull, os.O_RDONLY)  # which the loop may close
+        if nothing != number:
+            os.dup2(nothing, number)
+            os.close(nothing)
+        writer.transport.abort()
+        await asyncio.sleep(0)
+
+    with socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler) as server:
+        echo_port = server.server_address[1]
+        loops = [asyncio.new_event_loop]
+        with contextlib.suppress(ImportError):
+            import uvloop
+
+            loops.append(uvloop.new_event_loop)
+        for loop in loops:
+            with asyncio.Runner(loop_factory=loop) as runner:
+                runner.run(connect())
 
 
 @pytest.mark.filterwarnings("error")  # a socket that is left open warns when it is collected

@@ -18,6 +18,7 @@ from toxproxy.descriptors import SPARE
 from toxproxy.errors import ToxproxyError
 from toxproxy.forward import ForwardListener
 from toxproxy.limits import LimitSettings
+from toxproxy.listener import Listener
 from toxproxy.socks import ProxyListener
 
 SOMEWHERE = Target("127.0.0.1", 9)
@@ -36,6 +37,29 @@ async def test_an_address_that_is_not_this_machines_is_named_in_the_error(dialer
     listener = ForwardListener(forward(SOMEWHERE, Bind("192.0.2.1", 0)), dialer)
     with pytest.raises(ToxproxyError, match=r"web: cannot listen on 192\.0\.2\.1:0: cannot assign"):
         await listener.start()
+
+
+async def test_a_client_that_vanished_is_noticed(dialer):
+    class Curious(Listener):
+        async def serve(self, client):
+            sock = client.transport.get_extra_info("socket")
+            idle, every, most = (
+                sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, f"TCP_KEEP{name}"))
+                for name in ("IDLE", "INTVL", "CNT")
+            )
+            on = sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            asked.set_result((on, idle + every * most))
+
+    asked = asyncio.get_running_loop().create_future()
+    listener = Curious("web", Bind("127.0.0.1", 0), dialer)
+    await listener.start()
+    _, writer = await connect(listener)
+    on, seconds = await asked
+    assert on
+    assert seconds <= 180
+    writer.close()
+    await listener.close()
+    await listener.drain()
 
 
 async def test_every_address_shares_one_free_port(dialer):
