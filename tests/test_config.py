@@ -81,6 +81,7 @@ def filled_in(name: str) -> Config:
     """An example whose keys were replaced, as its user does."""
     text = (EXAMPLES / name).read_text()
     example = "0123456789ABCDEF" * 4
+    text = text.replace("change this pass phrase", "correct horse battery staple")
     return parse(text.replace(example + "0" * 12, ID).replace(example, KEY), name)
 
 
@@ -88,7 +89,9 @@ def filled_in(name: str) -> Config:
 def test_every_example_parses_once_its_keys_are_replaced(name: str) -> None:
     config = filled_in(name)
     assert config != DEFAULT
-    assert warnings(config, "server") == warnings(config, "client") == []
+    assert warnings(config, "server") == []
+    if name != "toxtun.ini":  # whose forwards listen on every address
+        assert warnings(config, "client") == []
 
 
 def test_the_examples_are_what_their_names_say() -> None:
@@ -139,7 +142,15 @@ def test_what_is_compressed_is_said_by_name(lines: str, uncompressed: set[str]) 
 
 
 def test_a_secret_may_hold_what_elsewhere_is_syntax() -> None:
-    assert parse("[access]\nsecret = a;b#c=d [e] ;comment", "tox.ini").access.secret == "a;b#c=d [e]"
+    assert parse("[access]\nsecret = a;b#c=d [e]\n;comment", "tox.ini").access.secret == "a;b#c=d [e]"
+
+
+def test_a_comment_that_cuts_no_password_may_stand_behind_one() -> None:
+    text = f"[socks]\na = me:pw@1:{ID} ; for bob@example.org\nb = 2:{ID} ; bob@example.org\n"
+    text += "[exit]\nupstream = socks5://me:pw@h:1 ; bob@example.org\n"
+    config = parse(text, "tox.ini")
+    assert [proxy.password for proxy in config.proxies] == ["pw", None]
+    assert config.exit.upstream == "socks5://me:pw@h:1"
 
 
 def test_a_list_goes_on_over_indented_lines() -> None:
@@ -344,46 +355,6 @@ def test_a_client_needs_a_listener() -> None:
         "tox.ini: expected a forward in [client] or a proxy in [socks], found none; "
         "write, for example, below a line [socks]: browser = 1080:TOXID"
     )
-
-
-@pytest.mark.parametrize(
-    ("text", "warning"),
-    [
-        ("", None),
-        (f"[access]\nallow = {KEY}", None),
-        ("[access]\nallow = *\npermit = a:1", "[access] allow = * lets in anyone who has the Tox ID"),
-        ("[access]\nallow = *", "[access] allow = * lets in anyone who has the Tox ID"),
-        (
-            "[access]\nallow = *\npermit = *:*",
-            "[access] allow = * with permit = *:*: anyone who has the Tox ID "
-            "may connect to whatever this machine can reach",
-        ),
-        (
-            "[access]\npermit = *:*\ndeny = private:*",
-            "[access] deny names private, but not this machine itself: add self:*",
-        ),
-    ],
-)
-def test_a_server_that_is_more_open_than_it_seems_is_warned_about(text: str, warning: str | None) -> None:
-    config = parse(text, "tox.ini")
-    assert warnings(config, "server") == ([warning] if warning else [])
-    assert warnings(config, "client") == []
-
-
-@pytest.mark.parametrize("bind", ["*:", "192.0.2.1:", "[::]:", "box.lan:"])
-def test_a_proxy_open_to_the_network_is_warned_about(bind: str) -> None:
-    config = parse(f"[socks]\nbrowser = {bind}1080:{ID}", "tox.ini")
-    address = bind + "1080"
-    assert warnings(config, "client") == [
-        f"[socks] browser listens on {address} without a password: "
-        "whoever reaches that port uses the server's network"
-    ]
-    assert warnings(config, "server") == []
-
-
-@pytest.mark.parametrize("bind", ["", "[::1]:", "127.0.0.2:", "Localhost:", "me:pw@*:"])
-def test_a_proxy_on_loopback_or_with_a_password_is_not(bind: str) -> None:
-    assert warnings(parse(f"[socks]\nbrowser = {bind}1080:{ID}", "tox.ini"), "client") == []
 
 
 def test_secrets_are_not_in_the_repr() -> None:

@@ -16,6 +16,10 @@ KEY = "FEDCBA9876543210" * 4
 ID = KEY + "0" * 12  # its byte pairs cancel out, so the checksum is zero
 LIKE_ID = "FEDCBA98" * 2 + "76543210" * 6 + "0" * 12  # begins as ID does
 OTHER = "89ABCDEF01234567" * 4
+CUT = (
+    "without a space before `;`, which begins a comment, found one: "
+    "leave the space away, or put the comment on a line of its own"
+)
 FORWARD = "[localip:]localport:remotehost:remoteport:toxid (an IPv6 address in brackets)"
 PROXY = "[user:password@][localip:]localport:toxid (an IPv6 address in brackets)"
 UPSTREAM = "socks5://host:port or socks4://host:port or http://host:port or socks5h://host:port or socks4a://host:port"
@@ -107,6 +111,12 @@ WRONG_BINDS = ("alice:hunter2:{}", "hunter2:{}", "hunter 2:80:{}", "127.1:80:{}"
             "5: expected a public key of 64 hexadecimal digits or a Tox ID of 76, found '12'",
         ),
         ("[access]\nsecret =", "2: expected a secret of 1 to 512 bytes of UTF-8, found 0"),
+        ("[access]\nsecret = correct horse ;hunter2", f"2: expected a secret {CUT}"),
+        ("[access]\nsecret = ;hunter2", f"2: expected a secret {CUT}"),
+        (f"[secrets]\n{KEY} = correct\t; hunter2\n[socks]\na = 80:{ID}", f"2: expected a secret {CUT}"),
+        (f"[socks]\na = me:hunter2 ;3@80:{ID}", f"2: expected a password {CUT}"),
+        (f"[socks]\na = me:hunter2:a ;3@80:{ID}", f"2: expected a password {CUT}"),
+        ("[exit]\nupstream = socks5://me:hunter2 ;3@h:1", f"2: expected a password {CUT}"),
         (
             f"[socks]\na = 80:{ID}\n[secrets]\nhunter2 = {ID}",
             "4: expected the Tox ID of one server of this file or its first digits, 8 or more, "

@@ -2,36 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
-from toxproxy.config import Config
+from toxproxy.config import Config, Forward
+from toxproxy.secret import weakness
 
 Role = Literal["server", "client"]
 
 
 def warnings(config: Config, role: Role) -> list[str]:
     """A sentence each, for the role that is to run. Secrets are not repeated."""
-    return _of_client(config) if role == "client" else _of_server(config)
+    return [*_of_file(config), *(_of_client(config) if role == "client" else _of_server(config))]
 
 
-def _of_client(config: Config) -> list[str]:
-    return [
-        f"[socks] {proxy.name} listens on {proxy.bind} without a password: "
-        "whoever reaches that port uses the server's network"
-        for proxy in config.proxies
-        if proxy.username is None and not proxy.bind.is_loopback
-    ]
-
-
-def _of_server(config: Config) -> list[str]:
-    found, rules = [], config.access.rules
-    if config.access.anyone and rules.permit_everything:
-        found.append(
-            "[access] allow = * with permit = *:*: anyone who has the Tox ID "
-            "may connect to whatever this machine can reach"
+def _of_file(config: Config) -> Iterator[str]:
+    if config.open_file is not None and config.has_secrets:
+        yield (
+            f"{config.open_file} holds a secret and is open to other users of this machine: "
+            f"chmod 600 {config.open_file}"
         )
-    elif config.access.anyone:
-        found.append("[access] allow = * lets in anyone who has the Tox ID")
+
+
+def _of_client(config: Config) -> Iterator[str]:
+    for listener in config.listeners:
+        if listener.bind.is_loopback:
+            continue
+        if isinstance(listener, Forward):
+            yield (
+                f"[client] {listener.name} listens on {listener.bind} and a forward has no password: "
+                f"whoever reaches that port reaches {listener.target}; "
+                "leave the address away, and only this machine does"
+            )
+        elif listener.username is None:
+            yield (
+                f"[socks] {listener.name} listens on {listener.bind} without a password: "
+                "whoever reaches that port uses the server's network; "
+                "write user:password@ before the address, or leave the address away"
+            )
+
+
+def _of_server(config: Config) -> Iterator[str]:
+    access, rules = config.access, config.access.rules
+    everywhere = "may connect to whatever this machine can reach; say where to with permit"
+    if access.secret is not None and (why := weakness(access.secret)):
+        yield f"[access] secret {why}: choose another, for example the output of: openssl rand -hex 16"
+    if access.anyone:
+        what = everywhere if rules.permit_everything else "is let in; give a secret to those who may come"
+        yield f"[access] allow = *: anyone who has the Tox ID {what}"
+    elif access.secret is not None and rules.permit_everything:
+        yield f"[access] permit = *:* with a secret: whoever learns the secret {everywhere}"
     if rules.forget_loopback:
-        found.append("[access] deny names private, but not this machine itself: add self:*")
-    return found
+        yield "[access] deny names private, but not this machine itself: add self:*"

@@ -30,6 +30,7 @@ from toxproxy.guests import Guests
 from toxproxy.limits import LimitSettings
 from toxproxy.mux import Limits
 from toxproxy.mux.limits import Pool
+from toxproxy.pace import Notice
 from toxproxy.requests import Requests
 from toxproxy.socks import ProxyListener
 from toxproxy.state import StateFolder, default_path

@@ -9,6 +9,8 @@ Values that are secret stay out of `repr` and out of the errors.
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -160,6 +162,7 @@ class Config:
     `uncompressed` holds the names of the listeners whose connections [compress] leaves as they are.
     `secrets` are those of [secrets]: by the public key of a server what a client sends to it alone,
     1 to 512 bytes of UTF-8. With them, `access.secret` is the server's own and is not sent.
+    `open_file` is the file's name where other users of the machine may read it.
     """
 
     server_name: str | None = None
@@ -171,11 +174,18 @@ class Config:
     exit: ExitSettings = ExitSettings()
     tox: ToxSettings = ToxSettings()
     limits: LimitSettings = field(default_factory=LimitSettings)
+    open_file: str | None = field(default=None, compare=False)
 
     @property
     def listeners(self) -> tuple[Forward | ProxyPort, ...]:
         """The forwards and the proxies together, in the file's order."""
         return tuple(sorted((*self.forwards, *self.proxies), key=attrgetter("line")))
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether a secret or a password is in it."""
+        passwords = any(proxy.password for proxy in self.proxies) or "@" in (self.exit.upstream or "")
+        return bool(self.access.secret or self.secrets or passwords)
 
     @property
     def servers(self) -> tuple[ToxId, ...]:
@@ -218,6 +228,7 @@ def load(path: str | Path) -> Config:
     try:
         with open(path, "rb") as file:
             raw = file.read(MAX_FILE_BYTES + 1)
+            mode = os.fstat(file.fileno()).st_mode
     except OSError as error:
         raise ConfigError(f"{path}: expected a readable file, found: {error.strerror}") from None
     if len(raw) > MAX_FILE_BYTES:
@@ -228,17 +239,19 @@ def load(path: str | Path) -> Config:
         line = raw.count(b"\n", 0, error.start) + 1
         found = f"the byte 0x{raw[error.start]:02X}"
         raise ini.error(str(path), line, f"expected UTF-8 text, found {found}") from None
-    return parse(text, str(path))
+    others = stat.S_ISREG(mode) and mode & 0o077
+    return replace(parse(text, str(path)), open_file=str(path) if others else None)
 
 
 def parse(text: str, name: str) -> Config:
     """The configuration in `text`, which errors call `name`. Raises `ConfigError`."""
     sections = ini.read(text, name, _KNOWN)
     forwards, proxies = sections["client"].items(), sections["socks"].items()
+    nickname = partial(ini.parse_text, what="a nickname", limit=MAX_NICKNAME_BYTES)
     config = Config(
-        server_name=_get(sections["server"], "name", _nickname, None),
+        server_name=_get(sections["server"], "name", nickname, None),
         forwards=tuple(entry.parse(partial(_forward, key, entry.line)) for key, entry in forwards),
-        proxies=tuple(entry.parse(partial(_proxy, key, entry.line)) for key, entry in proxies),
+        proxies=tuple(_parse_login(entry, partial(_proxy, key, entry.line)) for key, entry in proxies),
         uncompressed=_uncompressed(sections["compress"], [*sections["client"], *sections["socks"]]),
         access=_access(sections["access"]),
         exit=_exit(sections["exit"]),
@@ -251,6 +264,15 @@ def parse(text: str, name: str) -> Config:
 
 def _get(entries: dict[str, ini.Entry], key: str, parser: Callable[[str], T], default: D) -> T | D:
     return entries[key].parse(parser) if key in entries else default
+
+
+def _parse_login(entry: ini.Entry, parser: Callable[[str], T]) -> T:
+    """A value that may hold a password, which no error repeats where a comment seems to have cut it."""
+    try:
+        return entry.parse(parser)
+    except ConfigError:
+        entry.whole("a password", cut="@" in entry.comment)
+        raise
 
 
 def _given(entries: dict[str, ini.Entry], parsers: Mapping[str, Callable[[str], object]]) -> dict[str, Any]:
@@ -284,7 +306,10 @@ def _access(entries: dict[str, ini.Entry]) -> AccessSettings:
 
 
 def _exit(entries: dict[str, ini.Entry]) -> ExitSettings:
-    return ExitSettings(**_given(entries, _EXIT_PARSERS))
+    given = _given(entries, _EXIT_PARSERS)
+    if "upstream" in entries:
+        given["upstream"] = _parse_login(entries["upstream"], _upstream)
+    return ExitSettings(**given)
 
 
 def _tox(entries: dict[str, ini.Entry]) -> ToxSettings:
@@ -360,12 +385,7 @@ def _transport_proxy(text: str) -> TransportProxy:
     return TransportProxy(kind, parse_host(url.hostname or ""), url.port or 0)
 
 
-def _nickname(text: str) -> str:
-    return ini.parse_text(text, "a nickname", MAX_NICKNAME_BYTES)
-
-
 _EXIT_PARSERS: Mapping[str, Callable[[str], object]] = {
-    "upstream": _upstream,
     "connect_timeout": partial(ini.parse_seconds, lowest=0.1),
 }
 

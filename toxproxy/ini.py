@@ -5,9 +5,10 @@ standard library's configparser because every error, also one about the third it
 list, shall name its line.
 
 The format: `[section]`, `key = value`. A line that starts with `#` or `;` is a comment, and
-so is the rest of a line after white space and `;` (a secret may therefore contain `;` but
-not after a space). A line that starts with white space and has no `=` continues the value
-above; other lines may be indented as well. A section may be opened again.
+so is the rest of a line after white space and `;`. There is no quoting: where a value is secret,
+such a comment is an error, as it may be the rest of it (`Entry.whole`). A line that starts with
+white space and has no `=` continues the value above; other lines may be indented as well. A
+section may be opened again.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Entry:
 
     file: str
     lines: list[tuple[int, str]]
+    comment: str = ""  # what stands behind the value, on the line of the key
 
     @property
     def line(self) -> int:
@@ -47,6 +49,14 @@ class Entry:
     def error(self, text: str) -> ConfigError:
         """A `ConfigError` that says where this entry stands."""
         return error(self.file, self.line, text)
+
+    def whole(self, what: str, *, cut: bool = True) -> None:
+        """Raise `ConfigError` where a comment stands behind a value that it may have `cut`."""
+        if self.comment and cut:
+            raise self.error(
+                f"expected {what} without a space before `;`, which begins a comment, found one: "
+                "leave the space away, or put the comment on a line of its own"
+            ) from None
 
     def parse(self, parser: Callable[[str], T]) -> T:
         """The value as `parser` makes it. Raises `ConfigError`, also where `parser` raises `ValueError`."""
@@ -91,6 +101,7 @@ def read(text: str, file: str, known: Mapping[str, frozenset[str] | None]) -> Se
     section: str | None = None
     entry: Entry | None = None
     for number, raw in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
+        comment = _COMMENT.search(raw)
         line = _COMMENT.sub("", raw.removesuffix("\r")).rstrip()
         content = line.lstrip()
         if not content:
@@ -104,7 +115,7 @@ def read(text: str, file: str, known: Mapping[str, frozenset[str] | None]) -> Se
                 raise error(file, number, f"expected a known section, found {found}")
         elif "=" in content:
             key, _, value = content.partition("=")
-            entry = Entry(file, [(number, value.lstrip())])
+            entry = Entry(file, [(number, value.lstrip())], comment[0] if comment else "")
             _add(sections, known, section, key.rstrip(), entry)
         elif entry is not None and line != content:
             entry.lines.append((number, content))

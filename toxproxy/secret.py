@@ -23,6 +23,7 @@ _DIGITS = re.compile(r"[0-9A-F]{8,64}")  # enough of a Tox ID to tell it from ot
 
 def parse(entry: ini.Entry) -> str:
     """The secret, 1 to 512 bytes of UTF-8. Raises `ConfigError`."""
+    entry.whole("a secret")
     return entry.parse(lambda text: ini.parse_text(text, "a secret", MOST_BYTES))
 
 
