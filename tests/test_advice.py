@@ -1,4 +1,4 @@
-"""What a configuration is warned of: who gets in too easily, who can read or reach what they should not."""
+"""What a configuration is warned of: who gets in too easily, and what others can read or reach."""
 
 from __future__ import annotations
 

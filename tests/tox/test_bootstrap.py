@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from tests.machine import Hosts
 from tests.tox.pair import PRIVATE
 from toxproxy.config import BootstrapNode, TransportProxy
+from toxproxy.resolver import Resolver
 from toxproxy.tox.bootstrap import Bootstrap, Introducer, introducers, public_nodes
 from toxproxy.tox.pytox import Tox, ToxOptions
 
@@ -65,7 +68,9 @@ async def test_an_introducer_is_asked_over_udp_and_tcp_by_its_name(tox: Tox, hos
         udp.setblocking(False)
         port = udp.getsockname()[1]
         async with await asyncio.start_server(lambda *_: connected.set(), "127.0.0.1", port):
-            bootstrap = Bootstrap(tox, [Introducer("introducer.test", port, KEY, (port,))], ipv6=False)
+            bootstrap = Bootstrap(
+                tox, [Introducer("introducer.test", port, KEY, (port,))], Resolver(), ipv6=False
+            )
             task = asyncio.create_task(bootstrap.run())
             request = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(udp, 2000), 20)
             assert request[0] == NODES_REQUEST
@@ -82,7 +87,7 @@ async def test_an_introducer_without_an_address_does_not_keep_the_others_from_be
         udp.bind(("127.0.0.1", 0))
         udp.setblocking(False)
         nodes = [Introducer("::1", 9, KEY, ()), Introducer("127.0.0.1", udp.getsockname()[1], KEY, ())]
-        task = asyncio.create_task(Bootstrap(tox, nodes, ipv6=False).run())
+        task = asyncio.create_task(Bootstrap(tox, nodes, Resolver(), ipv6=False).run())
         assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(udp, 2000), 20)
         task.cancel()
         await asyncio.wait([task])
@@ -99,7 +104,7 @@ async def test_introducers_are_asked_again_while_offline_and_not_while_online(to
 
     again = asyncio.Event()
     counting = Counting(ToxOptions(udp_enabled=False))
-    bootstrap = Bootstrap(counting, [Introducer("127.0.0.1", 9, KEY, ())], ipv6=False)
+    bootstrap = Bootstrap(counting, [Introducer("127.0.0.1", 9, KEY, ())], Resolver(), ipv6=False)
     task = asyncio.create_task(bootstrap.run())
     async with asyncio.timeout(20):
         while len(asked) < 2:
@@ -117,3 +122,43 @@ async def test_introducers_are_asked_again_while_offline_and_not_while_online(to
     task.cancel()
     await asyncio.wait([task])
     counting.kill()
+
+
+@contextmanager
+def no_more_threads() -> Iterator[None]:
+    """A machine that cannot start a thread: there is no room for its stack."""
+    before = threading.stack_size(1 << 46)
+    try:
+        yield
+    finally:
+        threading.stack_size(before)
+
+
+async def test_without_a_thread_for_the_look_up_introducers_are_asked_again(
+    tox: Tox, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.bind(("127.0.0.1", 0))
+        udp.setblocking(False)
+        nodes = [Introducer("127.0.0.1", udp.getsockname()[1], KEY, ())]
+        with no_more_threads():
+            task = asyncio.create_task(Bootstrap(tox, nodes, Resolver(), ipv6=False).run())
+            async with asyncio.timeout(20):
+                while not caplog.messages:
+                    await asyncio.sleep(0.01)
+        assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(udp, 2000), 20)
+        task.cancel()
+        await asyncio.wait([task])
+    assert "can't start new thread" in caplog.messages[0]
+
+
+async def test_one_introducer_that_goes_wrong_does_not_keep_the_others_from_being_asked(tox: Tox) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.bind(("127.0.0.1", 0))
+        udp.setblocking(False)
+        port = udp.getsockname()[1]
+        bad, good = Introducer("127.0.0.1", 0, KEY[:5], ()), Introducer("127.0.0.1", port, KEY, ())
+        task = asyncio.create_task(Bootstrap(tox, [bad, good], Resolver(), ipv6=False).run())
+        assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(udp, 2000), 20)
+        task.cancel()
+        await asyncio.wait([task])

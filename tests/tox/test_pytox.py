@@ -197,6 +197,13 @@ def test_a_saved_node_is_the_same_node(tox: Tox) -> None:
     again.kill()
 
 
+def test_a_status_message_is_kept_as_in_pytox(tox: Tox) -> None:
+    assert tox.self_set_status_message("at home")
+    assert b"at home" in tox.get_savedata()
+    with pytest.raises(ToxError, match="TOX_ERR_SET_INFO_TOO_LONG"):
+        tox.self_set_status_message("x" * 1008)  # tox.h: TOX_MAX_STATUS_MESSAGE_LENGTH is 1007
+
+
 def test_a_killed_node_says_so_and_may_be_killed_again() -> None:
     tox = Tox(OPTIONS)
     tox.kill()

@@ -78,6 +78,7 @@ class Process:
 
     async def start(self, config: str, *options: str) -> None:
         """Run `toxproxy NAME` until it is ready. Raises `ProcessFailed`."""
+        self.config.touch(mode=0o600)  # there is a secret in it
         self.config.write_text(config)
         ready = self._folder / f"{self.name}.json"
         # -P: not with the current folder's Python files in place of the installed ones.

@@ -15,6 +15,7 @@ from importlib import resources
 
 from toxproxy.address import join_host_port, parse_host, parse_key
 from toxproxy.config import ToxSettings
+from toxproxy.pace import Notice
 from toxproxy.resolver import Resolver
 from toxproxy.tox.pytox import Tox, ToxError
 
@@ -64,14 +65,19 @@ def public_nodes() -> tuple[Introducer, ...]:
 
 
 class Bootstrap:
-    """Keeps one node in the network: asks a few introducers, again and again, while it is offline."""
+    """Keeps one node in the network: asks a few introducers, again and again, while it is offline.
 
-    def __init__(self, tox: Tox, nodes: Sequence[Introducer], *, ipv6: bool) -> None:
+    What fails, whatever it is, costs that introducer this turn and no more.
+    """
+
+    def __init__(self, tox: Tox, nodes: Sequence[Introducer], resolver: Resolver, *, ipv6: bool) -> None:
         self._tox = tox
+        self._resolver = resolver
         self._nodes = nodes
         self._family = socket.AF_UNSPEC if ipv6 else socket.AF_INET
         self._changed = asyncio.Event()
         self._online = False
+        self._failed = Notice(_log, logging.WARNING)
 
     def connection_changed(self, online: bool) -> None:
         self._online = online
@@ -99,18 +105,20 @@ class Bootstrap:
     async def _ask_one(self, node: Introducer) -> None:
         key = node.key.hex()
         try:
-            for address in await resolve(node.host, self._family):
+            for address in await resolve(self._resolver, node.host, self._family):
                 self._tox.bootstrap(address, node.port, key)
                 if node.tcp_ports:
                     self._tox.add_tcp_relay(address, random.choice(node.tcp_ports), key)
         except (OSError, ToxError) as error:
             _log.debug("bootstrap node %s: %s", node, error)
+        except Exception as error:  # no more threads, for one: nobody else would begin anew
+            self._failed("bootstrap node %s: %r; it is asked again", node, error)
 
 
-async def resolve(host: str, family: socket.AddressFamily) -> list[str]:
+async def resolve(resolver: Resolver, host: str, family: socket.AddressFamily) -> list[str]:
     """The first address of each family, as literals. Raises `OSError`."""
     first: dict[bool, str] = {}
-    for address in await Resolver().look_up(host, family):
+    for address in await resolver.look_up(host, family):
         first.setdefault(":" in address, address)
     return list(first.values())
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from toxproxy.address import ToxId
 from toxproxy.config import ToxSettings
 from toxproxy.errors import StateError, ToxproxyError
+from toxproxy.resolver import Resolver
 from toxproxy.state import StateFolder
 from toxproxy.tox.bootstrap import Bootstrap, introducers
 from toxproxy.tox.identity import open_identity, save_identity
@@ -138,7 +139,8 @@ class Node:
         """Raises `LibraryMissing`, `StateError` for an identity that cannot be read or written, and
         `ToxproxyError` for ports that are taken or a proxy that is not found."""
         self._loop = asyncio.get_running_loop()
-        options = await tox_options(self._settings)
+        resolver = Resolver()  # one, since it bounds how many names are looked up at once
+        options = await tox_options(self._settings, resolver)
         tox = open_identity(_Inbox, options, self._state)
         try:
             self._describe(tox)
@@ -152,7 +154,7 @@ class Node:
         if self._descriptor is not None:
             self._loop.add_reader(self._descriptor, self._iterate)
         if nodes := introducers(self._settings):
-            self._bootstrap = Bootstrap(tox, nodes, ipv6=options.ipv6_enabled)
+            self._bootstrap = Bootstrap(tox, nodes, resolver, ipv6=options.ipv6_enabled)
             self._bootstrapping = asyncio.create_task(self._bootstrap.run(), name="tox bootstrap")
         self._refresh()
         self._schedule()

@@ -10,6 +10,7 @@ from contextlib import suppress
 from toxproxy.address import join_host_port
 from toxproxy.config import ToxSettings
 from toxproxy.errors import StateError, ToxproxyError
+from toxproxy.resolver import Resolver
 from toxproxy.tox.bootstrap import resolve
 from toxproxy.tox.pytox import Tox, ToxError, ToxOptions
 
@@ -18,7 +19,7 @@ _TRIES = 8  # of random ports, until libtoxcore looks for itself
 _DESCRIPTORS = range(3, 4096)  # where to look for a socket that was opened a moment ago
 
 
-async def tox_options(settings: ToxSettings) -> ToxOptions:
+async def tox_options(settings: ToxSettings, resolver: Resolver) -> ToxOptions:
     """What `[tox]` says, in libtoxcore's terms. Raises `ToxproxyError` for a proxy that is not found."""
     options = ToxOptions(
         ipv6_enabled=not _stays_on_ipv4_loopback(settings) and _has_ipv6(),
@@ -31,7 +32,7 @@ async def tox_options(settings: ToxSettings) -> ToxOptions:
     if (proxy := settings.proxy) is not None:
         family = socket.AF_UNSPEC if options.ipv6_enabled else socket.AF_INET
         try:
-            addresses = await resolve(proxy.host, family)
+            addresses = await resolve(resolver, proxy.host, family)
         except OSError as error:
             where = join_host_port(proxy.host, proxy.port)
             raise ToxproxyError(f"the proxy {where} for Tox is not found: {error.strerror}") from None
