@@ -9,9 +9,11 @@ import subprocess
 from pathlib import Path
 
 from toxproxy import __version__
+from toxproxy.runner import INSPECTABLE
 from toxproxy.tox import library
 
 _LOOK_SECONDS = 0.5
+_CAP_SYS_PTRACE = 19  # linux/capability.h
 
 
 def description() -> dict[str, str]:
@@ -40,6 +42,13 @@ async def others() -> float:
     await asyncio.sleep(_LOOK_SECONDS)
     idle_now, total_now = _times()
     return 100 * (1 - (idle_now - idle) / max(total_now - total, 1))
+
+
+def see_processes() -> None:
+    """Have the programs that are started from now on let this user measure them, where it is not root."""
+    status = dict(line.split(":", 1) for line in _lines("/proc/self/status"))
+    if not int(status["CapEff"], 16) >> _CAP_SYS_PTRACE & 1:
+        os.environ[INSPECTABLE] = "yes"
 
 
 def memory(pid: int) -> int:

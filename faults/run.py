@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
+from bench import machine
 from bench.emulator import Emulator, Network
 from bench.links import Link
 from bench.program import Program, python, running
@@ -38,6 +39,7 @@ async def run(
     Raises `ToxproxyError` for what keeps it from being done, alone or in a group.
     """
     findings = Findings(plan)
+    machine.see_processes()
     with emulator.network(LINK, plan.seed) as network:
         async with AsyncExitStack() as stack:
             command = python("faults.far", plan.to_json())

@@ -14,6 +14,7 @@ import pytest
 
 from tests.end.world import proc
 from toxproxy.demo.network import Process
+from toxproxy.runner import INSPECTABLE
 
 ALONE = "[tox]\nbootstrap = none\nlocal_discovery = no\nport = 22000-22999\n"
 TOX_ID = "A5A02FECA08E3EAC7E646B89C0507A8AAF9136E05DC756FF09F86230951820670F908F2E7719"
@@ -45,11 +46,19 @@ def fields(process: Process) -> dict[str, str]:
     }
 
 
-def test_the_memory_of_a_server_is_not_for_other_programs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("inspectable", [False, True])
+def test_the_memory_of_a_server_is_not_for_other_programs_unless_that_is_said(
+    inspectable: bool, tmp_path: Path
+) -> None:
     command = [sys.executable, "-c", _SERVER, str(tmp_path / "state"), ALONE]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    environment = {name: value for name, value in os.environ.items() if name != INSPECTABLE}
+    if inspectable:
+        environment[INSPECTABLE] = "yes"
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
     assert run.returncode == 0, run.stderr
-    assert json.loads(run.stdout) == [0, [0, 0]]
+    dumpable, core = json.loads(run.stdout)
+    assert dumpable == inspectable
+    assert inspectable or core == [0, 0]
 
 
 def test_a_library_user_keeps_what_it_has() -> None:

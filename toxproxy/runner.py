@@ -22,6 +22,8 @@ from toxproxy.tox.memory import forbid_locking
 
 log = logging.getLogger(__name__)
 
+INSPECTABLE = "TOXPROXY_INSPECTABLE"  # set: this user may look into the process, for measuring and debugging
+
 T = TypeVar("T")
 
 
@@ -82,7 +84,8 @@ async def run(
     """
     _allow_descriptors()
     forbid_locking()
-    privileges.close_memory()
+    if INSPECTABLE not in os.environ:
+        privileges.close_memory()
     privileges.keep_capabilities({privileges.CAP_NET_BIND_SERVICE})
     async with AsyncExitStack() as stack:
         interrupts = stack.enter_context(Interrupts())

@@ -8,7 +8,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -65,7 +65,9 @@ async def test_no_secret_is_in_the_command_line_the_environment_the_log_or_the_r
     process = Process(role, tmp_path)
     try:
         await process.start(CONFIGS[role], "-v")
-        told = [*proc(process, "cmdline"), *proc(process, "environ"), (tmp_path / f"{role}.json").read_text()]
+        told = [*proc(process, "cmdline"), (tmp_path / f"{role}.json").read_text()]
+        with suppress(PermissionError):  # then nobody reads it, not even this user
+            told += proc(process, "environ")
         if role == "client":
             host, _, port = process.ready["listeners"][0]["address"].rpartition(":")
             _, writer = await asyncio.open_connection(host, int(port))

@@ -23,6 +23,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
+from bench import machine
 from tests.end.services import Page, answer_after_the_end, answer_and_reset, exchange
 from tests.near.http_origin import HttpOrigin
 from tests.near.world import Origin, echo, unused_port
@@ -182,6 +183,7 @@ class World:
 @asynccontextmanager
 async def running(folder: Path) -> AsyncIterator[World]:
     """The world, once everybody has met who may; the door's client is still outside."""
+    machine.see_processes()
     async with AsyncExitStack() as stack:
         services = Services()
         for service in vars(services).values():
