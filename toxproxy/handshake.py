@@ -37,6 +37,10 @@ class HandshakeError(ToxproxyError):
         self.reply = reply
 
 
+class WrongLogin(HandshakeError):
+    """The user name or the password was wrong."""
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """Who may use the proxy."""
@@ -96,6 +100,20 @@ class Handshake:
         self._replies.clear()
         return replies
 
+    @property
+    def reads_a_login(self) -> bool:
+        """Whether what is received next may be a login, or the rest of one."""
+        before = (State.VERSION, State.GREETING, State.LOGIN)
+        return self._credentials is not None and self._state in before
+
+    def too_many_guesses(self) -> bytes:
+        """The last reply where a login is not looked at: what a wrong one is answered with."""
+        login = self._state is State.LOGIN
+        self._state = State.FAILED
+        if login:
+            return bytes((_LOGIN_VERSION, _LOGIN_REFUSED))
+        return bytes((SOCKS5, _NO_METHOD))
+
     def granted(self) -> bytes:
         """The last reply: the tunnel is open."""
         return self._reply(_GRANTED_4 if self._version == SOCKS4 else _SUCCEEDED)
@@ -111,10 +129,10 @@ class Handshake:
             return bytes((0, code)) + bytes(6)
         return bytes((SOCKS5, code, 0, _IPV4)) + bytes(6)
 
-    def _fail(self, text: str, reply: bytes) -> NoReturn:
+    def _fail(self, text: str, reply: bytes, error: type[HandshakeError] = HandshakeError) -> NoReturn:
         self._state = State.FAILED
         self._buffer.clear()
-        raise HandshakeError(text, bytes(self._replies) + reply)
+        raise error(text, bytes(self._replies) + reply)
 
     def _take(self, size: int) -> bytes | None:
         """Remove the next message from the buffer, if all its `size` bytes are there."""
@@ -161,7 +179,8 @@ class Handshake:
             return False
         assert self._credentials is not None
         if not self._credentials.match(message[2:after_name], message[after_name + 1 :]):
-            self._fail("wrong user name or password", bytes((_LOGIN_VERSION, _LOGIN_REFUSED)))
+            refusal = bytes((_LOGIN_VERSION, _LOGIN_REFUSED))
+            self._fail("wrong user name or password", refusal, WrongLogin)
         self._replies += bytes((_LOGIN_VERSION, _LOGIN_GRANTED))
         self._state = State.REQUEST_5
         return True

@@ -17,7 +17,7 @@ from toxproxy import http_message, relay
 from toxproxy.address import Target
 from toxproxy.connection import Connection, cancelled_when
 from toxproxy.errors import StreamRefused, ToxproxyError
-from toxproxy.handshake import Credentials
+from toxproxy.guard import LONGEST_WAIT, Guard
 from toxproxy.http_message import Destination, Reply, RequestError
 from toxproxy.http_reader import HttpReader, Role
 
@@ -86,10 +86,11 @@ class Peer:
 class HttpProxy:
     """Serves the requests of one client. `open_to(target)` has connections opened."""
 
-    def __init__(self, client: Connection, open_to: Opener, credentials: Credentials | None) -> None:
+    def __init__(self, client: Connection, open_to: Opener, guard: Guard | None) -> None:
         self._client = Peer(client, h11.SERVER)
         self._open_to = open_to
-        self._credentials = credentials
+        self._guard = guard
+        self._known = False  # the right password came on this connection
         self._upstream: Peer | None = None  # kept for the next request to the same target
         self._upstream_target: Target | None = None
 
@@ -129,8 +130,8 @@ class HttpProxy:
     async def _answer(self, request: h11.Request) -> None:
         """Answer one request, to the end of the tunnel where it opens one."""
         self._client.last = http_message.framed_twice(request)
-        if self._credentials is not None and not http_message.authorized(request, self._credentials):
-            await self._say(http_message.login_needed(), request)
+        if self._guard is not None and (denial := await self._check(request, self._guard)) is not None:
+            await self._say(denial, request)
             return
         try:
             to = http_message.destination(request)
@@ -144,6 +145,19 @@ class HttpProxy:
             await self._say(error.reply, request)
         except StreamRefused as refusal:
             await self._say(http_message.refused(to.target, refusal), request)
+
+    async def _check(self, request: h11.Request, guard: Guard) -> Reply | None:
+        """What is to be said to who may not use the proxy. A request without a login is no guess."""
+        if not http_message.offers_login(request):
+            return http_message.login_needed()
+        if not self._known and not await guard.turn(self._client.connection):
+            return http_message.too_many_guesses(int(LONGEST_WAIT))
+        if http_message.authorized(request, guard.credentials):
+            self._known = True
+            return None
+        self._known = False
+        guard.wrong(self._client.connection)
+        return http_message.login_needed()
 
     async def _connect(self, request: h11.Request, target: Target) -> None:
         if http_message.has_body(request) or not self._request_ended():

@@ -11,7 +11,8 @@ from toxproxy.config import ProxyPort
 from toxproxy.connection import Connection
 from toxproxy.dialer import Dialer
 from toxproxy.errors import StreamRefused
-from toxproxy.handshake import SOCKS4, SOCKS5, Credentials, Handshake, HandshakeError
+from toxproxy.guard import Guard
+from toxproxy.handshake import SOCKS4, SOCKS5, Credentials, Handshake, HandshakeError, WrongLogin
 from toxproxy.http_proxy import HttpProxy
 from toxproxy.http_reader import MAX_EMPTY_LINES
 from toxproxy.limits import LimitSettings
@@ -36,9 +37,10 @@ class ProxyListener(Listener):
     ) -> None:
         super().__init__(proxy.name, proxy.bind, dialer, limits, compress=compress)
         self._odd = Notice(log, most=10)
-        self._credentials: Credentials | None = None
+        self._guard: Guard | None = None
         if proxy.username is not None:
-            self._credentials = Credentials(proxy.username.encode(), (proxy.password or "").encode())
+            credentials = Credentials(proxy.username.encode(), (proxy.password or "").encode())
+            self._guard = Guard(proxy.name, credentials)
 
     async def serve(self, client: Connection) -> None:
         deadline = asyncio.get_running_loop().time() + self._limits.handshake
@@ -62,13 +64,17 @@ class ProxyListener(Listener):
             await client.finish()
 
     async def _serve_socks(self, client: Connection, deadline: float) -> None:
-        handshake = Handshake(self._credentials)
+        handshake = Handshake(self._guard.credentials if self._guard is not None else None)
         try:
             async with asyncio.timeout_at(deadline):
-                target = await _request(handshake, client)
+                target = await self._request(handshake, client)
             far = await self.open(client, target)
         except TimeoutError:
             self.log_slow("a SOCKS client did not finish its request")
+            return
+        except WrongLogin as error:
+            await client.write(error.reply)
+            await client.finish()
             return
         except HandshakeError as error:
             self._odd("%s: a SOCKS client was turned away: %s", self.name, error)
@@ -85,12 +91,32 @@ class ProxyListener(Listener):
         finally:
             far.reset()
 
+    async def _request(self, handshake: Handshake, client: Connection) -> Target:
+        """Go through the handshake up to the request; what follows the request is left unread."""
+        while handshake.target is None:
+            if not (data := await client.read()):
+                raise ConnectionResetError("the client left during the SOCKS handshake")
+            if self._guard is not None and handshake.reads_a_login and not await self._guard.turn(client):
+                raise HandshakeError(
+                    "too many wrong passwords from its address", handshake.too_many_guesses()
+                )
+            try:
+                replies = handshake.receive(data)
+            except WrongLogin:
+                if self._guard is not None:
+                    self._guard.wrong(client)
+                raise
+            if replies:
+                await client.write(replies)
+        client.unread(handshake.rest)
+        return handshake.target
+
     async def _serve_http(self, client: Connection, deadline: float) -> None:
         async def open_to(target: Target) -> Connection:
             return await self.open(client, target)
 
         try:
-            await HttpProxy(client, open_to, self._credentials).run(deadline)
+            await HttpProxy(client, open_to, self._guard).run(deadline)
         except TimeoutError:
             self.log_slow("an HTTP client did not finish its request")
 
@@ -103,14 +129,3 @@ async def _first_bytes(client: Connection) -> bytes:
             break
         start += more
     return start
-
-
-async def _request(handshake: Handshake, client: Connection) -> Target:
-    """Go through the handshake up to the request; what follows the request is left unread."""
-    while handshake.target is None:
-        if not (data := await client.read()):
-            raise ConnectionResetError("the client left during the SOCKS handshake")
-        if replies := handshake.receive(data):
-            await client.write(replies)
-    client.unread(handshake.rest)
-    return handshake.target
