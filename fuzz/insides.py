@@ -41,6 +41,11 @@ def next_numbers(link: EnetLink) -> dict[int, int]:
     return {number: (channel.incomingReliable + 1) & 0xFFFF for number, channel in enumerate(channels)}
 
 
+def numbers_to_send(link: EnetLink) -> dict[int, int]:
+    """The sequence number that the next frame sent on each channel will have."""
+    return {at: (channel.outgoingReliable + 1) & 0xFFFF for at, channel in enumerate(_channels(link))}
+
+
 def agree(link: EnetLink) -> None:
     """Raises AssertionError where ENet holds something else than the filter in front of it believes."""
     channels = _channels(link)

@@ -101,17 +101,24 @@ class Meeting:
         pass
 
 
+def secret_of(network: PrivateNetwork) -> str:
+    """With which the server lets in."""
+    (secret,) = re.findall(r"secret = (\w+)", network.server.config.read_text())
+    return str(secret)
+
+
 @pytest.mark.timeout(SECONDS + 3 * PATIENCE)
 async def test_a_peer_that_sends_nonsense_ends_its_own_sessions_and_no_other(
     network: PrivateNetwork, services: Services, tmp_path: Path
 ) -> None:
     text = f"[tox]\nbootstrap = {known_by(network.server)}\nlocal_discovery = no\nport = 23000-23999\n"
-    (secret,) = re.findall(r"secret = (\w+)", network.server.config.read_text())
     meeting = Meeting()
     reader, writer = await asyncio.open_connection(*network.listener("echo"))
     async with Node(parse(text, "hostile").tox, StateFolder(tmp_path), "hostile", meeting) as node:
         server = ToxId(bytes.fromhex(network.server.ready["tox_id"]))
-        hostile = Hostile(node, node.add_friend(server, request_message(secret)), random.Random(1))
+        hostile = Hostile(
+            node, node.add_friend(server, request_message(secret_of(network))), random.Random(1)
+        )
         async with asyncio.timeout(PATIENCE):
             await meeting.met.wait()
         talking = asyncio.create_task(hostile.talk(SECONDS))

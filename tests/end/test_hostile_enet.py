@@ -1,0 +1,289 @@
+"""A client that was let in and whose ENet lies: it learns nothing, and nothing of it stays."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fuzz import datagrams as dg
+from fuzz.behind import any_datagram
+from fuzz.choices import Choices
+from fuzz.insides import numbers_to_send
+from tests.end.test_hostile_peer import SECONDS, Meeting, secret_of
+from tests.end.test_limits import says_hello
+from tests.end.world import PATIENCE, Services, known_by, proc
+from toxproxy.access import request_message
+from toxproxy.address import ToxId
+from toxproxy.config import parse
+from toxproxy.control import request
+from toxproxy.demo import PrivateNetwork
+from toxproxy.link.carrier import PACKET_ID, Carrier
+from toxproxy.link.enet import EnetLink
+from toxproxy.mux import frames
+from toxproxy.state import StateFolder
+from toxproxy.tox.node import Node
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+COOKIE = b"Cookie: session=of-somebody-else-"
+HELLO = frames.encode(frames.Hello(1, 1, 7, 0, 1 << 20, 100))
+ROOM = 8 * 1024 * 1024  # bytes
+DATA, PING = 0x13, 0x02  # types of frames
+TOTALS = (9, 40, 100, 600, 1343, 1344, 4000, 8200, 12000, 16384)  # bytes that a lie declares
+WIDTH = 8  # bytes of a secret that are enough to know it by; a PONG has no more
+
+
+class Needles:
+    """Looks for secrets in what somebody gets."""
+
+    def __init__(self, *secrets: bytes) -> None:
+        self._pieces = {
+            secret[at : at + WIDTH] for secret in secrets for at in range(len(secret) - WIDTH + 1)
+        }
+        self._ends: dict[object, bytes] = {}
+        self.searched = 0
+
+    @property
+    def sources(self) -> set[object]:
+        """Where something came from."""
+        return set(self._ends)
+
+    def search(self, source: object, data: bytes) -> None:
+        """Raises AssertionError where a piece of a secret is in it, or in it and what came before."""
+        whole = self._ends.get(source, b"") + data
+        self._ends[source] = whole[-WIDTH:]
+        self.searched += len(data)
+        found = [piece for piece in self._pieces if piece in whole]
+        assert not found, f"{found} in what came from {source}"
+
+
+class Attacker:
+    """Has links with the server, and streams on them to a target of its own; sends whatever it likes."""
+
+    def __init__(self, node: Node, server: int, target: int, needles: Needles, dice: random.Random) -> None:
+        self.links = self.lies = 0
+        self._node, self._server, self._target = node, server, target
+        self._needles, self._dice = needles, dice
+        self._rewriting = False
+        self._up = asyncio.Event()
+        self._carrier = Carrier(self._send, self._own)
+        node.set_sink(server, self)
+
+    async def attack(self, seconds: float) -> None:
+        """Link after link."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        attacks = (self._arbitrary, self._fragments, self._falling, self._connects, self._small)
+        number = 0
+        while loop.time() < end:
+            self._up.clear()
+            self._rewriting = False
+            self._carrier.connect()
+            try:
+                async with asyncio.timeout(3):
+                    await self._up.wait()
+            except TimeoutError:
+                continue  # it had too many links, or is not there yet
+            self._speak()
+            await asyncio.sleep(0.1)
+            self._rewriting = self._dice.random() < 0.7
+            self._speak(first=False)
+            await attacks[number % len(attacks)]()
+            number += 1
+
+    async def close(self) -> None:
+        """Leave."""
+        await self._carrier.close()
+
+    # What it says
+
+    def _speak(self, *, first: bool = True) -> None:
+        link = self._carrier.link
+        if link is None or link.is_over:
+            return
+        if first:
+            link.send(0, HELLO)
+            link.send(1, frames.encode(frames.Open(1, frames.TCP, 1 << 20, self._target, "127.0.0.1")))
+        for number in range(20):
+            at = 40 * (number if first else 20 + number)
+            link.send(1, frames.encode(frames.Data(1, at, bytes(40))))
+            link.send(0, frames.encode(frames.Ping(number)))
+        link.flush()
+
+    def _send(self, packet: memoryview) -> bool:
+        data = bytes(packet)
+        if self._rewriting:
+            data = data[:2] + self._rewritten(data[2:])
+        return self._node.send_lossy(self._server, data)
+
+    def _rewritten(self, datagram: bytes) -> bytes:
+        """Each frame of a datagram as one fragment, which declares more than it brings."""
+        commands = list(dg.commands(datagram))
+        head = datagram[: len(datagram) - sum(map(len, commands))]
+        return head + b"".join(map(self._lie, commands))
+
+    def _lie(self, command: bytes) -> bytes:
+        if command[0] != 0x86 or command[6] not in (DATA, PING):
+            return command
+        self.lies += 1
+        _, channel, sequence = struct.unpack_from("!BBH", command)
+        if command[6] == PING:
+            return dg.fragment(channel, sequence, 0, 1, 9, command[6:7])
+        return dg.fragment(channel, sequence, 0, 1, self._dice.choice(TOTALS), command[6:19])
+
+    async def _forge(self, *datagrams: bytes) -> None:
+        for number, datagram in enumerate(datagrams):
+            self.lies += 1
+            packet = bytes((PACKET_ID, self._carrier._epoch)) + datagram
+            while not self._node.send_lossy(self._server, packet):
+                await asyncio.sleep(0.01)
+            if number % 16 == 15:
+                await asyncio.sleep(0.002)
+
+    async def _arbitrary(self) -> None:
+        for _ in range(20):
+            link = self._carrier.link
+            if link is None:
+                return
+            choices, due = Choices(self._dice.randbytes(20_000)), numbers_to_send(link)
+            await self._forge(*(any_datagram(choices, due)[: dg.MTU] for _ in range(30)))
+
+    async def _fragments(self) -> None:
+        """That declare a million parts, or are the first of many large frames."""
+        for at in range(0, 5600, 56):
+            parts = (dg.fragment(200, 2 + at + n, 0, 1 << 20, 1, b"") for n in range(56))
+            first = dg.fragments(self._dice.randrange(1, 255), 2 + at // 4, bytes(16384))[0]
+            await self._forge(dg.timed(*parts), dg.timed(first))
+
+    async def _falling(self) -> None:
+        for channel in (100, 101):
+            numbers = range(3000, 1, -1)
+            for at in range(0, len(numbers), 32):
+                await self._forge(
+                    dg.timed(*(dg.reliable(channel, n, b"x") for n in numbers[at : at + 32])),
+                    dg.timed(*(dg.reliable(channel, n, b"") for n in numbers[at : at + 200])),
+                )
+
+    async def _connects(self) -> None:
+        for _ in range(300):
+            packet = bytes((PACKET_ID, self._dice.randrange(256))) + dg.connect(self._dice.randrange(1 << 32))
+            self._node.send_lossy(self._server, packet)
+            await asyncio.sleep(0.001)
+
+    async def _small(self) -> None:
+        """Pings and acknowledgements, as many as fit."""
+        for at in range(0, 10_000, 32):
+            await self._forge(
+                dg.timed(*(dg.ping(at + n) for n in range(32))),
+                dg.untimed(*(dg.ack(self._dice.randrange(256), at + n) for n in range(32))),
+            )
+
+    # What it hears
+
+    def packet_received(self, packet: Buffer) -> None:
+        self._needles.search("packets", bytes(packet))
+        self._carrier.packet_received(packet)
+
+    def batch_ended(self) -> None:
+        self._carrier.batch_ended()
+
+    def _own(self, link: EnetLink) -> Attacker:
+        return self
+
+    def link_up(self) -> None:
+        self.links += 1
+        self._up.set()
+
+    def frame_received(self, channel: int, frame: bytes) -> None:
+        self._needles.search(("frames", channel), frame)
+
+    def link_ready(self) -> None: ...
+
+    def link_down(self, reason: str) -> None: ...
+
+
+def resident(network: PrivateNetwork) -> int:
+    """Bytes of the server's process in memory."""
+    (line,) = (line for line in proc(network.server, "status") if line.startswith("VmRSS:"))
+    return int(line.split()[1]) * 1024
+
+
+def secret_key(network: PrivateNetwork, folder: Path) -> bytes:
+    """The server's, which follows its public key in what libtoxcore saves."""
+    saved = (folder / "identity.tox").read_bytes()
+    public = bytes.fromhex(network.server.ready["public_key"])
+    at = saved.index(public) + len(public)
+    return saved[at : at + 32]
+
+
+async def somebody_else(network: PrivateNetwork, said: asyncio.Event) -> None:
+    """A client whose requests pass through the same process."""
+    reader, writer = await asyncio.open_connection(*network.listener("echo"))
+    number = 0
+    while True:
+        number += 1
+        line = COOKIE + b"%08d" % number + bytes(500) + b"\r\n"
+        writer.write(line)
+        assert await reader.readexactly(len(line)) == line
+        said.set()
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.timeout(SECONDS + 4 * PATIENCE)
+async def test_a_peer_whose_enet_lies_learns_nothing_and_costs_nothing_that_stays(
+    network: PrivateNetwork, services: Services, tmp_path: Path
+) -> None:
+    state = network.server.config.with_suffix(".state")
+    needles = Needles(secret_key(network, state), COOKIE)
+    text = f"[tox]\nbootstrap = {known_by(network.server)}\nlocal_discovery = no\nport = 23000-23999\n"
+    dice, meeting, said = random.Random(2), Meeting(), asyncio.Event()
+
+    async def target(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            needles.search("the stream", data)
+        writer.close()
+
+    bystander = asyncio.create_task(somebody_else(network, said))
+    await said.wait()
+    async with (
+        await asyncio.start_server(target, "127.0.0.1", 0) as sink,
+        Node(parse(text, "hostile").tox, StateFolder(tmp_path), "hostile", meeting) as node,
+    ):
+        server = node.add_friend(
+            ToxId(bytes.fromhex(network.server.ready["tox_id"])), request_message(secret_of(network))
+        )
+        attacker = Attacker(node, server, sink.sockets[0].getsockname()[1], needles, dice)
+        async with asyncio.timeout(PATIENCE):
+            await meeting.met.wait()
+        before = resident(network)
+        attacking = asyncio.create_task(attacker.attack(SECONDS))
+        served = 0
+        while not attacking.done():
+            await says_hello(network.listener("browser"), services.echo.port)
+            if served % 20 == 0:  # the identity is saved anew, which leaves copies of it in memory
+                await request(StateFolder(state), "allow", key=(dice.randbytes(31) + b"\1").hex())
+            served += 1
+            await asyncio.wait((attacking,), timeout=0.5)
+        await attacking
+        await attacker.close()
+    assert not bystander.done()
+    bystander.cancel()
+    await asyncio.wait((bystander,))
+    assert attacker.links > SECONDS / 4
+    assert {"packets", "the stream", ("frames", 0)} <= needles.sources
+    async with asyncio.timeout(PATIENCE):
+        while resident(network) > before + ROOM:
+            await asyncio.sleep(0.5)
+    print(
+        f"{attacker.links} links, {served} others served, {attacker.lies} lies, {needles.searched} bytes searched;"
+        f" the server had {before / 1e6:.1f} MB, has {resident(network) / 1e6:.1f} MB"
+    )
+    assert "Traceback" not in network.server.log.read_text()
