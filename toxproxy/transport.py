@@ -26,7 +26,13 @@ class Owner(Protocol):
 
 
 class StreamTransport(asyncio.Transport):
-    """One stream of a session. Made by `Session`; the protocol comes with `attach` or `accept`."""
+    """One stream of a session. Made by `Session`; the protocol comes with `attach` or `accept`.
+
+    TLS may be begun on it as on asyncio's own (`loop.start_tls`, `StreamWriter.start_tls`); uvloop's
+    loop does that for its own transports only.
+    """
+
+    _start_tls_compatible = True  # what `loop.start_tls` looks for; its protocol also calls `_force_close`
 
     def __init__(self, owner: Owner, connection: Connection, stream: Stream) -> None:
         super().__init__()
@@ -39,7 +45,7 @@ class StreamTransport(asyncio.Transport):
         self._paused = False
         self._closing = False
         self._lost = False  # connection_lost was said, or will never be
-        self._error: StreamError | None = None
+        self._error: BaseException | None = None
         self._answer: asyncio.Future[None] | None = None
         stream.data = self
 
@@ -169,6 +175,11 @@ class StreamTransport(asyncio.Transport):
         self._owner.changed()
         if self._protocol is not None and not self._lost:
             asyncio.get_running_loop().call_soon(self._lose)
+
+    def _force_close(self, error: BaseException | None) -> None:
+        """As `abort`, and tell the protocol why."""
+        self._error = error
+        self.abort()
 
     def is_closing(self) -> bool:
         return self._closing or self._lost
