@@ -7,8 +7,9 @@ import pytest
 from toxproxy.app import session_limits
 from toxproxy.config import DEFAULT, parse
 from toxproxy.errors import ConfigError
-from toxproxy.limits import LimitSettings, Patience
+from toxproxy.limits import LimitSettings
 from toxproxy.mux import Limits
+from toxproxy.patience import Patience
 
 COUNT = "expected a number from"
 SECONDS = "expected seconds from"

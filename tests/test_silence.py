@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from tests.tunnel import echo, service, tunnel
-from toxproxy.limits import Patience
 from toxproxy.mux import Limits
+from toxproxy.patience import Patience
 
 
 async def test_an_idle_connection_is_reset_at_both_its_ends() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import cast
 
-from toxproxy.limits import Patience
+from toxproxy.patience import Patience
 from toxproxy.relay import FOR_EVER, Half
 
 KEEP_BYTES = 65536  # reading pauses while this much was received and not read

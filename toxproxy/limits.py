@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from toxproxy import ini
 from toxproxy.address import shown
+from toxproxy.patience import Patience
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -23,31 +24,18 @@ _UNITS = {"": 1, "K": KIB, "M": MIB, "G": GIB}
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a connection may be silent, in seconds; 0 is for ever.
-
-    `idle`: without a byte in either direction. `half_closed`: the same once one direction has
-    ended, as when a program is gone and the one at the other end never notices. What was waited
-    for that long is reset, since an orderly end would say that all had been said.
-    """
-
-    idle: float = 0.0
-    half_closed: float = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
 class LimitSettings:
     """The bounds of one process.
 
-    `streams`: connections that a friend may have open through here, each with up to 512 KiB on
-    their way out; the next one is refused.
+    `streams`: connections that a friend may have open through here; the next one is refused. Each
+    may hold 24 KiB beyond the memory that follows.
     `dials`: of those, the ones that the server is still connecting; more wait for their turn.
     `connections`: of one listener. When it has so many, the one that has been silent longest
     before its request makes room; where all have made theirs, new ones wait to be accepted.
     `handshake`: seconds until a proxy's client must have said where it wants to go.
-    `memory`: bytes that the connections of one friend, together, may have waiting here for
-    programs that do not read. `stream_memory`: bytes of one of them. `process_memory`: bytes of
-    those of all friends.
+    `memory`: bytes that the connections of one friend, together, may have waiting here, for programs
+    that do not read and for the friend itself; half as much again until the friend has acknowledged
+    it. `stream_memory`: bytes of one of them. `process_memory`: bytes of all friends.
     `friend_requests`: of strangers, judged in a minute; more are ignored.
     """
 
@@ -59,7 +47,7 @@ class LimitSettings:
     stream_memory: int = 8 * MIB
     process_memory: int = GIB
     friend_requests: int = 10
-    patience: Patience = Patience()
+    patience: Patience = field(default_factory=Patience)
 
 
 def parse(entries: Mapping[str, ini.Entry]) -> LimitSettings:

@@ -20,8 +20,8 @@ from termios import TIOCOUTQ
 from time import monotonic
 from typing import Self, cast
 
-from toxproxy.limits import Patience
 from toxproxy.pace import Notice
+from toxproxy.patience import Patience
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,8 @@ from toxproxy import http_proxy
 from toxproxy.address import Target
 from toxproxy.answers import ANSWERS
 from toxproxy.errors import Refusal
-from toxproxy.limits import LimitSettings, Patience
+from toxproxy.limits import LimitSettings
+from toxproxy.patience import Patience
 from toxproxy.socks import ProxyListener
 
 STATUS = {

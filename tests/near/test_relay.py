@@ -9,8 +9,8 @@ import pytest
 
 from toxproxy import connection, relay
 from toxproxy.connection import KEEP_BYTES, Connection
-from toxproxy.limits import Patience
 from toxproxy.pace import Notice
+from toxproxy.patience import Patience
 from toxproxy.relay import Half
 
 Peers = list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]

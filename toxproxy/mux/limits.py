@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from toxproxy.limits import Patience
+from toxproxy.patience import Patience
 
 
 class Pool:
