@@ -45,6 +45,9 @@ class Connection(Half):
             if self._kept_bytes >= KEEP_BYTES and self.transport is not None:
                 self.transport.pause_reading()
 
+    def _room(self) -> int:
+        return KEEP_BYTES - self._kept_bytes if self._sink is None else super()._room()
+
     def eof_received(self) -> bool:
         self._hang_up()
         return super().eof_received()

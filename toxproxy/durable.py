@@ -31,6 +31,8 @@ _SMALL_FRAME = 9 * 1024  # bytes: a frame's size until there was a link
 
 
 class State(Enum):
+    """AWAY -> MEETING with a link -> HERE when RESUME was said, or the first link is up; then AWAY again."""
+
     AWAY = "away"  # no link
     MEETING = "meeting"  # a link, on which the peer has not said RESUME yet
     HERE = "here"

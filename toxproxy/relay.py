@@ -78,8 +78,12 @@ class Half(asyncio.BufferedProtocol):
             join(self._other, self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        room = self._sink.get_extra_info("room", _READ) if self._sink is not None else _READ
-        return _buffer.view[: max(_LEAST_READ, room)]
+        return _buffer.view[: max(_LEAST_READ, self._room())]
+
+    def _room(self) -> int:
+        """Bytes that may be read now, as far as there is a bound."""
+        room: int = self._sink.get_extra_info("room", _READ) if self._sink is not None else _READ
+        return room
 
     def buffer_updated(self, nbytes: int) -> None:
         self.data_received(bytes(_buffer.view[:nbytes]))
