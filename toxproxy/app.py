@@ -372,7 +372,7 @@ def session_limits(settings: LimitSettings) -> Limits:
 
 
 def presence(client: Friend, was: Presence) -> Presence:
-    """Whether a client is there now; that its link was lost and nothing waits is not worth a word."""
+    """Whether a client is there now. An interruption counts only while it has streams."""
     if client.phase is Phase.READY:
         return Presence.HERE
     if client.streams:

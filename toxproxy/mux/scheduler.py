@@ -3,7 +3,7 @@
 Data goes in turns, short exchanges before bulk: a stream counts as short as long as it has sent
 little since it last had nothing to say, so a keystroke or a page's small objects pass a download,
 while downloads share evenly. Bulk is never shut out: it gets one turn in `_SHORT_IN_A_ROW + 1`.
-What a stream sent is forgotten as fast as the others send while it rests.
+The count of an idle stream decays by the bytes that the others send.
 """
 
 from __future__ import annotations

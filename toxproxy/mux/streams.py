@@ -1,7 +1,7 @@
 """The streams of a session that live: their ids, their channels, their windows.
 
-For `connection`, which decides what happens to them. What the peer says is judged here as far
-as it names a stream; what it says about one is not.
+For `connection`, which decides what happens to them. The ids in the peer's frames are validated
+here, the contents are not.
 """
 
 from __future__ import annotations
