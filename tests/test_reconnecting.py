@@ -20,6 +20,7 @@ from toxproxy.link.carrier import Carrier
 from toxproxy.link.enet import EnetLink
 from toxproxy.link.memory import DatagramPipe
 from toxproxy.mux import frames
+from toxproxy.pace import Pace
 from toxproxy.session_events import PeerClosed, SessionEnded, SessionEvent, SessionResumed
 from toxproxy.sessions import Sessions
 
@@ -102,6 +103,21 @@ async def test_a_link_that_worked_for_a_while_is_replaced_at_once(monkeypatch: p
         assert await reader.readexactly(5) == b"still"
         writer.close()
         await ends.quiet()
+
+
+async def test_a_client_that_begins_sessions_in_a_loop_is_turned_away() -> None:
+    async with tunnel() as ends:
+        far = ends.far
+        ends.far_end._begun = Pace(0)
+        ends.near.close("again")
+        async with asyncio.timeout(10):
+            while len(ends.ended) < 3:  # the near end's, the far end's, and the near end's next
+                await asyncio.sleep(0.01)
+        side, reason = ends.ended[-1]
+        assert side == "near"
+        assert isinstance(reason, PeerClosed)
+        assert "sessions were begun within a minute" in reason.text
+        assert ends.far_end.session is None or ends.far_end.session is far
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.carrier import Carrier
 from toxproxy.link.enet import CHANNELS, EnetLink
 from toxproxy.mux import Allotment, Limits, frames
-from toxproxy.pace import Backoff, Notice
+from toxproxy.pace import Backoff, Notice, Pace
 from toxproxy.relay import Halves
 from toxproxy.session import Session
 from toxproxy.session_events import (
@@ -34,6 +34,7 @@ from toxproxy.session_events import (
 log = logging.getLogger(__name__)
 
 _LAST_WORDS = 1.0  # seconds that a session's last frames get before a new link replaces theirs
+_SESSIONS = 60  # that a client may begin in a minute
 _STEADY = 30.0  # seconds after which a link counts as one that works
 # Ends that took their time, or that are the way's fault: the next link may begin at once.
 _OF_THE_WAY = frozenset({LinkEnd.UNANSWERED, LinkEnd.SILENT, LinkEnd.REPLACED, LinkEnd.UNREACHABLE})
@@ -70,6 +71,7 @@ class Sessions:
         self._grace = grace
         self._reachable = False
         self._backoff = Backoff()
+        self._begun = Pace(_SESSIONS)
         self._works_since: float | None = None  # the present link
         self._unmade = Notice(log, logging.WARNING)
         self._retry: asyncio.TimerHandle | None = None
@@ -160,6 +162,9 @@ class Sessions:
             first = None  # the new session will say what is wrong with it
         session = self.session
         if channel or not isinstance(first, frames.Resume):
+            if not self._begun.take():
+                _turn_away(link, GoAwayCode.PROTOCOL_ERROR, _TOO_OFTEN)
+                return
             if self._durable is not None:
                 self._durable.expire(Loss.RESTARTED)
             durable = self._begin()
@@ -177,8 +182,7 @@ class Sessions:
         else:
             if self._durable is not None:
                 self._durable.expire(Loss.FORGOTTEN)
-            link.send(0, frames.encode(frames.GoAway(GoAwayCode.NO_SESSION, _FORGOTTEN)))
-            link.close()
+            _turn_away(link, GoAwayCode.NO_SESSION, _FORGOTTEN)
 
     def _stop_retrying(self) -> None:
         if self._retry is not None:
@@ -243,9 +247,15 @@ class Sessions:
             self._expiry = None
 
 
+_TOO_OFTEN = f"more than {_SESSIONS} sessions were begun within a minute"
 _FORGOTTEN = (
     "this session is not known here (any more): the program was restarted, or it was interrupted for too long"
 )
+
+
+def _turn_away(link: EnetLink, code: GoAwayCode, text: str) -> None:
+    link.send(0, frames.encode(frames.GoAway(code, text)))
+    link.close()
 
 
 class _Greeter:
