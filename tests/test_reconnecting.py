@@ -84,6 +84,7 @@ async def test_a_server_that_ends_each_link_or_session_is_asked_seldom(answer: b
     near.reach()
     await asyncio.sleep(SECONDS)
     assert 2 <= Server.links <= 5
+    assert near._backoff._next > 1.0, "the pauses grow"
     await near.close("done")
     await far.close()
     pipe.close()
