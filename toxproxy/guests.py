@@ -36,6 +36,7 @@ class Guests:
         self._friends = friends
         self._befriend = befriend
         self._leaving: dict[int, asyncio.Task[None]] = {}
+        self._closed = False
 
     def start(self) -> None:
         """Make friends of those who may be; Tox's refusal of one is a warning. Raises `StateError`."""
@@ -49,7 +50,8 @@ class Guests:
                 log.warning("client %s is not let in: Tox does not take its key (%s)", short(key), error.code)
 
     async def close(self) -> None:
-        """Wait for those who leave."""
+        """Wait for those who leave; nobody is sent away after that."""
+        self._closed = True
         await asyncio.gather(*self._leaving.values(), return_exceptions=True)
 
     def let_in(self, key: bytes, claim: Claim) -> bool:
@@ -104,6 +106,8 @@ class Guests:
 
     def _dismiss_others(self) -> None:
         """Send away who may not be a friend any more, since the record has changed."""
+        if self._closed:
+            return
         for number, friend in self._friends.items():
             if number not in self._leaving and not self._access.admits(friend.key):
                 log.info("client %s is not allowed any more", short(friend.key))

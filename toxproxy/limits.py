@@ -36,7 +36,7 @@ class LimitSettings:
     `memory`: bytes that the connections of one friend, together, may have waiting here, for programs
     that do not read and for the friend itself; half as much again until the friend has acknowledged
     it. `stream_memory`: bytes of one of them. `process_memory`: bytes of all friends.
-    `friend_requests`: of strangers, judged in a minute; more are ignored.
+    `friend_requests`: of strangers without the secret, judged in a minute; more are ignored.
     """
 
     streams: int = 8192
