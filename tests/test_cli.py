@@ -243,9 +243,14 @@ def test_allow_takes_a_whole_tox_id(state: Path) -> None:
     assert Access(AccessSettings(), StateFolder(state)).admits(parse_tox_id(SERVER).public_key)
 
 
-def test_allow_with_a_bad_key_exits_with_2(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["allow", "12"]) == 2
-    assert capsys.readouterr().err.startswith("toxproxy: allow: expected a public key of 64")
+@pytest.mark.parametrize(
+    ("key", "complaint"), [("12", "expected a public key of 64"), ("FE" * 32, "this cannot be a Tox key")]
+)
+def test_allow_with_a_bad_key_exits_with_2(
+    key: str, complaint: str, state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["allow", key]) == 2
+    assert capsys.readouterr().err.startswith(f"toxproxy: allow: {complaint}")
     assert not state.exists()
 
 

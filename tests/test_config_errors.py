@@ -16,6 +16,8 @@ KEY = "FEDCBA9876543210" * 4
 ID = KEY + "0" * 12  # its byte pairs cancel out, so the checksum is zero
 LIKE_ID = "FEDCBA98" * 2 + "76543210" * 6 + "0" * 12  # begins as ID does
 OTHER = "89ABCDEF01234567" * 4
+IMPOSSIBLE = "0123456789ABCDEF" * 4  # its last bit is set
+NO_KEY = "this cannot be a Tox key, whose 63rd digit is 0 to 7: is it an example's?"
 CUT = (
     "without a space before `;`, which begins a comment, found one: "
     "leave the space away, or put the comment on a line of its own"
@@ -163,6 +165,9 @@ WRONG_BINDS = ("alice:hunter2:{}", "hunter2:{}", "hunter 2:80:{}", "127.1:80:{}"
             "2: expected host:port:key (an IPv6 address in brackets) or none, found 'h:1'",
         ),
         ("[tox]\nbootstrap = h:1:2", "2: expected a public key of 64 hexadecimal digits, found '2'"),
+        (f"[tox]\nbootstrap = h:1:{IMPOSSIBLE}", f"2: {NO_KEY}"),
+        (f"[access]\nallow = {KEY}, {IMPOSSIBLE}", f"2: {NO_KEY}"),
+        (f"[socks]\na = 80:{IMPOSSIBLE + '0' * 12}", f"2: {NO_KEY}"),
         (f"[tox]\nbootstrap = h:1:{KEY}\n none", "2: expected nodes or none, found both"),
         (
             "[tox]\nproxy = socks5://me:hunter2@h:1",
