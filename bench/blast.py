@@ -13,7 +13,7 @@ import json
 import time
 from typing import Any
 
-from toxproxy.tox.memory import forbid_locking
+from toxproxy.system.memory import forbid_locking
 from toxproxy.tox.pytox import MAX_CUSTOM_PACKET_SIZE, Tox, ToxError, ToxOptions
 
 _PACKET = bytes([200]) + bytes(MAX_CUSTOM_PACKET_SIZE - 1)

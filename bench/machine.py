@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 from toxproxy import __version__
-from toxproxy.runner import INSPECTABLE
+from toxproxy.program.runner import INSPECTABLE
 from toxproxy.tox import library
 
 _LOOK_SECONDS = 0.5

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
-from toxproxy.app import Client
-from toxproxy.config import load
+from toxproxy.app.end import Client
+from toxproxy.config.parsing import load
 from toxproxy.errors import StreamError, ToxproxyError
-from toxproxy.state import StateFolder
+from toxproxy.system.state import StateFolder
 
 CHUNK = 65536  # bytes
 

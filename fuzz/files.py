@@ -12,13 +12,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fuzz import scene
-from toxproxy import advice
-from toxproxy.access import Access
 from toxproxy.address import parse_key
-from toxproxy.config import AccessSettings, load
-from toxproxy.control import ControlServer
+from toxproxy.admission.access import Access
+from toxproxy.app.control import ControlServer
+from toxproxy.config import advice
+from toxproxy.config.parsing import AccessSettings, load
 from toxproxy.errors import ConfigError, StateError
-from toxproxy.state import StateFolder
+from toxproxy.system.state import StateFolder
 from toxproxy.tox.pytox import Tox, ToxError, ToxOptions
 from toxproxy.tox.startup import explained
 

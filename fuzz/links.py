@@ -10,14 +10,14 @@ from fuzz import scene
 from fuzz.choices import Choices
 from fuzz.multiplexer import LIMITS
 from fuzz.peer import any_frame, damaged
-from toxproxy.config import ExitSettings
-from toxproxy.exits import Exit
+from toxproxy.config.parsing import ExitSettings
 from toxproxy.link.base import LinkEnd
 from toxproxy.link.carrier import MAX_PACKET, PACKET_ID, Carrier
 from toxproxy.link.enet import EnetLink
 from toxproxy.mux import frames
+from toxproxy.outbound.exit import Exit
 from toxproxy.rules import Rules
-from toxproxy.sessions import Sessions
+from toxproxy.tunnel.keeper import Sessions
 
 _MOVES_MOST = 60
 _ROUNDS = 12  # there and back: enough for ENet to meet and for a session to begin

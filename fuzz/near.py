@@ -10,16 +10,16 @@ import h11
 
 from fuzz import scene
 from fuzz.choices import Choices
-from toxproxy import http_message
 from toxproxy.address import Bind, Target, ToxId
-from toxproxy.config import ProxyPort
-from toxproxy.connection import Connection
+from toxproxy.config.parsing import ProxyPort
 from toxproxy.dialer import P
 from toxproxy.errors import Refusal, StreamRefused
-from toxproxy.handshake import Credentials, Handshake, HandshakeError
-from toxproxy.http_message import RequestError
-from toxproxy.http_reader import HttpReader
+from toxproxy.http.reader import HttpReader
+from toxproxy.inbound import http_message
+from toxproxy.inbound.handshake import Credentials, Handshake, HandshakeError
+from toxproxy.inbound.http_message import RequestError
 from toxproxy.mux import frames
+from toxproxy.relay.stream import Connection
 from toxproxy.socks import ProxyListener
 
 _LOGIN = Credentials(b"alice", b"secret")

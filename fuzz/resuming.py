@@ -11,13 +11,13 @@ from fuzz.choices import Choices
 from fuzz.multiplexer import CHANNELS, LIMITS
 from fuzz.peer import any_frame, damaged
 from toxproxy.address import Target
-from toxproxy.durable import MOST_KEPT, DurableLink, State
 from toxproxy.errors import RemoteProtocolError, StreamRefused
 from toxproxy.link.base import LinkEnd
 from toxproxy.mux import frames
-from toxproxy.relay import Half
-from toxproxy.session import Session
-from toxproxy.session_events import Loss, SessionEnd
+from toxproxy.relay.half import Half
+from toxproxy.tunnel.durable import MOST_KEPT, DurableLink, State
+from toxproxy.tunnel.events import Loss, SessionEnd
+from toxproxy.tunnel.session import Session
 
 _MOVES_MOST = 200
 _PEER = 77  # its session id

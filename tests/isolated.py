@@ -24,11 +24,11 @@ from typing import Any
 import pytest
 
 from toxproxy.address import Target
-from toxproxy.config import ExitSettings
+from toxproxy.config.parsing import ExitSettings
 from toxproxy.errors import StreamRefused
-from toxproxy.exits import Exit
-from toxproxy.interfaces import Interfaces
+from toxproxy.outbound.exit import Exit
 from toxproxy.rules import Rules, parse_rule
+from toxproxy.system.interfaces import Interfaces
 
 _SECONDS = 30
 _RESOLVE_WITH = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from toxproxy.advice import Role, warnings
-from toxproxy.config import load, parse
+from toxproxy.config.advice import Role, warnings
+from toxproxy.config.parsing import load, parse
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 KEY = "FEDCBA9876543210" * 4

@@ -8,9 +8,9 @@ import pytest
 
 from toxproxy import config
 from toxproxy.address import ToxId
-from toxproxy.app import Client
+from toxproxy.app.end import Client
 from toxproxy.errors import ConfigError
-from toxproxy.state import StateFolder
+from toxproxy.system.state import StateFolder
 from toxproxy.tox.identity import IDENTITY
 from toxproxy.tox.pytox import Tox, ToxOptions
 

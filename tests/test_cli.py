@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 
 import toxproxy
-from toxproxy.access import Access
 from toxproxy.address import parse_tox_id
+from toxproxy.admission.access import Access
 from toxproxy.cli import main
-from toxproxy.config import AccessSettings
+from toxproxy.config.parsing import AccessSettings
 from toxproxy.demo.network import Process, ProcessFailed
-from toxproxy.runner import Interrupts
-from toxproxy.state import StateFolder
+from toxproxy.program.runner import Interrupts
+from toxproxy.system.state import StateFolder
 from toxproxy.tox import library
 
 KEY = "1E" * 32

@@ -11,10 +11,10 @@ import pytest
 
 from toxproxy import config
 from toxproxy.address import Target
-from toxproxy.app import Client
+from toxproxy.app.end import Client
 from toxproxy.errors import Refusal, StreamRefused
-from toxproxy.friend import Friend
-from toxproxy.state import StateFolder
+from toxproxy.system.state import StateFolder
+from toxproxy.tunnel.friend import Friend
 
 TOX_ID = "A5A02FECA08E3EAC7E646B89C0507A8AAF9136E05DC756FF09F86230951820670F908F2E7719"
 TEXT = f"""\

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from python_socks import parse_proxy_url
 
 from toxproxy.address import Bind, Target, parse_tox_id
-from toxproxy.advice import warnings
-from toxproxy.config import (
+from toxproxy.config.advice import warnings
+from toxproxy.config.parsing import (
     DEFAULT,
     AccessSettings,
     BootstrapNode,

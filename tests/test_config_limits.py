@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from toxproxy.app import session_limits
-from toxproxy.config import DEFAULT, parse
+from toxproxy.app.end import session_limits
+from toxproxy.config.limits import LimitSettings
+from toxproxy.config.parsing import DEFAULT, parse
 from toxproxy.errors import ConfigError
-from toxproxy.limits import LimitSettings
 from toxproxy.mux import Limits
 from toxproxy.patience import Patience
 

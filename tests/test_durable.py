@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from toxproxy.durable import MOST_KEPT, DurableLink
 from toxproxy.errors import GoAwayCode, RemoteProtocolError
 from toxproxy.link.base import LinkEnd
 from toxproxy.mux import frames
 from toxproxy.mux.frames import MAX_FRAME, Ack, Counts, Data, Frame, GoAway, Hello, Ping, Resume
-from toxproxy.session import Session
-from toxproxy.session_events import Loss, PeerBroke, PeerClosed, SessionEnd
+from toxproxy.tunnel.durable import MOST_KEPT, DurableLink
+from toxproxy.tunnel.events import Loss, PeerBroke, PeerClosed, SessionEnd
+from toxproxy.tunnel.session import Session
 
 IDS = (11, 22)
 ROOM = 64 * 1024  # bytes

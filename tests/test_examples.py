@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from toxproxy import config
-from toxproxy.app import Server
+from toxproxy.app.end import Server
 from toxproxy.demo.site import Site
-from toxproxy.state import StateFolder
+from toxproxy.system.state import StateFolder
 
 ROOT = Path(__file__).parent.parent
 LIBRARY = ROOT / "examples" / "library.py"

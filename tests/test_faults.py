@@ -21,10 +21,10 @@ from faults.near import Opened, carry_out
 from faults.plan import Cut, Kind, Plan, Shape, Side, Stream, Way
 from faults.report import Findings, render
 from faults.usage import MOST_DESCRIPTORS, MOST_MEMORY, Usage
+from tests.simulation import Path
 from tests.tunnel import Ends, service, tunnel
 from toxproxy.link.base import LinkEnd
-from toxproxy.link.memory import Path
-from toxproxy.session_events import SessionResumed
+from toxproxy.tunnel.events import SessionResumed
 
 SHAPE = Shape(
     streams=400,

@@ -8,17 +8,17 @@ from collections.abc import Callable
 
 import pytest
 
-from toxproxy.config import GRACE, ExitSettings
+from tests.simulation import DatagramPipe
+from toxproxy.config.parsing import GRACE, ExitSettings
 from toxproxy.errors import GoAwayCode
-from toxproxy.exits import Exit
-from toxproxy.friend import Friend
 from toxproxy.link.base import LinkEnd
 from toxproxy.link.carrier import Carrier
 from toxproxy.link.enet import EnetLink
-from toxproxy.link.memory import DatagramPipe
 from toxproxy.mux import frames
+from toxproxy.outbound.exit import Exit
 from toxproxy.rules import Rules
 from toxproxy.tox.node import Connection
+from toxproxy.tunnel.friend import Friend
 
 SESSIONS = 15
 WORDS = "x" * 200 + "the end"

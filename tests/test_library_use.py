@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from toxproxy.address import parse_tox_id
-from toxproxy.app import Client
-from toxproxy.config import parse
+from toxproxy.app.end import Client
+from toxproxy.config.parsing import parse
 from toxproxy.errors import ConfigError
-from toxproxy.state import StateFolder
+from toxproxy.system.state import StateFolder
 
 FIRST, SECOND = "0" * 76, "1" * 72 + "0000"  # the byte pairs of each cancel out: the checksums are right
 

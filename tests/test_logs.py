@@ -16,7 +16,7 @@ from typing import TextIO
 import pytest
 
 from tests.machine import pseudo_terminal
-from toxproxy.logs import Console, escaped, logging_to
+from toxproxy.program.logs import Console, escaped, logging_to
 
 log = logging.getLogger("toxproxy.test")
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from toxproxy import progress
-from toxproxy.friend import Phase
-from toxproxy.logs import Console, logging_to
-from toxproxy.progress import Progress, Status, Waiting
+from toxproxy.program import progress
+from toxproxy.program.logs import Console, logging_to
+from toxproxy.program.progress import Progress, Status, Waiting
+from toxproxy.tunnel.friend import Phase
 
 LOOKING = (Phase.ABSENT, "looking for the Tox network")
 ASKING = (Phase.ABSENT, "network found; asking the server")

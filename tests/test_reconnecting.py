@@ -11,18 +11,18 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.simulation import DatagramPipe
 from tests.tunnel import echo, service, tunnel
-from toxproxy import sessions as keeper
 from toxproxy.errors import GoAwayCode
-from toxproxy.friend import words
 from toxproxy.link.base import LinkEnd
 from toxproxy.link.carrier import Carrier
 from toxproxy.link.enet import EnetLink
-from toxproxy.link.memory import DatagramPipe
 from toxproxy.mux import frames
 from toxproxy.pace import Pace
-from toxproxy.session_events import PeerClosed, SessionEnded, SessionEvent, SessionResumed
-from toxproxy.sessions import Sessions
+from toxproxy.tunnel import keeper
+from toxproxy.tunnel.events import PeerClosed, SessionEnded, SessionEvent, SessionResumed
+from toxproxy.tunnel.friend import words
+from toxproxy.tunnel.keeper import Sessions
 
 SECONDS = 3
 

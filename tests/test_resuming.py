@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import pytest
 
+from tests.simulation import Path
 from tests.tunnel import Ends, echo, service, tunnel
 from toxproxy.errors import GoAwayCode, StreamReset
 from toxproxy.link.base import LinkEnd
-from toxproxy.link.memory import Path
-from toxproxy.session_events import Loss, PeerClosed, SessionBegan, SessionInterrupted, SessionResumed
+from toxproxy.tunnel.events import Loss, PeerClosed, SessionBegan, SessionInterrupted, SessionResumed
 
 
 async def fetch(ends: Ends, port: int, data: bytes) -> bytes:

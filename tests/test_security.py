@@ -17,27 +17,27 @@ import pytest
 from tests.isolated import isolated, needs_namespaces
 from tests.machine import Hosts
 from tests.near.world import DirectDialer, Origin, echo, proxy, talk, unused_port
+from tests.simulation import DatagramPipe
 from tests.tunnel import echo as echo_service
 from tests.tunnel import service, tunnel
 from toxproxy import config
 from toxproxy.address import Target, parse_host
-from toxproxy.app import Server
-from toxproxy.config import GRACE, ExitSettings
+from toxproxy.app.end import Server
+from toxproxy.config.parsing import GRACE, ExitSettings
 from toxproxy.dialer import P
 from toxproxy.errors import GoAwayCode, Refusal, StreamRefused
-from toxproxy.exits import Exit
-from toxproxy.friend import words
 from toxproxy.link.base import LinkEnd
 from toxproxy.link.carrier import Carrier
 from toxproxy.link.enet import EnetLink
-from toxproxy.link.memory import DatagramPipe
-from toxproxy.logs import logging_to
 from toxproxy.mux import frames
+from toxproxy.outbound.exit import Exit
+from toxproxy.program.logs import logging_to
 from toxproxy.rules import Machine, Rules, parse_rule
-from toxproxy.session_events import SessionEnded
-from toxproxy.sessions import Sessions
 from toxproxy.socks import ProxyListener
-from toxproxy.state import StateFolder
+from toxproxy.system.state import StateFolder
+from toxproxy.tunnel.events import SessionEnded
+from toxproxy.tunnel.friend import words
+from toxproxy.tunnel.keeper import Sessions
 
 KEY = bytes(range(32))
 SECONDS = 10

@@ -7,10 +7,10 @@ import socket
 
 import pytest
 
+from tests.simulation import Path
 from tests.tunnel import echo, service, tunnel, whole_then_length
 from toxproxy.errors import Refusal, ResetCode, StreamRefused, StreamReset
-from toxproxy.link.memory import Path
-from toxproxy.relay import abort
+from toxproxy.relay.half import abort
 
 
 async def test_bytes_go_through_and_back() -> None:

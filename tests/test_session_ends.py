@@ -7,16 +7,16 @@ import socket
 
 import pytest
 
+from tests.simulation import Path
 from tests.tunnel import echo, service, tunnel
 from toxproxy.address import Bind, Target, ToxId
-from toxproxy.config import Forward
+from toxproxy.config.parsing import Forward
 from toxproxy.errors import GoAwayCode, Refusal, ResetCode, StreamRefused, StreamReset
 from toxproxy.forward import ForwardListener
 from toxproxy.link.base import LinkEnd
-from toxproxy.link.memory import Path
 from toxproxy.mux import Limits
 from toxproxy.mux.stream import ReceiveState
-from toxproxy.session_events import Loss, PeerBroke, PeerClosed, SessionInterrupted
+from toxproxy.tunnel.events import Loss, PeerBroke, PeerClosed, SessionInterrupted
 
 
 async def test_the_peers_limit_of_streams_is_kept() -> None:

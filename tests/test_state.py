@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from toxproxy.errors import StateError
-from toxproxy.state import StateFolder, default_path
+from toxproxy.system.state import StateFolder, default_path
 
 
 def mode(path: Path) -> int:

@@ -7,15 +7,15 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
+from tests.simulation import DatagramPipe, Path
 from toxproxy.address import Target
-from toxproxy.config import GRACE, ExitSettings
-from toxproxy.exits import Exit
-from toxproxy.link.memory import DatagramPipe, Path
+from toxproxy.config.parsing import GRACE, ExitSettings
 from toxproxy.mux import Limits
+from toxproxy.outbound.exit import Exit
 from toxproxy.rules import Rules, parse_rule
-from toxproxy.session import Session
-from toxproxy.session_events import SessionEnd, SessionEnded, SessionEvent
-from toxproxy.sessions import Sessions
+from toxproxy.tunnel.events import SessionEnd, SessionEnded, SessionEvent
+from toxproxy.tunnel.keeper import Sessions
+from toxproxy.tunnel.session import Session
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

@@ -14,18 +14,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from toxproxy import __version__, advice, config, demo, runner
-from toxproxy.access import Access
+from toxproxy import __version__, config, demo
 from toxproxy.address import ToxId, parse_key
-from toxproxy.advice import Role
-from toxproxy.app import Client, Server
-from toxproxy.config import DEFAULT_PERMIT, AccessSettings, Config
-from toxproxy.control import request
+from toxproxy.admission.access import Access
+from toxproxy.app.control import request
+from toxproxy.app.end import Client, Server
+from toxproxy.config import advice
+from toxproxy.config.advice import Role
+from toxproxy.config.parsing import DEFAULT_PERMIT, AccessSettings, Config
 from toxproxy.errors import ConfigError, ToxproxyError
-from toxproxy.logs import Console, escaped, logging_to
-from toxproxy.progress import Progress
+from toxproxy.program import runner
+from toxproxy.program.logs import Console, escaped, logging_to
+from toxproxy.program.progress import Progress
 from toxproxy.rules import parse_rules
-from toxproxy.state import StateFolder, default_path
+from toxproxy.system.state import StateFolder, default_path
 from toxproxy.tox import library
 from toxproxy.tox.identity import IDENTITY, open_identity
 from toxproxy.tox.node import Connection

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from toxproxy import relay
-from toxproxy.config import Forward
-from toxproxy.connection import Connection
+from toxproxy.config.limits import LimitSettings
+from toxproxy.config.parsing import Forward
 from toxproxy.dialer import Dialer
 from toxproxy.errors import StreamRefused
-from toxproxy.limits import LimitSettings
-from toxproxy.listener import DEFAULTS, Listener
+from toxproxy.inbound.listener import DEFAULTS, Listener
+from toxproxy.relay.stream import Connection
 
 
 class ForwardListener(Listener):

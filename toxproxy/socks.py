@@ -7,17 +7,17 @@ import logging
 
 from toxproxy import relay
 from toxproxy.address import Target
-from toxproxy.config import ProxyPort
-from toxproxy.connection import Connection
+from toxproxy.config.limits import LimitSettings
+from toxproxy.config.parsing import ProxyPort
 from toxproxy.dialer import Dialer
 from toxproxy.errors import StreamRefused
-from toxproxy.guard import Guard
-from toxproxy.handshake import SOCKS4, SOCKS5, Credentials, Handshake, HandshakeError, WrongLogin
-from toxproxy.http_proxy import HttpProxy
-from toxproxy.http_reader import MAX_EMPTY_LINES
-from toxproxy.limits import LimitSettings
-from toxproxy.listener import DEFAULTS, Listener
+from toxproxy.http.reader import MAX_EMPTY_LINES
+from toxproxy.inbound.guard import Guard
+from toxproxy.inbound.handshake import SOCKS4, SOCKS5, Credentials, Handshake, HandshakeError, WrongLogin
+from toxproxy.inbound.http_proxy import HttpProxy
+from toxproxy.inbound.listener import DEFAULTS, Listener
 from toxproxy.pace import Notice
+from toxproxy.relay.stream import Connection
 
 log = logging.getLogger(__name__)
 

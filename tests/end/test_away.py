@@ -10,10 +10,10 @@ import pytest
 import pytest_asyncio
 
 from tests.end.world import Pair, Services
-from toxproxy.app import Client, Server
+from toxproxy.app.end import Client, Server
 from toxproxy.demo.site import by_socks
-from toxproxy.friend import Friend, Phase
 from toxproxy.tox.node import Connection
+from toxproxy.tunnel.friend import Friend, Phase
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

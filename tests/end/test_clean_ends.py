@@ -18,10 +18,10 @@ from tests.end.clients import Finished, run
 from tests.end.kills import AGAIN, Ends, killed_and_back
 from tests.end.world import told
 from tests.isolated import MAY_ISOLATE, needs_namespaces, resolving_with
-from toxproxy.control import request
+from toxproxy.app.control import request
 from toxproxy.demo import PrivateNetwork
 from toxproxy.demo.network import HERE, Place, Process
-from toxproxy.state import StateFolder
+from toxproxy.system.state import StateFolder
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.end.world import Pair, Services
 from toxproxy.address import Target
-from toxproxy.friend import Friend
+from toxproxy.tunnel.friend import Friend
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -17,15 +17,15 @@ from fuzz.insides import numbers_to_send
 from tests.end.test_hostile_peer import SECONDS, Meeting, secret_of
 from tests.end.test_limits import says_hello
 from tests.end.world import PATIENCE, Services, known_by, proc
-from toxproxy.access import request_message
 from toxproxy.address import ToxId
-from toxproxy.config import parse
-from toxproxy.control import request
+from toxproxy.admission.access import request_message
+from toxproxy.app.control import request
+from toxproxy.config.parsing import parse
 from toxproxy.demo import PrivateNetwork
 from toxproxy.link.carrier import PACKET_ID, Carrier
 from toxproxy.link.enet import EnetLink
 from toxproxy.mux import frames
-from toxproxy.state import StateFolder
+from toxproxy.system.state import StateFolder
 from toxproxy.tox.node import Node
 
 if TYPE_CHECKING:

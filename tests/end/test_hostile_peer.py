@@ -12,15 +12,15 @@ import pytest
 
 from tests.end.test_limits import says_hello
 from tests.end.world import PATIENCE, Services, known_by
-from toxproxy.access import request_message
 from toxproxy.address import ToxId
-from toxproxy.config import parse
+from toxproxy.admission.access import request_message
+from toxproxy.config.parsing import parse
 from toxproxy.demo import PrivateNetwork
 from toxproxy.link.base import LinkEnd
 from toxproxy.link.carrier import MAX_PACKET, PACKET_ID, Carrier
 from toxproxy.link.enet import CHANNELS, EnetLink
 from toxproxy.mux import frames
-from toxproxy.state import StateFolder
+from toxproxy.system.state import StateFolder
 from toxproxy.tox.node import Connection, Node
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

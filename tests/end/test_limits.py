@@ -13,9 +13,9 @@ import pytest_asyncio
 
 from tests.end.world import Address, Services, soft_limit, told
 from tests.near.http_client import response
+from toxproxy.config.limits import LimitSettings
 from toxproxy.demo import PrivateNetwork
 from toxproxy.demo.site import by_socks
-from toxproxy.limits import LimitSettings
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

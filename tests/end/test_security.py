@@ -15,9 +15,9 @@ import pytest
 
 from tests.end.clients import run
 from tests.end.world import proc
-from toxproxy.control import request
+from toxproxy.app.control import request
 from toxproxy.demo.network import Process
-from toxproxy.state import StateFolder
+from toxproxy.system.state import StateFolder
 
 KEY = "1E" * 32
 TOX_ID = "A5A02FECA08E3EAC7E646B89C0507A8AAF9136E05DC756FF09F86230951820670F908F2E7719"

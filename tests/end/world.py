@@ -28,10 +28,10 @@ from tests.end.services import Page, answer_after_the_end, answer_and_reset, exc
 from tests.near.http_origin import HttpOrigin
 from tests.near.world import Origin, echo, unused_port
 from toxproxy import config
-from toxproxy.app import Client, Server
+from toxproxy.app.end import Client, Server
 from toxproxy.demo import PrivateNetwork
 from toxproxy.demo.network import Process
-from toxproxy.state import StateFolder
+from toxproxy.system.state import StateFolder
 
 T = TypeVar("T")
 Address = tuple[str, int]

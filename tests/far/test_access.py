@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from toxproxy import access as access_module
-from toxproxy.access import Access, Claim, request_message
-from toxproxy.config import AccessSettings
+from toxproxy.admission import access as access_module
+from toxproxy.admission.access import Access, Claim, request_message
+from toxproxy.config.parsing import AccessSettings
 from toxproxy.errors import ConfigError, StateError
-from toxproxy.state import StateFolder
+from toxproxy.system.state import StateFolder
 
 KEY, OTHER = b"\x2a" * 32, b"\x3b" * 32
 IMPOSSIBLE = b"\x2a" * 31 + b"\xaa"  # KEY with the bit that Curve25519 ignores

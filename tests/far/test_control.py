@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from toxproxy import control
-from toxproxy.control import ControlServer, request
+from toxproxy.app import control
+from toxproxy.app.control import ControlServer, request
 from toxproxy.errors import StateError
-from toxproxy.state import StateFolder
+from toxproxy.system.state import StateFolder
 
 
 @pytest.fixture

@@ -15,13 +15,14 @@ import pytest
 from peers import Answer, Serve
 
 from tests.machine import Hosts
-from toxproxy import exits, interfaces, resolver
 from toxproxy.address import Target
-from toxproxy.config import ExitSettings
-from toxproxy.descriptors import SPARE
+from toxproxy.config.parsing import ExitSettings
 from toxproxy.errors import Refusal, StreamRefused
-from toxproxy.exits import Exit
+from toxproxy.outbound import exit as exits
+from toxproxy.outbound.exit import Exit
 from toxproxy.rules import Machine, Rules, parse_rule
+from toxproxy.system import interfaces, resolver
+from toxproxy.system.descriptors import SPARE
 
 
 def rules(permit: str = "*:*", deny: str = "") -> Rules:

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from toxproxy import eyeballs
+from toxproxy.outbound import eyeballs
 
 LOCAL = ip_address("127.0.0.1")
 UNROUTABLE = ip_address("255.255.255.255")  # the kernel says ENETUNREACH at once and sends nothing

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from toxproxy import access, config, pace, requests
-from toxproxy.app import Server
-from toxproxy.control import request
-from toxproxy.state import StateFolder
+from toxproxy import config, pace
+from toxproxy.admission import access, requests
+from toxproxy.app.control import request
+from toxproxy.app.end import Server
+from toxproxy.system.state import StateFolder
 
 GREETING = b"toxproxy"
 WEAK, STRONG = "open sesame", "correct horse battery staple"

@@ -8,9 +8,9 @@ from ipaddress import ip_address
 import pytest
 
 from tests.isolated import isolated, needs_namespaces
-from toxproxy import interfaces
-from toxproxy.interfaces import Interfaces
 from toxproxy.rules import Machine
+from toxproxy.system import interfaces
+from toxproxy.system.interfaces import Interfaces
 
 
 def test_the_addresses_of_this_machine_are_those_it_can_bind() -> None:

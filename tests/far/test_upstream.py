@@ -12,9 +12,9 @@ from peers import Answer, Handler, Serve, echo
 
 from tests.machine import Hosts
 from toxproxy.address import Target
-from toxproxy.config import ExitSettings
+from toxproxy.config.parsing import ExitSettings
 from toxproxy.errors import Refusal, StreamRefused
-from toxproxy.exits import Exit
+from toxproxy.outbound.exit import Exit
 from toxproxy.rules import Rules, parse_rule
 
 Asked = list[tuple[str, int]]

@@ -14,9 +14,9 @@ import pytest_asyncio
 from fuzz import datagrams as dg
 from fuzz.insides import agree, waiting
 from tests.link.rig import Diary, Rig, rig
+from tests.simulation import DatagramPipe, Path
 from toxproxy.link.carrier import PACKET_ID
 from toxproxy.link.filter import MOST_FRAMES, MOST_HELD
-from toxproxy.link.memory import DatagramPipe, Path
 
 
 def rss() -> int:

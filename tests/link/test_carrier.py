@@ -7,10 +7,10 @@ import random
 
 from fuzz import datagrams
 from tests.link.rig import Rig, rig
+from tests.simulation import DatagramPipe, Path
 from toxproxy.link import connect
 from toxproxy.link.base import LinkEnd
 from toxproxy.link.carrier import LINKS_AT_ONCE, MTU, PACKET_ID
-from toxproxy.link.memory import DatagramPipe, Path
 
 
 async def test_a_new_link_replaces_the_old_one_on_both_sides() -> None:

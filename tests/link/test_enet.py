@@ -13,12 +13,12 @@ import enet
 import pytest
 
 from tests.link.rig import Diary, Rig, commands, rig
+from tests.simulation import DatagramPipe, Path
 from toxproxy.link import overlay
 from toxproxy.link.base import LinkEnd
 from toxproxy.link.carrier import MAX_PACKET
 from toxproxy.link.congestion import MOST_WINDOW
 from toxproxy.link.enet import CHANNELS, DEFAULT_WINDOW, EnetLink
-from toxproxy.link.memory import DatagramPipe, Path
 
 
 def some_frames(seed: int, count: int, channels: int = 4, size: int = 9000) -> list[tuple[int, bytes]]:

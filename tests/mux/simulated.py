@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from tests.simulation import MemoryLink, Simulation
 from toxproxy.errors import LocalProtocolError, StreamError
 from toxproxy.link.base import LinkEnd
-from toxproxy.link.memory import MemoryLink, Simulation
 from toxproxy.mux import (
     Connection,
     DataReceived,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from toxproxy.link.memory import Path, Simulation
+from tests.simulation import Path, Simulation
 from toxproxy.mux import frames
 from toxproxy.mux.compression import HISTORY, Compressor, Decompressor
 from toxproxy.mux.frames import DATA_HEADER, MAX_RAW, Data, Packed

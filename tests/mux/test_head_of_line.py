@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from toxproxy.link.memory import Path, Simulation
+from tests.simulation import Path, Simulation
 
 from .pair import TARGET
 from .simulated import Peer, joined, rest

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.simulation import DatagramPipe, Path, Simulation
 from toxproxy.link.base import Link, LinkEnd
-from toxproxy.link.memory import DatagramPipe, Path, Simulation
 
 from .simulated import rest
 

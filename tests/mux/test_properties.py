@@ -8,8 +8,8 @@ from itertools import count
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.simulation import Path, Simulation
 from toxproxy.errors import Refusal, ResetCode, StreamRefused
-from toxproxy.link.memory import Path, Simulation
 from toxproxy.mux import Limits, Stream
 from toxproxy.mux.frames import DATA_HEADER
 from toxproxy.mux.stream import StreamState

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toxproxy.chunks import MAX_LINE_BYTES, MAX_TRAILER_BYTES, ChunkFilter
+from toxproxy.http.chunks import MAX_LINE_BYTES, MAX_TRAILER_BYTES, ChunkFilter
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toxproxy.guesses import FIRST_PAUSE, FORGOTTEN_AFTER, LONGEST_PAUSE, MOST_ADDRESSES, Guesses, source
+from toxproxy.inbound.guesses import (
+    FIRST_PAUSE,
+    FORGOTTEN_AFTER,
+    LONGEST_PAUSE,
+    MOST_ADDRESSES,
+    Guesses,
+    source,
+)
 
 
 def test_each_wrong_password_doubles_the_pause_up_to_a_few_seconds():

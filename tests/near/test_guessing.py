@@ -12,8 +12,8 @@ import pytest
 from tests.near.http_client import get, response
 from tests.near.test_socks import OK_5, socks5
 from tests.near.world import DirectDialer, Origin, connect, echo, proxy, until
-from toxproxy import guard, guesses
 from toxproxy.address import Bind, Target
+from toxproxy.inbound import guard, guesses
 from toxproxy.socks import ProxyListener
 
 PASSWORD = "sécret"

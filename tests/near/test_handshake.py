@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from toxproxy.address import Target
 from toxproxy.errors import Refusal
-from toxproxy.handshake import Credentials, Handshake, HandshakeError
+from toxproxy.inbound.handshake import Credentials, Handshake, HandshakeError
 
 ALICE = Credentials(b"alice", b"secret")
 GREETING = b"\x05\x01\x00"

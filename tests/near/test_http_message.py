@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toxproxy.address import Target
-from toxproxy.answers import ANSWERS
 from toxproxy.errors import Refusal, StreamRefused
-from toxproxy.handshake import Credentials
-from toxproxy.http_message import (
+from toxproxy.inbound.answers import ANSWERS
+from toxproxy.inbound.handshake import Credentials
+from toxproxy.inbound.http_message import (
     RequestError,
     authorized,
     destination,

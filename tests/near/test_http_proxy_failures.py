@@ -10,11 +10,11 @@ import pytest
 
 from tests.near.http_client import get, head_of, response
 from tests.near.world import Origin, connect, echo, flood, proxy, reset, talk, until, unused_port
-from toxproxy import http_proxy
 from toxproxy.address import Target
-from toxproxy.answers import ANSWERS
+from toxproxy.config.limits import LimitSettings
 from toxproxy.errors import Refusal
-from toxproxy.limits import LimitSettings
+from toxproxy.inbound import http_proxy
+from toxproxy.inbound.answers import ANSWERS
 from toxproxy.patience import Patience
 from toxproxy.socks import ProxyListener
 

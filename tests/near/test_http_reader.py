@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toxproxy.http_reader import MAX_EMPTY_LINES, MAX_REQUEST_HEAD, MAX_RESPONSE_HEAD, HttpReader
-from toxproxy.request_head import encode_target
+from toxproxy.http.reader import MAX_EMPTY_LINES, MAX_REQUEST_HEAD, MAX_RESPONSE_HEAD, HttpReader
+from toxproxy.http.request_head import encode_target
 
 
 def asking(*, connect: bool = False, method: str = "GET") -> HttpReader:

@@ -12,14 +12,14 @@ import pytest
 
 from tests.machine import has_ipv6
 from tests.near.world import DirectDialer, Origin, connect, echo, forward, proxy, until, unused_port
-from toxproxy import listener as listener_module
 from toxproxy.address import Bind, Target
-from toxproxy.descriptors import SPARE
+from toxproxy.config.limits import LimitSettings
 from toxproxy.errors import ToxproxyError
 from toxproxy.forward import ForwardListener
-from toxproxy.limits import LimitSettings
-from toxproxy.listener import Listener
+from toxproxy.inbound import listener as listener_module
+from toxproxy.inbound.listener import Listener
 from toxproxy.socks import ProxyListener
+from toxproxy.system.descriptors import SPARE
 
 SOMEWHERE = Target("127.0.0.1", 9)
 

@@ -13,9 +13,9 @@ import pytest
 
 from tests.near.http_client import get, head_of, response
 from tests.near.world import Origin, connect, echo, talk
-from toxproxy import http_proxy
 from toxproxy.address import Target
 from toxproxy.errors import Refusal
+from toxproxy.inbound import http_proxy
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 

@@ -7,11 +7,12 @@ import socket
 
 import pytest
 
-from toxproxy import connection, relay
-from toxproxy.connection import KEEP_BYTES, Connection
+from toxproxy import relay
 from toxproxy.pace import Notice
 from toxproxy.patience import Patience
-from toxproxy.relay import Half
+from toxproxy.relay import stream as connection
+from toxproxy.relay.half import Half
+from toxproxy.relay.stream import KEEP_BYTES, Connection
 
 Peers = list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toxproxy.response_head import clean_head, clean_trailer
+from toxproxy.http.response_head import clean_head, clean_trailer
 
 OK = b"HTTP/1.1 200 OK\r\n"
 

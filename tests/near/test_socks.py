@@ -10,8 +10,8 @@ import pytest
 from tests.near.test_handshake import REFUSED
 from tests.near.world import Origin, connect, echo, proxy, reset, talk, until, unused_port
 from toxproxy.address import Target
+from toxproxy.config.limits import LimitSettings
 from toxproxy.errors import Refusal
-from toxproxy.limits import LimitSettings
 from toxproxy.socks import ProxyListener
 
 OK_5 = b"\x05\x00" + b"\x05\x00\x00\x01" + bytes(6)

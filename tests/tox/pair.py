@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from toxproxy.config import BootstrapNode, ToxSettings
-from toxproxy.state import StateFolder
+from toxproxy.config.parsing import BootstrapNode, ToxSettings
+from toxproxy.system.state import StateFolder
 from toxproxy.tox.node import Connection, Node
 
 PRIVATE = ToxSettings(bootstrap=(), ports=(41000, 41999), local_discovery=False)

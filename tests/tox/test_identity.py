@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from toxproxy.state import StateFolder, wiped
+from toxproxy.system.state import StateFolder, wiped
 from toxproxy.tox.identity import IDENTITY, open_identity, save_identity
 from toxproxy.tox.pytox import Tox, ToxOptions
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.tox.pair import PRIVATE, Diary
 from toxproxy.address import is_possible_key
-from toxproxy.state import StateFolder
+from toxproxy.system.state import StateFolder
 from toxproxy.tox.node import Node
 from toxproxy.tox.pytox import ToxError
 

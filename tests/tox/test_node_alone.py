@@ -14,9 +14,9 @@ import pytest
 from tests.machine import Hosts
 from tests.tox.pair import PRIVATE, Diary, unused_port
 from toxproxy.address import ToxId
-from toxproxy.config import BootstrapNode, ToxSettings, TransportProxy
+from toxproxy.config.parsing import BootstrapNode, ToxSettings, TransportProxy
 from toxproxy.errors import StateError, ToxproxyError
-from toxproxy.state import StateFolder
+from toxproxy.system.state import StateFolder
 from toxproxy.tox.identity import IDENTITY
 from toxproxy.tox.node import Connection, Node
 from toxproxy.tox.pytox import Tox, ToxOptions

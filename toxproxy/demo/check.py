@@ -13,8 +13,8 @@ from python_socks import ProxyError, ProxyTimeoutError
 
 from toxproxy.demo.network import PrivateNetwork, ProcessFailed
 from toxproxy.demo.site import OBJECTS, Site, Way, by_forward, by_http, by_socks, fetch
-from toxproxy.logs import Console
-from toxproxy.progress import Waiting
+from toxproxy.program.logs import Console
+from toxproxy.program.progress import Waiting
 
 _FETCH_SECONDS = 60.0
 

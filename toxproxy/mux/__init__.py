@@ -4,7 +4,6 @@
 SPEC.md describes the protocol for a second implementation.
 """
 
-from toxproxy.mux.connection import Connection
 from toxproxy.mux.events import (
     DataReceived,
     EndReceived,
@@ -18,6 +17,7 @@ from toxproxy.mux.events import (
     StreamRequested,
 )
 from toxproxy.mux.limits import Limits
+from toxproxy.mux.multiplexer import Connection
 from toxproxy.mux.stream import Stream
 from toxproxy.mux.window import Allotment
 

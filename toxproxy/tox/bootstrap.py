@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from importlib import resources
 
 from toxproxy.address import join_host_port, parse_host, parse_key
-from toxproxy.config import ToxSettings
+from toxproxy.config.parsing import ToxSettings
 from toxproxy.pace import Notice
-from toxproxy.resolver import Resolver
+from toxproxy.system.resolver import Resolver
 from toxproxy.tox.pytox import Tox, ToxError
 
 _AT_A_TIME = 4

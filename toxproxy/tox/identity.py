@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TypeVar
 
-from toxproxy.state import StateFolder, wiped
+from toxproxy.system.state import StateFolder, wiped
 from toxproxy.tox.pytox import Tox, ToxError, ToxOptions
 from toxproxy.tox.startup import damaged, explained
 

@@ -10,10 +10,10 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol, Self
 
 from toxproxy.address import ToxId
-from toxproxy.config import ToxSettings
+from toxproxy.config.parsing import ToxSettings
 from toxproxy.errors import StateError, ToxproxyError
-from toxproxy.resolver import Resolver
-from toxproxy.state import StateFolder
+from toxproxy.system.resolver import Resolver
+from toxproxy.system.state import StateFolder
 from toxproxy.tox.bootstrap import Bootstrap, introducers
 from toxproxy.tox.identity import open_identity, save_identity
 from toxproxy.tox.pytox import MAX_NAME_LENGTH, Tox, ToxError, ToxOptions

@@ -8,9 +8,9 @@ import socket
 from contextlib import suppress
 
 from toxproxy.address import join_host_port
-from toxproxy.config import ToxSettings
+from toxproxy.config.parsing import ToxSettings
 from toxproxy.errors import StateError, ToxproxyError
-from toxproxy.resolver import Resolver
+from toxproxy.system.resolver import Resolver
 from toxproxy.tox.bootstrap import resolve
 from toxproxy.tox.pytox import Tox, ToxError, ToxOptions
 

@@ -1,0 +1,128 @@
+"""The file of clients that were let in: `clients.json` in a server's state folder.
+
+One JSON object: a client's public key (64 hexadecimal digits), and why it was let in. What a
+later version wrote and this one does not know is kept as it is and lets nobody in.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from toxproxy.address import is_possible_key
+from toxproxy.errors import StateError
+from toxproxy.system.state import StateFolder
+
+log = logging.getLogger(__name__)
+
+FILE = "clients.json"
+
+_KEY = re.compile(r"[0-9A-F]{64}")
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+
+
+class Reason(Enum):
+    """Why a recorded client was let in; the value is the word in the file."""
+
+    COMMAND = "command"
+    SECRET = "secret"
+    ANYONE = "anyone"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One client in the file.
+
+    `secret` is the fingerprint of the secret it sent, if that let it in. `seen`: it has been
+    connected since. `rest` holds the fields of a later version.
+    """
+
+    by: Reason
+    secret: str | None = None
+    seen: bool = False
+    rest: Mapping[str, object] = field(default_factory=dict)
+
+
+class Clients:
+    """The records, as they were when the file was last read or written.
+
+    The file may be edited by hand while a server runs: `read` it before a change. Raises
+    `StateError` for a damaged file, which is left as it is.
+    """
+
+    def __init__(self, state: StateFolder) -> None:
+        self.records: dict[bytes, Record] = {}
+        self._state = state
+        self._unknown: dict[str, object] = {}  # entries of a later version
+        self._warned: set[str] = set()
+        self.read()
+
+    def read(self) -> None:
+        """Take what the file says now. Raises `StateError`; the records stay as they were then."""
+        data = self._state.read(FILE)
+        try:
+            entries = json.loads(data) if data is not None else {}
+            if not isinstance(entries, dict):
+                raise ValueError("expected an object")
+            parsed = {_parse_key(key): _parse_record(entry) for key, entry in entries.items()}
+        except (ValueError, RecursionError) as error:
+            what_to_do = "mend it, or remove it to forget the clients that were let in"
+            raise StateError(f"{self._state.path / FILE} is damaged ({error}): {what_to_do}") from error
+        self.records, self._unknown = {}, {}
+        for key, record in parsed.items():
+            name = key.hex().upper()
+            if record is None:
+                self._unknown[name] = entries[name]
+                self._warn(name, "was let in for a reason that this version does not know")
+            elif not is_possible_key(key):
+                self._warn(name, "cannot be a Tox key")
+            else:
+                self.records[key] = record
+
+    def write(self, records: Mapping[bytes, Record]) -> None:
+        """Put these in place of the records. Raises `StateError`; nothing has changed then."""
+        entries: dict[str, object] = {key.hex().upper(): _fields(record) for key, record in records.items()}
+        kept = {name: entry for name, entry in self._unknown.items() if name not in entries}
+        self._state.write(FILE, json.dumps(kept | entries, indent=1).encode() + b"\n")
+        self.records, self._unknown = dict(records), kept
+
+    def _warn(self, name: str, why: str) -> None:
+        if name not in self._warned:
+            self._warned.add(name)
+            log.warning("%s: %s %s; it is not let in", self._state.path / FILE, name[:12], why)
+
+
+def _fields(record: Record) -> dict[str, object]:
+    fields: dict[str, object] = {**record.rest, "by": record.by.value}
+    if record.secret is not None:
+        fields["secret"] = record.secret
+    if record.seen:
+        fields["seen"] = True
+    return fields
+
+
+def _parse_key(text: str) -> bytes:
+    if not _KEY.fullmatch(text):
+        raise ValueError(f"expected a key of 64 hexadecimal digits, found {text[:80]!r}")
+    return bytes.fromhex(text)
+
+
+def _parse_record(entry: Any) -> Record | None:
+    """None where the reason is one of a later version. Raises `ValueError`."""
+    match entry:
+        case {"by": "secret", "secret": str(fingerprint)} if _FINGERPRINT.fullmatch(fingerprint):
+            return Record(Reason.SECRET, fingerprint, entry.get("seen") is True, _rest(entry))
+        case {"by": "command" | "anyone" as by}:
+            return Record(Reason(by), None, entry.get("seen") is True, _rest(entry))
+        case {"by": str(by)} if by not in {reason.value for reason in Reason}:
+            return None
+    raise ValueError(f'expected {{"by": "command", "secret" or "anyone"}}, found {str(entry)[:80]}')
+
+
+def _rest(entry: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in entry.items() if name not in ("by", "secret", "seen")}

@@ -1,0 +1,127 @@
+"""A server's clients as friends: each that may be one is one, and nobody else is."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+
+from toxproxy.admission.access import Access, Claim
+from toxproxy.errors import StateError, ToxproxyError
+from toxproxy.tox.node import Node
+from toxproxy.tox.pytox import ToxError
+from toxproxy.tunnel.friend import Friend, short
+
+log = logging.getLogger(__name__)
+
+
+class Guests:
+    """Keeps Tox's list of friends, the record of who was let in, and `friends` in step.
+
+    `befriend` makes the `Friend` of a number and a key. A client becomes Tox's friend first and is
+    written down after that: what fails in between is undone, and a crash leaves a friend that the
+    next start removes.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        access: Access,
+        friends: dict[int, Friend],
+        befriend: Callable[[int, bytes], Friend],
+    ) -> None:
+        self._node = node
+        self._access = access
+        self._friends = friends
+        self._befriend = befriend
+        self._leaving: dict[int, asyncio.Task[None]] = {}
+        self._closed = False
+
+    def start(self) -> None:
+        """Make friends of those who may be; Tox's refusal of one is a warning. Raises `StateError`."""
+        admitted = self._access.admitted()
+        for key in self._node.friends.keys() - admitted:
+            self._node.remove_friend(key)
+        for key in admitted:
+            try:
+                self._know(key)
+            except ToxError as error:
+                log.warning("client %s is not let in: Tox does not take its key (%s)", short(key), error.code)
+
+    async def close(self) -> None:
+        """Wait for those who leave; nobody is sent away after that."""
+        self._closed = True
+        await asyncio.gather(*self._leaving.values(), return_exceptions=True)
+
+    def let_in(self, key: bytes, claim: Claim) -> bool:
+        """Make a friend of a client for its claim; False where there is no room for it.
+
+        Raises `ToxError` where Tox does not take the key, and `StateError` where something cannot
+        be written; the client is not let in then.
+        """
+        if claim is Claim.ADMITTED:
+            self._know(key)
+            return True
+        return self._know(key, lambda: self._access.admit(key, claim))
+
+    def allow(self, key: bytes) -> None:
+        """Make a friend of a client by command. Raises what `let_in` does, and `ValueError`."""
+        if key == self._node.public_key:
+            raise ValueError("this is the key of the server itself: give the client's")
+
+        def record() -> bool:
+            self._access.allow(key)
+            return True
+
+        self._know(key, record)
+
+    def met(self, friend: Friend) -> None:
+        """A client is connected."""
+        try:
+            self._access.met(friend.key)
+        except StateError as error:
+            log.warning("%s", error)
+
+    def _know(self, key: bytes, record: Callable[[], bool] = lambda: True) -> bool:
+        number = self._node.admit_friend(key)
+        try:
+            recorded = record()
+        except BaseException:
+            self._forget_stranger(key, number)
+            raise
+        if not recorded:
+            self._forget_stranger(key, number)
+            return False
+        if number not in self._friends:
+            self._friends[number] = self._befriend(number, key)
+        self._dismiss_others()
+        return True
+
+    def _forget_stranger(self, key: bytes, number: int) -> None:
+        """Undo what `_know` has just begun, for one who was no friend before."""
+        if number not in self._friends:
+            with suppress(StateError):  # the next start removes it
+                self._node.remove_friend(key)
+
+    def _dismiss_others(self) -> None:
+        """Send away who may not be a friend any more, since the record has changed."""
+        if self._closed:
+            return
+        for number, friend in self._friends.items():
+            if number not in self._leaving and not self._access.admits(friend.key):
+                log.info("client %s is not allowed any more", short(friend.key))
+                self._leaving[number] = asyncio.create_task(self._dismiss(number, friend))
+
+    async def _dismiss(self, number: int, friend: Friend) -> None:
+        try:
+            await friend.close("this client is not allowed any more")
+            del self._friends[number]
+            if self._access.admits(friend.key):  # let in again meanwhile
+                self._friends[number] = self._befriend(number, friend.key)
+            else:
+                self._node.remove_friend(friend.key)
+        except ToxproxyError as error:
+            log.error("%s", error)
+        finally:
+            del self._leaving[number]

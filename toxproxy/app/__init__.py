@@ -1,0 +1,1 @@
+"""The two ends, wired together: the only room where the parts meet."""

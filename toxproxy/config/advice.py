@@ -1,0 +1,56 @@
+"""What a configuration allows but is hardly wise, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from toxproxy.config.parsing import Config, Forward
+from toxproxy.config.secret import weakness
+
+Role = Literal["server", "client"]
+
+
+def warnings(config: Config, role: Role) -> list[str]:
+    """A sentence each, for the role that is to run. Secrets are not repeated."""
+    return [*_of_file(config), *(_of_client(config) if role == "client" else _of_server(config))]
+
+
+def _of_file(config: Config) -> Iterator[str]:
+    if config.open_file is not None and config.has_secrets:
+        yield (
+            f"{config.open_file} holds a secret and is open to other users of this machine: "
+            f"chmod 600 {config.open_file}"
+        )
+
+
+def _of_client(config: Config) -> Iterator[str]:
+    for listener in config.listeners:
+        if listener.bind.is_loopback:
+            continue
+        if isinstance(listener, Forward):
+            yield (
+                f"[client] {listener.name} listens on {listener.bind} and a forward has no password: "
+                f"whoever reaches that port reaches {listener.target}; "
+                "leave the address away, and only this machine does"
+            )
+        elif listener.username is None:
+            yield (
+                f"[socks] {listener.name} listens on {listener.bind} without a password: "
+                "whoever reaches that port uses the server's network; "
+                "write user:password@ before the address, or leave the address away"
+            )
+
+
+def _of_server(config: Config) -> Iterator[str]:
+    access, rules = config.access, config.access.rules
+    everywhere = "may connect to whatever this machine can reach; say where to with permit"
+    if access.secret is not None and (why := weakness(access.secret)):
+        yield f"[access] secret {why}: choose another, for example the output of: openssl rand -hex 16"
+    if access.anyone:
+        what = everywhere if rules.permit_everything else "is let in; give a secret to those who may come"
+        yield f"[access] allow = *: anyone who has the Tox ID {what}"
+    elif access.secret is not None and rules.permit_everything:
+        yield f"[access] permit = *:* with a secret: whoever learns the secret {everywhere}"
+    if rules.forget_loopback:
+        yield "[access] deny names private, but not this machine itself: add self:*"

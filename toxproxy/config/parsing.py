@@ -1,0 +1,414 @@
+"""The configuration file, parsed once into frozen values that cannot be wrong.
+
+`load` and `parse` promise everybody behind them that names, addresses, keys and numbers
+are checked; whoever wrote the file gets one `ConfigError` that names the file, the line,
+what was expected and what was found. One file may hold the settings of both roles.
+
+Values that are secret stay out of `repr` and out of the errors.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from toxproxy.address import (
+    Bind,
+    Target,
+    ToxId,
+    parse_bind_host,
+    parse_host,
+    parse_key,
+    parse_port,
+    parse_port_range,
+    parse_proxy_url,
+    parse_public_key,
+    parse_tox_id,
+    shown,
+    split_fields,
+    split_listener,
+)
+from toxproxy.config import ini, limits, secret
+from toxproxy.config.limits import LimitSettings
+from toxproxy.errors import ConfigError
+from toxproxy.rules import Rule, Rules, parse_rule
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+MAX_FILE_BYTES = 1 << 20
+MAX_NICKNAME_BYTES = 128  # TOX_MAX_NAME_LENGTH
+MAX_LOGIN_BYTES = 255  # RFC 1929: a user name or password of SOCKS5
+#: Where clients may connect unless `permit` says something: the forward that `toxproxy server` prints.
+DEFAULT_PERMIT = (parse_rule("127.0.0.1:22"),)
+GRACE = 600.0  # seconds
+MAX_GRACE = 7 * 24 * 3600  # seconds
+
+_KNOWN: dict[str, frozenset[str] | None] = {
+    "server": frozenset({"name"}),
+    "client": None,
+    "socks": None,
+    "compress": None,
+    "secrets": None,
+    "access": frozenset({"allow", "secret", "permit", "deny"}),
+    "exit": frozenset({"upstream", "connect_timeout"}),
+    "tox": frozenset({"bootstrap", "udp", "port", "tcp_relay", "local_discovery", "proxy", "wait", "grace"}),
+    "limits": limits.KEYS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """A line of [client]: connections to `bind` go to `target`, as the server sees it."""
+
+    name: str
+    bind: Bind
+    target: Target
+    server: ToxId
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyPort:
+    """A line of [socks]: a SOCKS and HTTP proxy whose connections leave from the server.
+
+    `username` and `password` are both set, 1 to 255 bytes of UTF-8 each, or both None.
+    """
+
+    name: str
+    bind: Bind
+    server: ToxId
+    username: str | None
+    password: str | None = field(repr=False)
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class AccessSettings:
+    """[access]: on a server who may connect and where to; on a client of one server the secret to send.
+
+    `allow` holds public keys. `secret` is 1 to 512 bytes of UTF-8. `permit` is None where nobody has
+    chosen yet, which means `DEFAULT_PERMIT`.
+    """
+
+    allow: frozenset[bytes] = frozenset()
+    anyone: bool = False
+    secret: str | None = field(default=None, repr=False)
+    permit: tuple[Rule, ...] | None = None
+    deny: tuple[Rule, ...] = ()
+
+    @property
+    def rules(self) -> Rules:
+        """Where clients may connect."""
+        return Rules(DEFAULT_PERMIT if self.permit is None else self.permit, self.deny)
+
+
+@dataclass(frozen=True, slots=True)
+class ExitSettings:
+    """[exit]: how a server connects. `upstream` is a checked proxy URL, `connect_timeout` in seconds."""
+
+    upstream: str | None = field(default=None, repr=False)
+    connect_timeout: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class BootstrapNode:
+    """A DHT node to start from; `key` is its public key."""
+
+    host: str
+    port: int
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TransportProxy:
+    """A proxy, without authentication, that carries Tox itself."""
+
+    kind: Literal["socks5", "http"]
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToxSettings:
+    """[tox]: how this node takes part in the network.
+
+    `bootstrap` None is the built-in list of nodes, () none at all. `ports` are the first and
+    the last to try for UDP. `tcp_relay` is the port to serve as a relay on, 0 for not at all.
+    With a `proxy`, `udp` is off. `wait` is how many seconds a new connection waits for the
+    server to be found, `grace` for how many an interrupted session is kept with its connections.
+    """
+
+    bootstrap: tuple[BootstrapNode, ...] | None = None
+    udp: bool = True
+    ports: tuple[int, int] = (33445, 33545)
+    tcp_relay: int = 0
+    local_discovery: bool = True
+    proxy: TransportProxy | None = None
+    wait: float = 30.0
+    grace: float = GRACE
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that a configuration file can say; without arguments, what an empty one says.
+
+    `uncompressed` holds the names of the listeners whose connections [compress] leaves as they are.
+    `secrets` are those of [secrets]: by the public key of a server what a client sends to it alone,
+    1 to 512 bytes of UTF-8. With them, `access.secret` is the server's own and is not sent.
+    `open_file` is the file's name where other users of the machine may read it.
+    """
+
+    server_name: str | None = None
+    forwards: tuple[Forward, ...] = ()
+    proxies: tuple[ProxyPort, ...] = ()
+    uncompressed: frozenset[str] = frozenset()
+    access: AccessSettings = AccessSettings()
+    secrets: Mapping[bytes, str] = field(default_factory=dict, repr=False)
+    exit: ExitSettings = ExitSettings()
+    tox: ToxSettings = ToxSettings()
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    open_file: str | None = field(default=None, compare=False)
+
+    @property
+    def listeners(self) -> tuple[Forward | ProxyPort, ...]:
+        """The forwards and the proxies together, in the file's order."""
+        return tuple(sorted((*self.forwards, *self.proxies), key=attrgetter("line")))
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether a secret or a password is in it."""
+        passwords = any(proxy.password for proxy in self.proxies) or "@" in (self.exit.upstream or "")
+        return bool(self.access.secret or self.secrets or passwords)
+
+    @property
+    def servers(self) -> tuple[ToxId, ...]:
+        """The servers that a client connects to, in the file's order, one Tox ID for each public key."""
+        servers: dict[bytes, ToxId] = {}
+        for listener in self.listeners:
+            servers.setdefault(listener.server.public_key, listener.server)
+        return tuple(servers.values())
+
+    def secret_for(self, server: ToxId) -> str | None:
+        """What a client sends to `server` to be let in. Raises `ConfigError` where that is not clear."""
+        if self.secrets or self.access.secret is None:
+            return self.secrets.get(server.public_key)
+        if (count := len(self.servers)) > 1:
+            raise ConfigError(
+                f"[access] secret: expected one server, found {count}, and each would be told the secret of "
+                "the others; write, below a line [secrets], for each that has one: TOXID = its secret"
+            )
+        return self.access.secret
+
+    def require_client(self, file: str) -> None:
+        """Raise `ConfigError`, naming `file`, where a client would have nothing to listen for, or
+        would not know which server a secret is for."""
+        if not self.listeners:
+            raise ConfigError(
+                f"{file}: expected a forward in [client] or a proxy in [socks], found none; "
+                "write, for example, below a line [socks]: browser = 1080:TOXID"
+            )
+        try:
+            self.secret_for(self.servers[0])
+        except ConfigError as error:
+            raise ConfigError(f"{file}: {error}") from None
+
+
+DEFAULT = Config()
+
+
+def load(path: str | Path) -> Config:
+    """The configuration in a file of UTF-8 text, at most 1 MiB. Raises `ConfigError`."""
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(MAX_FILE_BYTES + 1)
+            mode = os.fstat(file.fileno()).st_mode
+    except OSError as error:
+        raise ConfigError(f"{path}: expected a readable file, found: {error.strerror}") from None
+    if len(raw) > MAX_FILE_BYTES:
+        raise ConfigError(f"{path}: expected at most {MAX_FILE_BYTES} bytes, found more")
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        found = f"the byte 0x{raw[error.start]:02X}"
+        raise ini.error(str(path), line, f"expected UTF-8 text, found {found}") from None
+    others = stat.S_ISREG(mode) and mode & 0o077
+    return replace(parse(text, str(path)), open_file=str(path) if others else None)
+
+
+def parse(text: str, name: str) -> Config:
+    """The configuration in `text`, which errors call `name`. Raises `ConfigError`."""
+    sections = ini.read(text, name, _KNOWN)
+    forwards, proxies = sections["client"].items(), sections["socks"].items()
+    nickname = partial(ini.parse_text, what="a nickname", limit=MAX_NICKNAME_BYTES)
+    config = Config(
+        server_name=_get(sections["server"], "name", nickname, None),
+        forwards=tuple(entry.parse(partial(_forward, key, entry.line)) for key, entry in forwards),
+        proxies=tuple(_parse_login(entry, partial(_proxy, key, entry.line)) for key, entry in proxies),
+        uncompressed=_uncompressed(sections["compress"], [*sections["client"], *sections["socks"]]),
+        access=_access(sections["access"]),
+        exit=_exit(sections["exit"]),
+        tox=_tox(sections["tox"]),
+        limits=limits.parse(sections["limits"]),
+    )
+    _check_binds(config, name)
+    return replace(config, secrets=secret.parse_each(sections["secrets"], config.servers))
+
+
+def _get(entries: dict[str, ini.Entry], key: str, parser: Callable[[str], T], default: D) -> T | D:
+    return entries[key].parse(parser) if key in entries else default
+
+
+def _parse_login(entry: ini.Entry, parser: Callable[[str], T]) -> T:
+    """A value that may hold a password, which no error repeats where a comment seems to have cut it."""
+    try:
+        return entry.parse(parser)
+    except ConfigError:
+        entry.whole("a password", cut="@" in entry.comment)
+        raise
+
+
+def _given(entries: dict[str, ini.Entry], parsers: Mapping[str, Callable[[str], object]]) -> dict[str, Any]:
+    """The values that are there: the settings have the defaults of the others."""
+    return {key: entries[key].parse(parser) for key, parser in parsers.items() if key in entries}
+
+
+def _items(entries: dict[str, ini.Entry], key: str, parser: Callable[[str], T]) -> tuple[T, ...]:
+    return entries[key].items(parser) if key in entries else ()
+
+
+def _uncompressed(entries: dict[str, ini.Entry], listeners: list[str]) -> frozenset[str]:
+    known = (*listeners, "default")
+    for name, entry in entries.items():
+        if name not in known:
+            found = f"{shown(name)}: did you mean {ini.nearest(name, known)!r}?"
+            raise entry.error(f"expected the name of a forward or proxy, or default, found {found}")
+    default = _get(entries, "default", ini.parse_boolean, True)
+    return frozenset(name for name in listeners if not _get(entries, name, ini.parse_boolean, default))
+
+
+def _access(entries: dict[str, ini.Entry]) -> AccessSettings:
+    clients = _items(entries, "allow", lambda text: None if text == "*" else parse_key(text))
+    return AccessSettings(
+        allow=frozenset(key for key in clients if key is not None),
+        anyone=None in clients,
+        secret=secret.parse(entries["secret"]) if "secret" in entries else None,
+        permit=_items(entries, "permit", parse_rule) or None,
+        deny=_items(entries, "deny", parse_rule),
+    )
+
+
+def _exit(entries: dict[str, ini.Entry]) -> ExitSettings:
+    given = _given(entries, _EXIT_PARSERS)
+    if "upstream" in entries:
+        given["upstream"] = _parse_login(entries["upstream"], _upstream)
+    return ExitSettings(**given)
+
+
+def _tox(entries: dict[str, ini.Entry]) -> ToxSettings:
+    given = _given(entries, _TOX_PARSERS)
+    if "port" in given:
+        given["ports"] = given.pop("port")
+    if "bootstrap" in entries:
+        given["bootstrap"] = _bootstrap(entries["bootstrap"])
+    if "proxy" in given and given.setdefault("udp", False):
+        raise entries["udp"].error("expected no beside a proxy, which carries TCP only, found yes")
+    return ToxSettings(**given)
+
+
+def _forward(name: str, line: int, text: str) -> Forward:
+    fields = split_listener(text)
+    if len(fields) not in (4, 5):
+        expected = "[localip:]localport:remotehost:remoteport:toxid (an IPv6 address in brackets)"
+        raise ValueError(f"expected {expected}, found {len(fields)} fields")
+    *bind, host, port, server = fields
+    return Forward(name, _bind(bind), Target(parse_host(host), parse_port(port)), parse_tox_id(server), line)
+
+
+def _proxy(name: str, line: int, text: str) -> ProxyPort:
+    """A proxy port. Errors repeat no field: with `:` typed for `@`, each may be the password."""
+    login, at, address = text.rpartition("@")
+    username, colon, password = login.partition(":")
+    if at and not colon:
+        raise ValueError("expected user:password before the @, found no colon")
+    expected = "[user:password@][localip:]localport:toxid (an IPv6 address in brackets)"
+    fields = ini.quietly(split_listener, address, expected)
+    if len(fields) not in (2, 3):
+        raise ValueError(f"expected {expected}, found {len(fields)} fields")
+    *bind, server = fields
+    where = ini.quietly(_bind, bind, f"{expected}, with a port from 0 to 65535")
+    if not at:
+        return ProxyPort(name, where, parse_tox_id(server), None, None, line)
+    username = ini.parse_text(username, "a user name", MAX_LOGIN_BYTES)
+    password = ini.parse_text(password, "a password", MAX_LOGIN_BYTES)
+    return ProxyPort(name, where, parse_tox_id(server), username, password, line)
+
+
+def _bind(fields: list[str]) -> Bind:
+    *host, port = fields
+    return Bind(parse_bind_host(host[0]) if host else "127.0.0.1", parse_port(port, lowest=0))
+
+
+def _bootstrap(entry: ini.Entry) -> tuple[BootstrapNode, ...]:
+    nodes = entry.items(_bootstrap_node)
+    if None in nodes and len(nodes) > 1:
+        raise entry.error("expected nodes or none, found both")
+    return tuple(node for node in nodes if node is not None)
+
+
+def _bootstrap_node(text: str) -> BootstrapNode | None:
+    if text == "none":
+        return None
+    fields = split_fields(text)
+    if len(fields) != 3:
+        raise ValueError(f"expected host:port:key (an IPv6 address in brackets) or none, found {shown(text)}")
+    return BootstrapNode(parse_host(fields[0]), parse_port(fields[1]), parse_public_key(fields[2]))
+
+
+def _upstream(text: str) -> str:
+    parse_proxy_url(text, "socks5", "socks4", "http", "socks5h", "socks4a")
+    return text
+
+
+def _transport_proxy(text: str) -> TransportProxy:
+    url = parse_proxy_url(text, "socks5", "http", "socks5h")
+    if url.username is not None:
+        raise ValueError("expected a proxy without user and password, which Tox cannot send, found some")
+    kind: Literal["socks5", "http"] = "http" if url.scheme == "http" else "socks5"
+    return TransportProxy(kind, parse_host(url.hostname or ""), url.port or 0)
+
+
+_EXIT_PARSERS: Mapping[str, Callable[[str], object]] = {
+    "connect_timeout": partial(ini.parse_seconds, lowest=0.1),
+}
+
+_TOX_PARSERS: Mapping[str, Callable[[str], object]] = {
+    "proxy": _transport_proxy,
+    "udp": ini.parse_boolean,
+    "port": parse_port_range,
+    "tcp_relay": partial(parse_port, lowest=0),
+    "local_discovery": ini.parse_boolean,
+    "wait": partial(ini.parse_seconds, lowest=0),
+    "grace": partial(ini.parse_seconds, lowest=0, highest=MAX_GRACE),
+}
+
+
+def _check_binds(config: Config, file: str) -> None:
+    """No two listeners on one local address. Raises `ConfigError`."""
+    by_port: dict[int, list[Forward | ProxyPort]] = {}
+    for listener in config.listeners:
+        if listener.bind.port == 0:
+            continue  # each gets a free port of its own
+        others = by_port.setdefault(listener.bind.port, [])
+        for other in others:
+            if listener.bind.clashes(other.bind):
+                found = f"{listener.bind} beside {other.bind} on line {other.line}"
+                raise ini.error(file, listener.line, f"expected a local address of its own, found {found}")
+        others.append(listener)

@@ -1,0 +1,1 @@
+"""What clients of the near end speak: SOCKS and HTTP, and the ports they come to."""

@@ -1,0 +1,254 @@
+"""What every listening port of the near end does, whatever is spoken on it.
+
+A `Listener` binds, accepts, and runs one task per connection; the task lives exactly as long
+as the connection does. Subclasses say in `serve` what is spoken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+from abc import ABC, abstractmethod
+from contextlib import suppress
+
+from toxproxy.address import Bind, Target, join_host_port
+from toxproxy.config.limits import LimitSettings
+from toxproxy.dialer import Dialer
+from toxproxy.errors import Refusal, StreamRefused, ToxproxyError
+from toxproxy.pace import Notice
+from toxproxy.relay.stream import Connection, cancelled_when
+from toxproxy.system.descriptors import scarce
+from toxproxy.system.sockets import keep_lively, os_errors
+
+log = logging.getLogger(__name__)
+
+DEFAULTS = LimitSettings()
+_BACKLOG = 1024
+_SHORTAGE = 1.0  # seconds until the system is asked again for what it had none left of
+_PORT_ATTEMPTS = 16
+_NO_SUCH_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
+
+
+class Listener(ABC):
+    """A port (on one or more addresses of this machine) whose connections go through the tunnel.
+
+    `name` is what the configuration calls it. There are at most `limits.connections`, and fewer
+    where the process may have no more files. At the limit the connection that has been there longest
+    without asking for anything is reset, so that a flood of silent clients shuts nobody out; where
+    all have asked, new ones wait in the system's backlog until one ends.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        bind: Bind,
+        dialer: Dialer,
+        limits: LimitSettings = DEFAULTS,
+        *,
+        compress: bool = True,
+    ) -> None:
+        self.name = name
+        self.addresses: tuple[str, ...] = ()
+        self._bind = bind
+        self._dialer = dialer
+        self._limits = limits
+        self._compress = compress
+        self._sockets: list[socket.socket] = []
+        self._accepting: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._silent: dict[asyncio.Task[None], None] = {}  # asked for nothing yet, the oldest first
+        self._room = asyncio.Event()  # a connection ended, or can be made to
+        self._full = Notice(log, logging.WARNING)
+        self._slow = Notice(log)
+        self._too_many = Notice(log)
+
+    @abstractmethod
+    async def serve(self, client: Connection) -> None:
+        """Speak with one client until its connection is over. What is open afterwards is reset."""
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._tasks)
+
+    async def start(self) -> None:
+        """Bind and listen; `addresses` then says where.
+
+        Raises `ToxproxyError` where that is not possible.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            self._sockets = bind_sockets(await _resolve(self._bind), self._bind.port)
+        except OSError as error:
+            raise ToxproxyError(f"{self.name}: cannot listen on {self._bind}: {_why(error)}") from error
+        for sock in self._sockets:
+            sock.setblocking(False)
+        self.addresses = tuple(join_host_port(*sock.getsockname()[:2]) for sock in self._sockets)
+        self._accepting = [loop.create_task(self._accept(sock)) for sock in self._sockets]
+
+    async def close(self) -> None:
+        """Stop listening. Connections go on, see `drain`."""
+        for task in self._accepting:
+            task.cancel()
+        if self._accepting:
+            await asyncio.wait(self._accepting)
+        for sock in self._sockets:
+            sock.close()
+
+    async def drain(self, grace: float = 0.0) -> None:
+        """Let connections end by themselves for `grace` seconds, then reset those that are left."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def open(self, client: Connection, target: Target, *, early: bool = False) -> Connection:
+        """Have a connection to `target` opened for `client`, in its task; see `Dialer.dial` for `early`.
+
+        A client that is reset meanwhile takes its task with it. One that ended its own direction may
+        have said all that it wants to: it gets its answer. Raises `StreamRefused`.
+        """
+        self._silent.pop(_current_task(), None)
+        try:
+            with cancelled_when(client.lost):
+                _, far = await self._dialer.dial(Connection, target, early=early, compress=self._compress)
+        except StreamRefused as refused:
+            self.log_refused(target, refused)
+            raise
+        return far
+
+    def log_refused(self, target: Target, refused: StreamRefused) -> None:
+        """Tell the user what the far end said."""
+        tell = self._too_many if refused.code is Refusal.TOO_MANY_STREAMS else log.info
+        tell("%s: %s refused: %s", self.name, target, refused.text)
+
+    def log_slow(self, what: str) -> None:
+        """Tell the user that a client took too long to say what it wants."""
+        seconds = self._limits.handshake
+        self._slow("%s: %s within %g s ([limits] handshake)", self.name, what, seconds)
+
+    async def _accept(self, sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                with os_errors():
+                    accepted, _ = await loop.sock_accept(sock)
+            except OSError as error:
+                await self._make_room(f"no connection can be accepted ({_why(error)})", _SHORTAGE)
+                continue
+            most, why = self._limits.connections, "[limits] connections"
+            if scarce(accepted):
+                most, why = max(1, min(most, len(self._tasks))), "ulimit -n"
+            try:
+                while (count := len(self._tasks)) >= most:
+                    await self._make_room(f"{count} connections are open ({why})")
+            except asyncio.CancelledError:
+                accepted.close()
+                raise
+            self._begin(accepted)
+
+    async def _make_room(self, reason: str, seconds: float | None = None) -> None:
+        """Reset the connection that has been silent longest, and wait for any to end, `seconds` at most."""
+        self._full(
+            "%s: %s: clients that have asked for nothing make room, or new ones wait", self.name, reason
+        )
+        self._room.clear()
+        if self._silent:
+            oldest = next(iter(self._silent))
+            del self._silent[oldest]
+            oldest.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._room.wait()
+
+    def _begin(self, accepted: socket.socket) -> None:
+        task = asyncio.get_running_loop().create_task(self._run(accepted))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._silent.pop(task, None)
+        self._room.set()
+
+    async def _run(self, accepted: socket.socket) -> None:
+        client = Connection(self._limits.patience)
+        try:
+            with suppress(OSError):  # the client is gone already, as the next line finds
+                keep_lively(accepted)
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: client, accepted)
+            if not self._silent:
+                self._room.set()
+            self._silent[_current_task()] = None
+            await self.serve(client)
+        except ConnectionError as error:
+            log.debug("%s: a connection ended early: %s", self.name, error)
+        except Exception:
+            log.exception("%s: a connection was given up", self.name)
+        finally:
+            client.reset()
+
+
+def _current_task() -> asyncio.Task[None]:
+    task: asyncio.Task[None] | None = asyncio.current_task()
+    assert task is not None
+    return task
+
+
+async def _resolve(bind: Bind) -> list[tuple[socket.AddressFamily, str]]:
+    """The addresses of this machine that `bind` stands for, each once."""
+    if not bind.host:
+        return [(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")]
+    infos = await asyncio.get_running_loop().getaddrinfo(
+        bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    return list(dict.fromkeys((family, str(address[0])) for family, _, _, _, address in infos))
+
+
+def bind_sockets(addresses: list[tuple[socket.AddressFamily, str]], port: int) -> list[socket.socket]:
+    """Listening sockets on one port of all addresses; port 0 takes one that is free on all of them.
+
+    An address whose family this machine lacks is left out, unless nothing else is left. Raises `OSError`.
+    """
+    for _ in range(_PORT_ATTEMPTS):
+        try:
+            return _bind_all(addresses, port)
+        except OSError as error:
+            if port or error.errno != errno.EADDRINUSE:
+                raise
+            failure = error
+    raise failure
+
+
+def _bind_all(addresses: list[tuple[socket.AddressFamily, str]], port: int) -> list[socket.socket]:
+    sockets: list[socket.socket] = []
+    missing: OSError | None = None
+    try:
+        for family, host in addresses:
+            try:
+                sock = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+            except OSError as error:
+                if error.errno not in _NO_SUCH_FAMILY:
+                    raise
+                missing = error
+                continue
+            sockets.append(sock)
+            port = sock.getsockname()[1]
+    except OSError:
+        for sock in sockets:
+            sock.close()
+        raise
+    if not sockets and missing is not None:
+        raise missing
+    return sockets
+
+
+def _why(error: OSError) -> str:
+    if isinstance(error, socket.gaierror) or error.errno is None:
+        return "the name has no address here" if isinstance(error, socket.gaierror) else str(error)
+    return os.strerror(error.errno).lower()

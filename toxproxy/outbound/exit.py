@@ -1,0 +1,213 @@
+"""The server's way out: may this be dialled, what are its addresses, connect.
+
+An `Exit` is a `Dialer` that dials from this machine, directly or through an upstream proxy.
+The addresses that the rules were asked about are the ones that are dialled: a name is looked
+up once, so it cannot mean one thing when it is checked and another when it is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Callable
+from ipaddress import IPv6Address, ip_address
+
+from toxproxy.address import Address, Target, parse_host
+from toxproxy.config.parsing import ExitSettings
+from toxproxy.dialer import P, feed
+from toxproxy.errors import Refusal, StreamRefused
+from toxproxy.outbound import eyeballs
+from toxproxy.outbound.upstream import Upstream
+from toxproxy.pace import Notice
+from toxproxy.rules import Rules, Verdict
+from toxproxy.system.descriptors import scarce
+from toxproxy.system.interfaces import Interfaces
+from toxproxy.system.resolver import Resolver
+
+log = logging.getLogger(__name__)
+
+_DIALS = 256  # under way at once
+
+_NO_SUCH_NAME = {getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA") if hasattr(socket, name)}
+
+
+class Exit:
+    """Dials targets from this machine, as far as `rules` let it.
+
+    `dials` are under way at once; more wait for their turn. They are not refused, since a browser
+    that opens a session of two hundred tabs is no attack, and what waits has its bound: it is the
+    friend's streams. A whole dial, the look-up and the wait for its turn included, takes at most
+    `settings.connect_timeout` seconds.
+    """
+
+    def __init__(
+        self,
+        settings: ExitSettings,
+        rules: Rules,
+        dials: int = _DIALS,
+        *,
+        interfaces: Interfaces | None = None,
+        short: Notice | None = None,
+    ) -> None:
+        self._settings, self._rules, self._dials = settings, rules, dials
+        self._upstream = None if settings.upstream is None else Upstream(settings.upstream)
+        self._resolver = Resolver()
+        self._turns = asyncio.Semaphore(dials)
+        self._interfaces = interfaces or Interfaces()
+        self._short = short or Notice(log, logging.WARNING)
+
+    def guest(self) -> Exit:
+        """An exit like this one for one friend: its turns and its look-ups are its own.
+
+        So targets and name servers that do not answer delay nobody else.
+        """
+        return Exit(self._settings, self._rules, self._dials, interfaces=self._interfaces, short=self._short)
+
+    async def dial(
+        self,
+        protocol_factory: Callable[[], P],
+        target: Target,
+        *,
+        early: bool = False,
+        compress: bool = True,
+    ) -> tuple[asyncio.Transport, P]:
+        """Connect to `target` and return (transport, protocol), as `Dialer.dial` says.
+
+        `early` and `compress` make no difference here: nothing can be written before the connection
+        is there, and there is no tunnel.
+        Raises `StreamRefused` with what was met. Its text never names an address that a name turned
+        out to mean.
+        """
+        try:
+            async with asyncio.timeout(self._settings.connect_timeout), self._turns:
+                sock, early_bytes = await self._connect(target)
+                self._check_files(sock)
+                transport, protocol = await _adopt(sock, protocol_factory)
+        except TimeoutError:
+            text = f"no answer within {self._settings.connect_timeout:g} seconds"
+            raise StreamRefused(Refusal.TIMED_OUT, text) from None
+        if early_bytes:
+            feed(protocol, early_bytes)
+        return transport, protocol
+
+    def _check_files(self, sock: socket.socket) -> None:
+        if scarce(sock):
+            sock.close()
+            self._short("connections are refused: nearly all files are open that may be (ulimit -n)")
+            text = "the server has as many connections open as it can"
+            raise StreamRefused(Refusal.TOO_MANY_STREAMS, text)
+
+    async def _connect(self, target: Target) -> tuple[socket.socket, bytes]:
+        """A connected socket, and what was read from it already."""
+        address = _literal(target)
+        verdict = self._rules.judge_name(target) if address is None else None
+        if verdict is Verdict.DENIED:
+            raise _not_permitted()
+        if verdict is Verdict.PERMITTED and self._upstream is not None:
+            return await self._upstream.connect(target)
+        try:
+            found = await self._look_up(target) if address is None else [address]
+        except StreamRefused as refused:
+            if verdict is not Verdict.IF_PERMITTED:
+                raise
+            # Whether there is such a name is told only of names that are permitted.
+            log.debug("%s: %s; the client is told that it is not permitted", target, refused.text)
+            found = []
+        permitted = self._permitted(target, found)
+        if not permitted:
+            raise _not_permitted()
+        if self._upstream is not None:
+            return await _connect_through(self._upstream, target, permitted)
+        return await _connect_directly(target, permitted), b""
+
+    def _permitted(self, target: Target, addresses: list[Address]) -> list[Address]:
+        try:
+            machine = self._interfaces.machine() if self._rules.need_machine else None
+        except OSError as error:
+            text = "the server cannot tell its own addresses, which its rules are about"
+            raise StreamRefused(Refusal.FAILED, text) from error
+        return [each for each in addresses if self._rules.allows(target, each, machine)]
+
+    async def _look_up(self, target: Target) -> list[Address]:
+        if _never_exists(target.host):
+            raise _refused(Refusal.NAME_NOT_FOUND)
+        try:
+            addresses = await self._resolver.look_up(target.host)
+        except socket.gaierror as error:
+            if error.errno in _NO_SUCH_NAME:
+                raise _refused(Refusal.NAME_NOT_FOUND) from error
+            text = "the server's name resolver does not answer"
+            raise StreamRefused(Refusal.FAILED, text) from error
+        return list(dict.fromkeys(map(_plain, addresses)))
+
+
+def _never_exists(host: str) -> bool:
+    """Whether a name is under `invalid`, which no resolver need be asked about (RFC 6761, section 6.4)."""
+    return host.lower().removesuffix(".").rpartition(".")[2] == "invalid"
+
+
+def _literal(target: Target) -> Address | None:
+    """The target's address where it is one, None where it is a name.
+
+    Raises `StreamRefused` for what is neither, and for a zone (`fe80::1%eth0`), which has no
+    meaning on another machine.
+    """
+    try:
+        host = parse_host(target.host)
+    except ValueError as error:
+        raise StreamRefused(Refusal.NAME_NOT_FOUND, str(error)) from None
+    if "%" in host:
+        raise StreamRefused(Refusal.UNSUPPORTED, "an address with a zone cannot be dialled")
+    try:
+        return _plain(host)
+    except ValueError:
+        return None
+
+
+def _plain(text: str) -> Address:
+    """An address without its zone, and as IPv4 where it is only dressed as IPv6 (`::ffff:127.0.0.1`)."""
+    address = ip_address(text.partition("%")[0])
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+async def _connect_directly(target: Target, addresses: list[Address]) -> socket.socket:
+    try:
+        return await eyeballs.connect(addresses, target.port)
+    except OSError as error:
+        code = eyeballs.REFUSALS.get(error.errno or 0, Refusal.FAILED)
+        if code is not Refusal.FAILED:
+            raise _refused(code) from error
+        reason = os.strerror(error.errno) if error.errno else "cannot be connected to"
+        raise StreamRefused(code, reason) from error
+
+
+async def _connect_through(
+    upstream: Upstream, target: Target, addresses: list[Address]
+) -> tuple[socket.socket, bytes]:
+    """Have the upstream try the addresses one after the other, so that it dials what was checked."""
+    for address in addresses[:-1]:
+        with contextlib.suppress(StreamRefused):
+            return await upstream.connect(target, address)
+    return await upstream.connect(target, addresses[-1])
+
+
+async def _adopt(sock: socket.socket, protocol_factory: Callable[[], P]) -> tuple[asyncio.Transport, P]:
+    try:
+        return await asyncio.get_running_loop().create_connection(protocol_factory, sock=sock)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _refused(code: Refusal) -> StreamRefused:
+    return StreamRefused(code, code.words)
+
+
+def _not_permitted() -> StreamRefused:
+    """The same whatever the reason is: a rule, an address, a name that does not exist."""
+    return StreamRefused(Refusal.NOT_PERMITTED, "not permitted (on the server: [access] permit)")

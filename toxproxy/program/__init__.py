@@ -1,0 +1,1 @@
+"""A process around one end: its start and stop, signals, progress, logs."""

@@ -1,0 +1,174 @@
+"""The life of one end as a process: started, ready, told to stop, drained, gone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import resource
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from toxproxy.app.end import Client, Server
+from toxproxy.errors import ToxproxyError
+from toxproxy.system import privileges
+from toxproxy.system.memory import forbid_locking
+from toxproxy.tox import library
+
+log = logging.getLogger(__name__)
+
+INSPECTABLE = "TOXPROXY_INSPECTABLE"  # set: this user may look into the process, for measuring and debugging
+
+T = TypeVar("T")
+
+
+class Interrupts:
+    """SIGINT, SIGTERM and SIGHUP each end one block, instead of the process.
+
+    A context manager, within a running loop. A SIGHUP that is ignored (nohup) stays so.
+    """
+
+    def __init__(self) -> None:
+        self._signals = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            self._signals.append(signal.SIGHUP)
+        self._block: asyncio.Timeout | None = None
+        self._pending = 0  # signals that found no block to end
+
+    def __enter__(self) -> Self:
+        for number in self._signals:
+            asyncio.get_running_loop().add_signal_handler(number, self._arrived)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for number in self._signals:
+            asyncio.get_running_loop().remove_signal_handler(number)
+
+    @asynccontextmanager
+    async def ending(self) -> AsyncIterator[None]:
+        """A block that the next signal ends, as a cancellation that stops at the block's end."""
+        try:
+            async with asyncio.timeout(None) as self._block:
+                if self._pending:
+                    self._pending -= 1
+                    self._end(self._block)
+                yield
+        except TimeoutError:
+            if self._block is None or not self._block.expired():
+                raise
+        finally:
+            self._block = None
+
+    def _arrived(self) -> None:
+        if self._block is None or self._block.when() is not None:
+            self._pending += 1
+        else:
+            self._end(self._block)
+
+    def _end(self, block: asyncio.Timeout) -> None:
+        block.reschedule(asyncio.get_running_loop().time())
+
+
+async def run(
+    end: Server | Client, *, started: Callable[[], None] = lambda: None, ready_file: Path | None = None
+) -> None:
+    """Run `end` until a signal says stop; then let its streams end, or a second signal end them.
+
+    `started` is called once everything is bound; `ready_file` exists from then on until the
+    end. The process gives up what `privileges` says, for good. Raises what starting raises.
+    """
+    _allow_descriptors()
+    forbid_locking()
+    if INSPECTABLE not in os.environ:
+        privileges.close_memory()
+    privileges.keep_capabilities({privileges.CAP_NET_BIND_SERVICE})
+    async with AsyncExitStack() as stack:
+        interrupts = stack.enter_context(Interrupts())
+        running = False
+        async with interrupts.ending():
+            await stack.enter_async_context(end)
+            running = True
+        if not running:
+            return
+        privileges.keep_capabilities(())  # all ports are bound
+        if ready_file is not None:
+            stack.enter_context(_file(ready_file, {"pid": os.getpid(), **end.describe()}))
+        if warning := library.warning():
+            log.warning("%s", warning)
+        log.info("%s", _summary(end), extra={"event": "started"})
+        started()
+        async with interrupts.ending():
+            await asyncio.get_running_loop().create_future()
+        if count := end.connections:
+            what = "1 connection" if count == 1 else f"{count} connections"
+            log.info("waiting for %s to end (Ctrl-C again to leave now)", what)
+        async with interrupts.ending():
+            await end.drain()
+
+
+def run_loop(main: Coroutine[Any, Any, T]) -> T:
+    """As `asyncio.run`, on uvloop where that is installed: it has no wheels for some systems."""
+    _occupy_standard_descriptors()
+    with asyncio.Runner(loop_factory=_loop_factory()) as loop:
+        return loop.run(main)
+
+
+def _occupy_standard_descriptors() -> None:
+    """Open 0, 1 and 2 where they were closed: a socket there would get what a library writes to stderr."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+
+
+def _allow_descriptors() -> None:
+    """Let this process open as many files as it is able to let itself: each connection takes one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS: "unlimited" is more than the kernel takes
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:
+        log.debug("uvloop is not installed: on asyncio's own event loop, which is slower")
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+def _summary(end: Server | Client) -> str:
+    listeners = ", ".join(f"{listening.address} ({listening.name})" for listening in end.listening())
+    port = end.node.udp_port
+    tox = "Tox over TCP only" if port is None else f"Tox on UDP port {port}"
+    tox += f" (libtoxcore {library.version()})"
+    return f"listening on {listeners}; {tox}" if listeners else f"running; {tox}"
+
+
+@contextmanager
+def _file(path: Path, content: dict[str, object]) -> Iterator[None]:
+    """A file that exists during the block; whoever sees it sees all of it. Raises `ToxproxyError`."""
+    try:
+        _replace(path, json.dumps(content, indent=1) + "\n")
+    except OSError as error:
+        raise ToxproxyError(f"the ready file {path} cannot be written: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _replace(path: Path, text: str) -> None:
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with open(descriptor, "w", encoding="ascii") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

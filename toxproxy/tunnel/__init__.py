@@ -1,0 +1,1 @@
+"""The session with one friend, through all the links that carry it."""

@@ -1,0 +1,245 @@
+"""One friend on the Tox network: present or not, and the session with it.
+
+The near end dials through a `Friend`, which waits for the session where there is none yet;
+the far end gives it an exit and lets the friend dial.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from enum import Enum
+
+from toxproxy.address import Target, shown
+from toxproxy.dialer import Dialer, P
+from toxproxy.errors import Refusal, StreamRefused
+from toxproxy.link.base import LinkEnd
+from toxproxy.link.enet import LinkStats
+from toxproxy.mux import Limits
+from toxproxy.pace import Notice
+from toxproxy.tox.node import Connection, Node
+from toxproxy.tunnel.events import (
+    Closed,
+    Loss,
+    PeerBroke,
+    PeerClosed,
+    SessionBegan,
+    SessionEnd,
+    SessionEnded,
+    SessionEvent,
+    SessionInterrupted,
+)
+from toxproxy.tunnel.keeper import Sessions
+from toxproxy.tunnel.session import Session
+
+log = logging.getLogger(__name__)
+
+_WAITING = 4096  # dials that may wait for the session at once
+_LINES = 10  # a minute, about the ends of one friend's sessions
+_MOST_WORDS = 80  # characters of a peer's own words that a line repeats
+
+
+class Phase(Enum):
+    """How far the way to a friend is."""
+
+    ABSENT = "absent"  # not found on the network, or not a friend yet
+    LINKING = "linking"  # found; the session is being set up
+    READY = "ready"
+
+
+class Friend:
+    """A `Dialer` at the near end, a guest of `exit` at the far end.
+
+    `wait` bounds how long a dial waits for the session, in seconds, and `grace` how long a session
+    that was interrupted is kept with its streams. `changed` is called with every new phase, kind
+    of connection or measured round trip.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        number: int,
+        key: bytes,
+        *,
+        changed: Callable[[Friend], None],
+        grace: float,
+        exit: Dialer | None = None,
+        wait: float = 0.0,
+        limits: Limits | None = None,
+    ) -> None:
+        self.key = key
+        self.connection = Connection.NONE
+        self.round_trip: float | None = None  # seconds, through both event loops
+        self.met = False  # there has been a session
+        self._node = node
+        self._number = number
+        self._wait = wait
+        self._changed = changed
+        self._ready = asyncio.Event()
+        self._waiting = 0
+        self._measuring: asyncio.Task[None] | None = None
+        self._tell_end = Notice(log, most=_LINES)
+        self._sessions = Sessions(
+            self._send, changed=self._session_changed, exit=exit, limits=limits, grace=grace
+        )
+        node.set_sink(number, self._sessions.carrier)
+
+    @property
+    def phase(self) -> Phase:
+        """How far the way to this friend is."""
+        if self._ready.is_set():
+            return Phase.READY
+        return Phase.ABSENT if self.connection is Connection.NONE else Phase.LINKING
+
+    @property
+    def streams(self) -> int:
+        """How many streams live."""
+        return self._sessions.streams
+
+    @property
+    def connections(self) -> int:
+        """How many connections `idle` would wait for."""
+        return self._sessions.connections
+
+    @property
+    def link_stats(self) -> LinkStats | None:
+        """The counters of the present link."""
+        link = self._sessions.carrier.link
+        return link.stats if link is not None else None
+
+    async def dial(
+        self,
+        protocol_factory: Callable[[], P],
+        target: Target,
+        *,
+        early: bool = False,
+        compress: bool = True,
+    ) -> tuple[asyncio.Transport, P]:
+        """Open a stream, compressed or not; see `Dialer.dial`.
+
+        Raises `StreamRefused`, as OFFLINE after `wait` seconds.
+        """
+        if not self._ready.is_set():
+            await self._wait_for_session()
+        session = self._sessions.session
+        if session is None:
+            raise StreamRefused(Refusal.OFFLINE, "the server is not connected")
+        return await session.dial(protocol_factory, target, early=early, compress=compress)
+
+    async def idle(self) -> None:
+        """Wait until no stream lives, and everything that came through one has been delivered."""
+        await self._sessions.idle()
+
+    def connection_changed(self, connection: Connection) -> None:
+        """Tox says how the friend is connected now."""
+        was, self.connection = self.connection, connection
+        log.debug("friend %s: %s", short(self.key), connection.name.lower())
+        if connection is Connection.NONE:
+            self._sessions.lose()
+        elif was is Connection.NONE:
+            self._sessions.reach()
+        self._changed(self)
+
+    async def close(self, text: str) -> None:
+        """End the session, telling the peer why, and let go of the friend."""
+        self._stop_measuring()
+        await self._sessions.close(text)
+        self._node.set_sink(self._number, None)
+
+    async def _wait_for_session(self) -> None:
+        if self._waiting >= _WAITING:
+            raise StreamRefused(Refusal.OFFLINE, "too many connections wait for the server")
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._wait):
+                await self._ready.wait()
+        except TimeoutError:
+            raise StreamRefused(Refusal.OFFLINE, self._missing()) from None
+        finally:
+            self._waiting -= 1
+
+    def _missing(self) -> str:
+        if self._node.connection is Connection.NONE:
+            return f"the Tox network was not found within {self._wait:g} s: is this machine online?"
+        if self.phase is Phase.ABSENT:
+            return (
+                f"the server was not found within {self._wait:g} s: it is off, or it has not let this "
+                f"client in (on the server: toxproxy allow {self._node.public_key.hex().upper()})"
+            )
+        return f"the server was found but did not answer within {self._wait:g} s"
+
+    def _send(self, packet: memoryview) -> bool:
+        return self._node.send_lossy(self._number, packet)
+
+    def _session_changed(self, what: SessionEvent) -> None:
+        tell = self._tell_end if isinstance(what, SessionEnded) else log.debug  # the rest is in the status
+        tell("session with %s %s", short(self.key), words(what))
+        self._stop_measuring()
+        self.round_trip = None
+        if (session := self._sessions.session) is not None and self._sessions.ready:
+            self.met = True
+            self._ready.set()
+            self._measuring = asyncio.get_running_loop().create_task(self._measure(session))
+        else:
+            self._ready.clear()
+        self._changed(self)
+
+    async def _measure(self, session: Session) -> None:
+        with contextlib.suppress(ConnectionError):  # the session's end is told elsewhere
+            self.round_trip = await session.ping()
+            self._changed(self)
+
+    def _stop_measuring(self) -> None:
+        if self._measuring is not None:
+            self._measuring.cancel()
+            self._measuring = None
+
+
+def short(key: bytes) -> str:
+    """The beginning of a key, enough for people to tell friends apart."""
+    return key.hex().upper()[:12]
+
+
+def words(what: SessionEvent) -> str:
+    """What happened to a session, as the end of a sentence."""
+    match what:
+        case SessionBegan():
+            return "began"
+        case SessionInterrupted(reason):
+            return f"interrupted: {_LINK_ENDS[reason]}"
+        case SessionEnded(reason):
+            return f"ended: {_why(reason)}"
+        case _:
+            return "goes on"
+
+
+def _why(reason: SessionEnd) -> str:
+    match reason:
+        case LinkEnd():
+            return _LINK_ENDS[reason]
+        case Loss():
+            return _LOSSES[reason]
+        case Closed(text):
+            return text
+        case PeerBroke(text):
+            return f"the peer broke the protocol: {text}"
+        case PeerClosed(code, text):
+            said = f"the peer said {shown(text, _MOST_WORDS)}" if text else "the peer ended the session"
+            return f"{said} ({code.name.lower().replace('_', ' ')})"
+
+
+_LINK_ENDS = {
+    LinkEnd.PEER_ENDED: "the peer ended the link",
+    LinkEnd.UNANSWERED: "the peer did not answer",
+    LinkEnd.SILENT: "the path is silent",
+    LinkEnd.REPLACED: "replaced by a new link",
+    LinkEnd.UNREACHABLE: "the friend left the network",
+    LinkEnd.FAILED: "the link failed on this side",
+}
+_LOSSES = {
+    Loss.EXPIRED: "it was interrupted for longer than it is kept",
+    Loss.RESTARTED: "the client was restarted",
+    Loss.FORGOTTEN: "the client has another session",
+}

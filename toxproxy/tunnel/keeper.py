@@ -1,0 +1,278 @@
+"""The session with one peer, through all of its links; and when it ended, the next one.
+
+Only the near end begins links. At the far end the first frame of a link says whose it is: RESUME
+names the session that goes on, and with anything else a new one begins, so what is left of the
+old one ends: the client was restarted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from toxproxy.dialer import Dialer
+from toxproxy.errors import GoAwayCode, RemoteProtocolError
+from toxproxy.link.base import LinkEnd, LinkOwner
+from toxproxy.link.carrier import Carrier
+from toxproxy.link.enet import CHANNELS, EnetLink
+from toxproxy.mux import Allotment, Limits, frames
+from toxproxy.pace import Backoff, Notice, Pace
+from toxproxy.relay.half import Halves
+from toxproxy.tunnel.durable import DurableLink, State
+from toxproxy.tunnel.events import (
+    Loss,
+    SessionBegan,
+    SessionEnd,
+    SessionEnded,
+    SessionEvent,
+    SessionInterrupted,
+    SessionResumed,
+)
+from toxproxy.tunnel.session import Session
+
+log = logging.getLogger(__name__)
+
+_LAST_WORDS = 1.0  # seconds that a session's last frames get before a new link replaces theirs
+_SESSIONS = 60  # that a client may begin in a minute
+_STEADY = 30.0  # seconds after which a link counts as one that works
+# Ends that took their time, or that are the way's fault: the next link may begin at once.
+_OF_THE_WAY = frozenset({LinkEnd.UNANSWERED, LinkEnd.SILENT, LinkEnd.REPLACED, LinkEnd.UNREACHABLE})
+
+
+class Sessions:
+    """Keeps a session with a peer whose packets `carrier` is given.
+
+    `changed` is called whenever a session began, was interrupted, went on or ended. An interrupted
+    one is kept for `grace` seconds. With an `exit` this is the far end.
+
+    The near end begins a new link at once where the path failed. Where the peer ended the link or
+    the session, or no link can be made, it pauses for longer and longer, up to 30 seconds, until a
+    link has worked for a while.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[memoryview], bool],
+        *,
+        changed: Callable[[SessionEvent], None],
+        grace: float,
+        exit: Dialer | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.carrier = Carrier(send, self._own)
+        self.session: Session | None = None
+        self._durable: DurableLink | None = None
+        self._halves = Halves()  # dialled for the peer, in any session
+        self._near = exit is None
+        self._exit = exit
+        self._limits = limits
+        self._changed = changed
+        self._grace = grace
+        self._reachable = False
+        self._backoff = Backoff()
+        self._begun = Pace(_SESSIONS)
+        self._works_since: float | None = None  # the present link
+        self._unmade = Notice(log, logging.WARNING)
+        self._retry: asyncio.TimerHandle | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether streams can be opened, and have a link."""
+        if self.session is None or self._durable is None:
+            return False
+        return self.session.established and self._durable.state is State.HERE
+
+    @property
+    def streams(self) -> int:
+        """How many streams live."""
+        return self.session.streams if self.session is not None else 0
+
+    @property
+    def connections(self) -> int:
+        """How many connections `idle` would wait for."""
+        return max(self.streams, len(self._halves))
+
+    def reach(self) -> None:
+        """The peer can be reached."""
+        self._reachable = True
+        if self._near:
+            self._connect()
+
+    def lose(self) -> None:
+        """The peer can be reached no more."""
+        self._reachable = False
+        self._stop_retrying()
+        if self.carrier.link is not None:
+            self.carrier.link.fail(LinkEnd.UNREACHABLE)
+
+    async def idle(self) -> None:
+        """Wait until no stream lives, and everything that came through one has been delivered."""
+        if self.session is not None:
+            await self.session.idle()
+        await self._halves.idle()
+
+    async def close(self, text: str) -> None:
+        """End the session, telling the peer why, and free everything."""
+        self._reachable = False
+        self._stop_retrying()
+        if self.session is not None:
+            self.session.close(text)
+        self._halves.reset()
+        await self.carrier.close()
+
+    # Links
+
+    def _connect(self) -> None:
+        self._stop_retrying()
+        try:
+            self.carrier.connect()
+        except (OSError, MemoryError) as error:
+            self._unmade("no link can be made, trying again: %s", error)
+            self._connect_after(LinkEnd.FAILED)
+
+    def _connect_after(self, reason: SessionEnd, *, at_least: float = 0.0) -> None:
+        """Begin the next link when the last one, or its session, ended so."""
+        if not self._near:
+            return
+        if self._works_since is not None and asyncio.get_running_loop().time() - self._works_since >= _STEADY:
+            self._backoff.restart()
+        self._works_since = None
+        pause = 0.0 if reason in _OF_THE_WAY else self._backoff.pause()
+        self._connect_soon(max(at_least, pause))
+
+    def _connect_soon(self, seconds: float) -> None:
+        if self._near and self._reachable:
+            self._stop_retrying()
+            self._retry = asyncio.get_running_loop().call_later(seconds, self._connect)
+
+    def _own(self, link: EnetLink) -> LinkOwner:
+        if not self._near:
+            return _Greeter(self, link)
+        durable = self._durable or self._begin()
+        durable.attach(link)
+        return durable
+
+    def greeted(self, link: EnetLink, channel: int, frame: bytes) -> None:
+        """The first frame of a link that the peer began."""
+        try:
+            first = frames.decode(frame)
+        except RemoteProtocolError:
+            first = None  # the new session will say what is wrong with it
+        session = self.session
+        if channel or not isinstance(first, frames.Resume):
+            if not self._begun.take():
+                _turn_away(link, GoAwayCode.PROTOCOL_ERROR, _TOO_OFTEN)
+                return
+            if self._durable is not None:
+                self._durable.expire(Loss.RESTARTED)
+            durable = self._begin()
+            durable.attach(link)
+            link.hand_over(durable)
+            durable.link_up()
+            durable.frame_received(channel, frame)
+        elif self._durable and session and session.identity == (first.client, first.server):
+            self._durable.attach(link)
+            link.hand_over(self._durable)
+            try:
+                self._durable.resume(first)
+            except RemoteProtocolError as error:
+                session.broken(error)
+        else:
+            if self._durable is not None:
+                self._durable.expire(Loss.FORGOTTEN)
+            _turn_away(link, GoAwayCode.NO_SESSION, _FORGOTTEN)
+
+    def _stop_retrying(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+
+    # Sessions
+
+    def _begin(self) -> DurableLink:
+        def changed(interruption: LinkEnd | None) -> None:
+            if self._durable is durable:
+                self._interrupted(interruption) if interruption is not None else self._resumed()
+
+        def ended(reason: SessionEnd) -> None:
+            if self._durable is durable:
+                self._ended(reason)
+
+        memory = Allotment(self._limits or Limits())
+        durable = self._durable = DurableLink(CHANNELS, changed, memory)
+        self.session = Session(
+            durable,
+            client=self._near,
+            exit=self._exit,
+            halves=self._halves,
+            limits=self._limits,
+            memory=memory,
+            on_established=self._began,
+            on_end=ended,
+        )
+        durable.start(self.session)
+        return durable
+
+    def _began(self) -> None:
+        self._works_since = asyncio.get_running_loop().time()
+        self._changed(SessionBegan())
+
+    def _interrupted(self, reason: LinkEnd) -> None:
+        self._connect_after(reason)
+        if self._expiry is None:
+            self._expiry = asyncio.get_running_loop().call_later(self._grace, self._expire)
+            self._changed(SessionInterrupted(reason))
+
+    def _resumed(self) -> None:
+        self._stop_expiry()
+        self._works_since = asyncio.get_running_loop().time()
+        self._changed(SessionResumed())
+
+    def _expire(self) -> None:
+        self._expiry = None
+        if self._durable is not None:
+            self._durable.expire(Loss.EXPIRED)
+
+    def _ended(self, reason: SessionEnd) -> None:
+        self._stop_expiry()
+        self.session = self._durable = None
+        self._connect_after(reason, at_least=_LAST_WORDS)
+        self._changed(SessionEnded(reason))
+
+    def _stop_expiry(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+
+
+_TOO_OFTEN = f"more than {_SESSIONS} sessions were begun within a minute"
+_FORGOTTEN = (
+    "this session is not known here (any more): the program was restarted, or it was interrupted for too long"
+)
+
+
+def _turn_away(link: EnetLink, code: GoAwayCode, text: str) -> None:
+    link.send(0, frames.encode(frames.GoAway(code, text)))
+    link.close()
+
+
+class _Greeter:
+    """The owner of a link that the peer began, until its first frame shows whose it is."""
+
+    def __init__(self, sessions: Sessions, link: EnetLink) -> None:
+        self._sessions = sessions
+        self._link = link
+
+    def link_up(self) -> None:
+        pass
+
+    def frame_received(self, channel: int, frame: bytes) -> None:
+        self._sessions.greeted(self._link, channel, frame)
+
+    def link_ready(self) -> None:
+        pass
+
+    def link_down(self, reason: LinkEnd) -> None:
+        pass

@@ -1,0 +1,300 @@
+"""A session with one peer: the pure multiplexer driven by asyncio over a link.
+
+Streams look like asyncio transports, so everything that can speak over a socket can speak
+through the tunnel, and a relay joins the two without knowing which is which.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+
+from toxproxy import relay
+from toxproxy.address import Target
+from toxproxy.dialer import Dialer, P
+from toxproxy.errors import (
+    GoAwayCode,
+    Refusal,
+    RemoteProtocolError,
+    StreamRefused,
+)
+from toxproxy.link.base import Link, LinkEnd
+from toxproxy.mux import (
+    Allotment,
+    Connection,
+    DataReceived,
+    EndReceived,
+    Established,
+    Event,
+    GoAwayReceived,
+    Limits,
+    PongReceived,
+    Stream,
+    StreamClosed,
+    StreamDrained,
+    StreamOpened,
+    StreamRequested,
+)
+from toxproxy.mux.frames import DATA_HEADER
+from toxproxy.pace import Notice
+from toxproxy.system import heap
+from toxproxy.tunnel.events import Closed, Loss, PeerBroke, PeerClosed, SessionEnd
+from toxproxy.tunnel.transport import StreamTransport
+
+log = logging.getLogger(__name__)
+
+_failed = Notice(log, logging.ERROR, most=5)
+_TRIM_AFTER = 5.0  # seconds after the last stream
+_LAST_WORDS = 16 * 1024  # bytes that leave with a session's end, whatever the link's budget is
+
+
+class Session:
+    """One session over one link; a `LinkOwner` and, once established, a `Dialer`.
+
+    `exit` dials what the peer asks for; without one every request is refused. What it dialled is
+    given to `halves`, since it may have bytes to deliver when the session is over. `on_established`
+    is called once; `on_end(reason)` once, after every stream has been told.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        *,
+        client: bool,
+        on_end: Callable[[SessionEnd], None],
+        on_established: Callable[[], None] = lambda: None,
+        exit: Dialer | None = None,
+        halves: relay.Halves | None = None,
+        limits: Limits | None = None,
+        memory: Allotment | None = None,
+    ) -> None:
+        self._link = link
+        self._connection = Connection(
+            client=client,
+            session=secrets.randbits(64),
+            limits=limits,
+            memory=memory,
+            channels=link.channels,
+        )
+        self._exit = exit
+        self._halves = relay.Halves() if halves is None else halves
+        self._on_end = on_end
+        self._on_established = on_established
+        self._loop = asyncio.get_running_loop()
+        self._pings: dict[int, asyncio.Future[None]] = {}
+        self._serving: dict[Stream, asyncio.Task[None]] = {}
+        self._idle = asyncio.Event()  # no stream lives
+        self._idle.set()
+        self._scheduled = False
+        self._trimming: asyncio.TimerHandle | None = None
+        self._ended = False
+
+    @property
+    def established(self) -> bool:
+        """Whether streams may be opened."""
+        return self._connection.established and not self._ended
+
+    @property
+    def identity(self) -> tuple[int, int] | None:
+        """The client's and the server's session id, once both are known."""
+        return self._connection.identity
+
+    @property
+    def streams(self) -> int:
+        """How many streams live."""
+        return len(self._connection.streams)
+
+    # The application's calls
+
+    async def dial(
+        self,
+        protocol_factory: Callable[[], P],
+        target: Target,
+        *,
+        early: bool = False,
+        compress: bool = True,
+    ) -> tuple[asyncio.Transport, P]:
+        """Open a stream to `target`, compressed or not; see `Dialer.dial`. Raises `StreamRefused`."""
+        if not self.established:
+            raise StreamRefused(Refusal.OFFLINE, "the server is not connected")
+        transport = StreamTransport(self, self._connection, self._connection.open(target, compress=compress))
+        self.changed()
+        if not early:
+            await transport.answered()
+        protocol = protocol_factory()
+        transport.attach(protocol)
+        return transport, protocol
+
+    async def ping(self) -> float:
+        """The round trip through link and both event loops, in seconds.
+
+        Raises `ConnectionError` when the session ends first.
+        """
+        if not self.established:
+            raise ConnectionResetError("the session is not established")
+        value = secrets.randbits(64)
+        pong = self._pings[value] = self._loop.create_future()
+        sent = self._loop.time()
+        self._connection.ping(value)
+        self.changed()
+        try:
+            await pong
+        finally:
+            self._pings.pop(value, None)
+        return self._loop.time() - sent
+
+    async def idle(self) -> None:
+        """Wait until no stream lives."""
+        self._look_whether_idle()
+        await self._idle.wait()
+
+    def close(self, text: str) -> None:
+        """End the session in order: the peer is told, streams are reset."""
+        self._finish(GoAwayCode.STOPPING, text, Closed(text))
+
+    def changed(self) -> None:
+        """Something may have to be sent: do it once, soon, for everything that changes until then."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._run)
+
+    # The link's calls
+
+    def link_up(self) -> None:
+        self.changed()
+
+    def frame_received(self, channel: int, frame: bytes) -> None:
+        if self._ended:
+            return
+        try:
+            self._connection.receive(channel, frame)
+        except RemoteProtocolError as error:
+            self.broken(error)
+        else:
+            self._deliver()
+
+    def link_ready(self) -> None:
+        self._run()
+
+    def broken(self, error: RemoteProtocolError) -> None:
+        """The peer broke the protocol: it is told so, and the session ends."""
+        self._finish(GoAwayCode.PROTOCOL_ERROR, str(error), PeerBroke(str(error)))
+
+    def link_down(self, reason: LinkEnd | Loss) -> None:
+        self._connection.lost()
+        self._end(reason)
+
+    # Between the two
+
+    def _run(self) -> None:
+        self._scheduled = False
+        if not self._ended:
+            self._send()
+            self._deliver()
+
+    def _send(self) -> None:
+        connection, link = self._connection, self._link
+        size = link.frame_size - DATA_HEADER
+        while connection.wants_to_send and (budget := link.budget()) > 0:
+            for channel, frame in connection.frames_to_send(budget, size):
+                link.send(channel, frame)
+            link.flush()
+
+    def _deliver(self) -> None:
+        while (event := self._connection.next_event()) is not None:
+            self._handle(event)
+        self._look_whether_idle()
+
+    def _look_whether_idle(self) -> None:
+        """Streams end in many ways, with and without an event, so they are counted."""
+        if self.streams:
+            self._idle.clear()
+        elif not self._idle.is_set():
+            self._idle.set()
+            self._trim_soon()
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case DataReceived(stream, data):
+                _transport(stream).receive(data)
+            case EndReceived(stream):
+                _transport(stream).receive_end()
+            case StreamDrained(stream):
+                _transport(stream).drained()
+            case StreamOpened(stream):
+                _transport(stream).opened()
+            case StreamClosed(stream, error):
+                if (task := self._serving.get(stream)) is not None:
+                    task.cancel()
+                _transport(stream).closed(error)
+            case StreamRequested(stream, target):
+                transport = StreamTransport(self, self._connection, stream)
+                task = self._loop.create_task(self._serve(transport, target))
+                self._serving[stream] = task
+                task.add_done_callback(lambda _: self._serving.pop(stream, None))
+            case PongReceived(value):
+                if (pong := self._pings.get(value)) is not None and not pong.done():
+                    pong.set_result(None)
+            case Established():
+                self._on_established()
+            case GoAwayReceived(code, text):
+                self._end(PeerClosed(code, text))
+
+    def _trim_soon(self) -> None:
+        """The last stream is over: what it all took need not wait for the next, if that is far."""
+        if self._trimming is None:
+            self._trimming = self._loop.call_later(_TRIM_AFTER, self._trim)
+
+    def _trim(self) -> None:
+        self._trimming = None
+        if not self.streams:
+            heap.trim()
+
+    async def _serve(self, transport: StreamTransport, target: Target) -> None:
+        """Dial what the peer asked for, then join it with the stream."""
+        near, far = relay.pair(self._connection.limits.patience)
+        try:
+            if self._exit is None:
+                raise StreamRefused(Refusal.UNSUPPORTED, "this side opens no connections for its peer")
+            await self._exit.dial(lambda: far, target)
+            log.debug("stream to %s opened", target)
+        except StreamRefused as error:
+            log.debug("stream to %s refused: %s", target, error.text)
+            transport.refuse(error.code, error.text)
+        except Exception:
+            _failed("opening a connection to %s failed", target, exc_info=True)
+            transport.refuse(Refusal.FAILED, "internal error; the server's log says more")
+        else:
+            self._halves.add(far)
+            if not transport.accept(near):
+                far.reset()
+
+    def _finish(self, code: GoAwayCode, text: str, reason: SessionEnd) -> None:
+        self._connection.close(code, text)
+        if not self._ended:
+            # The last word, so it does not wait for its turn.
+            for channel, frame in self._connection.frames_to_send(_LAST_WORDS, _LAST_WORDS):
+                self._link.send(channel, frame)
+            self._link.flush()
+            self._end(reason)
+
+    def _end(self, reason: SessionEnd) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        self._link.close()
+        for task in list(self._serving.values()):
+            task.cancel()
+        self._deliver()
+        self._connection.memory.end()
+        for pong in self._pings.values():
+            if not pong.done():
+                pong.set_exception(ConnectionResetError("the session ended"))
+        self._on_end(reason)
+
+
+def _transport(stream: Stream) -> StreamTransport:
+    assert isinstance(stream.data, StreamTransport)
+    return stream.data
