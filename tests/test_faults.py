@@ -22,7 +22,7 @@ from faults.plan import Cut, Kind, Plan, Shape, Side, Stream, Way
 from faults.report import Findings, render
 from faults.usage import MOST_DESCRIPTORS, MOST_MEMORY, Usage
 from tests.simulation import Path
-from tests.tunnel import Ends, service, tunnel
+from tests.tunnel.ends import Ends, service, tunnel
 from toxproxy.link.base import LinkEnd
 from toxproxy.tunnel.events import SessionResumed
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.inbound.world import DirectDialer, Origin, echo, proxy, talk, unused_port
 from tests.isolated import isolated, needs_namespaces
 from tests.machine import Hosts
-from tests.near.world import DirectDialer, Origin, echo, proxy, talk, unused_port
 from tests.simulation import DatagramPipe
-from tests.tunnel import echo as echo_service
-from tests.tunnel import service, tunnel
+from tests.tunnel.ends import echo as echo_service
+from tests.tunnel.ends import service, tunnel
 from toxproxy import config
 from toxproxy.address import Target, parse_host
 from toxproxy.app.end import Server

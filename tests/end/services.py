@@ -10,7 +10,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from tests.near.world import Origin, reset
+from tests.inbound.world import Origin, reset
 
 Address = tuple[str, int]
 

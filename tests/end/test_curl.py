@@ -9,8 +9,8 @@ import pytest
 
 from tests.end.clients import curl
 from tests.end.world import Services
+from tests.inbound.http_origin import BIG
 from tests.machine import needs_localhost
-from tests.near.http_origin import BIG
 from toxproxy.demo import PrivateNetwork
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -25,8 +25,8 @@ from typing import TypeVar
 
 from bench import machine
 from tests.end.services import Page, answer_after_the_end, answer_and_reset, exchange
-from tests.near.http_origin import HttpOrigin
-from tests.near.world import Origin, echo, unused_port
+from tests.inbound.http_origin import HttpOrigin
+from tests.inbound.world import Origin, echo, unused_port
 from toxproxy import config
 from toxproxy.app.end import Client, Server
 from toxproxy.demo import PrivateNetwork

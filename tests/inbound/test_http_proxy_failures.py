@@ -8,8 +8,8 @@ from base64 import b64encode
 
 import pytest
 
-from tests.near.http_client import get, head_of, response
-from tests.near.world import Origin, connect, echo, flood, proxy, reset, talk, until, unused_port
+from tests.inbound.http_client import get, head_of, response
+from tests.inbound.world import Origin, connect, echo, flood, proxy, reset, talk, until, unused_port
 from toxproxy.address import Target
 from toxproxy.config.limits import LimitSettings
 from toxproxy.errors import Refusal

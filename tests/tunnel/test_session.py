@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from tests.simulation import Path
-from tests.tunnel import echo, service, tunnel, whole_then_length
+from tests.tunnel.ends import echo, service, tunnel, whole_then_length
 from toxproxy.errors import Refusal, ResetCode, StreamRefused, StreamReset
 from toxproxy.relay.half import abort
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.tunnel import echo, service, tunnel
+from tests.tunnel.ends import echo, service, tunnel
 from toxproxy.mux import Limits
 from toxproxy.patience import Patience
 

@@ -9,9 +9,9 @@ from base64 import b64encode
 
 import pytest
 
-from tests.near.http_client import get, response
-from tests.near.test_socks import OK_5, socks5
-from tests.near.world import DirectDialer, Origin, connect, echo, proxy, until
+from tests.inbound.http_client import get, response
+from tests.inbound.test_socks import OK_5, socks5
+from tests.inbound.world import DirectDialer, Origin, connect, echo, proxy, until
 from toxproxy.address import Bind, Target
 from toxproxy.inbound import guard, guesses
 from toxproxy.socks import ProxyListener

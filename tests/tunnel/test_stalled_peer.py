@@ -7,7 +7,7 @@ import contextlib
 
 import pytest
 
-from tests.tunnel import service, tunnel
+from tests.tunnel.ends import service, tunnel
 from toxproxy.mux import Limits
 from toxproxy.mux.limits import Pool
 from toxproxy.mux.stream import LEAST_BUFFER

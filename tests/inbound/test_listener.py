@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.inbound.world import DirectDialer, Origin, connect, echo, forward, proxy, until, unused_port
 from tests.machine import has_ipv6
-from tests.near.world import DirectDialer, Origin, connect, echo, forward, proxy, until, unused_port
 from toxproxy.address import Bind, Target
 from toxproxy.config.limits import LimitSettings
 from toxproxy.errors import ToxproxyError

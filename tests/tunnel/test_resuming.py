@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from tests.simulation import Path
-from tests.tunnel import Ends, echo, service, tunnel
+from tests.tunnel.ends import Ends, echo, service, tunnel
 from toxproxy.errors import GoAwayCode, StreamReset
 from toxproxy.link.base import LinkEnd
 from toxproxy.tunnel.events import Loss, PeerClosed, SessionBegan, SessionInterrupted, SessionResumed

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.simulation import DatagramPipe
-from tests.tunnel import echo, service, tunnel
+from tests.tunnel.ends import echo, service, tunnel
 from toxproxy.errors import GoAwayCode
 from toxproxy.link.base import LinkEnd
 from toxproxy.link.carrier import Carrier

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.near.http_origin import BIG
-from tests.near.world import Origin, unused_port
+from tests.inbound.http_origin import BIG
+from tests.inbound.world import Origin, unused_port
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 

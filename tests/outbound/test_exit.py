@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from peers import Answer, Serve
 
 from tests.machine import Hosts
+from tests.outbound.peers import Answer, Serve
 from toxproxy.address import Target
 from toxproxy.config.parsing import ExitSettings
 from toxproxy.errors import Refusal, StreamRefused

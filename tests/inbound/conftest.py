@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.near.http_origin import HttpOrigin
-from tests.near.world import DirectDialer, proxy
+from tests.inbound.http_origin import HttpOrigin
+from tests.inbound.world import DirectDialer, proxy
 from toxproxy.socks import ProxyListener
 
 

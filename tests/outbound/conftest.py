@@ -8,7 +8,8 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
-from peers import Handler, Serve, echo
+
+from tests.outbound.peers import Handler, Serve, echo
 
 
 @pytest.fixture

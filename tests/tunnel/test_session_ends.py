@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from tests.simulation import Path
-from tests.tunnel import echo, service, tunnel
+from tests.tunnel.ends import echo, service, tunnel
 from toxproxy.address import Bind, Target, ToxId
 from toxproxy.config.parsing import Forward
 from toxproxy.errors import GoAwayCode, Refusal, ResetCode, StreamRefused, StreamReset

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from tests.tunnel import echo, service, tunnel
+from tests.tunnel.ends import echo, service, tunnel
 from toxproxy.errors import StreamReset
 
 

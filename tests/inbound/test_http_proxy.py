@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from tests.near.http_client import get, head_of, response
-from tests.near.http_origin import BIG
-from tests.near.world import Origin, connect, echo, talk, until
+from tests.inbound.http_client import get, head_of, response
+from tests.inbound.http_origin import BIG
+from tests.inbound.world import Origin, connect, echo, talk, until
 from toxproxy.errors import Refusal
 
 

@@ -8,9 +8,9 @@ import ipaddress
 from collections.abc import Callable
 
 import pytest
-from peers import Answer, Handler, Serve, echo
 
 from tests.machine import Hosts
+from tests.outbound.peers import Answer, Handler, Serve, echo
 from toxproxy.address import Target
 from toxproxy.config.parsing import ExitSettings
 from toxproxy.errors import Refusal, StreamRefused

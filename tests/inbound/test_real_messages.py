@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.near.http_client import get, head_of, response
-from tests.near.world import Origin, connect, echo, talk
+from tests.inbound.http_client import get, head_of, response
+from tests.inbound.world import Origin, connect, echo, talk
 from toxproxy.address import Target
 from toxproxy.errors import Refusal
 from toxproxy.inbound import http_proxy
