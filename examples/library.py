@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
-from toxproxy.app.end import Client
+from toxproxy.app.client import Client
 from toxproxy.config.parsing import load
 from toxproxy.errors import StreamError, ToxproxyError
 from toxproxy.system.state import StateFolder

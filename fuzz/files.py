@@ -16,7 +16,8 @@ from toxproxy.address import parse_key
 from toxproxy.admission.access import Access
 from toxproxy.app.control import ControlServer
 from toxproxy.config import advice
-from toxproxy.config.parsing import AccessSettings, load
+from toxproxy.config.parsing import load
+from toxproxy.config.settings import AccessSettings
 from toxproxy.errors import ConfigError, StateError
 from toxproxy.system.state import StateFolder
 from toxproxy.tox.pytox import Tox, ToxError, ToxOptions

@@ -10,7 +10,7 @@ from fuzz import scene
 from fuzz.choices import Choices
 from fuzz.multiplexer import LIMITS
 from fuzz.peer import any_frame, damaged
-from toxproxy.config.parsing import ExitSettings
+from toxproxy.config.settings import ExitSettings
 from toxproxy.link.base import LinkEnd
 from toxproxy.link.carrier import MAX_PACKET, PACKET_ID, Carrier
 from toxproxy.link.enet import EnetLink

@@ -11,7 +11,7 @@ import h11
 from fuzz import scene
 from fuzz.choices import Choices
 from toxproxy.address import Bind, Target, ToxId
-from toxproxy.config.parsing import ProxyPort
+from toxproxy.config.settings import ProxyPort
 from toxproxy.dialer import P
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.http.reader import HttpReader

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from toxproxy.address import Target
-from toxproxy.config.parsing import ExitSettings
+from toxproxy.config.settings import ExitSettings
 from toxproxy.errors import StreamRefused
 from toxproxy.outbound.exit import Exit
 from toxproxy.rules import Rules, parse_rule

@@ -18,9 +18,9 @@ import toxproxy
 from toxproxy.address import parse_tox_id
 from toxproxy.admission.access import Access
 from toxproxy.cli import main
-from toxproxy.config.parsing import AccessSettings
+from toxproxy.config.settings import AccessSettings
 from toxproxy.demo.network import Process, ProcessFailed
-from toxproxy.program.runner import Interrupts
+from toxproxy.program.interrupts import Interrupts
 from toxproxy.system.state import StateFolder
 from toxproxy.tox import library
 

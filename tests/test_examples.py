@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from toxproxy import config
-from toxproxy.app.end import Server
+from toxproxy.app.server import Server
 from toxproxy.demo.site import Site
 from toxproxy.system.state import StateFolder
 

@@ -22,8 +22,8 @@ from tests.tunnel.ends import echo as echo_service
 from tests.tunnel.ends import service, tunnel
 from toxproxy import config
 from toxproxy.address import Target, parse_host
-from toxproxy.app.end import Server
-from toxproxy.config.parsing import GRACE, ExitSettings
+from toxproxy.app.server import Server
+from toxproxy.config.settings import GRACE, ExitSettings
 from toxproxy.dialer import P
 from toxproxy.errors import GoAwayCode, Refusal, StreamRefused
 from toxproxy.link.base import LinkEnd

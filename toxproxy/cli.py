@@ -17,11 +17,12 @@ from pathlib import Path
 from toxproxy import __version__, config, demo
 from toxproxy.address import ToxId, parse_key
 from toxproxy.admission.access import Access
+from toxproxy.app.client import Client
 from toxproxy.app.control import request
-from toxproxy.app.end import Client, Server
+from toxproxy.app.server import Server
 from toxproxy.config import advice
 from toxproxy.config.advice import Role
-from toxproxy.config.parsing import DEFAULT_PERMIT, AccessSettings, Config
+from toxproxy.config.settings import DEFAULT_PERMIT, AccessSettings, Config
 from toxproxy.errors import ConfigError, ToxproxyError
 from toxproxy.program import runner
 from toxproxy.program.logs import Console, escaped, logging_to

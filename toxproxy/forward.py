@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from toxproxy import relay
-from toxproxy.config.limits import LimitSettings
-from toxproxy.config.parsing import Forward
+from toxproxy.config.settings import Forward, LimitSettings
 from toxproxy.dialer import Dialer
 from toxproxy.errors import StreamRefused
 from toxproxy.inbound.listener import DEFAULTS, Listener

@@ -7,8 +7,7 @@ import logging
 
 from toxproxy import relay
 from toxproxy.address import Target
-from toxproxy.config.limits import LimitSettings
-from toxproxy.config.parsing import ProxyPort
+from toxproxy.config.settings import LimitSettings, ProxyPort
 from toxproxy.dialer import Dialer
 from toxproxy.errors import StreamRefused
 from toxproxy.http.reader import MAX_EMPTY_LINES

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from toxproxy.admission import access as access_module
 from toxproxy.admission.access import Access, Claim, request_message
-from toxproxy.config.parsing import AccessSettings
+from toxproxy.config.settings import AccessSettings
 from toxproxy.errors import ConfigError, StateError
 from toxproxy.system.state import StateFolder
 

@@ -11,7 +11,7 @@ import pytest
 from toxproxy import config, pace
 from toxproxy.admission import access, requests
 from toxproxy.app.control import request
-from toxproxy.app.end import Server
+from toxproxy.app.server import Server
 from toxproxy.system.state import StateFolder
 
 GREETING = b"toxproxy"

@@ -8,7 +8,7 @@ import pytest
 
 from toxproxy import config
 from toxproxy.address import ToxId
-from toxproxy.app.end import Client
+from toxproxy.app.client import Client
 from toxproxy.errors import ConfigError
 from toxproxy.system.state import StateFolder
 from toxproxy.tox.identity import IDENTITY

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from toxproxy.address import parse_tox_id
-from toxproxy.app.end import Client
+from toxproxy.app.client import Client
 from toxproxy.config.parsing import parse
 from toxproxy.errors import ConfigError
 from toxproxy.system.state import StateFolder

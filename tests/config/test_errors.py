@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toxproxy.config.parsing import Config, load, parse
+from toxproxy.config.parsing import load, parse
+from toxproxy.config.settings import Config
 from toxproxy.errors import ConfigError
 
 KEY = "FEDCBA9876543210" * 4

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from toxproxy.app.end import session_limits
-from toxproxy.config.limits import LimitSettings
-from toxproxy.config.parsing import DEFAULT, parse
+from toxproxy.config.parsing import parse
+from toxproxy.config.settings import DEFAULT, LimitSettings
 from toxproxy.errors import ConfigError
 from toxproxy.mux import Limits
 from toxproxy.patience import Patience

@@ -11,7 +11,8 @@ from python_socks import parse_proxy_url
 
 from toxproxy.address import Bind, Target, parse_tox_id
 from toxproxy.config.advice import warnings
-from toxproxy.config.parsing import (
+from toxproxy.config.parsing import load, parse
+from toxproxy.config.settings import (
     DEFAULT,
     AccessSettings,
     BootstrapNode,
@@ -21,8 +22,6 @@ from toxproxy.config.parsing import (
     ProxyPort,
     ToxSettings,
     TransportProxy,
-    load,
-    parse,
 )
 from toxproxy.errors import ConfigError
 from toxproxy.rules import parse_rule

@@ -11,7 +11,8 @@ import pytest
 
 from tests.end.services import Gathering
 from tests.end.world import Address, Pair, soft_limit
-from toxproxy.app.end import Client, Server
+from toxproxy.app.client import Client
+from toxproxy.app.server import Server
 from toxproxy.demo import PrivateNetwork
 from toxproxy.demo.site import by_socks
 from toxproxy.link.enet import LinkStats

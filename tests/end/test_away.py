@@ -10,7 +10,8 @@ import pytest
 import pytest_asyncio
 
 from tests.end.world import Pair, Services
-from toxproxy.app.end import Client, Server
+from toxproxy.app.client import Client
+from toxproxy.app.server import Server
 from toxproxy.demo.site import by_socks
 from toxproxy.tox.node import Connection
 from toxproxy.tunnel.friend import Friend, Phase

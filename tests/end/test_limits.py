@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from tests.end.world import Address, Services, soft_limit, told
 from tests.inbound.http_client import response
-from toxproxy.config.limits import LimitSettings
+from toxproxy.config.settings import LimitSettings
 from toxproxy.demo import PrivateNetwork
 from toxproxy.demo.site import by_socks
 

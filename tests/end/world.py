@@ -28,7 +28,8 @@ from tests.end.services import Page, answer_after_the_end, answer_and_reset, exc
 from tests.inbound.http_origin import HttpOrigin
 from tests.inbound.world import Origin, echo, unused_port
 from toxproxy import config
-from toxproxy.app.end import Client, Server
+from toxproxy.app.client import Client
+from toxproxy.app.server import Server
 from toxproxy.demo import PrivateNetwork
 from toxproxy.demo.network import Process
 from toxproxy.system.state import StateFolder

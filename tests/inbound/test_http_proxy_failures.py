@@ -11,7 +11,7 @@ import pytest
 from tests.inbound.http_client import get, head_of, response
 from tests.inbound.world import Origin, connect, echo, flood, proxy, reset, talk, until, unused_port
 from toxproxy.address import Target
-from toxproxy.config.limits import LimitSettings
+from toxproxy.config.settings import LimitSettings
 from toxproxy.errors import Refusal
 from toxproxy.inbound import http_proxy
 from toxproxy.inbound.answers import ANSWERS

@@ -13,7 +13,7 @@ import pytest
 from tests.inbound.world import DirectDialer, Origin, connect, echo, forward, proxy, until, unused_port
 from tests.machine import has_ipv6
 from toxproxy.address import Bind, Target
-from toxproxy.config.limits import LimitSettings
+from toxproxy.config.settings import LimitSettings
 from toxproxy.errors import ToxproxyError
 from toxproxy.forward import ForwardListener
 from toxproxy.inbound import listener as listener_module

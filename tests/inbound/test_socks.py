@@ -10,7 +10,7 @@ import pytest
 from tests.inbound.test_handshake import REFUSED
 from tests.inbound.world import Origin, connect, echo, proxy, reset, talk, until, unused_port
 from toxproxy.address import Target
-from toxproxy.config.limits import LimitSettings
+from toxproxy.config.settings import LimitSettings
 from toxproxy.errors import Refusal
 from toxproxy.socks import ProxyListener
 

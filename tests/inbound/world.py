@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from toxproxy.address import Bind, Target, ToxId
-from toxproxy.config.parsing import Forward, ProxyPort
+from toxproxy.config.settings import Forward, ProxyPort
 from toxproxy.dialer import P
 from toxproxy.errors import Refusal, StreamRefused
 

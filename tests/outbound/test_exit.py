@@ -16,7 +16,7 @@ import pytest
 from tests.machine import Hosts
 from tests.outbound.peers import Answer, Serve
 from toxproxy.address import Target
-from toxproxy.config.parsing import ExitSettings
+from toxproxy.config.settings import ExitSettings
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.outbound import exit as exits
 from toxproxy.outbound.exit import Exit

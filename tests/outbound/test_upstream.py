@@ -12,7 +12,7 @@ import pytest
 from tests.machine import Hosts
 from tests.outbound.peers import Answer, Handler, Serve, echo
 from toxproxy.address import Target
-from toxproxy.config.parsing import ExitSettings
+from toxproxy.config.settings import ExitSettings
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.outbound.exit import Exit
 from toxproxy.rules import Rules, parse_rule

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from toxproxy.config.parsing import BootstrapNode, ToxSettings
+from toxproxy.config.settings import BootstrapNode, ToxSettings
 from toxproxy.system.state import StateFolder
 from toxproxy.tox.node import Connection, Node
 

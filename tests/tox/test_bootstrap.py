@@ -14,7 +14,7 @@ import pytest
 
 from tests.machine import Hosts
 from tests.tox.pair import PRIVATE
-from toxproxy.config.parsing import BootstrapNode, TransportProxy
+from toxproxy.config.settings import BootstrapNode, TransportProxy
 from toxproxy.system.resolver import Resolver
 from toxproxy.tox.bootstrap import Bootstrap, Introducer, introducers, public_nodes
 from toxproxy.tox.pytox import Tox, ToxOptions

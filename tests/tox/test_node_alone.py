@@ -14,7 +14,7 @@ import pytest
 from tests.machine import Hosts
 from tests.tox.pair import PRIVATE, Diary, unused_port
 from toxproxy.address import ToxId
-from toxproxy.config.parsing import BootstrapNode, ToxSettings, TransportProxy
+from toxproxy.config.settings import BootstrapNode, ToxSettings, TransportProxy
 from toxproxy.errors import StateError, ToxproxyError
 from toxproxy.system.state import StateFolder
 from toxproxy.tox.identity import IDENTITY

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from tests.simulation import DatagramPipe, Path
 from toxproxy.address import Target
-from toxproxy.config.parsing import GRACE, ExitSettings
+from toxproxy.config.settings import GRACE, ExitSettings
 from toxproxy.mux import Limits
 from toxproxy.outbound.exit import Exit
 from toxproxy.rules import Rules, parse_rule

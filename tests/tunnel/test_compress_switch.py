@@ -11,7 +11,7 @@ import pytest
 
 from toxproxy import config
 from toxproxy.address import Target
-from toxproxy.app.end import Client
+from toxproxy.app.client import Client
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.system.state import StateFolder
 from toxproxy.tunnel.friend import Friend

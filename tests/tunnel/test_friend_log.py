@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.simulation import DatagramPipe
-from toxproxy.config.parsing import GRACE, ExitSettings
+from toxproxy.config.settings import GRACE, ExitSettings
 from toxproxy.errors import GoAwayCode
 from toxproxy.link.base import LinkEnd
 from toxproxy.link.carrier import Carrier

@@ -10,7 +10,7 @@ import pytest
 from tests.simulation import Path
 from tests.tunnel.ends import echo, service, tunnel
 from toxproxy.address import Bind, Target, ToxId
-from toxproxy.config.parsing import Forward
+from toxproxy.config.settings import Forward
 from toxproxy.errors import GoAwayCode, Refusal, ResetCode, StreamRefused, StreamReset
 from toxproxy.forward import ForwardListener
 from toxproxy.link.base import LinkEnd

@@ -15,7 +15,7 @@ from enum import Enum
 
 from toxproxy.address import is_possible_key
 from toxproxy.admission.clients import Clients, Reason, Record
-from toxproxy.config.parsing import AccessSettings
+from toxproxy.config.settings import AccessSettings
 from toxproxy.errors import ConfigError
 from toxproxy.system.state import StateFolder
 

@@ -1,5 +1,6 @@
 """The configuration file: its format, its values, and how one becomes the other."""
 
-from toxproxy.config.parsing import DEFAULT, Config, load, parse
+from toxproxy.config.parsing import load, parse
+from toxproxy.config.settings import DEFAULT, Config
 
 __all__ = ["DEFAULT", "Config", "load", "parse"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from toxproxy.config.parsing import Config, Forward
 from toxproxy.config.secret import weakness
+from toxproxy.config.settings import Config, Forward
 
 Role = Literal["server", "client"]
 

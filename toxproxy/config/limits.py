@@ -8,46 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from toxproxy.address import shown
 from toxproxy.config import ini
+from toxproxy.config.settings import GIB, KIB, MIB, LimitSettings
 from toxproxy.patience import Patience
-
-KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 _WEEK = 7 * 24 * 3600
 _SIZE = re.compile(r"([0-9]{1,12})([KMG]?)")
 _UNITS = {"": 1, "K": KIB, "M": MIB, "G": GIB}
-
-
-@dataclass(frozen=True, slots=True)
-class LimitSettings:
-    """The bounds of one process.
-
-    `streams`: connections that a friend may have open through here; the next one is refused. Each
-    may hold 24 KiB beyond the memory that follows.
-    `dials`: of those, the ones that the server is still connecting; more wait for their turn.
-    `connections`: of one listener. When it has so many, the one that has been silent longest
-    before its request makes room; where all have made theirs, new ones wait to be accepted.
-    `handshake`: seconds until a proxy's client must have said where it wants to go.
-    `memory`: bytes that the connections of one friend, together, may have waiting here, for programs
-    that do not read and for the friend itself; half as much again until the friend has acknowledged
-    it. `stream_memory`: bytes of one of them. `process_memory`: bytes of all friends.
-    `friend_requests`: of strangers without the secret, judged in a minute; more are ignored.
-    """
-
-    streams: int = 8192
-    dials: int = 256
-    connections: int = 4096
-    handshake: float = 10.0
-    memory: int = 64 * MIB
-    stream_memory: int = 8 * MIB
-    process_memory: int = GIB
-    friend_requests: int = 10
-    patience: Patience = field(default_factory=Patience)
 
 
 def parse(entries: Mapping[str, ini.Entry]) -> LimitSettings:

@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 
 from toxproxy.address import Bind, Target, join_host_port
-from toxproxy.config.limits import LimitSettings
+from toxproxy.config.settings import LimitSettings
 from toxproxy.dialer import Dialer
 from toxproxy.errors import Refusal, StreamRefused, ToxproxyError
 from toxproxy.pace import Notice

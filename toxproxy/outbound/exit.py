@@ -16,7 +16,7 @@ from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 
 from toxproxy.address import Address, Target, parse_host
-from toxproxy.config.parsing import ExitSettings
+from toxproxy.config.settings import ExitSettings
 from toxproxy.dialer import P, feed
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.outbound import eyeballs

@@ -7,15 +7,16 @@ import json
 import logging
 import os
 import resource
-import signal
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
-from toxproxy.app.end import Client, Server
+from toxproxy.app.client import Client
+from toxproxy.app.server import Server
 from toxproxy.errors import ToxproxyError
+from toxproxy.program.interrupts import Interrupts
 from toxproxy.system import privileges
 from toxproxy.system.memory import forbid_locking
 from toxproxy.tox import library
@@ -25,53 +26,6 @@ log = logging.getLogger(__name__)
 INSPECTABLE = "TOXPROXY_INSPECTABLE"  # set: this user may look into the process, for measuring and debugging
 
 T = TypeVar("T")
-
-
-class Interrupts:
-    """SIGINT, SIGTERM and SIGHUP each end one block, instead of the process.
-
-    A context manager, within a running loop. A SIGHUP that is ignored (nohup) stays so.
-    """
-
-    def __init__(self) -> None:
-        self._signals = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-            self._signals.append(signal.SIGHUP)
-        self._block: asyncio.Timeout | None = None
-        self._pending = 0  # signals that found no block to end
-
-    def __enter__(self) -> Self:
-        for number in self._signals:
-            asyncio.get_running_loop().add_signal_handler(number, self._arrived)
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        for number in self._signals:
-            asyncio.get_running_loop().remove_signal_handler(number)
-
-    @asynccontextmanager
-    async def ending(self) -> AsyncIterator[None]:
-        """A block that the next signal ends, as a cancellation that stops at the block's end."""
-        try:
-            async with asyncio.timeout(None) as self._block:
-                if self._pending:
-                    self._pending -= 1
-                    self._end(self._block)
-                yield
-        except TimeoutError:
-            if self._block is None or not self._block.expired():
-                raise
-        finally:
-            self._block = None
-
-    def _arrived(self) -> None:
-        if self._block is None or self._block.when() is not None:
-            self._pending += 1
-        else:
-            self._end(self._block)
-
-    def _end(self, block: asyncio.Timeout) -> None:
-        block.reschedule(asyncio.get_running_loop().time())
 
 
 async def run(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from toxproxy.address import join_host_port, parse_host, parse_key
-from toxproxy.config.parsing import ToxSettings
+from toxproxy.config.settings import ToxSettings
 from toxproxy.pace import Notice
 from toxproxy.system.resolver import Resolver
 from toxproxy.tox.pytox import Tox, ToxError

@@ -8,7 +8,7 @@ import socket
 from contextlib import suppress
 
 from toxproxy.address import join_host_port
-from toxproxy.config.parsing import ToxSettings
+from toxproxy.config.settings import ToxSettings
 from toxproxy.errors import StateError, ToxproxyError
 from toxproxy.system.resolver import Resolver
 from toxproxy.tox.bootstrap import resolve

@@ -1,0 +1,122 @@
+"""The far end: lets clients in and connects where they ask for."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from toxproxy.address import parse_key
+from toxproxy.admission.access import Access
+from toxproxy.admission.guests import Guests
+from toxproxy.admission.requests import Requests
+from toxproxy.app.control import ControlServer
+from toxproxy.app.end import _NICKNAME, _End, how, log, waiting
+from toxproxy.config.settings import Config
+from toxproxy.outbound.exit import Exit
+from toxproxy.pace import Notice
+from toxproxy.system.state import StateFolder, default_path
+from toxproxy.tox.node import Connection
+from toxproxy.tunnel.friend import Friend, Phase, short
+
+_LINES = 20  # a minute, about the coming and going of one client
+
+
+class Presence(Enum):
+    """What a server's log says of a client."""
+
+    HERE = "here"
+    AWAY = "away"  # with connections that wait for it
+    GONE = "gone"
+
+
+class Server(_End):
+    """The far end: lets clients in and connects where they ask for."""
+
+    def __init__(self, config: Config, state: StateFolder) -> None:
+        super().__init__(config, state, config.server_name or _NICKNAME)
+        self.access = Access(config.access, state)
+        self._exit = Exit(config.exit, config.access.rules, config.limits.dials)
+        self._guests = Guests(self.node, self.access, self._friends, self._befriend)
+        self._requests = Requests(
+            self.access,
+            config.access.secret,
+            config.limits.friend_requests,
+            let_in=self._guests.let_in,
+            command=lambda: f"toxproxy allow{self._option}",
+        )
+        self._told: dict[bytes, Presence] = {}
+        self._tell: dict[bytes, Notice] = {}  # of whom that is told
+
+    async def _start(self) -> None:
+        await self._start_node()
+        self._guests.start()
+        self._resources.push_async_callback(self._guests.close)
+        control = ControlServer(self._state, {"allow": self._allow})
+        await control.start()
+        self._resources.push_async_callback(control.close)
+
+    def friend_request(self, key: bytes, message: bytes) -> None:
+        self._requests.received(key, message)
+
+    @property
+    def _option(self) -> str:
+        """What `toxproxy allow` needs to be told to find this server."""
+        path = self._state.path
+        return "" if path == default_path("server") else f" --state {path}"
+
+    def connection_changed(self, connection: Connection) -> None:
+        if connection is Connection.NONE:
+            log.info("the Tox network is lost; looking for it")
+        else:
+            log.info("connected to the Tox network")
+
+    def _befriend(self, number: int, key: bytes) -> Friend:
+        return Friend(
+            self.node,
+            number,
+            key,
+            changed=self._friend_changed,
+            exit=self._exit.guest(),
+            limits=self._limits,
+            grace=self.config.tox.grace,
+        )
+
+    def _allow(self, fields: dict[str, object]) -> dict[str, object]:
+        """The control socket's `allow`: {"key": hexadecimal} in, {"text": what was done} out."""
+        key = parse_key(str(fields.get("key", "")))
+        self._guests.allow(key)
+        log.info("client %s is allowed", short(key))
+        return {"text": f"client {short(key)} is allowed; it connects by itself"}
+
+    def _friend_changed(self, friend: Friend) -> None:
+        was = self._told.get(friend.key, Presence.GONE)
+        now = presence(friend, was)
+        if now is Presence.GONE:
+            self._told.pop(friend.key, None)
+        else:
+            self._told[friend.key] = now
+        who = short(friend.key)
+        tell = self._tell.setdefault(friend.key, Notice(log, most=_LINES))
+        match was, now:
+            case _ if was is now:
+                pass
+            case Presence.AWAY, Presence.HERE:
+                tell("client %s is back, %s; its connections go on", who, how(friend.connection))
+            case _, Presence.HERE:
+                tell("client %s connected, %s", who, how(friend.connection))
+                self._guests.met(friend)
+            case _, Presence.AWAY:
+                grace = self.config.tox.grace
+                tell("client %s is away; %s for it, for up to %g s", who, waiting(friend.streams), grace)
+            case Presence.AWAY, _:
+                tell("client %s left; its connections are closed", who)
+            case _:
+                tell("client %s left", who)
+
+
+def presence(client: Friend, was: Presence) -> Presence:
+    """Whether a client is there now. An interruption counts only while it has streams."""
+    if client.phase is Phase.READY:
+        return Presence.HERE
+    if client.streams:
+        return Presence.AWAY
+    return was if was is Presence.HERE and client.phase is Phase.LINKING else Presence.GONE

@@ -1,0 +1,56 @@
+"""Signals that end one block of a program instead of the process."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Self
+
+
+class Interrupts:
+    """SIGINT, SIGTERM and SIGHUP each end one block, instead of the process.
+
+    A context manager, within a running loop. A SIGHUP that is ignored (nohup) stays so.
+    """
+
+    def __init__(self) -> None:
+        self._signals = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            self._signals.append(signal.SIGHUP)
+        self._block: asyncio.Timeout | None = None
+        self._pending = 0  # signals that found no block to end
+
+    def __enter__(self) -> Self:
+        for number in self._signals:
+            asyncio.get_running_loop().add_signal_handler(number, self._arrived)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for number in self._signals:
+            asyncio.get_running_loop().remove_signal_handler(number)
+
+    @asynccontextmanager
+    async def ending(self) -> AsyncIterator[None]:
+        """A block that the next signal ends, as a cancellation that stops at the block's end."""
+        try:
+            async with asyncio.timeout(None) as self._block:
+                if self._pending:
+                    self._pending -= 1
+                    self._end(self._block)
+                yield
+        except TimeoutError:
+            if self._block is None or not self._block.expired():
+                raise
+        finally:
+            self._block = None
+
+    def _arrived(self) -> None:
+        if self._block is None or self._block.when() is not None:
+            self._pending += 1
+        else:
+            self._end(self._block)
+
+    def _end(self, block: asyncio.Timeout) -> None:
+        block.reschedule(asyncio.get_running_loop().time())
