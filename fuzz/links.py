@@ -17,7 +17,7 @@ from toxproxy.link.enet import EnetLink
 from toxproxy.mux import frames
 from toxproxy.outbound.exit import Exit
 from toxproxy.rules import Rules
-from toxproxy.tunnel.keeper import Sessions
+from toxproxy.tunnel.keeper import SessionKeeper
 
 _MOVES_MOST = 60
 _ROUNDS = 12  # there and back: enough for ENet to meet and for a session to begin
@@ -62,13 +62,13 @@ class Wire:
                     end.batch_ended()
 
 
-def _end(wire: Wire, to: int, exit: Exit | None) -> Sessions:
-    end = Sessions(wire.sender(to), changed=lambda _: None, grace=600, exit=exit, limits=LIMITS)
+def _end(wire: Wire, to: int, exit: Exit | None) -> SessionKeeper:
+    end = SessionKeeper(wire.sender(to), changed=lambda _: None, grace=600, exit=exit, limits=LIMITS)
     wire.ends.append(end.carrier)
     return end
 
 
-async def _over(*ends: Sessions) -> None:
+async def _over(*ends: SessionKeeper) -> None:
     """Free everything, without waiting for a peer that never answers."""
     for end in ends:
         end.lose()

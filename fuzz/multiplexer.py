@@ -1,4 +1,4 @@
-"""Targets: a whole `Connection`, as either side, whose peer does what it likes.
+"""Targets: a whole `Multiplexer`, as either side, whose peer does what it likes.
 
 The application keeps to the rules; what it does is drawn from the bytes, too.
 """
@@ -12,11 +12,11 @@ from fuzz.peer import any_frame, damaged, packed
 from toxproxy.address import Target
 from toxproxy.errors import GoAwayCode, Refusal, RemoteProtocolError, ResetCode, StreamRefused
 from toxproxy.mux import (
-    Connection,
     DataReceived,
     Established,
     GoAwayReceived,
     Limits,
+    Multiplexer,
     Stream,
     StreamClosed,
     StreamRequested,
@@ -48,7 +48,7 @@ class Game:
 
     def __init__(self, choices: Choices, *, client: bool) -> None:
         self.choices = choices
-        self.connection = Connection(client=client, session=1, limits=LIMITS, channels=CHANNELS)
+        self.connection = Multiplexer(client=client, session=1, limits=LIMITS, channels=CHANNELS)
         self.client = client
         self.unread: dict[Stream, int] = {}  # of the living streams: bytes the application has not taken
         self.written = 0  # bytes by the application

@@ -19,7 +19,7 @@ from toxproxy.inbound import http_message
 from toxproxy.inbound.handshake import Credentials, Handshake, HandshakeError
 from toxproxy.inbound.http_message import RequestError
 from toxproxy.mux import frames
-from toxproxy.relay.stream import Connection
+from toxproxy.relay.stream import ByteStream
 from toxproxy.socks import ProxyListener
 
 _LOGIN = Credentials(b"alice", b"secret")
@@ -109,7 +109,7 @@ async def _serve(data: bytes) -> None:
     username, password = ("alice", "secret") if said[:1] == b"L" else (None, None)
     listener = ProxyListener(ProxyPort("browser", _LOOPBACK, _NOBODY, username, password, 1), dialer)
     try:
-        _, client = await world.connect(Connection, said[1:])
+        _, client = await world.connect(ByteStream, said[1:])
         serving = asyncio.create_task(listener.serve(client))
         await world.rest()
         world.end()

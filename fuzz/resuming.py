@@ -15,7 +15,7 @@ from toxproxy.errors import RemoteProtocolError, StreamRefused
 from toxproxy.link.base import LinkEnd
 from toxproxy.mux import frames
 from toxproxy.relay.half import Half
-from toxproxy.tunnel.durable import MOST_KEPT, DurableLink, State
+from toxproxy.tunnel.durable import MOST_KEPT, DurableLink, LinkState
 from toxproxy.tunnel.events import Loss, SessionEnd
 from toxproxy.tunnel.session import Session
 
@@ -47,7 +47,7 @@ class _Line:
     def send(self, channel: int, frame: bytes) -> None:
         assert not self.closed
         read = frames.decode(frame)
-        if self._silent or self._game.durable.state is not State.HERE:
+        if self._silent or self._game.durable.state is not LinkState.HERE:
             assert isinstance(read, (frames.GoAway, frames.Resume if self._silent else _OURS))
         else:
             assert not isinstance(read, frames.Resume)
@@ -106,7 +106,7 @@ class Game:
             await asyncio.sleep(0)
         self.durable.expire(Loss.EXPIRED)
         assert len(self.ended) == 1
-        assert self.line.closed or self.durable.state is State.AWAY
+        assert self.line.closed or self.durable.state is LinkState.AWAY
         await asyncio.sleep(0)
 
     # Links
@@ -123,7 +123,7 @@ class Game:
 
     def cut(self) -> None:
         """The link fails, and what was last on its way with it."""
-        if self.durable.state is State.AWAY:
+        if self.durable.state is LinkState.AWAY:
             self.begin()
             return
         lost = self.choices.integer(3)
@@ -145,15 +145,15 @@ class Game:
 
     def ready(self) -> None:
         self.grow()
-        if self.durable.state is not State.AWAY:
+        if self.durable.state is not LinkState.AWAY:
             self.durable.link_ready()
 
     # The peer
 
     def hear(self, channel: int, frame: bytes) -> None:
-        if self.durable.state is State.AWAY:
+        if self.durable.state is LinkState.AWAY:
             return
-        if channel or (frame[:1] not in (b"\x05", b"\x06") and self.durable.state is State.HERE):
+        if channel or (frame[:1] not in (b"\x05", b"\x06") and self.durable.state is LinkState.HERE):
             self.given[channel] += 1
         self.durable.frame_received(channel, frame)
 
@@ -179,11 +179,11 @@ class Game:
         self.hear(0 if isinstance(asked, frames.Ping) else 1, frames.encode(asked))
 
     def acknowledge(self) -> None:
-        if self.durable.state is State.HERE:
+        if self.durable.state is LinkState.HERE:
             self._say(frames.Ack(self._counts()))
 
     def meet(self) -> None:
-        if self.durable.state is State.MEETING and (ids := self.session.identity) is not None:
+        if self.durable.state is LinkState.MEETING and (ids := self.session.identity) is not None:
             self._say(frames.Resume(*ids, self._counts()))
 
     def _say(self, frame: frames.Ack | frames.Resume) -> None:
@@ -220,7 +220,7 @@ class Game:
                 pass
 
     def check(self) -> None:
-        if self.durable.state is not State.HERE:
+        if self.durable.state is not LinkState.HERE:
             assert self.durable.budget() <= 0
         assert self.durable._replay.kept <= MOST_KEPT
         if self.ended:

@@ -37,7 +37,7 @@ from toxproxy.socks import ProxyListener
 from toxproxy.system.state import StateFolder
 from toxproxy.tunnel.events import SessionEnded
 from toxproxy.tunnel.friend import words
-from toxproxy.tunnel.keeper import Sessions
+from toxproxy.tunnel.keeper import SessionKeeper
 
 KEY = bytes(range(32))
 SECONDS = 10
@@ -48,11 +48,11 @@ def rules(deny: str = "") -> Rules:
 
 
 @contextlib.asynccontextmanager
-async def friend_of(exit: Exit) -> AsyncIterator[Sessions]:
+async def friend_of(exit: Exit) -> AsyncIterator[SessionKeeper]:
     """One more friend of a server whose way out is `exit`."""
     pipe = DatagramPipe(1)
-    near = Sessions(pipe.near.send, changed=lambda _: None, grace=GRACE)
-    far = Sessions(pipe.far.send, changed=lambda _: None, grace=GRACE, exit=exit)
+    near = SessionKeeper(pipe.near.send, changed=lambda _: None, grace=GRACE)
+    far = SessionKeeper(pipe.far.send, changed=lambda _: None, grace=GRACE, exit=exit)
     for end, sessions in ((pipe.far, far), (pipe.near, near)):
         end.receive, end.batch_ended = sessions.carrier.packet_received, sessions.carrier.batch_ended
         sessions.reach()
@@ -67,7 +67,7 @@ async def friend_of(exit: Exit) -> AsyncIterator[Sessions]:
         pipe.close()
 
 
-async def refusal(friend: Sessions, host: str, port: int) -> StreamRefused:
+async def refusal(friend: SessionKeeper, host: str, port: int) -> StreamRefused:
     assert friend.session is not None
     with pytest.raises(StreamRefused) as caught:
         await friend.session.dial(asyncio.Protocol, Target(host, port))
@@ -205,7 +205,9 @@ async def test_a_friend_cannot_resume_the_session_of_another() -> None:
             return thieves[0]
 
         near = Carrier(pipe.near.send, own)
-        far = Sessions(pipe.far.send, changed=lambda _: None, grace=GRACE, exit=Exit(ExitSettings(), rules()))
+        far = SessionKeeper(
+            pipe.far.send, changed=lambda _: None, grace=GRACE, exit=Exit(ExitSettings(), rules())
+        )
         for end, carrier in ((pipe.near, near), (pipe.far, far.carrier)):
             end.receive, end.batch_ended = carrier.packet_received, carrier.batch_ended
         near.connect()

@@ -31,7 +31,7 @@ from toxproxy.rules import parse_rules
 from toxproxy.system.state import StateFolder, default_path
 from toxproxy.tox import library
 from toxproxy.tox.identity import IDENTITY, open_identity
-from toxproxy.tox.node import Connection
+from toxproxy.tox.node import ConnectionStatus
 from toxproxy.tox.pytox import Tox, ToxOptions
 
 log = logging.getLogger(__name__)
@@ -284,7 +284,7 @@ def _client(args: argparse.Namespace, console: Console) -> int:
 
 def _hint(client: Client) -> str:
     """What may help somebody who has been waiting for a server."""
-    if client.node.connection is Connection.NONE:
+    if client.node.connection is ConnectionStatus.NONE:
         return "no node of the Tox network has answered yet: is this machine online?"
     key = client.node.public_key.hex().upper()
     return f"a server that does not let this client in yet does so with: toxproxy allow {key}"

@@ -7,7 +7,7 @@ from toxproxy.config.settings import Forward, LimitSettings
 from toxproxy.dialer import Dialer
 from toxproxy.errors import StreamRefused
 from toxproxy.inbound.listener import DEFAULTS, Listener
-from toxproxy.relay.stream import Connection
+from toxproxy.relay.stream import ByteStream
 
 
 class ForwardListener(Listener):
@@ -23,7 +23,7 @@ class ForwardListener(Listener):
         super().__init__(forward.name, forward.bind, dialer, limits, compress=compress)
         self._target = forward.target
 
-    async def serve(self, client: Connection) -> None:
+    async def serve(self, client: ByteStream) -> None:
         try:
             far = await self.open(client, self._target, early=True)
         except StreamRefused:

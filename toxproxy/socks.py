@@ -16,7 +16,7 @@ from toxproxy.inbound.handshake import SOCKS4, SOCKS5, Credentials, Handshake, H
 from toxproxy.inbound.http_proxy import HttpProxy
 from toxproxy.inbound.listener import DEFAULTS, Listener
 from toxproxy.pace import Notice
-from toxproxy.relay.stream import Connection
+from toxproxy.relay.stream import ByteStream
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class ProxyListener(Listener):
             credentials = Credentials(proxy.username.encode(), (proxy.password or "").encode())
             self._guard = Guard(proxy.name, credentials)
 
-    async def serve(self, client: Connection) -> None:
+    async def serve(self, client: ByteStream) -> None:
         deadline = asyncio.get_running_loop().time() + self._limits.handshake
         try:
             async with asyncio.timeout_at(deadline):
@@ -62,7 +62,7 @@ class ProxyListener(Listener):
                 )
             await client.finish()
 
-    async def _serve_socks(self, client: Connection, deadline: float) -> None:
+    async def _serve_socks(self, client: ByteStream, deadline: float) -> None:
         handshake = Handshake(self._guard.credentials if self._guard is not None else None)
         try:
             async with asyncio.timeout_at(deadline):
@@ -90,7 +90,7 @@ class ProxyListener(Listener):
         finally:
             far.reset()
 
-    async def _request(self, handshake: Handshake, client: Connection) -> Target:
+    async def _request(self, handshake: Handshake, client: ByteStream) -> Target:
         """Go through the handshake up to the request; what follows the request is left unread."""
         while handshake.target is None:
             if not (data := await client.read()):
@@ -110,8 +110,8 @@ class ProxyListener(Listener):
         client.unread(handshake.rest)
         return handshake.target
 
-    async def _serve_http(self, client: Connection, deadline: float) -> None:
-        async def open_to(target: Target) -> Connection:
+    async def _serve_http(self, client: ByteStream, deadline: float) -> None:
+        async def open_to(target: Target) -> ByteStream:
             return await self.open(client, target)
 
         try:
@@ -120,7 +120,7 @@ class ProxyListener(Listener):
             self.log_slow("an HTTP client did not finish its request")
 
 
-async def _first_bytes(client: Connection) -> bytes:
+async def _first_bytes(client: ByteStream) -> bytes:
     """What a client says first: something else than empty lines, where there are not too many of them."""
     start = await client.read()
     while start and len(start) <= 2 * MAX_EMPTY_LINES and not start.lstrip(_LINE_ENDS):

@@ -13,7 +13,7 @@ from tests.end.world import Pair, Services
 from toxproxy.app.client import Client
 from toxproxy.app.server import Server
 from toxproxy.demo.site import by_socks
-from toxproxy.tox.node import Connection
+from toxproxy.tox.node import ConnectionStatus
 from toxproxy.tunnel.friend import Friend, Phase
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -42,13 +42,13 @@ async def talk(pair: Pair, services: Services) -> AsyncIterator[Talk]:
 def part(pair: Pair) -> None:
     """Tox tells both ends that it has lost the other."""
     for end in (pair.server, pair.client):
-        end.friend_connection_changed(only_friend(end)._number, Connection.NONE)
+        end.friend_connection_changed(only_friend(end)._number, ConnectionStatus.NONE)
 
 
 async def meet(pair: Pair) -> None:
     """Tox tells both ends that it has found the other again."""
     for end in (pair.server, pair.client):
-        end.friend_connection_changed(only_friend(end)._number, Connection.UDP)
+        end.friend_connection_changed(only_friend(end)._number, ConnectionStatus.UDP)
     async with asyncio.timeout(30):
         while not all(only_friend(end).phase is Phase.READY for end in (pair.server, pair.client)):
             await asyncio.sleep(0.01)

@@ -21,7 +21,7 @@ from toxproxy.link.carrier import MAX_PACKET, PACKET_ID, Carrier
 from toxproxy.link.enet import CHANNELS, EnetLink
 from toxproxy.mux import frames
 from toxproxy.system.state import StateFolder
-from toxproxy.tox.node import Connection, Node
+from toxproxy.tox.node import ConnectionStatus, Node
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -90,11 +90,11 @@ class Meeting:
     def __init__(self) -> None:
         self.met = asyncio.Event()
 
-    def connection_changed(self, connection: Connection) -> None:
+    def connection_changed(self, connection: ConnectionStatus) -> None:
         pass
 
-    def friend_connection_changed(self, friend: int, connection: Connection) -> None:
-        if connection is not Connection.NONE:
+    def friend_connection_changed(self, friend: int, connection: ConnectionStatus) -> None:
+        if connection is not ConnectionStatus.NONE:
             self.met.set()
 
     def friend_request(self, key: bytes, message: bytes) -> None:

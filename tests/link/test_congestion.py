@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.link.path import FRAME, EnetFlow, Flow, Network, Path, TcpFlow
-from toxproxy.link.congestion import INITIAL_WINDOW, LEAST_WINDOW, MOST_WINDOW, Controller, Phase
+from toxproxy.link.congestion import INITIAL_WINDOW, LEAST_WINDOW, MOST_WINDOW, Controller, ControlPhase
 
 MBIT = 1e6 / 8
 WAN = Path(100 * MBIT, 0.025, 600e3, 0.01)
@@ -271,5 +271,5 @@ def test_without_round_trips_the_window_does_not_shrink() -> None:
         now += 0.05
         control.delivered(now, 0, None)
         assert control.window >= INITIAL_WINDOW
-    assert control.phase is Phase.STARTUP
+    assert control.phase is ControlPhase.STARTUP
     assert control.allowance(now, 0) >= INITIAL_WINDOW

@@ -9,11 +9,11 @@ import pytest
 from toxproxy.address import Target
 from toxproxy.errors import RemoteProtocolError
 from toxproxy.mux import (
-    Connection,
     DataReceived,
     Event,
     GoAwayReceived,
     Limits,
+    Multiplexer,
     Stream,
     StreamRequested,
     frames,
@@ -31,7 +31,7 @@ class Side:
 
     peer: Side
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Multiplexer) -> None:
         self.connection = connection
         self.events: list[Event] = []
 
@@ -84,8 +84,8 @@ class Pair:
         channels: int = 255,
         established: bool = True,
     ) -> None:
-        self.client = Side(Connection(client=True, session=1, limits=client, channels=channels))
-        self.server = Side(Connection(client=False, session=2, limits=server, channels=channels))
+        self.client = Side(Multiplexer(client=True, session=1, limits=client, channels=channels))
+        self.server = Side(Multiplexer(client=False, session=2, limits=server, channels=channels))
         self.client.peer, self.server.peer = self.server, self.client
         if established:
             self.exchange()

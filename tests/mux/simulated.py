@@ -6,11 +6,11 @@ from tests.simulation import MemoryLink, Simulation
 from toxproxy.errors import LocalProtocolError, StreamError
 from toxproxy.link.base import LinkEnd
 from toxproxy.mux import (
-    Connection,
     DataReceived,
     EndReceived,
     Event,
     Limits,
+    Multiplexer,
     Stream,
     StreamClosed,
     StreamRequested,
@@ -27,7 +27,7 @@ class Peer:
 
     def __init__(self, link: MemoryLink, *, client: bool, limits: Limits | None = None) -> None:
         self.link = link
-        self.connection = Connection(client=client, session=1, limits=limits, channels=link.channels)
+        self.connection = Multiplexer(client=client, session=1, limits=limits, channels=link.channels)
         self.eager = False
         self.requested: list[Stream] = []
         self.streams: list[Stream] = []  # that live and were answered or opened here

@@ -18,10 +18,10 @@ from toxproxy.errors import (
     StreamReset,
 )
 from toxproxy.mux import (
-    Connection,
     Established,
     GoAwayReceived,
     Limits,
+    Multiplexer,
     PongReceived,
     StreamClosed,
     StreamRequested,
@@ -100,7 +100,7 @@ def test_no_ping_without_a_session(client: bool) -> None:
 @pytest.mark.parametrize("client", [True, False])
 @pytest.mark.parametrize("frame", OF_STREAMS + OF_SESSION[1:3], ids=lambda frame: type(frame).__name__)
 def test_a_frame_before_hello(client: bool, frame: frames.Frame) -> None:
-    side = Side(Connection(client=client, session=1))
+    side = Side(Multiplexer(client=client, session=1))
     is_fatal(side, 0 if frame in OF_SESSION else 1, frame, "before HELLO")
 
 

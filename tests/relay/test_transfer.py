@@ -12,7 +12,7 @@ from toxproxy.pace import Notice
 from toxproxy.patience import Patience
 from toxproxy.relay import stream as connection
 from toxproxy.relay.half import Half
-from toxproxy.relay.stream import KEEP_BYTES, Connection
+from toxproxy.relay.stream import KEEP_BYTES, ByteStream
 
 Peers = list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]
 
@@ -44,7 +44,7 @@ async def test_a_pair_joins_itself_in_either_order():
 
 
 async def test_what_was_read_too_much_goes_first_and_ends_follow_it():
-    near, far = Connection(), Connection()
+    near, far = ByteStream(), ByteStream()
     near_reader, near_writer = await ended_pair(near)
     far_reader, far_writer = await ended_pair(far)
     near_writer.write(b"abcdef")
@@ -63,7 +63,7 @@ async def test_what_was_read_too_much_goes_first_and_ends_follow_it():
 
 
 async def test_kept_bytes_that_fill_the_other_side_leave_reading_paused():
-    near, far = Connection(), Half()
+    near, far = ByteStream(), Half()
     _, near_writer = await ended_pair(near)
     far_reader, far_writer = await ended_pair(far)
     far_writer.transport.pause_reading()
@@ -106,7 +106,7 @@ async def test_a_cancelled_relay_resets_both():
 
 
 async def test_nobody_reading_bounds_what_is_kept():
-    client = Connection()
+    client = ByteStream()
     _, writer = await ended_pair(client)
     writer.write(bytes(16 << 20))
     async with asyncio.timeout(5):
@@ -122,7 +122,7 @@ async def test_nobody_reading_bounds_what_is_kept():
 
 
 async def test_a_lost_connection_is_said_after_what_came_before_it():
-    client = Connection()
+    client = ByteStream()
     _, writer = await ended_pair(client)
     writer.write(b"last words")
     await asyncio.sleep(0.01)
@@ -297,7 +297,7 @@ async def test_a_relay_given_up_while_the_answer_is_under_way_is_a_reset():
 
 async def test_a_client_that_stops_reading_the_last_bytes_is_reset(monkeypatch):
     monkeypatch.setattr(connection, "STALL_SECONDS", 0.3)
-    near = Connection()
+    near = ByteStream()
     client = await deaf_client(near)
     near.transport.write(bytes(16 << 20))
     finishing = asyncio.create_task(near.finish())

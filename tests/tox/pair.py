@@ -12,7 +12,7 @@ from typing import Any
 
 from toxproxy.config.settings import BootstrapNode, ToxSettings
 from toxproxy.system.state import StateFolder
-from toxproxy.tox.node import Connection, Node
+from toxproxy.tox.node import ConnectionStatus, Node
 
 PRIVATE = ToxSettings(bootstrap=(), ports=(41000, 41999), local_discovery=False)
 WORDS = (b"toxproxy",)
@@ -23,16 +23,16 @@ PATIENCE = 60  # seconds; libtoxcore takes about ten to connect two friends
 class Diary:
     """What a node told its owner, and a way to wait for it."""
 
-    connections: list[Connection] = field(default_factory=list)
-    friends: list[tuple[int, Connection]] = field(default_factory=list)
+    connections: list[ConnectionStatus] = field(default_factory=list)
+    friends: list[tuple[int, ConnectionStatus]] = field(default_factory=list)
     requests: list[tuple[bytes, bytes]] = field(default_factory=list)
     written: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def connection_changed(self, connection: Connection) -> None:
+    def connection_changed(self, connection: ConnectionStatus) -> None:
         self.connections.append(connection)
         self.written.set()
 
-    def friend_connection_changed(self, friend: int, connection: Connection) -> None:
+    def friend_connection_changed(self, friend: int, connection: ConnectionStatus) -> None:
         self.friends.append((friend, connection))
         self.written.set()
 
@@ -107,8 +107,8 @@ async def befriended(
             server_number = client.add_friend(server.tox_id, word)
             await server_diary.until(lambda: (client.public_key, word) in server_diary.requests)  # noqa: B023
         client_number = server.admit_friend(client.public_key)
-        await server_diary.until(lambda: server.friend_connection(client_number) is not Connection.NONE)
-        await client_diary.until(lambda: client.friend_connection(server_number) is not Connection.NONE)
+        await server_diary.until(lambda: server.friend_connection(client_number) is not ConnectionStatus.NONE)
+        await client_diary.until(lambda: client.friend_connection(server_number) is not ConnectionStatus.NONE)
         yield Pair(server, client, server_diary, client_diary, client_number, server_number)
 
 

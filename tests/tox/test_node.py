@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.tox.pair import Catcher, Pair
-from toxproxy.tox.node import Connection
+from toxproxy.tox.node import ConnectionStatus
 from toxproxy.tox.pytox import ToxError
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -26,15 +26,15 @@ async def test_a_client_that_was_turned_away_is_heard_again(direct: Pair) -> Non
 
 
 async def test_the_pair_is_connected_directly_and_both_say_so(direct: Pair) -> None:
-    assert direct.server.friend_connection(direct.client_number) is Connection.UDP
-    assert direct.client.friend_connection(direct.server_number) is Connection.UDP
-    assert direct.server_diary.friends == [(direct.client_number, Connection.UDP)]
+    assert direct.server.friend_connection(direct.client_number) is ConnectionStatus.UDP
+    assert direct.client.friend_connection(direct.server_number) is ConnectionStatus.UDP
+    assert direct.server_diary.friends == [(direct.client_number, ConnectionStatus.UDP)]
 
 
 async def test_the_relayed_pair_is_connected_through_tcp(relayed: Pair) -> None:
     assert relayed.server.udp_port is None
-    assert relayed.server.friend_connection(relayed.client_number) is Connection.TCP
-    assert relayed.client.friend_connection(relayed.server_number) is Connection.TCP
+    assert relayed.server.friend_connection(relayed.client_number) is ConnectionStatus.TCP
+    assert relayed.client.friend_connection(relayed.server_number) is ConnectionStatus.TCP
 
 
 async def test_packets_of_every_size_arrive_whole_and_in_order(direct: Pair) -> None:
@@ -138,6 +138,6 @@ async def test_a_packet_for_someone_unknown_is_an_error(direct: Pair) -> None:
 
 async def test_a_packet_for_an_absent_friend_is_not_sent(direct: Pair) -> None:
     absent = direct.client.admit_friend(bytes(range(32)))
-    assert direct.client.friend_connection(absent) is Connection.NONE
+    assert direct.client.friend_connection(absent) is ConnectionStatus.NONE
     assert not direct.client.send_lossy(absent, bytes([ID]))
     direct.client.remove_friend(bytes(range(32)))

@@ -18,7 +18,7 @@ from toxproxy.config.settings import BootstrapNode, ToxSettings, TransportProxy
 from toxproxy.errors import StateError, ToxproxyError
 from toxproxy.system.state import StateFolder
 from toxproxy.tox.identity import IDENTITY
-from toxproxy.tox.node import Connection, Node
+from toxproxy.tox.node import ConnectionStatus, Node
 from toxproxy.tox.pytox import Tox, ToxOptions
 
 KEY = bytes(range(32))
@@ -43,7 +43,7 @@ def node(state: StateFolder, settings: ToxSettings = PRIVATE) -> Node:
 
 async def test_a_node_keeps_its_id_over_a_restart_but_not_its_dht_key(state: StateFolder) -> None:
     async with node(state) as first:
-        assert first.connection is Connection.NONE
+        assert first.connection is ConnectionStatus.NONE
         assert stat.S_IMODE((state.path / IDENTITY).stat().st_mode) == 0o600
     async with node(state) as second:
         assert second.tox_id == first.tox_id

@@ -14,7 +14,7 @@ from toxproxy.mux import Limits
 from toxproxy.outbound.exit import Exit
 from toxproxy.rules import Rules, parse_rule
 from toxproxy.tunnel.events import SessionEnd, SessionEnded, SessionEvent
-from toxproxy.tunnel.keeper import Sessions
+from toxproxy.tunnel.keeper import SessionKeeper
 from toxproxy.tunnel.session import Session
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -24,8 +24,8 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 class Ends:
     """The two ends of a tunnel, each with its session."""
 
-    near_end: Sessions
-    far_end: Sessions
+    near_end: SessionKeeper
+    far_end: SessionKeeper
     pipe: DatagramPipe
     changes: list[tuple[str, SessionEvent]] = field(default_factory=list)
 
@@ -72,11 +72,11 @@ async def tunnel(
     exit = Exit(ExitSettings(connect_timeout=5), Rules((parse_rule("*:*"),)))
     changes: list[tuple[str, SessionEvent]] = []
 
-    def sessions(side: str, send: Callable[[memoryview], bool], dialer: Exit | None) -> Sessions:
+    def sessions(side: str, send: Callable[[memoryview], bool], dialer: Exit | None) -> SessionKeeper:
         def changed(what: SessionEvent) -> None:
             changes.append((side, what))
 
-        return Sessions(send, changed=changed, exit=dialer, limits=limits, grace=grace)
+        return SessionKeeper(send, changed=changed, exit=dialer, limits=limits, grace=grace)
 
     near = sessions("near", pipe.near.send, None)
     far = sessions("far", pipe.far.send, exit)

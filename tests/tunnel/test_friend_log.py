@@ -17,7 +17,7 @@ from toxproxy.link.enet import EnetLink
 from toxproxy.mux import frames
 from toxproxy.outbound.exit import Exit
 from toxproxy.rules import Rules
-from toxproxy.tox.node import Connection
+from toxproxy.tox.node import ConnectionStatus
 from toxproxy.tunnel.friend import Friend
 
 SESSIONS = 15
@@ -70,7 +70,7 @@ async def test_sessions_that_come_and_go_write_few_short_lines(caplog: pytest.Lo
         grace=GRACE,
         exit=Exit(ExitSettings(), Rules()),
     )
-    friend.connection_changed(Connection.UDP)
+    friend.connection_changed(ConnectionStatus.UDP)
     client = Carrier(pipe.near.send, Restless)
     for end, carrier in ((pipe.near, client), (pipe.far, wire.sink)):
         assert carrier is not None

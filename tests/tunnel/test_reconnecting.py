@@ -22,7 +22,7 @@ from toxproxy.pace import Pace
 from toxproxy.tunnel import keeper
 from toxproxy.tunnel.events import PeerClosed, SessionEnded, SessionEvent, SessionResumed
 from toxproxy.tunnel.friend import words
-from toxproxy.tunnel.keeper import Sessions
+from toxproxy.tunnel.keeper import SessionKeeper
 
 SECONDS = 3
 
@@ -77,7 +77,7 @@ async def test_a_server_that_ends_each_link_or_session_is_asked_seldom(answer: b
 
     Server.answer = answer
     pipe = DatagramPipe(1)
-    near = Sessions(pipe.near.send, changed=lambda _: None, grace=600)
+    near = SessionKeeper(pipe.near.send, changed=lambda _: None, grace=600)
     far = Carrier(pipe.far.send, Server)
     for end, carrier in ((pipe.far, far), (pipe.near, near.carrier)):
         end.receive, end.batch_ended = carrier.packet_received, carrier.batch_ended

@@ -8,18 +8,18 @@ from collections.abc import Callable, Iterator
 
 from toxproxy.address import Target, ToxId, parse_host
 from toxproxy.admission.access import request_message
-from toxproxy.app.end import _NICKNAME, DRAIN, Listening, _End, how, waiting
+from toxproxy.app.end import _NICKNAME, DRAIN, End, Listening, how, waiting
 from toxproxy.config.settings import Config, Forward
 from toxproxy.dialer import Dialer
 from toxproxy.errors import ConfigError
 from toxproxy.forward import ForwardListener
 from toxproxy.socks import ProxyListener
 from toxproxy.system.state import StateFolder
-from toxproxy.tox.node import Connection
+from toxproxy.tox.node import ConnectionStatus
 from toxproxy.tunnel.friend import Friend, Phase, short
 
 
-class Client(_End):
+class Client(End):
     """The near end: listens, and dials through its servers.
 
     `changed` is called whenever `statuses` would say something new.
@@ -90,7 +90,7 @@ class Client(_End):
             for address in listener.addresses:
                 yield Listening(name, kind, address)
 
-    def connection_changed(self, connection: Connection) -> None:
+    def connection_changed(self, connection: ConnectionStatus) -> None:
         super().connection_changed(connection)
         self._changed()
 
@@ -144,7 +144,7 @@ class Client(_End):
             return f"{who} is away; {waiting(friend.streams)} for it"
         if friend.phase is Phase.LINKING:
             return f"{who} found; connecting"
-        if self.node.connection is Connection.NONE:
+        if self.node.connection is ConnectionStatus.NONE:
             return "looking for the Tox network"
         if friend.met:
             return f"{who} is gone; looking for it"

@@ -20,7 +20,7 @@ from toxproxy.config.settings import Config, LimitSettings
 from toxproxy.mux import Limits
 from toxproxy.mux.limits import Pool
 from toxproxy.system.state import StateFolder
-from toxproxy.tox.node import Connection, Node
+from toxproxy.tox.node import ConnectionStatus, Node
 from toxproxy.tunnel.friend import Friend, short
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Listening:
     address: str
 
 
-class _End:
+class End:
     """What both ends have: a node, its friends, a state folder that nobody else uses."""
 
     def __init__(self, config: Config, state: StateFolder, name: str) -> None:
@@ -108,10 +108,10 @@ class _End:
 
     # What the node says
 
-    def connection_changed(self, connection: Connection) -> None:
+    def connection_changed(self, connection: ConnectionStatus) -> None:
         log.debug("Tox network: %s", connection.name.lower())
 
-    def friend_connection_changed(self, friend: int, connection: Connection) -> None:
+    def friend_connection_changed(self, friend: int, connection: ConnectionStatus) -> None:
         if (known := self._friends.get(friend)) is not None:
             known.connection_changed(connection)
 
@@ -137,8 +137,10 @@ def waiting(count: int) -> str:
     return "1 connection waits" if count == 1 else f"{count} connections wait"
 
 
-def how(connection: Connection) -> str:
+def how(connection: ConnectionStatus) -> str:
     """A kind of connection, for people."""
-    return {Connection.UDP: "direct", Connection.TCP: "through a relay", Connection.NONE: "not connected"}[
-        connection
-    ]
+    return {
+        ConnectionStatus.UDP: "direct",
+        ConnectionStatus.TCP: "through a relay",
+        ConnectionStatus.NONE: "not connected",
+    }[connection]

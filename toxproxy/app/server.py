@@ -9,12 +9,12 @@ from toxproxy.admission.access import Access
 from toxproxy.admission.guests import Guests
 from toxproxy.admission.requests import Requests
 from toxproxy.app.control import ControlServer
-from toxproxy.app.end import _NICKNAME, _End, how, log, waiting
+from toxproxy.app.end import _NICKNAME, End, how, log, waiting
 from toxproxy.config.settings import Config
 from toxproxy.outbound.exit import Exit
 from toxproxy.pace import Notice
 from toxproxy.system.state import StateFolder, default_path
-from toxproxy.tox.node import Connection
+from toxproxy.tox.node import ConnectionStatus
 from toxproxy.tunnel.friend import Friend, Phase, short
 
 _LINES = 20  # a minute, about the coming and going of one client
@@ -28,7 +28,7 @@ class Presence(Enum):
     GONE = "gone"
 
 
-class Server(_End):
+class Server(End):
     """The far end: lets clients in and connects where they ask for."""
 
     def __init__(self, config: Config, state: StateFolder) -> None:
@@ -63,8 +63,8 @@ class Server(_End):
         path = self._state.path
         return "" if path == default_path("server") else f" --state {path}"
 
-    def connection_changed(self, connection: Connection) -> None:
-        if connection is Connection.NONE:
+    def connection_changed(self, connection: ConnectionStatus) -> None:
+        if connection is ConnectionStatus.NONE:
             log.info("the Tox network is lost; looking for it")
         else:
             log.info("connected to the Tox network")

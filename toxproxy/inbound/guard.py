@@ -9,7 +9,7 @@ from time import monotonic
 from toxproxy.inbound.guesses import Guesses
 from toxproxy.inbound.handshake import Credentials
 from toxproxy.pace import Notice
-from toxproxy.relay.stream import Connection
+from toxproxy.relay.stream import ByteStream
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Guard:
         self._guesses = Guesses()
         self._wrong = Notice(log, logging.WARNING, most=10)
 
-    async def turn(self, client: Connection) -> bool:
+    async def turn(self, client: ByteStream) -> bool:
         """Wait until a password from the client's address may be looked at; false where others guess on.
 
         That takes `LONGEST_WAIT` at most.
@@ -42,13 +42,13 @@ class Guard:
             await asyncio.sleep(min(pause, left))
         return True
 
-    def wrong(self, client: Connection) -> None:
+    def wrong(self, client: ByteStream) -> None:
         """A wrong user name or password came from this client."""
         host = _host(client)
         count = self._guesses.failed(host, monotonic())
         self._wrong("%s: a wrong user name or password from %s (%d of late)", self._name, host, count)
 
 
-def _host(client: Connection) -> str:
+def _host(client: ByteStream) -> str:
     peer = client.transport.get_extra_info("peername") if client.transport is not None else None
     return str(peer[0]) if isinstance(peer, tuple) else "an unknown address"

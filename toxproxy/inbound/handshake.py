@@ -54,7 +54,7 @@ class Credentials:
         return hmac.compare_digest(self.password, password) and name_right
 
 
-class State(Enum):
+class Expecting(Enum):
     """What the client is expected to send next."""
 
     VERSION = auto()
@@ -77,21 +77,21 @@ class Handshake:
         self.target: Target | None = None
         self._credentials = credentials
         self._version = SOCKS5
-        self._state = State.VERSION
+        self._state = Expecting.VERSION
         self._buffer = bytearray()
         self._replies = bytearray()
 
     @property
     def rest(self) -> bytes:
         """The bytes after the request, which belong to the tunnel."""
-        return bytes(self._buffer) if self._state is State.DONE else b""
+        return bytes(self._buffer) if self._state is Expecting.DONE else b""
 
     def receive(self, data: bytes) -> bytes:
         """Take what arrived and return what to send back at once, often nothing.
 
         Raises `HandshakeError`; what is received after that is ignored.
         """
-        if self._state is State.FAILED:
+        if self._state is Expecting.FAILED:
             return b""
         self._buffer += data
         while (step := _STEPS.get(self._state)) is not None and step(self):
@@ -103,13 +103,13 @@ class Handshake:
     @property
     def reads_a_login(self) -> bool:
         """Whether what is received next may be a login, or the rest of one."""
-        before = (State.VERSION, State.GREETING, State.LOGIN)
+        before = (Expecting.VERSION, Expecting.GREETING, Expecting.LOGIN)
         return self._credentials is not None and self._state in before
 
     def too_many_guesses(self) -> bytes:
         """The last reply where a login is not looked at: what a wrong one is answered with."""
-        login = self._state is State.LOGIN
-        self._state = State.FAILED
+        login = self._state is Expecting.LOGIN
+        self._state = Expecting.FAILED
         if login:
             return bytes((_LOGIN_VERSION, _LOGIN_REFUSED))
         return bytes((SOCKS5, _NO_METHOD))
@@ -130,7 +130,7 @@ class Handshake:
         return bytes((SOCKS5, code, 0, _IPV4)) + bytes(6)
 
     def _fail(self, text: str, reply: bytes, error: type[HandshakeError] = HandshakeError) -> NoReturn:
-        self._state = State.FAILED
+        self._state = Expecting.FAILED
         self._buffer.clear()
         raise error(text, bytes(self._replies) + reply)
 
@@ -149,9 +149,9 @@ class Handshake:
             return False
         self._version = self._buffer[0]
         if self._version == SOCKS5:
-            self._state = State.GREETING
+            self._state = Expecting.GREETING
         elif self._version == SOCKS4:
-            self._state = State.REQUEST_4
+            self._state = Expecting.REQUEST_4
         else:
             self._fail(f"expected SOCKS version 4 or 5, found {self._version}", b"")
         return True
@@ -164,7 +164,7 @@ class Handshake:
             text = "a user name and password are needed" if self._credentials else "no login is configured"
             self._fail(f"no acceptable authentication method: {text}", bytes((SOCKS5, _NO_METHOD)))
         self._replies += bytes((SOCKS5, wanted))
-        self._state = State.REQUEST_5 if self._credentials is None else State.LOGIN
+        self._state = Expecting.REQUEST_5 if self._credentials is None else Expecting.LOGIN
         return True
 
     def _receive_login(self) -> bool:
@@ -182,7 +182,7 @@ class Handshake:
             refusal = bytes((_LOGIN_VERSION, _LOGIN_REFUSED))
             self._fail("wrong user name or password", refusal, WrongLogin)
         self._replies += bytes((_LOGIN_VERSION, _LOGIN_GRANTED))
-        self._state = State.REQUEST_5
+        self._state = Expecting.REQUEST_5
         return True
 
     def _receive_request_5(self) -> bool:
@@ -246,13 +246,13 @@ class Handshake:
         if not port:
             self._fail(f"expected a port from 1 to 65535 for {host}, found 0", self.refused(Refusal.FAILED))
         self.target = Target(host, port)
-        self._state = State.DONE
+        self._state = Expecting.DONE
 
 
-_STEPS: dict[State, Callable[[Handshake], bool]] = {
-    State.VERSION: Handshake._receive_version,
-    State.GREETING: Handshake._receive_greeting,
-    State.LOGIN: Handshake._receive_login,
-    State.REQUEST_5: Handshake._receive_request_5,
-    State.REQUEST_4: Handshake._receive_request_4,
+_STEPS: dict[Expecting, Callable[[Handshake], bool]] = {
+    Expecting.VERSION: Handshake._receive_version,
+    Expecting.GREETING: Handshake._receive_greeting,
+    Expecting.LOGIN: Handshake._receive_login,
+    Expecting.REQUEST_5: Handshake._receive_request_5,
+    Expecting.REQUEST_4: Handshake._receive_request_4,
 }

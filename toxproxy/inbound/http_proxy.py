@@ -20,7 +20,7 @@ from toxproxy.http.reader import HttpReader, Role
 from toxproxy.inbound import http_message
 from toxproxy.inbound.guard import LONGEST_WAIT, Guard
 from toxproxy.inbound.http_message import Destination, Reply, RequestError
-from toxproxy.relay.stream import Connection, cancelled_when
+from toxproxy.relay.stream import ByteStream, cancelled_when
 
 IDLE_SECONDS = 120.0  # for each request but the first, from the answer to the one before
 
@@ -33,7 +33,7 @@ _TOO_SLOW = Reply(408, "The request did not arrive in time.", ((b"Connection", b
 
 _UNFINISHED = frozenset({h11.SEND_RESPONSE, h11.SEND_BODY, h11.ERROR})
 
-Opener = Callable[[Target], Awaitable[Connection]]
+Opener = Callable[[Target], Awaitable[ByteStream]]
 
 
 class UpstreamError(ToxproxyError):
@@ -41,9 +41,9 @@ class UpstreamError(ToxproxyError):
 
 
 class Peer:
-    """One HTTP connection: h11's rules over a `Connection`."""
+    """One HTTP connection: h11's rules over a `ByteStream`."""
 
-    def __init__(self, connection: Connection, role: Role) -> None:
+    def __init__(self, connection: ByteStream, role: Role) -> None:
         self.connection = connection
         self.reader = HttpReader(role)
         self.last = False  # the connection is to end with this exchange
@@ -78,7 +78,7 @@ class Peer:
         else:
             transport.close()
 
-    def leave_http(self) -> Connection:
+    def leave_http(self) -> ByteStream:
         """The connection beneath, with whatever of the next protocol was read already."""
         self.connection.unread(self.reader.rest)
         return self.connection
@@ -87,7 +87,7 @@ class Peer:
 class HttpProxy:
     """Serves the requests of one client. `open_to(target)` has connections opened."""
 
-    def __init__(self, client: Connection, open_to: Opener, guard: Guard | None) -> None:
+    def __init__(self, client: ByteStream, open_to: Opener, guard: Guard | None) -> None:
         self._client = Peer(client, h11.SERVER)
         self._open_to = open_to
         self._guard = guard

@@ -19,7 +19,7 @@ from toxproxy.config.settings import LimitSettings
 from toxproxy.dialer import Dialer
 from toxproxy.errors import Refusal, StreamRefused, ToxproxyError
 from toxproxy.pace import Notice
-from toxproxy.relay.stream import Connection, cancelled_when
+from toxproxy.relay.stream import ByteStream, cancelled_when
 from toxproxy.system.descriptors import scarce
 from toxproxy.system.sockets import keep_lively, os_errors
 
@@ -66,7 +66,7 @@ class Listener(ABC):
         self._too_many = Notice(log)
 
     @abstractmethod
-    async def serve(self, client: Connection) -> None:
+    async def serve(self, client: ByteStream) -> None:
         """Speak with one client until its connection is over. What is open afterwards is reset."""
 
     @property
@@ -107,7 +107,7 @@ class Listener(ABC):
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def open(self, client: Connection, target: Target, *, early: bool = False) -> Connection:
+    async def open(self, client: ByteStream, target: Target, *, early: bool = False) -> ByteStream:
         """Have a connection to `target` opened for `client`, in its task; see `Dialer.dial` for `early`.
 
         A client that is reset meanwhile takes its task with it. One that ended its own direction may
@@ -116,7 +116,7 @@ class Listener(ABC):
         self._silent.pop(_current_task(), None)
         try:
             with cancelled_when(client.lost):
-                _, far = await self._dialer.dial(Connection, target, early=early, compress=self._compress)
+                _, far = await self._dialer.dial(ByteStream, target, early=early, compress=self._compress)
         except StreamRefused as refused:
             self.log_refused(target, refused)
             raise
@@ -177,7 +177,7 @@ class Listener(ABC):
         self._room.set()
 
     async def _run(self, accepted: socket.socket) -> None:
-        client = Connection(self._limits.patience)
+        client = ByteStream(self._limits.patience)
         try:
             with suppress(OSError):  # the client is gone already, as the next line finds
                 keep_lively(accepted)

@@ -48,7 +48,7 @@ _PACING = 1.25  # how much faster than the rate packets may leave
 _BURST_SECONDS, _LEAST_BURST = 0.005, 16 * 1024  # at once: the pace's share of that time, or so many bytes
 
 
-class Phase(Enum):
+class ControlPhase(Enum):
     STARTUP = "startup"
     STEADY = "steady"
     PROBE = "probe"
@@ -63,7 +63,7 @@ class Controller:
     """
 
     def __init__(self, now: float) -> None:
-        self.phase = Phase.STARTUP
+        self.phase = ControlPhase.STARTUP
         self.rate = 0.0  # bytes per second
         self.base = 0.0  # seconds; 0 until measured
         self._window = float(INITIAL_WINDOW)
@@ -130,7 +130,7 @@ class Controller:
         self._delivered += acknowledged
         if round_trip is not None:
             self._note_trip(now, round_trip)
-        if self.phase is Phase.STARTUP and 2 * before >= self._window:
+        if self.phase is ControlPhase.STARTUP and 2 * before >= self._window:
             self._window = min(self._window + acknowledged, MOST_WINDOW)
         over = self._delivered >= self._round_ends_at or self._overflows(now)
         if over and now - self._round_began >= _SHORTEST_ROUND:
@@ -145,9 +145,9 @@ class Controller:
     def _overflows(self, now: float) -> bool:
         """Whether a queue shows that is too long to wait for the end of the round."""
         early = len(self._trips) < _SAMPLES or now - self._round_began <= self.base / 2
-        if early or self._idle or self.phase is Phase.PROBE:
+        if early or self._idle or self.phase is ControlPhase.PROBE:
             return False
-        bound = self._queue_allowed if self.phase is Phase.STARTUP else 2 * self.spread
+        bound = self._queue_allowed if self.phase is ControlPhase.STARTUP else 2 * self.spread
         return min(self._trips[-_SAMPLES:]) - self.base - _NOISE > bound
 
     def _end_round(self, now: float) -> None:
@@ -160,39 +160,39 @@ class Controller:
         if rate and (not self._idle or rate > self.rate):
             self._note_rate(rate)
         self.phase = _NEXT[self.phase](self, now, growth)
-        if self.phase is not Phase.STARTUP:
+        if self.phase is not ControlPhase.STARTUP:
             self._window = self._model()
         self._begin_round(now)
 
-    def _after_startup(self, now: float, growth: float) -> Phase:
+    def _after_startup(self, now: float, growth: float) -> ControlPhase:
         if not self.base:
-            return Phase.STARTUP  # nobody measures round trips here: there is nothing to go by
+            return ControlPhase.STARTUP  # nobody measures round trips here: there is nothing to go by
         settled = not self._idle and not self._was_idle
         self._flat = self._flat + 1 if settled and growth < _GROWTH else 0
         outgrown = settled and self._window > _TOO_MUCH * self.rate * self.base
         if not outgrown and self._flat < _PATIENCE and not self._overflows(now):
-            return Phase.STARTUP
+            return ControlPhase.STARTUP
         self._round = 1  # with less, if there is a queue
-        return Phase.STEADY
+        return ControlPhase.STEADY
 
-    def _after_steady(self, now: float, growth: float) -> Phase:
+    def _after_steady(self, now: float, growth: float) -> ControlPhase:
         # What a round with more finds shows by the end of the next one. If it was more, go on.
         found = self._round % _CYCLE < 2 and growth > _FOUND and not self._idle
         self._round = 0 if found else self._round + 1
         if now - self._probed <= _PROBE_SECONDS and self._stale < _LOST_ROUNDS:
-            return Phase.STEADY
-        return Phase.LOOK if self._idle else Phase.PROBE  # an idle round leaves no queue either
+            return ControlPhase.STEADY
+        return ControlPhase.LOOK if self._idle else ControlPhase.PROBE  # an idle round leaves no queue either
 
-    def _after_look(self, now: float, growth: float) -> Phase:
+    def _after_look(self, now: float, growth: float) -> ControlPhase:
         self._probed = now
         self._stale = self._round = 0
         before, self.base = self.base, self._last_trip
         if self.base <= _ANOTHER_PATH * before:
-            return Phase.STEADY
+            return ControlPhase.STEADY
         self._rates.clear()
         self._window = max(self._window, INITIAL_WINDOW)
         self._flat, self._idle = 0, True  # the first round there says little
-        return Phase.STARTUP
+        return ControlPhase.STARTUP
 
     def _begin_round(self, now: float) -> None:
         self._round_began = now
@@ -222,17 +222,17 @@ class Controller:
         """The window by rate and base, and by where in the cycle this is."""
         held = self.rate * self.base
         window = full = held + self.rate * self._queue_allowed
-        if self.phase is Phase.PROBE:
+        if self.phase is ControlPhase.PROBE:
             window = max(_LESS * held, full / 2)
-        elif self.phase is Phase.STEADY and self._round % _CYCLE == 0:
+        elif self.phase is ControlPhase.STEADY and self._round % _CYCLE == 0:
             window += (_MORE - 1) * held
-        elif self.phase is Phase.STEADY and self._round % _CYCLE == 1 and self._queue > 0:
+        elif self.phase is ControlPhase.STEADY and self._round % _CYCLE == 1 and self._queue > 0:
             window = max(held, full / 2)
         return min(max(window, LEAST_WINDOW), MOST_WINDOW)
 
     def _pace(self) -> float:
         """Bytes per second; 0 is without limit."""
-        if self.phase is Phase.STARTUP:
+        if self.phase is ControlPhase.STARTUP:
             return 2 * self._window / self.base if self.base else 0.0
         return _PACING * self.rate
 
@@ -243,9 +243,9 @@ class Controller:
         self._tokens_at = now
 
 
-_NEXT: dict[Phase, Callable[[Controller, float, float], Phase]] = {
-    Phase.STARTUP: Controller._after_startup,
-    Phase.STEADY: Controller._after_steady,
-    Phase.PROBE: lambda *_: Phase.LOOK,
-    Phase.LOOK: Controller._after_look,
+_NEXT: dict[ControlPhase, Callable[[Controller, float, float], ControlPhase]] = {
+    ControlPhase.STARTUP: Controller._after_startup,
+    ControlPhase.STEADY: Controller._after_steady,
+    ControlPhase.PROBE: lambda *_: ControlPhase.LOOK,
+    ControlPhase.LOOK: Controller._after_look,
 }

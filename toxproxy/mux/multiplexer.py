@@ -36,7 +36,7 @@ from toxproxy.mux.window import Allotment
 OLDEST, NEWEST = 1, 1  # protocol versions spoken here
 
 
-class Connection:
+class Multiplexer:
     """One side of a session between two peers, over one link.
 
     The client speaks first, the server answers, and counts the session as established with the
@@ -380,17 +380,17 @@ class Connection:
 
 
 _HANDLERS: dict[type[frames.Frame], Callable[..., None]] = {
-    frames.Hello: Connection._handle_hello,
-    frames.Ping: Connection._handle_ping,
-    frames.Pong: Connection._handle_pong,
-    frames.GoAway: Connection._handle_goaway,
-    frames.Open: Connection._handle_open,
-    frames.Opened: Connection._handle_opened,
-    frames.Refused: Connection._handle_refused,
-    frames.Data: Connection._handle_data,
-    frames.Packed: Connection._handle_packed,
-    frames.Fin: Connection._handle_fin,
-    frames.Reset: Connection._handle_reset,
-    frames.Credit: Connection._handle_credit,
-    frames.Blocked: Connection._handle_blocked,
+    frames.Hello: Multiplexer._handle_hello,
+    frames.Ping: Multiplexer._handle_ping,
+    frames.Pong: Multiplexer._handle_pong,
+    frames.GoAway: Multiplexer._handle_goaway,
+    frames.Open: Multiplexer._handle_open,
+    frames.Opened: Multiplexer._handle_opened,
+    frames.Refused: Multiplexer._handle_refused,
+    frames.Data: Multiplexer._handle_data,
+    frames.Packed: Multiplexer._handle_packed,
+    frames.Fin: Multiplexer._handle_fin,
+    frames.Reset: Multiplexer._handle_reset,
+    frames.Credit: Multiplexer._handle_credit,
+    frames.Blocked: Multiplexer._handle_blocked,
 }

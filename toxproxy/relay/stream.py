@@ -20,7 +20,7 @@ LINGER_SECONDS = 2.0
 STALL_SECONDS = 60.0  # without a byte taken, after which a peer reads no more
 
 
-class Connection(Half):
+class ByteStream(Half):
     """One end of a TCP connection or of a stream, for one reading and one writing coroutine."""
 
     __slots__ = ("_kept_bytes", "_readable", "_writable", "hung_up")

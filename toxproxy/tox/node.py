@@ -30,7 +30,7 @@ _CLOCK_STEP = 0.001  # by how much a loop's timers may be early, uvloop's in par
 _log = logging.getLogger(__name__)
 
 
-class Connection(Enum):
+class ConnectionStatus(Enum):
     """How a node is connected to the network or to a friend; the values are libtoxcore's."""
 
     NONE = 0
@@ -41,9 +41,9 @@ class Connection(Enum):
 class NodeEvents(Protocol):
     """What the owner of a node is told, between two iterations: it may call any method of the node."""
 
-    def connection_changed(self, connection: Connection) -> None: ...
+    def connection_changed(self, connection: ConnectionStatus) -> None: ...
 
-    def friend_connection_changed(self, friend: int, connection: Connection) -> None: ...
+    def friend_connection_changed(self, friend: int, connection: ConnectionStatus) -> None: ...
 
     def friend_request(self, key: bytes, message: bytes) -> None: ...
 
@@ -76,10 +76,12 @@ class _Inbox(Tox):
             sink.packet_received(data)
 
     def on_self_connection_status(self, status: int) -> None:
-        self.events.append(lambda owner: owner.connection_changed(Connection(status)))
+        self.events.append(lambda owner: owner.connection_changed(ConnectionStatus(status)))
 
     def on_friend_connection_status(self, friend_number: int, status: int) -> None:
-        self.events.append(lambda owner: owner.friend_connection_changed(friend_number, Connection(status)))
+        self.events.append(
+            lambda owner: owner.friend_connection_changed(friend_number, ConnectionStatus(status))
+        )
 
     def on_friend_request(self, public_key: str, message: str) -> None:
         key, raw = bytes.fromhex(public_key), message.encode("utf-8", "surrogateescape")
@@ -114,7 +116,7 @@ class Node:
     tcp_port: int | None
 
     def __init__(self, settings: ToxSettings, state: StateFolder, name: str, events: NodeEvents) -> None:
-        self.connection = Connection.NONE
+        self.connection = ConnectionStatus.NONE
         self._settings = settings
         self._state = state
         self._name = name
@@ -216,8 +218,8 @@ class Node:
         if self._forget(key):
             self._save()
 
-    def friend_connection(self, friend: int) -> Connection:
-        return Connection(self._tox.friend_get_connection_status(friend))
+    def friend_connection(self, friend: int) -> ConnectionStatus:
+        return ConnectionStatus(self._tox.friend_get_connection_status(friend))
 
     # Packets.
 
@@ -282,13 +284,16 @@ class Node:
 
     def _refresh(self) -> None:
         tox = self._tox
-        self.connection = Connection(tox.self_get_connection_status())
+        self.connection = ConnectionStatus(tox.self_get_connection_status())
         if self._bootstrap is not None:
-            self._bootstrap.connection_changed(self.connection is not Connection.NONE)
+            self._bootstrap.connection_changed(self.connection is not ConnectionStatus.NONE)
         self._polls = (
             self._descriptor is None
             or self._settings.tcp_relay > 0
-            or any(self.friend_connection(friend) is Connection.TCP for friend in tox.self_get_friend_list())
+            or any(
+                self.friend_connection(friend) is ConnectionStatus.TCP
+                for friend in tox.self_get_friend_list()
+            )
         )
 
     def _schedule(self) -> None:
@@ -297,7 +302,7 @@ class Node:
             pause = _BUSY_PAUSE
         else:
             pause = self._tox.iteration_interval() / 1000
-            if not self._polls and self.connection is not Connection.NONE:
+            if not self._polls and self.connection is not ConnectionStatus.NONE:
                 pause *= _CALM
         self._wake_at(now + pause)
 

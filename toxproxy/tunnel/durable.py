@@ -30,7 +30,7 @@ _GOAWAY, _OURS = b"\x04", (b"\x05", b"\x06")  # types of frames; ours are RESUME
 _SMALL_FRAME = 9 * 1024  # bytes: a frame's size until there was a link
 
 
-class State(Enum):
+class LinkState(Enum):
     """AWAY -> MEETING with a link -> HERE when RESUME was said, or the first link is up; then AWAY again."""
 
     AWAY = "away"  # no link
@@ -38,7 +38,7 @@ class State(Enum):
     HERE = "here"
 
 
-class Owner(Protocol):
+class Resumable(Protocol):
     """The session: it knows who it is, and when that is known it can be resumed."""
 
     def link_up(self) -> None: ...
@@ -74,9 +74,9 @@ class DurableLink:
     ) -> None:
         self.channels = channels
         self.frame_size = _SMALL_FRAME
-        self.state = State.AWAY
+        self.state = LinkState.AWAY
         self._changed = changed
-        self._owner: Owner | None = None
+        self._owner: Resumable | None = None
         self._link: Link | None = None
         self._memory = memory or Allotment(Limits())
         self._replay = Replay(self._memory)
@@ -84,7 +84,7 @@ class DurableLink:
         self._unacknowledged = 0  # bytes received since the last ACK
         self._ack_timer: asyncio.TimerHandle | None = None
 
-    def start(self, owner: Owner) -> None:
+    def start(self, owner: Resumable) -> None:
         """Whose link this is."""
         self._owner = owner
 
@@ -92,7 +92,7 @@ class DurableLink:
         """Go on over this link, which calls this object its owner."""
         self._link = link
         self.frame_size = link.frame_size
-        self.state = State.MEETING
+        self.state = LinkState.MEETING
 
     def expire(self, reason: LinkEnd | Loss) -> None:
         """The session is not to be resumed any more."""
@@ -114,14 +114,14 @@ class DurableLink:
 
     def budget(self) -> int:
         """As `Link`: nothing while there is no link, or something to send again."""
-        if self.state is not State.HERE or self._again or self._link is None:
+        if self.state is not LinkState.HERE or self._again or self._link is None:
             return 0
         return min(self._link.budget(), self._memory.may_keep(LEAST_KEPT, MOST_KEPT))
 
     def send(self, channel: int, frame: bytes) -> None:
         """As `Link`."""
         self._replay.sent(channel, frame)
-        if self._link is not None and (self.state is State.HERE or frame[:1] == _GOAWAY):
+        if self._link is not None and (self.state is LinkState.HERE or frame[:1] == _GOAWAY):
             self._link.send(channel, frame)
 
     def flush(self) -> None:
@@ -143,7 +143,7 @@ class DurableLink:
         if self._owner is None:
             return
         if self._owner.identity is None:
-            self.state = State.HERE
+            self.state = LinkState.HERE
             self._owner.link_up()
         else:
             self._say_resume()
@@ -156,7 +156,7 @@ class DurableLink:
                 self._take(frames.decode(frame))
             except RemoteProtocolError as error:
                 self._owner.broken(error)
-        elif channel == 0 and self.state is State.MEETING:
+        elif channel == 0 and self.state is LinkState.MEETING:
             self._take_refusal(frame)
         else:
             self._replay.received(channel)
@@ -182,7 +182,7 @@ class DurableLink:
         if self._owner is not None and self._owner.identity is None:
             self.expire(reason)
         else:
-            self.state = State.AWAY
+            self.state = LinkState.AWAY
             self._changed(reason)
 
     # RESUME and ACK
@@ -196,9 +196,9 @@ class DurableLink:
 
     def _take(self, frame: frames.Frame) -> None:
         resumable = self._owner is not None and self._owner.identity is not None
-        if isinstance(frame, frames.Ack) and self.state is State.HERE and resumable:
+        if isinstance(frame, frames.Ack) and self.state is LinkState.HERE and resumable:
             self._replay.acknowledged(frame.counts)
-        elif isinstance(frame, frames.Resume) and self.state is State.MEETING:
+        elif isinstance(frame, frames.Resume) and self.state is LinkState.MEETING:
             self._check(frame)
             self._go_on()
         else:
@@ -211,7 +211,7 @@ class DurableLink:
 
     def _go_on(self) -> None:
         self._again.extend(self._replay.unacknowledged())
-        self.state = State.HERE
+        self.state = LinkState.HERE
         self._changed(None)
         self.link_ready()
 

@@ -19,7 +19,7 @@ from toxproxy.link.base import LinkEnd
 from toxproxy.link.enet import LinkStats
 from toxproxy.mux import Limits
 from toxproxy.pace import Notice
-from toxproxy.tox.node import Connection, Node
+from toxproxy.tox.node import ConnectionStatus, Node
 from toxproxy.tunnel.events import (
     Closed,
     Loss,
@@ -31,7 +31,7 @@ from toxproxy.tunnel.events import (
     SessionEvent,
     SessionInterrupted,
 )
-from toxproxy.tunnel.keeper import Sessions
+from toxproxy.tunnel.keeper import SessionKeeper
 from toxproxy.tunnel.session import Session
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class Friend:
         limits: Limits | None = None,
     ) -> None:
         self.key = key
-        self.connection = Connection.NONE
+        self.connection = ConnectionStatus.NONE
         self.round_trip: float | None = None  # seconds, through both event loops
         self.met = False  # there has been a session
         self._node = node
@@ -81,7 +81,7 @@ class Friend:
         self._waiting = 0
         self._measuring: asyncio.Task[None] | None = None
         self._tell_end = Notice(log, most=_LINES)
-        self._sessions = Sessions(
+        self._sessions = SessionKeeper(
             self._send, changed=self._session_changed, exit=exit, limits=limits, grace=grace
         )
         node.set_sink(number, self._sessions.carrier)
@@ -91,7 +91,7 @@ class Friend:
         """How far the way to this friend is."""
         if self._ready.is_set():
             return Phase.READY
-        return Phase.ABSENT if self.connection is Connection.NONE else Phase.LINKING
+        return Phase.ABSENT if self.connection is ConnectionStatus.NONE else Phase.LINKING
 
     @property
     def streams(self) -> int:
@@ -132,13 +132,13 @@ class Friend:
         """Wait until no stream lives, and everything that came through one has been delivered."""
         await self._sessions.idle()
 
-    def connection_changed(self, connection: Connection) -> None:
+    def connection_changed(self, connection: ConnectionStatus) -> None:
         """Tox says how the friend is connected now."""
         was, self.connection = self.connection, connection
         log.debug("friend %s: %s", short(self.key), connection.name.lower())
-        if connection is Connection.NONE:
+        if connection is ConnectionStatus.NONE:
             self._sessions.lose()
-        elif was is Connection.NONE:
+        elif was is ConnectionStatus.NONE:
             self._sessions.reach()
         self._changed(self)
 
@@ -161,7 +161,7 @@ class Friend:
             self._waiting -= 1
 
     def _missing(self) -> str:
-        if self._node.connection is Connection.NONE:
+        if self._node.connection is ConnectionStatus.NONE:
             return f"the Tox network was not found within {self._wait:g} s: is this machine online?"
         if self.phase is Phase.ABSENT:
             return (

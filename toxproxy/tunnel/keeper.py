@@ -19,7 +19,7 @@ from toxproxy.link.enet import CHANNELS, EnetLink
 from toxproxy.mux import Allotment, Limits, frames
 from toxproxy.pace import Backoff, Notice, Pace
 from toxproxy.relay.half import Halves
-from toxproxy.tunnel.durable import DurableLink, State
+from toxproxy.tunnel.durable import DurableLink, LinkState
 from toxproxy.tunnel.events import (
     Loss,
     SessionBegan,
@@ -40,7 +40,7 @@ _STEADY = 30.0  # seconds after which a link counts as one that works
 _OF_THE_WAY = frozenset({LinkEnd.UNANSWERED, LinkEnd.SILENT, LinkEnd.REPLACED, LinkEnd.UNREACHABLE})
 
 
-class Sessions:
+class SessionKeeper:
     """Keeps a session with a peer whose packets `carrier` is given.
 
     `changed` is called whenever a session began, was interrupted, went on or ended. An interrupted
@@ -82,7 +82,7 @@ class Sessions:
         """Whether streams can be opened, and have a link."""
         if self.session is None or self._durable is None:
             return False
-        return self.session.established and self._durable.state is State.HERE
+        return self.session.established and self._durable.state is LinkState.HERE
 
     @property
     def streams(self) -> int:
@@ -261,7 +261,7 @@ def _turn_away(link: EnetLink, code: GoAwayCode, text: str) -> None:
 class _Greeter:
     """The owner of a link that the peer began, until its first frame shows whose it is."""
 
-    def __init__(self, sessions: Sessions, link: EnetLink) -> None:
+    def __init__(self, sessions: SessionKeeper, link: EnetLink) -> None:
         self._sessions = sessions
         self._link = link
 

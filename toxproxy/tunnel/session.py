@@ -23,13 +23,13 @@ from toxproxy.errors import (
 from toxproxy.link.base import Link, LinkEnd
 from toxproxy.mux import (
     Allotment,
-    Connection,
     DataReceived,
     EndReceived,
     Established,
     Event,
     GoAwayReceived,
     Limits,
+    Multiplexer,
     PongReceived,
     Stream,
     StreamClosed,
@@ -71,7 +71,7 @@ class Session:
         memory: Allotment | None = None,
     ) -> None:
         self._link = link
-        self._connection = Connection(
+        self._connection = Multiplexer(
             client=client,
             session=secrets.randbits(64),
             limits=limits,

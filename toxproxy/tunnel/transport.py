@@ -13,13 +13,13 @@ from typing import Any, Protocol, cast
 
 from toxproxy.dialer import AnyProtocol, feed
 from toxproxy.errors import Refusal, ResetCode, StreamError, StreamRefused, StreamReset
-from toxproxy.mux import Connection, Stream
+from toxproxy.mux import Multiplexer, Stream
 from toxproxy.mux.stream import LOW_WATER, SendState, StreamState
 
 _LEAST_SHARE, _MOST_SHARE = 16 * 1024, 64 * 1024  # bytes; the second is asyncio's own limit
 
 
-class Owner(Protocol):
+class StreamOwner(Protocol):
     """Whoever sends what changed."""
 
     def changed(self) -> None: ...
@@ -34,7 +34,7 @@ class StreamTransport(asyncio.Transport):
 
     _start_tls_compatible = True  # what `loop.start_tls` looks for; its protocol also calls `_force_close`
 
-    def __init__(self, owner: Owner, connection: Connection, stream: Stream) -> None:
+    def __init__(self, owner: StreamOwner, connection: Multiplexer, stream: Stream) -> None:
         super().__init__()
         self._owner = owner
         self._connection = connection
