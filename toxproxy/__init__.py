@@ -1,7 +1,68 @@
 """toxproxy: a peer-to-peer tunnel over the Tox network.
 
-Two machines of one person find each other by public key, without a server in between,
-and carry any number of TCP connections over one encrypted link.
+Two machines find each other by public key, without a server in between, and carry any number
+of TCP connections over one encrypted link.
+
+This is the interface for programs; docs/library.md describes it. The names are loaded when they
+are first used, so that `import toxproxy` needs no libtoxcore.
+
+    import toxproxy
+
+    async with toxproxy.Client(toxproxy.load_config("cfg.ini"), "state") as client:
+        reader, writer = await client.open_connection("printer.lan", 80)
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from toxproxy.app import Client, Server
+    from toxproxy.config import Config
+    from toxproxy.config import load as load_config
+    from toxproxy.config import parse as parse_config
+    from toxproxy.errors import (
+        ConfigError,
+        Refusal,
+        ResetCode,
+        StateError,
+        StreamError,
+        StreamRefused,
+        StreamReset,
+        ToxproxyError,
+    )
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Client",
+    "Config",
+    "ConfigError",
+    "Refusal",
+    "ResetCode",
+    "Server",
+    "StateError",
+    "StreamError",
+    "StreamRefused",
+    "StreamReset",
+    "ToxproxyError",
+    "load_config",
+    "parse_config",
+]
+
+_PLACES = {
+    "Client": ("toxproxy.app", "Client"),
+    "Config": ("toxproxy.config", "Config"),
+    "Server": ("toxproxy.app", "Server"),
+    "load_config": ("toxproxy.config", "load"),
+    "parse_config": ("toxproxy.config", "parse"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a name of `__all__` (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _PLACES.get(name, ("toxproxy.errors", name))
+    return getattr(import_module(module), attribute)

@@ -25,6 +25,7 @@ from toxproxy.config.advice import Role
 from toxproxy.config.settings import DEFAULT_PERMIT, AccessSettings, Config
 from toxproxy.errors import ConfigError, ToxproxyError
 from toxproxy.program import runner
+from toxproxy.program.interrupts import Interrupts
 from toxproxy.program.logs import Console, escaped, logging_to
 from toxproxy.program.progress import Progress
 from toxproxy.rules import parse_rules
@@ -340,7 +341,7 @@ def _identity(state: StateFolder) -> ToxId:
 
 def _demo(args: argparse.Namespace, console: Console) -> int:
     async def show() -> bool:
-        with runner.Interrupts() as interrupts:
+        with Interrupts() as interrupts:
             async with interrupts.ending():
                 return await demo.run(console)
         return False

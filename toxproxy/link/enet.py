@@ -21,7 +21,6 @@ import asyncio
 import logging
 import os
 import socket
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -33,6 +32,7 @@ from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.congestion import MOST_WINDOW, Controller
 from toxproxy.link.filter import Filter
 from toxproxy.pace import Notice
+from toxproxy.system.sockets import SENDS_TO_NAMED_WHEN_CONNECTED, enlarge
 
 log = logging.getLogger(__name__)
 
@@ -391,14 +391,9 @@ def _join(host: enet.Host) -> socket.socket:
     shim.setblocking(False)
     shim.bind(("127.0.0.1", 0))
     shim.connect(("127.0.0.1", host.address.port))
-    _enlarge(shim)
+    enlarge(shim, _BUFFER)
     with socket.socket(fileno=os.dup(host.socket.fileno())) as own:
-        _enlarge(own)
-        if sys.platform.startswith("linux"):  # elsewhere ENet's sendmsg() to a named address would fail
+        enlarge(own, _BUFFER)
+        if SENDS_TO_NAMED_WHEN_CONNECTED:
             own.connect(shim.getsockname())
     return shim
-
-
-def _enlarge(sock: socket.socket) -> None:
-    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-        sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER)

@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import os
-import resource
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
@@ -17,7 +16,7 @@ from toxproxy.app.client import Client
 from toxproxy.app.server import Server
 from toxproxy.errors import ToxproxyError
 from toxproxy.program.interrupts import Interrupts
-from toxproxy.system import privileges
+from toxproxy.system import descriptors, privileges
 from toxproxy.system.memory import forbid_locking
 from toxproxy.tox import library
 
@@ -36,7 +35,7 @@ async def run(
     `started` is called once everything is bound; `ready_file` exists from then on until the
     end. The process gives up what `privileges` says, for good. Raises what starting raises.
     """
-    _allow_descriptors()
+    descriptors.allow_most()
     forbid_locking()
     if INSPECTABLE not in os.environ:
         privileges.close_memory()
@@ -67,23 +66,9 @@ async def run(
 
 def run_loop(main: Coroutine[Any, Any, T]) -> T:
     """As `asyncio.run`, on uvloop where that is installed: it has no wheels for some systems."""
-    _occupy_standard_descriptors()
+    descriptors.occupy_standard()
     with asyncio.Runner(loop_factory=_loop_factory()) as loop:
         return loop.run(main)
-
-
-def _occupy_standard_descriptors() -> None:
-    """Open 0, 1 and 2 where they were closed: a socket there would get what a library writes to stderr."""
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(descriptor)
-
-
-def _allow_descriptors() -> None:
-    """Let this process open as many files as it is able to let itself: each connection takes one."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # macOS: "unlimited" is more than the kernel takes
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

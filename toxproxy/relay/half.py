@@ -11,17 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-import struct
 import threading
 from contextlib import suppress
-from fcntl import ioctl
-from termios import TIOCOUTQ
 from time import monotonic
 from typing import Self, cast
 
 from toxproxy.pace import Notice
 from toxproxy.patience import Patience
+from toxproxy.system.sockets import reset_when_closed, unsent
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +27,6 @@ FOR_EVER = Patience(idle=0.0, half_closed=0.0)
 _silent = Notice(log)
 _READ = 256 * 1024  # bytes read at a time, at most …
 _LEAST_READ = 4096  # … and where the other side has no room
-_LINGER_RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close sends RST
 
 
 class _ReadBuffer(threading.local):
@@ -141,7 +137,7 @@ class Half(asyncio.BufferedProtocol):
         behind = self.transport.get_extra_info("credit")
         if (sock := self.transport.get_extra_info("socket")) is not None:
             with suppress(OSError, ValueError):  # it is just being closed
-                behind = ioctl(sock.fileno(), TIOCOUTQ, bytes(4))  # tcp(7): SIOCOUTQ
+                behind = unsent(sock)
         return self.transport.get_write_buffer_size(), behind
 
     @property
@@ -317,5 +313,5 @@ def abort(transport: asyncio.Transport) -> None:
     sock = transport.get_extra_info("socket")
     if sock is not None and (not transport.is_closing() or transport.get_write_buffer_size()):
         with suppress(OSError, ValueError):  # it was lost and is closed already
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
+            reset_when_closed(sock)
     transport.abort()

@@ -1,15 +1,24 @@
-"""TCP sockets: what is set on each of them, and what the event loops raise for theirs."""
+"""Sockets: what is set on them, what they are asked, and what the event loops raise for them."""
 
 from __future__ import annotations
 
 import errno
 import socket
+import struct
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fcntl import ioctl
+from termios import TIOCOUTQ
 
 _ASK_AFTER = 60  # seconds of silence, after which the system asks whether the peer is there,
 _ASK_EVERY = 15  # how often it asks again,
 _ASK_MOST = 4  # and how often in vain until the connection is lost: two minutes in all
+
+_LINGER_RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close sends RST
+
+#: Whether sendmsg() on a connected UDP socket may name an address. ENet always names one.
+SENDS_TO_NAMED_WHEN_CONNECTED = sys.platform.startswith("linux")
 
 _KEEPALIVE = tuple(
     (getattr(socket, name), value)
@@ -36,6 +45,22 @@ def keep_lively(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _KEEPALIVE:
         sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def reset_when_closed(sock: socket.socket) -> None:
+    """Have closing send RST instead of FIN, whatever is still in the system's buffer. Raises `OSError`."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
+
+
+def unsent(sock: socket.socket) -> int:
+    """Bytes that the peer has not acknowledged yet (tcp(7), SIOCOUTQ). Raises `OSError`."""
+    return int.from_bytes(ioctl(sock.fileno(), TIOCOUTQ, bytes(4)), sys.byteorder)
+
+
+def enlarge(sock: socket.socket, size: int) -> None:
+    """Ask for buffers of `size` bytes, of which the system gives what it allows."""
+    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+        sock.setsockopt(socket.SOL_SOCKET, option, size)
 
 
 @contextmanager
