@@ -121,7 +121,7 @@ async def leave_a_task() -> None:
 
 
 async def log_an_error() -> None:
-    logging.getLogger("toxproxy.session").error("nobody knows what to do")
+    logging.getLogger("toxproxy.tunnel.session").error("nobody knows what to do")
 
 
 async def fail_in_a_callback() -> None:

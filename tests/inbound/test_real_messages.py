@@ -206,7 +206,7 @@ async def test_an_answer_before_the_end_of_an_upload_arrives_as_it_would_without
 
 
 async def test_an_upload_that_nobody_wants_is_read_for_longer_than_an_ordinary_end(port, dialer, monkeypatch):
-    monkeypatch.setattr("toxproxy.connection.LINGER_SECONDS", 0.0)
+    monkeypatch.setattr("toxproxy.relay.stream.LINGER_SECONDS", 0.0)
     reader, writer = await connect(port)
     dialer.refusals["refused.test"] = Refusal.NOT_PERMITTED
     writer.write(get("http://refused.test/", f"Content-Length: {64 << 20}", method="POST"))
@@ -221,7 +221,7 @@ async def test_an_upload_that_nobody_wants_is_read_for_longer_than_an_ordinary_e
 
 async def test_an_upload_that_stops_is_not_waited_for(port, origin, monkeypatch):
     monkeypatch.setattr(http_proxy, "UPLOAD_SILENCE", 0.05)
-    monkeypatch.setattr("toxproxy.connection.LINGER_SECONDS", 0.0)
+    monkeypatch.setattr("toxproxy.relay.stream.LINGER_SECONDS", 0.0)
     reader, writer = await connect(port)
     writer.write(get(origin.url + "/too-large", "Content-Length: 9", method="POST"))
     assert (await response(reader))[0] == 413
@@ -234,7 +234,7 @@ async def test_an_upload_that_stops_is_not_waited_for(port, origin, monkeypatch)
 
 async def test_an_upload_that_never_ends_is_not_read_for_ever(port, origin, monkeypatch):
     monkeypatch.setattr(http_proxy, "UPLOAD_SECONDS", 0.2)
-    monkeypatch.setattr("toxproxy.connection.LINGER_SECONDS", 0.0)
+    monkeypatch.setattr("toxproxy.relay.stream.LINGER_SECONDS", 0.0)
     _, writer = await connect(port)
     writer.write(get(origin.url + "/too-large", f"Content-Length: {1 << 40}", method="POST"))
 

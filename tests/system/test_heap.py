@@ -11,7 +11,7 @@ import pytest
 HOLES = """
 import os
 from pathlib import Path
-from toxproxy import heap
+from toxproxy.system import heap
 
 def memory():
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -9,7 +9,7 @@ import pytest
 
 _TRY = """
 import ctypes
-from toxproxy.tox.memory import forbid_locking
+from toxproxy.system.memory import forbid_locking
 libc, buffer = ctypes.CDLL(None, use_errno=True), ctypes.create_string_buffer(4096)
 before = libc.mlock(buffer, 4096)
 libc.munlock(buffer, 4096)

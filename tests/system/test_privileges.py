@@ -27,9 +27,10 @@ pytestmark = pytest.mark.skipif(
 _SERVER = """
 import asyncio, ctypes, json, os, resource, signal, sys
 from pathlib import Path
-from toxproxy import config, runner
+from toxproxy import config
+from toxproxy.program import runner
 from toxproxy.app import Server
-from toxproxy.state import StateFolder
+from toxproxy.system.state import StateFolder
 def told():
     dumpable = ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)
     print(json.dumps([dumpable, resource.getrlimit(resource.RLIMIT_CORE)]))

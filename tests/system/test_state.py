@@ -110,7 +110,7 @@ def test_a_file_over_the_limit_of_what_the_disk_takes_keeps_the_old_content(tmp_
 import resource, signal, sys
 from pathlib import Path
 from toxproxy.errors import StateError
-from toxproxy.state import StateFolder
+from toxproxy.system.state import StateFolder
 folder = StateFolder(Path(sys.argv[1]))
 folder.write("thing", b"old")
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -131,7 +131,7 @@ def test_a_second_process_is_told_who_has_the_folder(tmp_path: Path) -> None:
     script = """
 import sys
 from pathlib import Path
-from toxproxy.state import StateFolder
+from toxproxy.system.state import StateFolder
 with StateFolder(Path(sys.argv[1])).lock():
     print("locked", flush=True)
     sys.stdin.read()

@@ -36,7 +36,7 @@ _NODE = """
 import asyncio, sys
 from pathlib import Path
 from toxproxy.config import ToxSettings
-from toxproxy.state import StateFolder
+from toxproxy.system.state import StateFolder
 from toxproxy.tox.node import Node
 class Nobody:
     def connection_changed(self, connection): pass
