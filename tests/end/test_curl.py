@@ -17,6 +17,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 WAYS = ["socks5-hostname", "socks5", "socks4a", "http", "connect"]
 RECEIVE_FAILED = 56  # CURLE_RECV_ERROR
+# A reset may arrive before curl has seen that it is connected, or before it has sent anything.
+RESET = (7, 55, RECEIVE_FAILED)  # CURLE_COULDNT_CONNECT, CURLE_SEND_ERROR
 PROXY_REFUSED = 97  # CURLE_PROXY
 
 
@@ -150,4 +152,4 @@ async def test_nobody_came_where_the_rules_let_nobody_go(network: PrivateNetwork
 async def test_a_forward_to_a_port_where_nobody_listens_ends_at_once(network: PrivateNetwork) -> None:
     host, port = network.listener("dead")
     got = await curl(f"http://{host}:{port}/")
-    assert (got.status, got.out) == (RECEIVE_FAILED, b"")
+    assert (got.status in RESET, got.out) == (True, b"")

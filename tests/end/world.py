@@ -26,7 +26,7 @@ from typing import TypeVar
 from bench import machine
 from tests.end.services import Page, answer_after_the_end, answer_and_reset, exchange
 from tests.inbound.http_origin import HttpOrigin
-from tests.inbound.world import Origin, echo, unused_port
+from tests.inbound.world import Origin, echo
 from toxproxy import config
 from toxproxy.app.client import Client
 from toxproxy.app.server import Server
@@ -83,7 +83,7 @@ class Services:
     web: HttpOrigin = field(default_factory=HttpOrigin)
     denied: HttpOrigin = field(default_factory=HttpOrigin)  # where the rules let nobody go
     page: Page = field(default_factory=Page)
-    dead: int = field(default_factory=unused_port)  # nobody listens there
+    dead: int = field(default_factory=lambda: quiet_port())  # nobody listens there
     ssh: int = field(default_factory=lambda: quiet_port())  # whoever needs it starts it
 
     @property
