@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 from fuzz import datagrams as dg
 from fuzz import scene
 from fuzz.choices import Choices
@@ -43,7 +41,6 @@ def filtered(data: bytes) -> None:
 
 def enet(data: bytes) -> None:
     """A friend lies to a real ENet: each byte of a frame was sent, and ENet holds what is believed."""
-    logging.getLogger("toxproxy.link").setLevel(logging.ERROR)
     scene.run(_Liar(Choices(data)).play())
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from toxproxy import config
 from toxproxy.app.server import Server
+from toxproxy.config import parsing
 from toxproxy.demo.site import Site
 from toxproxy.system.state import StateFolder
 
@@ -58,7 +59,7 @@ def test_every_configuration_of_the_readme_is_accepted(text: str) -> None:
 
 def test_the_readme_shows_every_key() -> None:
     shown = set(re.findall(r"^(?:; )?(\w+) = ", "\n".join(CONFIGURATIONS), re.MULTILINE))
-    known = set[str]().union(*(keys for keys in config._KNOWN.values() if keys is not None))
+    known = set[str]().union(*(keys for keys in parsing._KNOWN.values() if keys is not None))
     assert known - shown == set()
 
 

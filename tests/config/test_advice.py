@@ -10,7 +10,7 @@ import pytest
 from toxproxy.config.advice import Role, warnings
 from toxproxy.config.parsing import load, parse
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 KEY = "FEDCBA9876543210" * 4
 ID = KEY + "0" * 12  # its byte pairs cancel out, so the checksum is zero
 ROLES: tuple[Role, ...] = ("server", "client")

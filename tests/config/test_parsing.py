@@ -26,7 +26,7 @@ from toxproxy.config.settings import (
 from toxproxy.errors import ConfigError
 from toxproxy.rules import parse_rule
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 KEY = "FEDCBA9876543210" * 4
 ID = KEY + "0" * 12  # its byte pairs cancel out, so the checksum is zero
 SAME_SERVER = KEY + "000000010001"

@@ -10,6 +10,7 @@ import pytest
 from toxproxy import relay
 from toxproxy.pace import Notice
 from toxproxy.patience import Patience
+from toxproxy.relay import half
 from toxproxy.relay import stream as connection
 from toxproxy.relay.half import Half
 from toxproxy.relay.stream import KEEP_BYTES, ByteStream
@@ -158,7 +159,7 @@ async def over(halves: list[Half], peers: Peers) -> None:
 
 async def test_a_relay_that_is_idle_for_too_long_is_reset_and_that_is_logged(monkeypatch, caplog):
     caplog.set_level("INFO")
-    monkeypatch.setattr(relay, "_silent", Notice(relay.log))
+    monkeypatch.setattr(half, "_silent", Notice(half.log))
     for _ in range(2):
         await over(*await watched(Patience(idle=0.05)))
     assert caplog.messages == ["a connection was reset: no byte came for 0.05 s ([limits] idle)"]
@@ -194,7 +195,7 @@ async def test_bytes_that_a_slow_reader_takes_keep_a_relay():
 @pytest.mark.parametrize("sender", [0, 1])
 async def test_a_half_closed_relay_that_stays_silent_is_reset(sender, monkeypatch, caplog):
     caplog.set_level("INFO")
-    monkeypatch.setattr(relay, "_silent", Notice(relay.log))
+    monkeypatch.setattr(half, "_silent", Notice(half.log))
     halves, peers = await watched(Patience(idle=3600, half_closed=0.3))
     await asyncio.sleep(0.4)
     assert not resets(halves)
