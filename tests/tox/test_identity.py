@@ -35,7 +35,7 @@ sys.stdin.read()
 _NODE = """
 import asyncio, sys
 from pathlib import Path
-from toxproxy.config import ToxSettings
+from toxproxy.config.settings import ToxSettings
 from toxproxy.system.state import StateFolder
 from toxproxy.tox.node import Node
 class Nobody:
