@@ -11,19 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
-from toxproxy.app.client import Client
-from toxproxy.config.parsing import load
-from toxproxy.errors import StreamError, ToxproxyError
-from toxproxy.system.state import StateFolder
+import toxproxy
 
 CHUNK = 65536  # bytes
 
 
-async def fetch(client: Client, url: str, out: BinaryIO) -> None:
+async def fetch(client: toxproxy.Client, url: str, out: BinaryIO) -> None:
     """Write the whole answer to a GET of `url` (http) to `out`.
 
     Raises `StreamRefused` where the server does not connect, `StreamReset` where the answer
@@ -41,7 +37,7 @@ async def fetch(client: Client, url: str, out: BinaryIO) -> None:
 
 
 async def main(config: str, state: str, url: str) -> None:
-    async with Client(load(config), StateFolder(Path(state))) as client:
+    async with toxproxy.Client(toxproxy.load_config(config), state) as client:
         await fetch(client, url, sys.stdout.buffer)
 
 
@@ -50,7 +46,7 @@ if __name__ == "__main__":
         sys.exit("usage: library.py CONFIG STATE URL")
     try:
         asyncio.run(main(*sys.argv[1:]))
-    except StreamError as error:
+    except toxproxy.StreamError as error:
         sys.exit(f"not fetched: {error}")
-    except ToxproxyError as error:
+    except toxproxy.ToxproxyError as error:
         sys.exit(f"toxproxy does not start: {error}")

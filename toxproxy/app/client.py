@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 
 from toxproxy.address import Target, ToxId, parse_host
 from toxproxy.admission.access import request_message
-from toxproxy.app.end import _NICKNAME, DRAIN, End, Listening, how, waiting
+from toxproxy.app.end import DRAIN, NICKNAME, End, Listening, how, waiting
 from toxproxy.config.settings import Config, Forward
 from toxproxy.dialer import Dialer
 from toxproxy.errors import ConfigError
@@ -22,13 +23,19 @@ from toxproxy.tunnel.friend import Friend, Phase, short
 class Client(End):
     """The near end: listens, and dials through its servers.
 
-    `changed` is called whenever `statuses` would say something new.
+    `state` is a folder, or its path, for this client's identity. `changed` is called whenever
+    `statuses` would say something new. Entering the context starts the node and opens the listeners
+    of the configuration; leaving it resets what is open. See `End` for the errors.
     """
 
     def __init__(
-        self, config: Config, state: StateFolder, *, changed: Callable[[], None] = lambda: None
+        self,
+        config: Config,
+        state: StateFolder | str | os.PathLike[str],
+        *,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__(config, state, _NICKNAME)
+        super().__init__(config, state, NICKNAME)
         self._changed = changed
         self._servers: dict[bytes, Friend] = {}
         self._listeners: list[tuple[str, str, ForwardListener | ProxyListener]] = []
@@ -49,10 +56,7 @@ class Client(End):
             dialer = self._servers[entry.server.public_key]
             listener: ForwardListener | ProxyListener
             if isinstance(entry, Forward):
-                kind, listener = (
-                    "forward",
-                    ForwardListener(entry, dialer, limits, compress=compress),
-                )
+                kind, listener = "forward", ForwardListener(entry, dialer, limits, compress=compress)
             else:
                 kind, listener = "socks", ProxyListener(entry, dialer, limits, compress=compress)
             await listener.start()

@@ -1,19 +1,14 @@
-"""The two ends, wired together: the only place where the parts meet.
-
-`Server` and `Client` are asynchronous context managers; leaving them leaves the network. A
-program of its own can open connections through a `Client`:
-
-    async with Client(config, StateFolder(path)) as client:
-        reader, writer = await client.open_connection("intranet.example", 80)
-"""
+"""What the client and the server have in common: a Tox node, its friends, a state folder."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Self
 
 from toxproxy.config.settings import Config, LimitSettings
@@ -25,7 +20,7 @@ from toxproxy.tunnel.friend import Friend, short
 
 log = logging.getLogger(__name__)
 
-_NICKNAME = "toxproxy"  # in Tox; it tells nothing of what is behind it
+NICKNAME = "toxproxy"  # the Tox nickname: it tells nothing of what is behind it
 DRAIN = 10.0  # seconds that streams get to end when the program stops
 
 
@@ -39,12 +34,17 @@ class Listening:
 
 
 class End:
-    """What both ends have: a node, its friends, a state folder that nobody else uses."""
+    """An asynchronous context manager: entering it joins the Tox network, leaving it leaves.
 
-    def __init__(self, config: Config, state: StateFolder, name: str) -> None:
+    `state` is the folder of this end's identity, or its path; it is made where it is missing, and
+    locked until the end. Entering raises `StateError` for a folder that cannot be used or is in use,
+    and what `Node.start` raises.
+    """
+
+    def __init__(self, config: Config, state: StateFolder | str | os.PathLike[str], name: str) -> None:
         self.config = config
-        self.node = Node(config.tox, state, name, self)
-        self._state = state
+        self._state = state if isinstance(state, StateFolder) else StateFolder(Path(state))
+        self.node = Node(config.tox, self._state, name, self)
         self._limits = session_limits(config.limits)
         self._friends: dict[int, Friend] = {}
         self._resources = contextlib.AsyncExitStack()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import os
+from collections import OrderedDict
 from enum import Enum
 
 from toxproxy.address import parse_key
@@ -9,7 +12,7 @@ from toxproxy.admission.access import Access
 from toxproxy.admission.guests import Guests
 from toxproxy.admission.requests import Requests
 from toxproxy.app.control import ControlServer
-from toxproxy.app.end import _NICKNAME, End, how, log, waiting
+from toxproxy.app.end import NICKNAME, End, how, waiting
 from toxproxy.config.settings import Config
 from toxproxy.outbound.exit import Exit
 from toxproxy.pace import Notice
@@ -17,7 +20,10 @@ from toxproxy.system.state import StateFolder, default_path
 from toxproxy.tox.node import ConnectionStatus
 from toxproxy.tunnel.friend import Friend, Phase, short
 
+log = logging.getLogger(__name__)
+
 _LINES = 20  # a minute, about the coming and going of one client
+_MOST_NOTICES = 4096  # clients whose lines are counted
 
 
 class Presence(Enum):
@@ -29,11 +35,15 @@ class Presence(Enum):
 
 
 class Server(End):
-    """The far end: lets clients in and connects where they ask for."""
+    """The far end: lets clients in and connects where they ask for.
 
-    def __init__(self, config: Config, state: StateFolder) -> None:
-        super().__init__(config, state, config.server_name or _NICKNAME)
-        self.access = Access(config.access, state)
+    `state` is a folder, or its path, for this server's identity and the clients that were let in.
+    See `End` for the errors of entering the context.
+    """
+
+    def __init__(self, config: Config, state: StateFolder | str | os.PathLike[str]) -> None:
+        super().__init__(config, state, config.server_name or NICKNAME)
+        self.access = Access(config.access, self._state)
         self._exit = Exit(config.exit, config.access.rules, config.limits.dials)
         self._guests = Guests(self.node, self.access, self._friends, self._befriend)
         self._requests = Requests(
@@ -44,7 +54,7 @@ class Server(End):
             command=lambda: f"toxproxy allow{self._option}",
         )
         self._told: dict[bytes, Presence] = {}
-        self._tell: dict[bytes, Notice] = {}  # of whom that is told
+        self._notices: OrderedDict[bytes, Notice] = OrderedDict()  # the log's lines about each client
 
     async def _start(self) -> None:
         await self._start_node()
@@ -95,7 +105,7 @@ class Server(End):
         else:
             self._told[friend.key] = now
         who = short(friend.key)
-        tell = self._tell.setdefault(friend.key, Notice(log, most=_LINES))
+        tell = self._notice(friend.key)
         match was, now:
             case _ if was is now:
                 pass
@@ -111,6 +121,14 @@ class Server(End):
                 tell("client %s left; its connections are closed", who)
             case _:
                 tell("client %s left", who)
+
+    def _notice(self, key: bytes) -> Notice:
+        """The log lines about one client, at most `_LINES` a minute. The least recent is forgotten first."""
+        notice = self._notices.pop(key, None) or Notice(log, most=_LINES)
+        self._notices[key] = notice
+        if len(self._notices) > _MOST_NOTICES:
+            self._notices.popitem(last=False)
+        return notice
 
 
 def presence(client: Friend, was: Presence) -> Presence:

@@ -168,6 +168,8 @@ def _tox(entries: dict[str, ini.Entry]) -> ToxSettings:
 
 def _forward(name: str, line: int, text: str) -> Forward:
     fields = split_listener(text)
+    if fields[0].lower() == "tcp" and len(fields) > 4:  # as the toxtun of 2018 writes it
+        del fields[0]
     if len(fields) not in (4, 5):
         expected = "[localip:]localport:remotehost:remoteport:toxid (an IPv6 address in brackets)"
         raise ValueError(f"expected {expected}, found {len(fields)} fields")
