@@ -58,6 +58,7 @@ def test_toxtun_s_own_example() -> None:
         ("toxtun1", Bind("", 81), Target("127.0.0.1", 8181), 5),
         ("toxtun2", Bind("", 82), Target("127.0.0.1", 8282), 6),
     ]
+    assert [each.server for each in config.forwards] == list(config.servers)
 
 
 @pytest.mark.parametrize("prefix", ["tcp:", "TCP:"])
@@ -68,7 +69,6 @@ def test_a_forward_may_name_its_protocol_as_later_versions_of_toxtun_do(prefix: 
 
 def test_a_forward_of_udp_says_what_was_expected() -> None:
     assert "expected" in error_of(TOXTUN.replace(" = *:81", " = udp:*:81"))
-    assert [each.server for each in config.forwards] == list(config.servers)
 
 
 @pytest.mark.parametrize(
