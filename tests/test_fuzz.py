@@ -105,6 +105,17 @@ VALGRIND = """\
 ==7== Invalid read of size 1
 ==7==    at 0x71703C7: ??? (in /usr/lib/python3/enet.cpython-311-x86_64-linux-gnu.so)
 ==7==
+==7== Use of uninitialised value of size 8
+==7==    at 0x4B0C750: visit_decref (gcmodule.c:452)
+==7==    by 0x4A0B19F: tupletraverse (tupleobject.c:623)
+==7==    by 0x4B0D385: subtract_refs (gcmodule.c:478)
+==7==    by 0x4B0D385: gc_collect_main (gcmodule.c:1226)
+==7==    by 0x4B0EBF2: _PyObject_GC_Link (gcmodule.c:2270)
+==7==    by 0x7FA2B26: __pyx_pf_4enet_4Host___init__ (in /usr/lib/python3/enet.cpython-311.so)
+==7==  Uninitialised value was created by a heap allocation
+==7==    at 0x48417B4: malloc (vg_replace_malloc.c:381)
+==7==    by 0x49D80C0: _PyLong_New (longobject.c:161)
+==7==
 ==7== HEAP SUMMARY:
 ==7==     in use at exit: 282,227 bytes in 2,134 blocks
 """
