@@ -10,7 +10,7 @@ from tests.link.rig import Rig, rig
 from tests.simulation import DatagramPipe, Path
 from toxproxy.link import connect
 from toxproxy.link.base import LinkEnd
-from toxproxy.link.carrier import LINKS_AT_ONCE, MTU, PACKET_ID
+from toxproxy.link.carrier import LINKS_AT_ONCE, MTU, PACKET_ID, Carrier
 
 
 async def test_a_new_link_replaces_the_old_one_on_both_sides() -> None:
@@ -185,6 +185,17 @@ async def test_the_side_that_connects_takes_no_connect() -> None:
         far.link.send(1, b"still here")
         far.link.flush()
         await near.until(lambda: near.frames == [(1, b"still here")])
+
+
+async def test_the_side_that_will_connect_takes_no_connect_before() -> None:
+    packets: list[bytes] = []
+    near = Carrier(
+        lambda packet: bool(packets.append(bytes(packet)) or True), lambda link: 1 / 0, connecting=True
+    )
+    near.packet_received(bytes((PACKET_ID, 1)) + datagrams.connect(1))
+    near.batch_ended()
+    assert near.link is None
+    assert packets == []
 
 
 async def test_a_connect_with_settings_of_its_own_begins_nothing() -> None:

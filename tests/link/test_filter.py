@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fuzz import datagrams as dg
 from toxproxy.link import filter as subject
 from toxproxy.link.carrier import MAX_PACKET, MTU
-from toxproxy.link.filter import MOST_FRAMES, MOST_HELD, PART, Filter
+from toxproxy.link.filter import MOST_FRAMES, MOST_HELD, PART, Filter, Held
 from toxproxy.mux import frames
 
 
@@ -240,6 +240,42 @@ def there() -> Filter:
     there = Filter(connecting=False)
     there.up = True
     return there
+
+
+class _Careful(Held):
+    """Looks at every fragment as at the first."""
+
+    def continues(self, datagram: object) -> bool:
+        return False
+
+
+@st.composite
+def full_fragments(draw: st.DrawFn) -> list[bytes]:
+    """Datagrams of full length: fragments of a few frames, of which some say something wrong."""
+    pieces = [
+        bytearray(dg.timed(piece))
+        for start, size in ((1, 9000), (8, 6 * PART), (14, 2 * PART))
+        for piece in dg.fragments(draw(st.sampled_from([1, 1, 2])), start, bytes(size))
+        if len(piece) == PART + 24
+    ]
+    chosen = draw(st.lists(st.sampled_from(pieces), max_size=30))
+    wrong = draw(st.lists(st.tuples(st.integers(0, 29), st.integers(0, 27), st.integers(1, 255)), max_size=4))
+    whole = [bytearray(piece) for piece in chosen]
+    for number, at, bits in wrong:
+        if number < len(whole):
+            whole[number][at] ^= bits
+    return [bytes(piece) for piece in whole]
+
+
+@given(full_fragments())
+def test_another_fragment_of_a_frame_is_judged_as_if_it_were_the_first(fragments: list[bytes]) -> None:
+    quick, careful = Filter(connecting=False), Filter(connecting=False)
+    quick.up = careful.up = True
+    careful.held = _Careful()
+    for datagram in fragments:
+        assert quick.incoming(datagram) == careful.incoming(datagram)
+        assert quick.held.bytes == careful.held.bytes
+        assert quick.held.frames == careful.held.frames
 
 
 def test_what_comes_in_order_is_not_held(there: Filter) -> None:

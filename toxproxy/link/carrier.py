@@ -42,16 +42,23 @@ class Carrier:
     """Makes links and gives each the packets that are its own.
 
     `send` takes one packet (a buffer that is reused) and returns False where it was not sent.
-    `own` is called with each new link and returns its owner.
+    `own` is called with each new link and returns its owner. The side that is `connecting` begins
+    the links, and takes no CONNECT.
     """
 
-    def __init__(self, send: Callable[[memoryview], bool], own: Callable[[EnetLink], LinkOwner]) -> None:
+    def __init__(
+        self,
+        send: Callable[[memoryview], bool],
+        own: Callable[[EnetLink], LinkOwner],
+        *,
+        connecting: bool = False,
+    ) -> None:
         self.link: EnetLink | None = None
         self._send = send
         self._own = own
         self._epoch = random.randrange(256)
         self._unmade = Notice(log, logging.WARNING)
-        self._connecting = False  # whether this side begins links
+        self._connecting = connecting
         self._connection: int | None = None  # of the CONNECT that made the link
         self._replaced: deque[int] = deque(maxlen=_REMEMBERED)  # those of earlier links
         self._allowance = _Allowance()

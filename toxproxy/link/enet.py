@@ -187,9 +187,10 @@ class EnetLink:
             if not allowed:
                 return
             datagram = datagram[:allowed]
-        self._heard = self._loop.time()
-        if not self._waiting and self._fields is not None:
-            self._trip = connect.round_trip(datagram, self._fields.now())
+        if not self._waiting:  # the others of a batch come at the same time
+            self._heard = self._loop.time()
+            if self._fields is not None:
+                self._trip = connect.round_trip(datagram, self._fields.now())
         try:
             self._shim.send(datagram)
         except OSError:

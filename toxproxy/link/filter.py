@@ -212,6 +212,34 @@ class Held:
             self._deliver(channel)
         return True
 
+    def continues(self, datagram: bytes | bytearray | memoryview) -> bool:
+        """Take a datagram of `MTU` bytes where it is another fragment of a frame that was begun.
+
+        Most datagrams of a transfer are. Any other is left to `parts` and `take`, as is a frame's last
+        fragment. What was found right in the first fragment is not looked at again.
+        """
+        head, kind, number_of_channel, sequence, start, length, count, number, total, offset = _unpack_alone(
+            datagram
+        )
+        if kind != _FRAGMENT or head != 0x8000 or length != PART:
+            return False
+        channel = self._channels.get(number_of_channel)
+        frame = channel.frames.get(start) if channel is not None else None
+        if (
+            frame is None
+            or frame.total != total
+            or frame.count != count
+            or number >= count - 1
+            or offset != number * PART
+            or sequence != (start + number) & 0xFFFF
+        ):
+            return False
+        missing = frame.missing & ~(1 << number)
+        if not missing:
+            return False
+        frame.missing = missing
+        return True
+
     def _has_room(self, channel: _Channel, ahead: int, start: int, count: int, total: int) -> bool:
         frames = channel.frames
         if ahead and (
@@ -260,6 +288,8 @@ class Filter:
         """
         if not self.up:
             self.held = Held()
+        elif len(datagram) == MTU and self.held.continues(datagram):
+            return MTU
         found = parts(datagram)
         if found is None:
             # They come again: CONNECT until it is answered, the answer until it is acknowledged.

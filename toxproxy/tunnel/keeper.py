@@ -60,7 +60,7 @@ class SessionKeeper:
         exit: Dialer | None = None,
         limits: Limits | None = None,
     ) -> None:
-        self.carrier = Carrier(send, self._own)
+        self.carrier = Carrier(send, self._own, connecting=exit is None)
         self.session: Session | None = None
         self._durable: DurableLink | None = None
         self._halves = Halves()  # dialled for the peer, in any session
