@@ -1,4 +1,4 @@
-# `make demo` shows that it works here, `make test` checks that it is right.
+# `make demo` shows that toxproxy works on this machine. `make test` runs every check.
 # Both install what is missing first; see tools/install.
 
 bin = .venv/bin
@@ -6,17 +6,17 @@ bin = .venv/bin
 .PHONY: help demo test lint bench faults outages fuzz valgrind audit lock clean
 
 help:
-	@echo 'make demo    install toxproxy here and try it: a private Tox network, a server, a client, a page'
-	@echo 'make test    all checks: linters, types, layers, then the tests with their coverage'
-	@echo 'make lint    the linters only'
-	@echo 'make bench   the performance table, about 40 minutes, as root (python -m bench --help)'
-	@echo 'make faults  thousands of streams over a link with every fault, 15 minutes, as root'
-	@echo 'make outages downloads and ssh through cuts, a change of address, no UDP; 25 minutes, as root'
-	@echo 'make fuzz    arbitrary input for every parser, 5 minutes (better with: pip install atheris)'
-	@echo 'make valgrind  does ENet misuse memory behind the filter; 5 minutes (apt install valgrind)'
-	@echo 'make audit   known vulnerabilities of what is used; asks PyPI'
-	@echo 'make lock    take the newest versions that pyproject.toml allows into the locks'
-	@echo 'make clean   remove .venv and whatever the tools left behind'
+	@echo 'make demo      install toxproxy in .venv and try it: a private Tox network, a server, a client, a page'
+	@echo 'make test      every check: linters, types, layers, then the tests with their coverage'
+	@echo 'make lint      the linters only'
+	@echo 'make bench     the performance table; 40 minutes, as root (python -m bench --help)'
+	@echo 'make faults    thousands of streams over a link with every fault; 15 minutes, as root'
+	@echo 'make outages   downloads and ssh through cuts, a change of address, no UDP; 25 minutes, as root'
+	@echo 'make fuzz      arbitrary input for every parser; 6 minutes (better with: .venv/bin/pip install atheris)'
+	@echo 'make valgrind  whether a lying friend makes ENet misuse memory; 5 minutes (needs valgrind)'
+	@echo 'make audit     whether anything in the locks is known to be vulnerable; asks PyPI'
+	@echo 'make lock      write the locks anew, with the newest versions that pyproject.toml allows; asks PyPI'
+	@echo 'make clean     remove .venv and whatever the tools left behind'
 
 demo:
 	@tools/install run
