@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from toxproxy.address import Target, ToxId
     from toxproxy.app import Client, Server
     from toxproxy.config import Config
     from toxproxy.config import load as load_config
@@ -46,6 +47,8 @@ __all__ = [
     "StreamError",
     "StreamRefused",
     "StreamReset",
+    "Target",
+    "ToxId",
     "ToxproxyError",
     "load_config",
     "parse_config",
@@ -55,6 +58,8 @@ _PLACES = {
     "Client": ("toxproxy.app", "Client"),
     "Config": ("toxproxy.config", "Config"),
     "Server": ("toxproxy.app", "Server"),
+    "Target": ("toxproxy.address", "Target"),
+    "ToxId": ("toxproxy.address", "ToxId"),
     "load_config": ("toxproxy.config", "load"),
     "parse_config": ("toxproxy.config", "parse"),
 }
