@@ -9,7 +9,7 @@ import json
 import re
 import unicodedata
 from collections.abc import AsyncIterator, Callable, Iterator
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -90,17 +90,17 @@ def test_every_promise_names_tests_that_exist() -> None:
 def test_the_rules_that_it_advises_keep_clients_out_of_the_servers_own_network() -> None:
     (advice,) = re.findall(r"`(deny = [^`]+)`", PAGE)
     judged = config.parse(f"[access]\npermit = *.example.org:443\n{advice}\n", "page").access.rules
+    machine = Machine(
+        frozenset(map(ip_address, ("192.0.2.1", "2001:db8::1"))), (ip_network("2001:db8::/64"),)
+    )
     for address in (
-        "127.0.0.1",
-        "::1",
-        "10.1.2.3",
-        "172.31.0.1",
-        "192.168.0.1",
-        "169.254.169.254",
-        "fd00::1",
+        *("127.0.0.1", "::1", "0.0.0.0", "::", "192.0.2.1", "2001:db8::1", "2001:db8::2"),
+        *("10.1.2.3", "172.31.0.1", "192.168.0.1", "100.64.0.1", "169.254.169.254"),
+        *("fd00::1", "fe80::1", "64:ff9b:1::1", "::ffff:10.1.2.3"),
     ):
-        assert not judged.allows(Target("www.example.org", 443), ip_address(address), Machine())
-    assert judged.allows(Target("www.example.org", 443), ip_address("192.0.2.1"), Machine())
+        assert not judged.allows(Target("www.example.org", 443), ip_address(address), machine), address
+    for address in ("192.0.2.2", "2001:db8:0:1::1"):
+        assert judged.allows(Target("www.example.org", 443), ip_address(address), machine)
 
 
 # Where a client may go
