@@ -169,7 +169,7 @@ async def test_a_client_that_reaches_nothing_but_ssh_is_told_what_the_server_s_o
             await listener.close()
     said = "not permitted (on the server: [access] permit)"
     assert f"127.0.0.1:80 could not be reached: {said}.\n" in page.decode()
-    assert f"browser: 127.0.0.1:80 refused: {said}" in "".join(lines())
+    assert f"browser: 127.0.0.1:80 refused: {said!r}" in "".join(lines())
 
 
 # Whose session it is

@@ -19,6 +19,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 KEY_BYTES = 32
 TOX_ID_BYTES = 38  # public key 32, nospam 4, checksum 2 (Tox protocol, "Tox ID")
 
+MAX_WORDS = 80  # characters of a peer's text that a log line repeats
 _MAX_SHOWN = 60  # characters of a bad input that an error repeats
 
 _FIELD = re.compile(r"(?:\[(?=[^\[\]:]*:)(?P<bracketed>[^\[\]]*)\]|(?P<plain>[^:\[\]]*))(?P<colon>:|\Z)")

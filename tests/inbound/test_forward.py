@@ -84,7 +84,7 @@ async def test_a_refused_target_resets_the_client_and_is_logged_once(dialer, cap
         await reader.readexactly(1)
     await until(lambda: listener.connections == 0)
     assert [record.getMessage() for record in caplog.records] == [
-        f"web: {target} refused: connection refused"
+        f"web: {target} refused: 'connection refused'"
     ]
     writer.close()
     await listener.close()
@@ -110,7 +110,7 @@ async def test_a_refusal_after_the_first_bytes_left_resets_the_client_and_is_log
         with pytest.raises(ConnectionResetError):
             await reader.readexactly(1)
         await until(lambda: listener.connections == 0)
-        assert f"web: {server.target} refused: not permitted" in caplog.messages
+        assert f"web: {server.target} refused: 'not permitted'" in caplog.messages
         writer.close()
         await listener.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import resource
 import socket
 from collections.abc import Iterator
@@ -10,11 +11,21 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.inbound.world import DirectDialer, Origin, connect, echo, forward, proxy, until, unused_port
+from tests.inbound.world import (
+    DirectDialer,
+    Origin,
+    connect,
+    echo,
+    forward,
+    proxy,
+    talk,
+    until,
+    unused_port,
+)
 from tests.machine import has_ipv6
 from toxproxy.address import Bind, Target
 from toxproxy.config.settings import LimitSettings
-from toxproxy.errors import ToxproxyError
+from toxproxy.errors import Refusal, StreamRefused, ToxproxyError
 from toxproxy.forward import ForwardListener
 from toxproxy.inbound import listener as listener_module
 from toxproxy.inbound.listener import Listener
@@ -219,6 +230,48 @@ async def socks_tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
     address = socket.inet_aton(target.host) + target.port.to_bytes(2, "big")
     writer.write(b"\x05\x01\x00" + b"\x05\x01\x00\x01" + address)
     assert await reader.readexactly(12) == b"\x05\x00" + b"\x05\x00\x00\x01" + bytes(6)
+
+
+class Refusing:
+    """A far end that refuses every connection in its own words."""
+
+    def __init__(self, code: Refusal, text: str) -> None:
+        self._code, self._text = code, text
+
+    async def dial(self, protocol_factory, target, *, early=False, compress=True):
+        raise StreamRefused(self._code, self._text)
+
+
+async def refused(listener: Listener, times: int) -> None:
+    """Be refused so many times."""
+    await listener.start()
+    for _ in range(times):
+        with pytest.raises(ConnectionResetError):
+            await talk(listener, b"x")
+    await until(lambda: listener.connections == 0)
+    await listener.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "shown"),
+    [
+        (Refusal.FAILED, "x" * 512, f"'{'x' * 80}'…"),
+        (Refusal.FAILED, "no'; web: 1 connection", '''"no'; web: 1 connection"'''),
+        (Refusal.TIMED_OUT, "", "'timed out'"),
+        (Refusal.OFFLINE, "x" * 512, f"'{'x' * 240}'…"),
+    ],
+    ids=["long", "with a quote", "empty", "of this end"],
+)
+async def test_what_the_far_end_says_is_quoted_and_cut(caplog, code, text, shown):
+    caplog.set_level(logging.INFO)
+    await refused(ForwardListener(forward(SOMEWHERE), Refusing(code, text)), 1)
+    assert caplog.messages == [f"web: {SOMEWHERE} refused: {shown}"]
+
+
+async def test_many_refusals_are_few_lines(caplog):
+    caplog.set_level(logging.INFO)
+    await refused(ForwardListener(forward(SOMEWHERE), Refusing(Refusal.FAILED, "no")), 50)
+    assert caplog.messages == [f"web: {SOMEWHERE} refused: 'no'"] * 10
 
 
 async def test_small_answers_leave_at_once(dialer):

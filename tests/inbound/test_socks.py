@@ -116,7 +116,7 @@ async def test_a_refusal_is_answered_with_its_code(port, dialer, caplog, code):
     assert await talk_open(port, socks5(target)) == b"\x05\x00\x05" + bytes([REFUSED[code], 0, 1]) + bytes(6)
     assert await talk_open(port, socks4a(target)) == b"\x00\x5b" + bytes(6)
     lines = 1 if code is Refusal.TOO_MANY_STREAMS else 2  # a limit is not told again for a minute
-    assert caplog.messages == [f"browser: {target} refused: {code.words}"] * lines
+    assert caplog.messages == [f"browser: {target} refused: {code.words!r}"] * lines
 
 
 async def talk_open(port, data: bytes) -> bytes:

@@ -14,7 +14,7 @@ import socket
 from abc import ABC, abstractmethod
 from contextlib import suppress
 
-from toxproxy.address import Bind, Target, join_host_port
+from toxproxy.address import MAX_WORDS, Bind, Target, join_host_port, shown
 from toxproxy.config.settings import LimitSettings
 from toxproxy.dialer import Dialer
 from toxproxy.errors import Refusal, StreamRefused, ToxproxyError
@@ -27,6 +27,10 @@ log = logging.getLogger(__name__)
 
 DEFAULTS = LimitSettings()
 _BACKLOG = 1024
+_REFUSED_LINES = 10  # a minute, of each listener
+# Characters of the text that says why there is no server. It comes from this side, and ends with the
+# command that lets this client in.
+_MAX_OFFLINE_WORDS = 240
 _SHORTAGE = 1.0  # seconds until the system is asked again for what it had none left of
 _PORT_ATTEMPTS = 16
 _NO_SUCH_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
@@ -63,6 +67,7 @@ class Listener(ABC):
         self._room = asyncio.Event()  # a connection ended, or can be made to
         self._full = Notice(log, logging.WARNING)
         self._slow = Notice(log)
+        self._refused = Notice(log, most=_REFUSED_LINES)
         self._too_many = Notice(log)
 
     @abstractmethod
@@ -123,9 +128,10 @@ class Listener(ABC):
         return far
 
     def log_refused(self, target: Target, refused: StreamRefused) -> None:
-        """Tell the user what the far end said."""
-        tell = self._too_many if refused.code is Refusal.TOO_MANY_STREAMS else log.info
-        tell("%s: %s refused: %s", self.name, target, refused.text)
+        """Log why the far end opened no connection. Its text is quoted and cut, and the lines are bounded."""
+        tell = self._too_many if refused.code is Refusal.TOO_MANY_STREAMS else self._refused
+        most = _MAX_OFFLINE_WORDS if refused.code is Refusal.OFFLINE else MAX_WORDS
+        tell("%s: %s refused: %s", self.name, target, shown(refused.text or refused.code.words, most))
 
     def log_slow(self, what: str) -> None:
         """Tell the user that a client took too long to say what it wants."""

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from enum import Enum
 
-from toxproxy.address import Target, shown
+from toxproxy.address import MAX_WORDS, Target, shown
 from toxproxy.dialer import Dialer, P
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.link.base import LinkEnd
@@ -38,7 +38,6 @@ log = logging.getLogger(__name__)
 
 _WAITING = 4096  # dials that may wait for the session at once
 _LINES = 10  # a minute, about the ends of one friend's sessions
-_MOST_WORDS = 80  # characters of a peer's own words that a line repeats
 
 
 class Phase(Enum):
@@ -226,7 +225,7 @@ def _why(reason: SessionEnd) -> str:
         case PeerBroke(text):
             return f"the peer broke the protocol: {text}"
         case PeerClosed(code, text):
-            said = f"the peer said {shown(text, _MOST_WORDS)}" if text else "the peer ended the session"
+            said = f"the peer said {shown(text, MAX_WORDS)}" if text else "the peer ended the session"
             return f"{said} ({code.name.lower().replace('_', ' ')})"
 
 
