@@ -68,9 +68,9 @@ def test_a_listener_open_to_the_network_is_warned_about(bind: str) -> None:
     config = parse(f"[socks]\nbrowser = {bind}1080:{ID}\n[client]\nweb = {bind}81:wiki:80:{ID}", "tox.ini")
     assert warnings(config, "client") == [
         f"[socks] browser listens on {bind}1080 without a password: whoever reaches that port uses the "
-        "server's network; write user:password@ before the address, or leave the address away",
+        "server's network; write user:password@ before the address, or remove the address",
         f"[client] web listens on {bind}81 and a forward has no password: whoever reaches that port "
-        "reaches wiki:80; leave the address away, and only this machine does",
+        "reaches wiki:80; without the address, only this machine does",
     ]
     assert warnings(config, "server") == []
 

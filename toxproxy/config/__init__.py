@@ -1,4 +1,4 @@
-"""The configuration file: its format, its values, and how one becomes the other."""
+"""The configuration file: its format, its parser, and the settings that it gives."""
 
 from toxproxy.config.parsing import load, parse
 from toxproxy.config.settings import DEFAULT, Config

@@ -1,4 +1,4 @@
-"""What a configuration allows but is hardly wise, and what to do about it."""
+"""Warnings about settings that are allowed but risky, each with what to do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Role = Literal["server", "client"]
 
 
 def warnings(config: Config, role: Role) -> list[str]:
-    """A sentence each, for the role that is to run. Secrets are not repeated."""
+    """The warnings for the role that is to run, one sentence each. No secret is repeated."""
     return [*_of_file(config), *(_of_client(config) if role == "client" else _of_server(config))]
 
 
@@ -32,13 +32,13 @@ def _of_client(config: Config) -> Iterator[str]:
             yield (
                 f"[client] {listener.name} listens on {listener.bind} and a forward has no password: "
                 f"whoever reaches that port reaches {listener.target}; "
-                "leave the address away, and only this machine does"
+                "without the address, only this machine does"
             )
         elif listener.username is None:
             yield (
                 f"[socks] {listener.name} listens on {listener.bind} without a password: "
                 "whoever reaches that port uses the server's network; "
-                "write user:password@ before the address, or leave the address away"
+                "write user:password@ before the address, or remove the address"
             )
 
 

@@ -1,14 +1,14 @@
-"""An ini file as it was written: each value with its section, its key and its lines.
+"""The format of the configuration file: sections, keys, values, and the line of each.
 
-For `config`, which turns the values into settings. Written out rather than taken from the
-standard library's configparser because every error, also one about the third item of a
-list, shall name its line.
+The standard library's configparser does not tell the lines, and every error names one.
 
-The format: `[section]`, `key = value`. A line that starts with `#` or `;` is a comment, and
-so is the rest of a line after white space and `;`. There is no quoting: where a value is secret,
-such a comment is an error, as it may be the rest of it (`Entry.whole`). A line that starts with
-white space and has no `=` continues the value above; other lines may be indented as well. A
-section may be opened again.
+- `[section]` begins a section. A section may be opened again.
+- `key = value`. A key may be there once in its section.
+- A line that starts with white space and has no `=` continues the value above it. Other lines may be
+  indented too.
+- A line that starts with `#` or `;` is a comment. After white space, `;` begins a comment too.
+- There is no quoting. A secret with ` ;` in it would be cut there, so a comment behind a secret is
+  an error (`Entry.whole`).
 """
 
 from __future__ import annotations
@@ -22,12 +22,8 @@ from typing import TypeVar
 from toxproxy.address import shown
 from toxproxy.errors import ConfigError
 
-A = TypeVar("A")
 T = TypeVar("T")
 
-MAX_SECONDS = 3600
-
-_BOOLEANS = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
 _COMMENT = re.compile(r"^\s*[#;].*|\s;.*")
 _HEADER = re.compile(r"\[([^\[\]]*)\]")
 _NO_TEXT = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -35,11 +31,11 @@ _NO_TEXT = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
 
 @dataclass(slots=True)
 class Entry:
-    """A value, and where it stands: its lines with their numbers, at least one."""
+    """A value, and where it stands in the file."""
 
     file: str
-    lines: list[tuple[int, str]]
-    comment: str = ""  # what stands behind the value, on the line of the key
+    lines: list[tuple[int, str]]  # each with its number, at least one
+    comment: str = ""  # behind the value, on the line of the key
 
     @property
     def line(self) -> int:
@@ -47,11 +43,14 @@ class Entry:
         return self.lines[0][0]
 
     def error(self, text: str) -> ConfigError:
-        """A `ConfigError` that says where this entry stands."""
+        """A `ConfigError` that begins with the file and the line of this entry."""
         return error(self.file, self.line, text)
 
     def whole(self, what: str, *, cut: bool = True) -> None:
-        """Raise `ConfigError` where a comment stands behind a value that it may have `cut`."""
+        """Raise `ConfigError` if there is a comment that may be the rest of the value.
+
+        `what` is the value's name in the error. `cut` false: this comment cannot be.
+        """
         if self.comment and cut:
             raise self.error(
                 f"expected {what} without a space before `;`, which begins a comment, found one: "
@@ -59,15 +58,18 @@ class Entry:
             ) from None
 
     def parse(self, parser: Callable[[str], T]) -> T:
-        """The value as `parser` makes it. Raises `ConfigError`, also where `parser` raises `ValueError`."""
+        """What `parser` makes of the value. Its `ValueError` becomes a `ConfigError` with the line.
+
+        Raises `ConfigError`, also for a value of more than one line.
+        """
         if len(self.lines) > 1:
             raise _neither(self.file, self.lines[1][0])
         return self._parse(parser, *self.lines[0])
 
     def items(self, parser: Callable[[str], T]) -> tuple[T, ...]:
-        """At least one item, as `parser` makes them; commas and line ends divide them.
+        """What `parser` makes of each item, at least one. Commas and line ends divide the items.
 
-        Raises `ConfigError`, also where `parser` raises `ValueError`.
+        Raises `ConfigError`; a `ValueError` of `parser` becomes one with the item's line.
         """
         items = [(line, item.strip()) for line, text in self.lines for item in text.split(",")]
         values = tuple(self._parse(parser, line, item) for line, item in items if item)
@@ -86,16 +88,15 @@ Sections = dict[str, dict[str, Entry]]
 
 
 def error(file: str, line: int, text: str) -> ConfigError:
-    """A `ConfigError` that says where."""
+    """A `ConfigError` that begins with the file and the line."""
     return ConfigError(f"{file}:{line}: {text}")
 
 
 def read(text: str, file: str, known: Mapping[str, frozenset[str] | None]) -> Sections:
-    """The entries of each section in `known`, by key; `known` says which keys a section has (None: any).
+    """The entries of each section, by key.
 
-    A byte order mark and the line ends of Windows are fine. `file` names the text in errors.
-
-    Raises `ConfigError`.
+    `known` names the sections and the keys of each; None allows any key. `file` names the text in
+    errors. A byte order mark and the line ends of Windows are accepted. Raises `ConfigError`.
     """
     sections: Sections = {name: {} for name in known}
     section: str | None = None
@@ -151,42 +152,5 @@ def _neither(file: str, line: int) -> ConfigError:
 
 
 def nearest(found: str, known: Iterable[str]) -> str:
-    """The one of `known`, at least one, that is most like what was found."""
+    """The most similar of the known words, of which there is at least one."""
     return get_close_matches(found[:40].lower(), sorted(known), n=1, cutoff=0)[0]
-
-
-def quietly(parser: Callable[[A], T], value: A, expected: str) -> T:
-    """What `parser` makes of what may be a password. Raises a `ValueError` that repeats nothing of it."""
-    try:
-        return parser(value)
-    except ValueError:
-        raise ValueError(f"expected {expected}, found something else") from None
-
-
-def parse_text(text: str, what: str, limit: int) -> str:
-    """The text itself, 1 to `limit` bytes in UTF-8. Raises `ValueError`, which does not repeat it."""
-    size = len(text.encode())
-    if not 1 <= size <= limit:
-        raise ValueError(f"expected {what} of 1 to {limit} bytes of UTF-8, found {size}")
-    return text
-
-
-def parse_boolean(text: str) -> bool:
-    """`yes`, `on`, `true`, `no`, `off` or `false`, in any case. Raises `ValueError`."""
-    if text.lower() not in _BOOLEANS:
-        raise ValueError(f"expected yes or no, found {shown(text)}")
-    return _BOOLEANS[text.lower()]
-
-
-def parse_seconds(text: str, *, lowest: float, highest: int = MAX_SECONDS) -> float:
-    """A decimal number of seconds, from `lowest` to `highest`. Raises `ValueError`."""
-    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) or not lowest <= float(text) <= highest:
-        raise ValueError(f"expected seconds from {lowest:g} to {highest}, found {shown(text)}")
-    return float(text)
-
-
-def parse_count(text: str, *, lowest: int, highest: int) -> int:
-    """A whole number, from `lowest` to `highest`. Raises `ValueError`."""
-    if not re.fullmatch(r"[0-9]{1,9}", text) or not lowest <= int(text) <= highest:
-        raise ValueError(f"expected a number from {lowest} to {highest}, found {shown(text)}")
-    return int(text)

@@ -1,10 +1,8 @@
-"""The configuration file, parsed once into frozen values that cannot be wrong.
+"""The configuration file, parsed once into frozen settings.
 
-`load` and `parse` promise everybody behind them that names, addresses, keys and numbers
-are checked; whoever wrote the file gets one `ConfigError` that names the file, the line,
-what was expected and what was found. One file may hold the settings of both roles.
-
-Values that are secret stay out of `repr` and out of the errors.
+All names, addresses, keys and numbers in the settings have been checked. A mistake is one `ConfigError`
+that names the file, the line, what was expected and what was found. One file may hold the settings of
+both roles. Errors never repeat a secret or a password.
 """
 
 from __future__ import annotations
@@ -32,38 +30,32 @@ from toxproxy.address import (
     split_fields,
     split_listener,
 )
-from toxproxy.config import ini, limits, secret
+from toxproxy.config import ini, scalars, secret
 from toxproxy.config.settings import (
-    MAX_GRACE,
-    MAX_LOGIN_BYTES,
-    MAX_NICKNAME_BYTES,
+    GIB,
+    MIB,
     AccessSettings,
     BootstrapNode,
     Config,
     ExitSettings,
     Forward,
+    LimitSettings,
     ProxyPort,
     ToxSettings,
     TransportProxy,
 )
 from toxproxy.errors import ConfigError
+from toxproxy.patience import Patience
 from toxproxy.rules import parse_rule
 
 T = TypeVar("T")
 D = TypeVar("D")
 
 MAX_FILE_BYTES = 1 << 20
-_KNOWN: dict[str, frozenset[str] | None] = {
-    "server": frozenset({"name"}),
-    "client": None,
-    "socks": None,
-    "compress": None,
-    "secrets": None,
-    "access": frozenset({"allow", "secret", "permit", "deny"}),
-    "exit": frozenset({"upstream", "connect_timeout"}),
-    "tox": frozenset({"bootstrap", "udp", "port", "tcp_relay", "local_discovery", "proxy", "wait", "grace"}),
-    "limits": limits.KEYS,
-}
+MAX_NICKNAME_BYTES = 128  # TOX_MAX_NAME_LENGTH
+MAX_LOGIN_BYTES = 255  # RFC 1929: a user name or password of SOCKS5
+
+_WEEK = 7 * 24 * 3600  # seconds
 
 
 def load(path: str | Path) -> Config:
@@ -90,7 +82,7 @@ def parse(text: str, name: str) -> Config:
     """The configuration in `text`, which errors call `name`. Raises `ConfigError`."""
     sections = ini.read(text, name, _KNOWN)
     forwards, proxies = sections["client"].items(), sections["socks"].items()
-    nickname = partial(ini.parse_text, what="a nickname", limit=MAX_NICKNAME_BYTES)
+    nickname = partial(scalars.parse_text, what="a nickname", limit=MAX_NICKNAME_BYTES)
     config = Config(
         server_name=_get(sections["server"], "name", nickname, None),
         forwards=tuple(entry.parse(partial(_forward, key, entry.line)) for key, entry in forwards),
@@ -99,7 +91,7 @@ def parse(text: str, name: str) -> Config:
         access=_access(sections["access"]),
         exit=_exit(sections["exit"]),
         tox=_tox(sections["tox"]),
-        limits=limits.parse(sections["limits"]),
+        limits=_limits(sections["limits"]),
     )
     _check_binds(config, name)
     return replace(config, secrets=secret.parse_each(sections["secrets"], config.servers))
@@ -110,7 +102,10 @@ def _get(entries: dict[str, ini.Entry], key: str, parser: Callable[[str], T], de
 
 
 def _parse_login(entry: ini.Entry, parser: Callable[[str], T]) -> T:
-    """A value that may hold a password, which no error repeats where a comment seems to have cut it."""
+    """Parse a value that may hold a password.
+
+    If that fails and a comment seems to have cut the password, the error says so and repeats nothing.
+    """
     try:
         return entry.parse(parser)
     except ConfigError:
@@ -119,7 +114,7 @@ def _parse_login(entry: ini.Entry, parser: Callable[[str], T]) -> T:
 
 
 def _given(entries: dict[str, ini.Entry], parsers: Mapping[str, Callable[[str], object]]) -> dict[str, Any]:
-    """The values that are there: the settings have the defaults of the others."""
+    """The values of the keys that are in the file. The settings know the defaults of the others."""
     return {key: entries[key].parse(parser) for key, parser in parsers.items() if key in entries}
 
 
@@ -133,8 +128,8 @@ def _uncompressed(entries: dict[str, ini.Entry], listeners: list[str]) -> frozen
         if name not in known:
             found = f"{shown(name)}: did you mean {ini.nearest(name, known)!r}?"
             raise entry.error(f"expected the name of a forward or proxy, or default, found {found}")
-    default = _get(entries, "default", ini.parse_boolean, True)
-    return frozenset(name for name in listeners if not _get(entries, name, ini.parse_boolean, default))
+    default = _get(entries, "default", scalars.parse_boolean, True)
+    return frozenset(name for name in listeners if not _get(entries, name, scalars.parse_boolean, default))
 
 
 def _access(entries: dict[str, ini.Entry]) -> AccessSettings:
@@ -166,6 +161,12 @@ def _tox(entries: dict[str, ini.Entry]) -> ToxSettings:
     return ToxSettings(**given)
 
 
+def _limits(entries: dict[str, ini.Entry]) -> LimitSettings:
+    given = _given(entries, _LIMIT_PARSERS)
+    patience = Patience(**{key: given.pop(key) for key in ("idle", "half_closed") if key in given})
+    return LimitSettings(**given, patience=patience)
+
+
 def _forward(name: str, line: int, text: str) -> Forward:
     fields = split_listener(text)
     if fields[0].lower() == "tcp" and len(fields) > 4:  # as the toxtun of 2018 writes it
@@ -178,21 +179,21 @@ def _forward(name: str, line: int, text: str) -> Forward:
 
 
 def _proxy(name: str, line: int, text: str) -> ProxyPort:
-    """A proxy port. Errors repeat no field: with `:` typed for `@`, each may be the password."""
+    """A proxy port. Errors repeat no field: if `:` was typed for `@`, any of them may be the password."""
     login, at, address = text.rpartition("@")
     username, colon, password = login.partition(":")
     if at and not colon:
         raise ValueError("expected user:password before the @, found no colon")
     expected = "[user:password@][localip:]localport:toxid (an IPv6 address in brackets)"
-    fields = ini.quietly(split_listener, address, expected)
+    fields = scalars.quietly(split_listener, address, expected)
     if len(fields) not in (2, 3):
         raise ValueError(f"expected {expected}, found {len(fields)} fields")
     *bind, server = fields
-    where = ini.quietly(_bind, bind, f"{expected}, with a port from 0 to 65535")
+    where = scalars.quietly(_bind, bind, f"{expected}, with a port from 0 to 65535")
     if not at:
         return ProxyPort(name, where, parse_tox_id(server), None, None, line)
-    username = ini.parse_text(username, "a user name", MAX_LOGIN_BYTES)
-    password = ini.parse_text(password, "a password", MAX_LOGIN_BYTES)
+    username = scalars.parse_text(username, "a user name", MAX_LOGIN_BYTES)
+    password = scalars.parse_text(password, "a password", MAX_LOGIN_BYTES)
     return ProxyPort(name, where, parse_tox_id(server), username, password, line)
 
 
@@ -230,23 +231,8 @@ def _transport_proxy(text: str) -> TransportProxy:
     return TransportProxy(kind, parse_host(url.hostname or ""), url.port or 0)
 
 
-_EXIT_PARSERS: Mapping[str, Callable[[str], object]] = {
-    "connect_timeout": partial(ini.parse_seconds, lowest=0.1),
-}
-
-_TOX_PARSERS: Mapping[str, Callable[[str], object]] = {
-    "proxy": _transport_proxy,
-    "udp": ini.parse_boolean,
-    "port": parse_port_range,
-    "tcp_relay": partial(parse_port, lowest=0),
-    "local_discovery": ini.parse_boolean,
-    "wait": partial(ini.parse_seconds, lowest=0),
-    "grace": partial(ini.parse_seconds, lowest=0, highest=MAX_GRACE),
-}
-
-
 def _check_binds(config: Config, file: str) -> None:
-    """No two listeners on one local address. Raises `ConfigError`."""
+    """Raise `ConfigError` for two listeners on one local address."""
     by_port: dict[int, list[Forward | ProxyPort]] = {}
     for listener in config.listeners:
         if listener.bind.port == 0:
@@ -257,3 +243,44 @@ def _check_binds(config: Config, file: str) -> None:
                 found = f"{listener.bind} beside {other.bind} on line {other.line}"
                 raise ini.error(file, listener.line, f"expected a local address of its own, found {found}")
         others.append(listener)
+
+
+_EXIT_PARSERS: Mapping[str, Callable[[str], object]] = {
+    "connect_timeout": partial(scalars.parse_seconds, lowest=0.1),
+}
+
+_TOX_PARSERS: Mapping[str, Callable[[str], object]] = {
+    "proxy": _transport_proxy,
+    "udp": scalars.parse_boolean,
+    "port": parse_port_range,
+    "tcp_relay": partial(parse_port, lowest=0),
+    "local_discovery": scalars.parse_boolean,
+    "wait": partial(scalars.parse_seconds, lowest=0),
+    "grace": partial(scalars.parse_seconds, lowest=0, highest=_WEEK),
+}
+
+_LIMIT_PARSERS: Mapping[str, Callable[[str], object]] = {
+    "streams": partial(scalars.parse_count, lowest=1, highest=1_000_000),
+    "dials": partial(scalars.parse_count, lowest=1, highest=65_536),
+    "connections": partial(scalars.parse_count, lowest=1, highest=1_000_000),
+    "handshake": partial(scalars.parse_seconds, lowest=1),
+    "memory": partial(scalars.parse_size, lowest=MIB, highest=64 * GIB),
+    "stream_memory": partial(scalars.parse_size, lowest=64 * 1024, highest=GIB),
+    "process_memory": partial(scalars.parse_size, lowest=MIB, highest=64 * GIB),
+    "friend_requests": partial(scalars.parse_count, lowest=0, highest=10_000),
+    "idle": partial(scalars.parse_seconds, lowest=0, highest=_WEEK),
+    "half_closed": partial(scalars.parse_seconds, lowest=0, highest=_WEEK),
+}
+
+# The keys of each section; None: any.
+_KNOWN: Mapping[str, frozenset[str] | None] = {
+    "server": frozenset({"name"}),
+    "client": None,
+    "socks": None,
+    "compress": None,
+    "secrets": None,
+    "access": frozenset({"allow", "secret", "permit", "deny"}),
+    "exit": frozenset({"upstream", *_EXIT_PARSERS}),
+    "tox": frozenset({"bootstrap", *_TOX_PARSERS}),
+    "limits": frozenset(_LIMIT_PARSERS),
+}

@@ -1,6 +1,7 @@
-"""Secrets: how they are written in a configuration, and whether they can be guessed.
+"""Secrets: how a configuration file gives them, and whether they can be guessed.
 
-No error repeats a secret, nor what stands in the place of a key in [secrets]: it may be one.
+No error repeats a secret. In [secrets] no error repeats a key either: a secret may have been written in
+its place.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ import re
 from collections.abc import Mapping, Sequence
 
 from toxproxy.address import KEY_BYTES, ToxId
-from toxproxy.config import ini
+from toxproxy.config import ini, scalars
 
-MOST_BYTES = 512  # goes into a friend request, which carries 921 (TOX_MAX_FRIEND_REQUEST_LENGTH)
-LEAST = 12  # characters
-LEAST_DIFFERENT = 6
+MAX_BYTES = 512  # a friend request, which carries it, has room for 921 (TOX_MAX_FRIEND_REQUEST_LENGTH)
+MIN_LENGTH = 12  # characters; a shorter one is weak
+MIN_DIFFERENT = 6  # different characters; with fewer it is weak
 
-# Those of README.md and examples/, which everybody can read.
+# The secrets in README.md and examples/, which everybody can read.
 PUBLISHED = frozenset({"a long pass phrase", "another pass phrase", "change this pass phrase"})
 
 _DIGITS = re.compile(r"[0-9A-F]{8,64}")  # enough of a Tox ID to tell it from others
@@ -24,11 +25,11 @@ _DIGITS = re.compile(r"[0-9A-F]{8,64}")  # enough of a Tox ID to tell it from ot
 def parse(entry: ini.Entry) -> str:
     """The secret, 1 to 512 bytes of UTF-8. Raises `ConfigError`."""
     entry.whole("a secret")
-    return entry.parse(lambda text: ini.parse_text(text, "a secret", MOST_BYTES))
+    return entry.parse(lambda text: scalars.parse_text(text, "a secret", MAX_BYTES))
 
 
 def parse_each(entries: Mapping[str, ini.Entry], servers: Sequence[ToxId]) -> dict[bytes, str]:
-    """The secrets of [secrets] by the public key of their server. Raises `ConfigError`."""
+    """The values of [secrets], by the public key of the server they are for. Raises `ConfigError`."""
     secrets: dict[bytes, str] = {}
     for name, entry in entries.items():
         digits = name.upper()[: 2 * KEY_BYTES]
@@ -44,11 +45,11 @@ def parse_each(entries: Mapping[str, ini.Entry], servers: Sequence[ToxId]) -> di
 
 
 def weakness(secret: str) -> str | None:
-    """What makes it easy to guess, as the end of a sentence; None for a secret that is not."""
+    """Why `secret` is easy to guess, as the end of a sentence; None if it is not."""
     if secret.lower() in PUBLISHED:
         return "is the one of an example, which everybody knows"
-    if len(secret) < LEAST:
-        return f"has fewer than {LEAST} characters"
-    if len(set(secret)) < LEAST_DIFFERENT:
-        return f"has fewer than {LEAST_DIFFERENT} different characters"
+    if len(secret) < MIN_LENGTH:
+        return f"has fewer than {MIN_LENGTH} characters"
+    if len(set(secret)) < MIN_DIFFERENT:
+        return f"has fewer than {MIN_DIFFERENT} different characters"
     return None

@@ -1,4 +1,8 @@
-"""What a configuration can say, as frozen values that are checked when they are made by `parsing`."""
+"""What a configuration can say, as frozen values, with the default of each.
+
+`parsing` makes them from a file and checks them. A program that makes them itself keeps to the limits
+that the docstrings name.
+"""
 
 from __future__ import annotations
 
@@ -12,50 +16,12 @@ from toxproxy.errors import ConfigError
 from toxproxy.patience import Patience
 from toxproxy.rules import Rule, Rules, parse_rule
 
-KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+MIB, GIB = 1 << 20, 1 << 30
 
-
-@dataclass(frozen=True, slots=True)
-class LimitSettings:
-    """The bounds of one process.
-
-    `streams`: connections that a friend may have open through here; the next one is refused. Each
-    may hold 24 KiB beyond the memory that follows.
-    `dials`: of those, the ones that the server is still connecting; more wait for their turn.
-    `connections`: of one listener. When it has so many, the one that has been silent longest
-    before its request makes room; where all have made theirs, new ones wait to be accepted.
-    `handshake`: seconds until a proxy's client must have said where it wants to go.
-    `memory`: bytes that the connections of one friend, together, may have waiting here, for programs
-    that do not read and for the friend itself; half as much again until the friend has acknowledged
-    it. `stream_memory`: bytes of one of them. `process_memory`: bytes of all friends.
-    `friend_requests`: of strangers without the secret, judged in a minute; more are ignored.
-    """
-
-    streams: int = 8192
-    dials: int = 256
-    connections: int = 4096
-    handshake: float = 10.0
-    memory: int = 64 * MIB
-    stream_memory: int = 8 * MIB
-    process_memory: int = GIB
-    friend_requests: int = 10
-    patience: Patience = field(default_factory=Patience)
-
-
-MAX_NICKNAME_BYTES = 128  # TOX_MAX_NAME_LENGTH
-
-
-MAX_LOGIN_BYTES = 255  # RFC 1929: a user name or password of SOCKS5
-
-
-#: Where clients may connect unless `permit` says something: the forward that `toxproxy server` prints.
+#: Where clients may connect without a `permit`: the forward that `toxproxy server` prints.
 DEFAULT_PERMIT = (parse_rule("127.0.0.1:22"),)
 
-
-GRACE = 600.0  # seconds
-
-
-MAX_GRACE = 7 * 24 * 3600  # seconds
+GRACE = 600.0  # seconds that an interrupted session is kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +52,10 @@ class ProxyPort:
 
 @dataclass(frozen=True, slots=True)
 class AccessSettings:
-    """[access]: on a server who may connect and where to; on a client of one server the secret to send.
+    """[access]: on a server, who may connect and where to. On a client of one server, the secret to send.
 
-    `allow` holds public keys. `secret` is 1 to 512 bytes of UTF-8. `permit` is None where nobody has
-    chosen yet, which means `DEFAULT_PERMIT`.
+    `allow` holds the public keys of clients; `anyone` lets in every client. `secret` is 1 to 512 bytes
+    of UTF-8. `permit` is None where the file has none; `DEFAULT_PERMIT` holds then.
     """
 
     allow: frozenset[bytes] = frozenset()
@@ -114,7 +80,7 @@ class ExitSettings:
 
 @dataclass(frozen=True, slots=True)
 class BootstrapNode:
-    """A DHT node to start from; `key` is its public key."""
+    """A node of the Tox network to start from. `key` is its DHT public key, 32 bytes."""
 
     host: str
     port: int
@@ -123,7 +89,7 @@ class BootstrapNode:
 
 @dataclass(frozen=True, slots=True)
 class TransportProxy:
-    """A proxy, without authentication, that carries Tox itself."""
+    """A proxy that carries Tox itself. Tox cannot send it a user name or a password."""
 
     kind: Literal["socks5", "http"]
     host: str
@@ -134,10 +100,12 @@ class TransportProxy:
 class ToxSettings:
     """[tox]: how this node takes part in the network.
 
-    `bootstrap` None is the built-in list of nodes, () none at all. `ports` are the first and
-    the last to try for UDP. `tcp_relay` is the port to serve as a relay on, 0 for not at all.
-    With a `proxy`, `udp` is off. `wait` is how many seconds a new connection waits for the
-    server to be found, `grace` for how many an interrupted session is kept with its connections.
+    `bootstrap`: the nodes to start from. None is the built-in list, () is no node at all.
+    `ports`: the first and the last UDP port to try.
+    `tcp_relay`: the port of a TCP relay for the network, 0 for no relay.
+    `proxy`: carries Tox over TCP; `udp` is off with it.
+    `wait`: seconds that a new connection waits for the server to be found.
+    `grace`: seconds that an interrupted session and its connections are kept.
     """
 
     bootstrap: tuple[BootstrapNode, ...] | None = None
@@ -151,13 +119,43 @@ class ToxSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
-    """Everything that a configuration file can say; without arguments, what an empty one says.
+class LimitSettings:
+    """[limits]: what peers, programs and strangers may make this process hold, and for how long.
 
-    `uncompressed` holds the names of the listeners whose connections [compress] leaves as they are.
-    `secrets` are those of [secrets]: by the public key of a server what a client sends to it alone,
-    1 to 512 bytes of UTF-8. With them, `access.secret` is the server's own and is not sent.
-    `open_file` is the file's name where other users of the machine may read it.
+    Each default is more than a user with a browser needs. The log names a limit that is reached.
+
+    `streams`: open connections of one friend. One more is refused. Each takes up to 24 KiB besides
+    the memory below.
+    `dials`: of these, the ones that the server is still connecting. More wait for their turn.
+    `connections`: of one listener. At the limit, the one that has been silent longest before its
+    request is reset; where all have sent theirs, new ones wait to be accepted.
+    `handshake`: seconds that a proxy's client has for its request.
+    `memory`: bytes that one friend's connections may hold here together, waiting for slow readers or
+    for the friend. Bytes that the friend has not acknowledged may take half as much again.
+    `stream_memory`: the same of one connection. `process_memory`: the same of all friends together.
+    `friend_requests`: of strangers without the secret, judged in a minute. More are ignored.
+    `patience`: how long a connection may be silent.
+    """
+
+    streams: int = 8192
+    dials: int = 256
+    connections: int = 4096
+    handshake: float = 10.0
+    memory: int = 64 * MIB
+    stream_memory: int = 8 * MIB
+    process_memory: int = GIB
+    friend_requests: int = 10
+    patience: Patience = field(default_factory=Patience)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that a configuration file can say. Without arguments: what an empty file says.
+
+    `uncompressed`: the names of the listeners that [compress] switches compression off for.
+    `secrets`: from [secrets], what a client sends to each server, by the server's public key, 1 to 512
+    bytes of UTF-8. A client that has them does not send `access.secret`.
+    `open_file`: the file's name, if other users of the machine may read or write it.
     """
 
     server_name: str | None = None
@@ -178,20 +176,23 @@ class Config:
 
     @property
     def has_secrets(self) -> bool:
-        """Whether a secret or a password is in it."""
+        """Whether the configuration holds a secret or a password."""
         passwords = any(proxy.password for proxy in self.proxies) or "@" in (self.exit.upstream or "")
         return bool(self.access.secret or self.secrets or passwords)
 
     @property
     def servers(self) -> tuple[ToxId, ...]:
-        """The servers that a client connects to, in the file's order, one Tox ID for each public key."""
+        """The servers of a client, in the file's order. Each public key is there once."""
         servers: dict[bytes, ToxId] = {}
         for listener in self.listeners:
             servers.setdefault(listener.server.public_key, listener.server)
         return tuple(servers.values())
 
     def secret_for(self, server: ToxId) -> str | None:
-        """What a client sends to `server` to be let in. Raises `ConfigError` where that is not clear."""
+        """The secret that a client sends to `server`, or None.
+
+        Raises `ConfigError` for one [access] secret and several servers.
+        """
         if self.secrets or self.access.secret is None:
             return self.secrets.get(server.public_key)
         if (count := len(self.servers)) > 1:
@@ -202,8 +203,10 @@ class Config:
         return self.access.secret
 
     def require_client(self, file: str) -> None:
-        """Raise `ConfigError`, naming `file`, where a client would have nothing to listen for, or
-        would not know which server a secret is for."""
+        """Raise `ConfigError`, naming `file`, if a client cannot run with this.
+
+        It needs a listener, and each secret needs to be for one server.
+        """
         if not self.listeners:
             raise ConfigError(
                 f"{file}: expected a forward in [client] or a proxy in [socks], found none; "
