@@ -11,17 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.inbound.world import (
-    DirectDialer,
-    Origin,
-    connect,
-    echo,
-    forward,
-    proxy,
-    talk,
-    until,
-    unused_port,
-)
+from tests.inbound.world import DirectDialer, Origin, connect, echo, forward, proxy, until, unused_port
 from tests.machine import has_ipv6
 from toxproxy.address import Bind, Target
 from toxproxy.config.settings import LimitSettings
@@ -246,8 +236,10 @@ async def refused(listener: Listener, times: int) -> None:
     """Be refused so many times."""
     await listener.start()
     for _ in range(times):
+        reader, writer = await connect(listener)
         with pytest.raises(ConnectionResetError):
-            await talk(listener, b"x")
+            await reader.readexactly(1)
+        writer.close()
     await until(lambda: listener.connections == 0)
     await listener.close()
 
