@@ -13,7 +13,7 @@ import json
 import time
 from typing import Any
 
-from toxproxy.system.memory import forbid_locking
+from toxproxy.system.privileges import forbid_memory_locking
 from toxproxy.tox.pytox import MAX_CUSTOM_PACKET_SIZE, Tox, ToxError, ToxOptions
 
 _PACKET = bytes([200]) + bytes(MAX_CUSTOM_PACKET_SIZE - 1)
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--port", type=int)
     options = parser.parse_args()
     if options.unlocked:
-        forbid_locking()
+        forbid_memory_locking()
     if options.role == "listen":
         listen()
     else:

@@ -271,7 +271,7 @@ async def test_look_ups_that_were_given_up_do_not_pile_up(monkeypatch: pytest.Mo
         await asyncio.sleep(0.002)
         dial.cancel()
         await asyncio.wait((dial,))
-    assert len(asked) == resolver._MOST
+    assert len(asked) == resolver._MAX_LOOK_UPS
     answered.set()
     error = await refusal(way_out, "last.example.org", 80)  # the places are free again
     assert error.code is Refusal.NAME_NOT_FOUND

@@ -9,12 +9,12 @@ import pytest
 
 _TRY = """
 import ctypes
-from toxproxy.system.memory import forbid_locking
+from toxproxy.system.privileges import forbid_memory_locking
 libc, buffer = ctypes.CDLL(None, use_errno=True), ctypes.create_string_buffer(4096)
 before = libc.mlock(buffer, 4096)
 libc.munlock(buffer, 4096)
-forbid_locking()
-forbid_locking()
+forbid_memory_locking()
+forbid_memory_locking()
 print(before, libc.mlock(buffer, 4096))
 """
 

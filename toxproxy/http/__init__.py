@@ -1,1 +1,1 @@
-"""HTTP/1.1 messages as real clients and servers send them. Pure: bytes in, events out."""
+"""Reading HTTP/1.1 messages as real clients and servers send them. Pure: bytes in, events out."""

@@ -1,7 +1,7 @@
-"""The chunked coding of HTTP as servers really send it, made into one that h11 can read.
+"""Cleans HTTP's chunked coding, as servers really send it, for h11. For responses only.
 
-For responses only. h11 refuses white space before a chunk extension, which a recipient must parse
-(RFC 9112, section 7.1.1 with RFC 9110, section 5.6.3), and a trailer that is wrong in any line.
+h11 refuses white space before a chunk extension, though a recipient must accept it (RFC 9112, section
+7.1.1 and RFC 9110, section 5.6.3). It also refuses a trailer with a mistake in any line.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from enum import Enum, auto
 
 from toxproxy.http.response_head import clean_trailer
 
-MAX_LINE_BYTES = 4096  # of a chunk's size with its extensions
+MAX_LINE_BYTES = 4096  # a chunk's size with its extensions
 MAX_TRAILER_BYTES = 65536
 
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,20})[ \t]*(?:;[^\x00\r\n]*)?")
@@ -24,29 +24,30 @@ class Stage(Enum):
     SIZE = auto()
     DATA = auto()
     TRAILER = auto()
-    AS_IT_IS = auto()  # the body is over, or h11 is to see what is wrong with it
+    AS_IT_IS = auto()  # the body is over, or it has a mistake that h11 shall find
 
 
 class ChunkFilter:
-    """One chunked body: bytes go in as they come, and come out without extensions, the trailer tidied.
+    """Cleans one chunked body: drops chunk extensions and mends the trailer.
 
-    Sizes and data are never changed. What it cannot read it leaves as it is, with all that
-    follows, and h11 refuses it. It keeps an unfinished line, or trailer, of limited length.
+    Sizes and data are never changed. From the first mistake on, everything goes out unchanged, and h11
+    refuses it. At most one unfinished line, or the trailer, is kept (`MAX_LINE_BYTES`,
+    `MAX_TRAILER_BYTES`).
     """
 
     def __init__(self) -> None:
         self._stage = Stage.SIZE
-        self._left = 0  # bytes of the chunk and the line end behind it
+        self._left = 0  # bytes left of the chunk and of the line end behind it
         self._kept = bytearray()
-        self._searched = 0  # bytes of it in which the trailer's end is not
+        self._searched = 0  # bytes of `_kept` that do not hold the trailer's end
 
     @property
     def kept(self) -> bytes:
-        """What was fed and has not come out."""
+        """The bytes that went in and have not come out."""
         return bytes(self._kept)
 
     def feed(self, data: bytes) -> bytes:
-        """What of it may go on. Never raises."""
+        """Take bytes as they arrived and return the cleaned ones, often fewer. Never raises."""
         self._kept += data
         out = bytearray()
         while self._kept and (some := self._next()) is not None:
@@ -54,7 +55,7 @@ class ChunkFilter:
         return bytes(out)
 
     def _next(self) -> bytes | None:
-        """The next piece, None where more has to come."""
+        """The next piece, None if more bytes have to arrive first."""
         if self._stage is Stage.SIZE:
             return self._size()
         if self._stage is Stage.TRAILER:

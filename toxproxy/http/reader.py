@@ -1,7 +1,8 @@
-"""h11 behind what makes real messages fit for it: heads are handed over whole, bodies as they come.
+"""Reads HTTP messages with h11, after cleaning what h11 would refuse.
 
-Pure: bytes in, events out. A head is judged when it is here to its end, so that the answer does not
-depend on how TCP cut it. Requests stay strict (see `request_head`); responses are cleaned first.
+Pure: bytes in, events out. h11 gets each head whole, so the result does not depend on how TCP divided
+it. Bodies go to h11 as they arrive. Requests stay strict (see `request_head`); responses are cleaned
+(see `response_head`, `chunks`).
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ Next = h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]
 
 
 class HttpReader:
-    """Reads one HTTP connection, as a client or as a server of it.
+    """Reads one HTTP connection as its client (`role` h11.CLIENT) or its server (h11.SERVER).
 
-    `http` is h11's connection for the exchange that goes on: what is sent is sent through it, what
-    is received goes through `receive`. With `connect` the one request is a CONNECT.
+    `http` is h11's connection for the present exchange. Send through it; give what arrives to
+    `receive`. `connect`: the only request is a CONNECT.
     """
 
     def __init__(self, role: Role, *, connect: bool = False) -> None:
@@ -41,20 +42,20 @@ class HttpReader:
         self._begin()
 
     def _begin(self) -> None:
-        # h11 refuses what is longer than this, and never sees so much of a head that is not too long.
+        # One less than the limit: h11 refuses a head that was given to it because it is too long.
         self.http = h11.Connection(self._role, max_incomplete_event_size=self._limit - 1)
         self._chunks: ChunkFilter | None = None
-        self._searched = 0  # bytes of the buffer in which the head's end is not
+        self._searched = 0  # bytes of the buffer that do not hold the head's end
         self._empty_lines = 0
 
     @property
     def rest(self) -> bytes:
-        """What was received and belongs to no event so far."""
+        """The bytes that were received and belong to no event yet."""
         kept = self._chunks.kept if self._chunks is not None else b""
         return self.http.trailing_data[0] + kept + bytes(self._buffer)
 
     def receive(self, data: bytes) -> None:
-        """Take what arrived; empty at the end of the connection."""
+        """Take the bytes that arrived; b"" is the end of the connection."""
         self._buffer += data
         self._closed = self._closed or not data
 
@@ -71,7 +72,7 @@ class HttpReader:
         return event
 
     def next_cycle(self) -> bool:
-        """Make ready for another exchange; false where this connection has had its last."""
+        """Prepare for another exchange. False if this connection can have none."""
         if self.http.our_state is not h11.DONE or self.http.their_state is not h11.DONE:
             return False
         self._buffer[:] = self.rest
@@ -79,7 +80,7 @@ class HttpReader:
         return True
 
     def _feed_head(self) -> bool:
-        """Give h11 the next head, whole, or what shows that it will be none; false where more has to come."""
+        """Give h11 the next head, or bytes that cannot become one. False if more bytes must come first."""
         self._skip_empty_lines()
         buffer = self._buffer
         found = _HEAD_END.search(buffer, self._searched, self._limit)

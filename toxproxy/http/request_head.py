@@ -1,18 +1,18 @@
-"""The head of an HTTP request as clients really send it, where that can be mended without a guess.
+"""Mends one mistake in the head of an HTTP request: non-ASCII bytes in the target.
 
-Only one thing is: bytes that are no ASCII in the target, which curl and others send as they were
-typed. Everything else in a request has to keep to the rules, or two servers might read it differently.
+curl and others send them as they were typed. No other mistake in a request is mended, since two servers
+might then read it differently (request smuggling).
 """
 
 from __future__ import annotations
 
 import re
 
-_NO_ASCII = re.compile(rb"[\x80-\xff]")
+_NOT_ASCII = re.compile(rb"[\x80-\xff]")
 
 
 def encode_target(head: bytes) -> bytes:
-    """The same head, with the bytes of its target that are no ASCII percent-encoded (RFC 3986, section 2.1).
+    """The head with the non-ASCII bytes of its target percent-encoded (RFC 3986, section 2.1).
 
     Never raises.
     """
@@ -21,5 +21,5 @@ def encode_target(head: bytes) -> bytes:
         return head
     method, space, target = line.partition(b" ")
     target, second, version = target.rpartition(b" ")
-    encoded = _NO_ASCII.sub(lambda found: b"%%%02X" % ord(found[0]), target)
+    encoded = _NOT_ASCII.sub(lambda found: b"%%%02X" % ord(found[0]), target)
     return method + space + encoded + second + version + newline + rest

@@ -1,9 +1,9 @@
-"""The head of an HTTP response as servers really send it, made into one that the rules allow.
+"""Mends the head of an HTTP response, as servers really send it, for h11.
 
-For responses only: a request that breaks the rules is refused. h11 takes no head that is wrong
-anywhere, and devices and old programs send many that are. What is mended here is what a
-proxy must mend (RFC 9112, sections 2.2, 5.1 and 5.2) and what browsers pass over. What tells where a
-message ends is never guessed: a line that may have been meant to say that stays, and h11 refuses it.
+h11 refuses a head with any mistake, and devices and old programs make many. Mended is what a proxy must
+mend (RFC 9112, sections 2.2, 5.1 and 5.2) and what browsers ignore. The length of a message is never
+guessed: a wrong line that may be about the length stays, and h11 refuses it. Requests are not mended
+here: one that breaks the rules is refused.
 """
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ _LENGTH, _CODING = b"content-length", b"transfer-encoding"
 
 
 def clean_head(head: bytes, *, connect: bool = False) -> bytes:
-    """A whole response head, up to and with its empty line, as h11 can read it where that is possible.
+    """A whole response head, with its empty line, mended as far as possible. Never raises.
 
-    - White space before a field's colon is taken out, a folded line is joined to the one before.
-    - A line that is no field is dropped, also what is folded before the first field.
+    - White space before a field's colon is removed. A folded line is joined to the one before.
+    - A line that is no field is dropped, and so is a folded line before the first field.
     - NUL, VT, FF and a bare CR in a value or a reason become spaces (RFC 9110, section 5.5).
-    - The transfer coding `identity`, which HTTP no longer has, is taken out.
-    - `ICY 200 OK` (SHOUTcast) is HTTP/1.0.
-
-    With `connect` it answers a CONNECT: where it grants that, Content-Length and Transfer-Encoding
-    are ignored (RFC 9110, section 9.3.6). Never raises.
+    - The transfer coding `identity`, which HTTP no longer has, is removed.
+    - `ICY 200 OK` (SHOUTcast) becomes HTTP/1.0.
+    - `connect`: this answers a CONNECT. Content-Length and Transfer-Encoding of a 2xx answer are dropped
+      (RFC 9110, section 9.3.6).
     """
     status_line, *lines = _lines(head)
     if match := _STATUS_LINE.fullmatch(status_line):
@@ -39,19 +38,19 @@ def clean_head(head: bytes, *, connect: bool = False) -> bytes:
 
 
 def clean_trailer(trailer: bytes) -> bytes:
-    """The lines behind the last chunk, with their empty line. What frames a message is dropped."""
+    """The trailer, with its empty line, mended. Content-Length and Transfer-Encoding are dropped."""
     return b"\r\n".join([*_fields(_lines(trailer), framed=False), b"", b""])
 
 
 def _lines(text: bytes) -> list[bytes]:
-    """The lines before the empty one, at least one, divided where h11 divides them."""
+    """The lines before the empty one, at least one. They are divided as h11 divides them."""
     lines = [line.removesuffix(b"\r") for line in text.split(b"\n")]
     end = lines.index(b"", 1) if b"" in lines[1:] else len(lines)
     return lines[:end]
 
 
 def _fields(lines: list[bytes], *, framed: bool) -> list[bytes]:
-    """The field lines; `framed` says whether they may tell the length of a message."""
+    """The field lines, mended. `framed`: they may give the length of the message."""
     unfolded: list[bytearray] = []
     for line in lines:
         if line[:1] not in (b" ", b"\t"):

@@ -1,1 +1,1 @@
-"""How the far end connects: names looked up, rules asked, addresses tried, other proxies."""
+"""How the far end connects: the rules, name look-ups, Happy Eyeballs, upstream proxies."""

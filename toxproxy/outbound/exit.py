@@ -1,8 +1,8 @@
-"""The server's way out: may this be dialled, what are its addresses, connect.
+"""The server's way out: ask the rules, look up the name, connect.
 
-An `Exit` is a `Dialer` that dials from this machine, directly or through an upstream proxy.
-The addresses that the rules were asked about are the ones that are dialled: a name is looked
-up once, so it cannot mean one thing when it is checked and another when it is used.
+An `Exit` is a `Dialer` that dials from this machine, directly or through an upstream proxy. It looks a
+name up once and dials the addresses that the rules have permitted, so a second DNS answer cannot change
+where the connection goes (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 
 from toxproxy.address import Address, Target, parse_host
-from toxproxy.config.settings import ExitSettings
+from toxproxy.config.settings import DEFAULT, ExitSettings
 from toxproxy.dialer import P, feed
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.outbound import eyeballs
@@ -29,25 +29,22 @@ from toxproxy.system.resolver import Resolver
 
 log = logging.getLogger(__name__)
 
-_DIALS = 256  # under way at once
-
 _NO_SUCH_NAME = {getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA") if hasattr(socket, name)}
 
 
 class Exit:
-    """Dials targets from this machine, as far as `rules` let it.
+    """Dials the targets that `rules` permit from this machine.
 
-    `dials` are under way at once; more wait for their turn. They are not refused, since a browser
-    that opens a session of two hundred tabs is no attack, and what waits has its bound: it is the
-    friend's streams. A whole dial, the look-up and the wait for its turn included, takes at most
-    `settings.connect_timeout` seconds.
+    At most `dials` are under way at once; more wait for their turn. They are not refused: a browser that
+    restores two hundred tabs is no attack, and the limit on the friend's streams bounds how many wait.
+    A dial takes at most `settings.connect_timeout` seconds, with its wait and its look-up.
     """
 
     def __init__(
         self,
         settings: ExitSettings,
         rules: Rules,
-        dials: int = _DIALS,
+        dials: int = DEFAULT.limits.dials,
         *,
         interfaces: Interfaces | None = None,
         short: Notice | None = None,
@@ -60,9 +57,9 @@ class Exit:
         self._short = short or Notice(log, logging.WARNING)
 
     def guest(self) -> Exit:
-        """An exit like this one for one friend: its turns and its look-ups are its own.
+        """An exit with the same rules for one friend, with turns and look-ups of its own.
 
-        So targets and name servers that do not answer delay nobody else.
+        If this friend's targets or name servers do not answer, no other friend is delayed.
         """
         return Exit(self._settings, self._rules, self._dials, interfaces=self._interfaces, short=self._short)
 
@@ -74,12 +71,11 @@ class Exit:
         early: bool = False,
         compress: bool = True,
     ) -> tuple[asyncio.Transport, P]:
-        """Connect to `target` and return (transport, protocol), as `Dialer.dial` says.
+        """Connect to `target` and return (transport, protocol); see `Dialer.dial`.
 
-        `early` and `compress` make no difference here: nothing can be written before the connection
-        is there, and there is no tunnel.
-        Raises `StreamRefused` with what was met. Its text never names an address that a name turned
-        out to mean.
+        `early` and `compress` have no effect here, where there is no tunnel.
+
+        Raises `StreamRefused`. Its text never names an address that a look-up found.
         """
         try:
             async with asyncio.timeout(self._settings.connect_timeout), self._turns:
@@ -96,12 +92,12 @@ class Exit:
     def _check_files(self, sock: socket.socket) -> None:
         if scarce(sock):
             sock.close()
-            self._short("connections are refused: nearly all files are open that may be (ulimit -n)")
+            self._short("connections are refused: nearly all file descriptors are in use (ulimit -n)")
             text = "the server has as many connections open as it can"
             raise StreamRefused(Refusal.TOO_MANY_STREAMS, text)
 
     async def _connect(self, target: Target) -> tuple[socket.socket, bytes]:
-        """A connected socket, and what was read from it already."""
+        """A connected socket, and the bytes that were read from it already."""
         address = _literal(target)
         verdict = self._rules.judge_name(target) if address is None else None
         if verdict is Verdict.DENIED:
@@ -113,7 +109,7 @@ class Exit:
         except StreamRefused as refused:
             if verdict is not Verdict.IF_PERMITTED:
                 raise
-            # Whether there is such a name is told only of names that are permitted.
+            # A client may not learn whether a name exists that the rules do not permit.
             log.debug("%s: %s; the client is told that it is not permitted", target, refused.text)
             found = []
         permitted = self._permitted(target, found)
@@ -127,7 +123,7 @@ class Exit:
         try:
             machine = self._interfaces.machine() if self._rules.need_machine else None
         except OSError as error:
-            text = "the server cannot tell its own addresses, which its rules are about"
+            text = "the server cannot find out its own addresses, which its rules need"
             raise StreamRefused(Refusal.FAILED, text) from error
         return [each for each in addresses if self._rules.allows(target, each, machine)]
 
@@ -145,15 +141,15 @@ class Exit:
 
 
 def _never_exists(host: str) -> bool:
-    """Whether a name is under `invalid`, which no resolver need be asked about (RFC 6761, section 6.4)."""
+    """Whether a name is under `invalid`, where no name exists (RFC 6761, section 6.4)."""
     return host.lower().removesuffix(".").rpartition(".")[2] == "invalid"
 
 
 def _literal(target: Target) -> Address | None:
-    """The target's address where it is one, None where it is a name.
+    """The target's address if it is one, None for a name.
 
-    Raises `StreamRefused` for what is neither, and for a zone (`fe80::1%eth0`), which has no
-    meaning on another machine.
+    Raises `StreamRefused` for what is neither, and for an address with a zone (`fe80::1%eth0`): a zone
+    has a meaning only on the machine that it was written on.
     """
     try:
         host = parse_host(target.host)
@@ -168,7 +164,7 @@ def _literal(target: Target) -> Address | None:
 
 
 def _plain(text: str) -> Address:
-    """An address without its zone, and as IPv4 where it is only dressed as IPv6 (`::ffff:127.0.0.1`)."""
+    """An address without its zone. An IPv4-mapped one (`::ffff:127.0.0.1`) becomes IPv4."""
     address = ip_address(text.partition("%")[0])
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
@@ -189,7 +185,10 @@ async def _connect_directly(target: Target, addresses: list[Address]) -> socket.
 async def _connect_through(
     upstream: Upstream, target: Target, addresses: list[Address]
 ) -> tuple[socket.socket, bytes]:
-    """Have the upstream try the addresses one after the other, so that it dials what was checked."""
+    """Have the upstream connect to one address after the other, until one answers.
+
+    It is given addresses and not the name, so it connects to those that were checked.
+    """
     for address in addresses[:-1]:
         with contextlib.suppress(StreamRefused):
             return await upstream.connect(target, address)
@@ -209,5 +208,5 @@ def _refused(code: Refusal) -> StreamRefused:
 
 
 def _not_permitted() -> StreamRefused:
-    """The same whatever the reason is: a rule, an address, a name that does not exist."""
+    """One text for every reason: a client does not learn whether a rule, an address or a name decided."""
     return StreamRefused(Refusal.NOT_PERMITTED, "not permitted (on the server: [access] permit)")

@@ -1,8 +1,8 @@
-"""Connecting to whichever of several addresses answers first (RFC 8305, "Happy Eyeballs").
+"""Connecting to the one of several addresses that answers first (RFC 8305, "Happy Eyeballs").
 
-Names are not looked up here: only the addresses given are ever dialled, so a caller that
-checked them knows where the connection leads. When all of them fail, the error raised is
-the one that tells most; a library that folds them into one text could not say which.
+Only the given addresses are dialled, and no name is looked up, so the caller's checks hold. If all
+attempts fail, the most telling error is raised. asyncio's own Happy Eyeballs would join them into one
+text.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from toxproxy.address import Address
 from toxproxy.errors import Refusal
 from toxproxy.system.sockets import keep_lively, os_errors
 
-_ATTEMPT_DELAY = 0.25  # seconds before the next address is tried as well (RFC 8305, section 8)
+_ATTEMPT_DELAY = 0.25  # seconds until the next address is tried too (RFC 8305, section 8)
 
-#: What a failed connection is called, by its `errno`, the most telling first: what an address that was
-#: reached says counts for more than what the way to another one says.
+#: The refusal for the `errno` of a failed connection, the most telling first: an answer from the host
+#: itself tells more than one from a router.
 REFUSALS = {
     errno.ECONNREFUSED: Refusal.CONNECTION_REFUSED,
     errno.ETIMEDOUT: Refusal.TIMED_OUT,
@@ -34,9 +34,9 @@ _MOST_TELLING_FIRST = tuple(REFUSALS)
 async def connect(addresses: Sequence[Address], port: int) -> socket.socket:
     """A connected, non-blocking TCP socket to `port` at one of `addresses` (at least one).
 
-    They are tried in the order given, IPv6 and IPv4 in turns; the next one starts 250 ms
-    after the last, or as soon as one fails. There is no time limit: the caller sets it.
-    `keep_lively` was called with it.
+    They are tried in the given order, IPv6 and IPv4 in turns. The next attempt begins 250 ms after the
+    one before, or as soon as one fails. Has no time limit of its own: the caller sets one. The socket
+    has the options of `keep_lively`.
 
     Raises `OSError` with the most telling `errno` of all attempts.
     """
@@ -57,7 +57,7 @@ async def connect(addresses: Sequence[Address], port: int) -> socket.socket:
                 except OSError as error:
                     errors.append(error)
     finally:
-        # Not awaited: a cancellation while waiting here would lose the socket that won.
+        # Not awaited: a cancellation during the wait would lose the connected socket.
         for task in running:
             task.add_done_callback(_close_late)
             task.cancel()
@@ -70,7 +70,7 @@ async def connect(addresses: Sequence[Address], port: int) -> socket.socket:
 
 async def _attempt(address: Address, port: int) -> socket.socket:
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    # With the protocol's number: asyncio turns Nagle's algorithm off only where it sees it.
+    # asyncio sets TCP_NODELAY only on sockets that were made with the protocol's number.
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setblocking(False)
@@ -89,7 +89,7 @@ def _close_late(attempt: asyncio.Task[socket.socket]) -> None:
 
 
 def _in_turns(addresses: Sequence[Address]) -> Iterator[Address]:
-    """Alternate the two families, beginning with the first address's (RFC 8305, section 4)."""
+    """Alternate IPv6 and IPv4, beginning with the family of the first address (RFC 8305, section 4)."""
     first = [address for address in addresses if address.version == addresses[0].version]
     other = [address for address in addresses if address.version != addresses[0].version]
     for pair in zip_longest(first, other):

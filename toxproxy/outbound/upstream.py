@@ -1,8 +1,8 @@
 """The way out through another proxy: SOCKS5, SOCKS4a or HTTP CONNECT.
 
-The proxy itself is found and dialled as every target is, all of its addresses. SOCKS is then
-python-socks' part. HTTP is h11's, because an answer may come in pieces, or with the
-first bytes of the connection behind it (a mail server's greeting), and neither may be lost.
+The proxy's own name is looked up and all its addresses are tried, as for every target. python-socks then
+speaks SOCKS, and h11 HTTP. python-socks is not used for HTTP: an answer may come in pieces, and the
+first bytes of the connection may come with it (a mail server's greeting). None of them may be lost.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from toxproxy.outbound import eyeballs
 from toxproxy.system.resolver import Resolver
 from toxproxy.system.sockets import os_errors
 
-# All of them have the proxy look names up, for which curl has words of its own.
+# With each of these the proxy looks names up. curl has a scheme of its own for that: socks5h, socks4a.
 _SOCKS = {
     "socks5": ProxyType.SOCKS5,
     "socks5h": ProxyType.SOCKS5,
     "socks4": ProxyType.SOCKS4,
     "socks4a": ProxyType.SOCKS4,
 }
-_NO_LIMIT = 86_400.0  # seconds, for python-socks' own limit of 60: the caller's is the one that counts
+_NO_LIMIT = 86_400.0  # seconds, in place of python-socks' own 60: the caller has a time limit
 _READ_BYTES = 65_536
 
-# The reply codes of SOCKS5 (RFC 1928, section 6) and the status codes of HTTP (RFC 9110,
-# section 15) that say more than "it failed". They do not overlap.
+# The reply codes of SOCKS5 (RFC 1928, section 6) and the status codes of HTTP (RFC 9110, section 15)
+# that say more than "failed". The numbers of the two do not overlap.
 _REPLIES = {
     0x02: Refusal.NOT_PERMITTED,
     0x03: Refusal.NETWORK_UNREACHABLE,
@@ -53,9 +53,9 @@ _REPLIES = {
 
 
 class Upstream:
-    """One proxy, by its URL: `scheme://[user:password@]host:port`, checked by the configuration.
+    """One proxy, by its URL `scheme://[user:password@]host:port`, which the configuration has checked.
 
-    `name` is the URL without the credentials, for messages.
+    `name` is the URL without user name and password, for messages.
     """
 
     def __init__(self, url: str) -> None:
@@ -67,11 +67,10 @@ class Upstream:
         self.name = f"{self._scheme}://{join_host_port(self._host, self._port)}"
 
     async def connect(self, target: Target, address: Address | None = None) -> tuple[socket.socket, bytes]:
-        """A socket connected to `target`, and what was read from it already.
+        """A socket connected to `target`, and the bytes that were read from it already.
 
-        The proxy is asked for `address` where one is given, else it looks the name up itself.
-        There is no time limit: the caller sets it. Raises `StreamRefused`, whose text
-        does not name `address`.
+        The proxy is asked for `address`; without one it looks the name up itself. Has no time limit of
+        its own: the caller sets one. Raises `StreamRefused`. Its text does not name `address`.
         """
         host = target.host if address is None else str(address)
         if _SOCKS.get(self._scheme) is ProxyType.SOCKS4 and ":" in host:
@@ -82,7 +81,7 @@ class Upstream:
             return await self._connect_socks(host, target.port), b""
         except ProxyError as error:
             raise self._refused(_REPLIES.get(error.error_code or 0, Refusal.FAILED)) from error
-        # python-socks lets a reply that makes no sense surface as ValueError.
+        # python-socks raises ValueError for a reply that makes no sense.
         except (OSError, ValueError, h11.RemoteProtocolError) as error:
             text = f"the upstream {self.name} does not answer as it should"
             raise StreamRefused(Refusal.FAILED, text) from error
@@ -112,7 +111,7 @@ class Upstream:
             raise
 
     async def _ask_http(self, sock: socket.socket, authority: str) -> bytes:
-        """Send CONNECT (RFC 9110, section 9.3.6) and return what came right behind a good answer."""
+        """Send CONNECT (RFC 9110, section 9.3.6) and return the bytes that came behind a 2xx answer."""
         loop = asyncio.get_running_loop()
         headers = [("Host", authority)]
         if self._username or self._password:
@@ -131,7 +130,7 @@ class Upstream:
 
 
 class _Way(Proxy):
-    """What python-socks is to reach a proxy through: a connection that is there already."""
+    """Makes python-socks use a connection to the proxy that is open already."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock

@@ -17,7 +17,6 @@ from toxproxy.app.server import Server
 from toxproxy.errors import ToxproxyError
 from toxproxy.program.interrupts import Interrupts
 from toxproxy.system import descriptors, privileges
-from toxproxy.system.memory import forbid_locking
 from toxproxy.tox import library
 
 log = logging.getLogger(__name__)
@@ -36,7 +35,7 @@ async def run(
     end. The process gives up what `privileges` says, for good. Raises what starting raises.
     """
     descriptors.allow_most()
-    forbid_locking()
+    privileges.forbid_memory_locking()
     if INSPECTABLE not in os.environ:
         privileges.close_memory()
     privileges.keep_capabilities({privileges.CAP_NET_BIND_SERVICE})

@@ -1,1 +1,1 @@
-"""What the operating system is asked for, and where operating systems differ."""
+"""Requests to the operating system. Where systems differ, the difference is here."""

@@ -1,7 +1,7 @@
-"""Memory that the C library keeps for later, given back to the system.
+"""The C library's heap.
 
-glibc keeps what was freed for later. After 3,000 connections a process held 110 MB, 60 MB of it free
-memory.
+glibc keeps freed memory for later use. After 3,000 connections the process held 110 MB, 60 MB of it
+free memory that glibc had kept.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _ffi.cdef("int malloc_trim(size_t pad);")
 
 
 def trim() -> None:
-    """Give back what can be (malloc_trim(3), glibc only); takes some milliseconds."""
+    """Give free memory back to the system (malloc_trim(3), glibc only). Takes some milliseconds."""
     if (library := _library()) is not None:
         library.malloc_trim(0)
 
@@ -26,6 +26,6 @@ def _library() -> Any:
     try:
         library: Any = _ffi.dlopen(None)
         library.malloc_trim  # noqa: B018
-    except (OSError, AttributeError):  # another C library
+    except (OSError, AttributeError):  # not glibc
         return None
     return library

@@ -1,7 +1,6 @@
-"""This machine's own addresses, as the system knows them: getifaddrs(3), which Linux and macOS have.
+"""This machine's own addresses, from getifaddrs(3), which Linux and macOS have.
 
-What is behind a NAT does not see the address that its router shows to the internet, so that one is
-not among them.
+Behind a NAT, the router's public address is not among them: this machine does not know it.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from cffi import FFI
 from toxproxy.address import Address
 from toxproxy.rules import Machine
 
-_FRESH = 2.0  # seconds
+_FRESH = 2.0  # seconds that an answer is used again
 _GLOBAL = IPv6Network("2000::/3")  # global unicast (RFC 4291, section 2.4)
-_SITE = 64  # bits of an address that its network has, as a rule (RFC 4291, section 2.5.4)
+_SITE = 64  # the usual length of a network's prefix, in bits (RFC 4291, section 2.5.4)
 
 _ffi = FFI()
-# The same on Linux and macOS. Behind `addr` is a sockaddr: of an IPv4 address bytes 4 to 7 matter,
-# of an IPv6 address bytes 8 to 23.
+# The same on Linux and macOS. `addr` points to a sockaddr. An IPv4 address is in its bytes 4 to 7, an
+# IPv6 address in its bytes 8 to 23.
 _ffi.cdef(
     """
     struct ifaddrs {
@@ -37,12 +36,12 @@ _ffi.cdef(
     """
 )
 _libc: Any = _ffi.dlopen(None)
-# The BSDs begin a sockaddr with its length, a byte; elsewhere the family takes the first two bytes.
+# On Linux a sockaddr begins with the family, 2 bytes. On macOS a length byte comes first, then 1 byte.
 _FAMILY = slice(0, 2) if sys.platform == "linux" else slice(1, 2)
 
 
 class Interfaces:
-    """What `look` found, kept for some seconds, so that many connections cost few system calls."""
+    """The machine's addresses, kept for `fresh` seconds: many connections then cost few system calls."""
 
     def __init__(self, fresh: float = _FRESH) -> None:
         self._fresh = fresh
@@ -50,7 +49,7 @@ class Interfaces:
         self._stale = 0.0
 
     def machine(self) -> Machine:
-        """This machine as it is now, or was a moment ago. Raises `OSError`."""
+        """This machine, as it was at most `fresh` seconds ago. Raises `OSError`."""
         now = time.monotonic()
         if now >= self._stale:
             self._machine = look()
@@ -89,6 +88,6 @@ def _address(raw: Any) -> Iterator[Address]:
         yield IPv4Address(bytes(_ffi.buffer(raw, 8))[4:])
     elif family == AF_INET6:
         address = IPv6Address(bytes(_ffi.buffer(raw, 24))[8:])
-        if address.is_link_local:  # the BSDs keep the interface's number in bytes 2 and 3
+        if address.is_link_local:  # macOS keeps the interface's number in bytes 2 and 3
             address = IPv6Address(address.packed[:2] + bytes(2) + address.packed[4:])
         yield address

@@ -1,11 +1,10 @@
-"""What a process gives up before strangers can speak to it. All of it has an effect on Linux only.
+"""Rights that this process gives up for good. On other systems than Linux, only the core dump goes.
 
-- Its memory is not for others: no core dump, no debugger and no /proc/PID/mem for another program
-  of the same user (prctl(2), PR_SET_DUMPABLE). Root can look all the same.
-- Rights of root that it does not need, and those that a program it starts could get (capabilities(7),
-  PR_SET_NO_NEW_PRIVS).
-
-Nothing of this can be taken back.
+- Its memory is closed to the user's other programs: no core dump, no debugger, no /proc/PID/mem
+  (prctl(2), PR_SET_DUMPABLE). Root can still look.
+- The capabilities of root that it does not need, here and in programs that it starts
+  (capabilities(7), PR_SET_NO_NEW_PRIVS).
+- The right to lock memory, which only slows libtoxcore down.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import sys
 from collections.abc import Collection
 
 CAP_NET_BIND_SERVICE = 10  # linux/capability.h: ports below 1024
-CAP_IPC_LOCK = 14  # locking memory in spite of the limit
+CAP_IPC_LOCK = 14  # locking memory in spite of RLIMIT_MEMLOCK
 
 _PR_SET_DUMPABLE = 4  # linux/prctl.h
 _PR_SET_NO_NEW_PRIVS = 38
@@ -25,25 +24,34 @@ _CAPABILITY_VERSION_3 = 0x20080522
 
 
 def close_memory() -> None:
-    """Keep other programs of this user out of this process's memory, which holds keys and secrets."""
+    """Keep the user's other programs out of this process's memory, which holds keys and secrets."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def keep_capabilities(kept: Collection[int]) -> None:
-    """Give up every capability but these, here and in what this process starts."""
+    """Give up all capabilities except `kept`, here and in programs that this process starts."""
     mask = sum(1 << number for number in kept)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     _mask_capabilities(mask)
 
 
-def drop_capability(number: int) -> None:
-    """Give up one capability."""
-    _mask_capabilities(~(1 << number))
+def forbid_memory_locking() -> None:
+    """Give up the right to lock memory, here and in programs that this process starts.
+
+    libtoxcore 0.2.18 locks two buffers with mlock(2) for each packet (`crypto_malloc`), which takes a
+    third of the time of a transfer. The buffers hold nothing that is not in ordinary memory too, and
+    no key. Where mlock(2) fails, libtoxcore goes on without it.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, most))
+    _mask_capabilities(~(1 << CAP_IPC_LOCK))  # with this capability the limit has no effect
 
 
 def _mask_capabilities(mask: int) -> None:
-    """Keep what is in the mask and is there (capset(2)); for this thread and those it starts."""
+    """Give up the capabilities that are not in `mask` (capset(2)), for this thread and those it starts."""
     if not sys.platform.startswith("linux"):
         return
     libc = ctypes.CDLL(None)

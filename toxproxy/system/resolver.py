@@ -1,7 +1,7 @@
-"""Names looked up by the system's resolver, in threads that nobody has to wait for.
+"""Looking up names with the system's resolver, in threads.
 
-A look-up takes as long as the C library likes, 10 s and more where no name server answers, and
-cannot be stopped. The threads are daemons, unlike an executor's: the program may end meanwhile.
+A look-up cannot be stopped, and takes 10 s or more if no name server answers. The threads are daemons,
+which an executor's are not: the program can end without waiting for them.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ import contextlib
 import socket
 from threading import Thread
 
-_MOST = 16  # look-ups at a time
+_MAX_LOOK_UPS = 16  # at a time
 
 
 class Resolver:
-    """Looks up 16 names at a time; further ones wait for their turn.
+    """Looks up 16 names at a time. More wait for their turn.
 
-    A caller that gives up leaves its thread behind, and the turn with it.
+    If a caller gives up, its thread goes on and keeps its turn until the look-up ends.
     """
 
     def __init__(self) -> None:
-        self._turns = asyncio.Semaphore(_MOST)
+        self._turns = asyncio.Semaphore(_MAX_LOOK_UPS)
 
     async def look_up(self, host: str, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[str]:
-        """The addresses of `host`, as literals in the resolver's order, each once.
+        """The addresses of `host` as literals, in the resolver's order, each once.
 
-        Raises `OSError`. There is no time limit: the caller sets it.
+        Has no time limit of its own: the caller sets one. Raises `OSError`.
         """
         await self._turns.acquire()
         loop = asyncio.get_running_loop()
@@ -34,7 +34,7 @@ class Resolver:
 
         def finish(addresses: list[str], error: Exception | None) -> None:
             self._turns.release()
-            if answer.done():  # nobody waits any more
+            if answer.done():  # the caller gave up
                 return
             if error is None:
                 answer.set_result(addresses)
@@ -49,12 +49,12 @@ class Resolver:
                 addresses = list(dict.fromkeys(str(info[4][0]) for info in infos))
             except Exception as error:
                 failure = error
-            with contextlib.suppress(RuntimeError):  # the loop is closed
+            with contextlib.suppress(RuntimeError):  # the loop has been closed
                 loop.call_soon_threadsafe(finish, addresses, failure)
 
         try:
             Thread(target=run, name=f"look up {host}", daemon=True).start()
-        except RuntimeError:  # no more threads
+        except RuntimeError:  # the system gives no more threads
             self._turns.release()
             raise
         return await answer

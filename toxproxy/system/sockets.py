@@ -1,4 +1,4 @@
-"""Sockets: what is set on them, what they are asked, and what the event loops raise for them."""
+"""Sockets: their options, the bytes they have not sent, and the errors that event loops raise for them."""
 
 from __future__ import annotations
 
@@ -11,44 +11,49 @@ from contextlib import contextmanager
 from fcntl import ioctl
 from termios import TIOCOUTQ
 
-_ASK_AFTER = 60  # seconds of silence, after which the system asks whether the peer is there,
-_ASK_EVERY = 15  # how often it asks again,
-_ASK_MOST = 4  # and how often in vain until the connection is lost: two minutes in all
+# TCP keepalive: a peer that is gone is noticed after two minutes.
+_KEEPALIVE_AFTER = 60  # seconds of silence before the first probe
+_KEEPALIVE_EVERY = 15  # seconds between probes
+_KEEPALIVE_PROBES = 4  # unanswered ones, after which the connection is lost
 
-_LINGER_RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close sends RST
+_LINGER_RESET = struct.pack("ii", 1, 0)  # SO_LINGER with zero seconds: close(2) sends RST
 
 #: Whether sendmsg() on a connected UDP socket may name an address. ENet always names one.
 SENDS_TO_NAMED_WHEN_CONNECTED = sys.platform.startswith("linux")
 
-_KEEPALIVE = tuple(
+_KEEPALIVE_OPTIONS = tuple(
     (getattr(socket, name), value)
     for name, value in (
-        ("TCP_KEEPIDLE", _ASK_AFTER),
-        ("TCP_KEEPALIVE", _ASK_AFTER),  # what macOS calls it
-        ("TCP_KEEPINTVL", _ASK_EVERY),
-        ("TCP_KEEPCNT", _ASK_MOST),
+        ("TCP_KEEPIDLE", _KEEPALIVE_AFTER),
+        ("TCP_KEEPALIVE", _KEEPALIVE_AFTER),  # its name on macOS
+        ("TCP_KEEPINTVL", _KEEPALIVE_EVERY),
+        ("TCP_KEEPCNT", _KEEPALIVE_PROBES),
     )
     if hasattr(socket, name)
 )
 
 
 def keep_lively(sock: socket.socket) -> None:
-    """Have small writes leave at once, and a silent peer that vanished noticed within minutes.
+    """Set the options that every TCP connection here needs.
 
-    Without TCP's own questions (RFC 9293, section 3.8.4) one that lost its power would hold its
-    connection for ever. asyncio turns Nagle's algorithm off only for sockets that were made with the
-    protocol's number. A byte sent as urgent is one of the stream (RFC 6093, section 5); without
-    SO_OOBINLINE it would be lost. Raises `OSError` for a connection that is over.
+    - TCP_NODELAY: small writes leave at once. asyncio sets it only on sockets that were made with the
+      protocol's number.
+    - SO_KEEPALIVE (RFC 9293, section 3.8.4): a peer that lost its power would otherwise hold its
+      connection for ever.
+    - SO_OOBINLINE: a byte sent as urgent is a byte of the stream (RFC 6093, section 5). Without the
+      option it would be lost.
+
+    Raises `OSError` for a connection that is over.
     """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in _KEEPALIVE:
+    for option, value in _KEEPALIVE_OPTIONS:
         sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def reset_when_closed(sock: socket.socket) -> None:
-    """Have closing send RST instead of FIN, whatever is still in the system's buffer. Raises `OSError`."""
+    """Make closing send RST instead of FIN, and drop unsent bytes. Raises `OSError`."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
 
 
@@ -58,17 +63,17 @@ def unsent(sock: socket.socket) -> int:
 
 
 def enlarge(sock: socket.socket, size: int) -> None:
-    """Ask for buffers of `size` bytes, of which the system gives what it allows."""
+    """Ask for buffers of `size` bytes. The system may give less."""
     for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
         sock.setsockopt(socket.SOL_SOCKET, option, size)
 
 
 @contextmanager
 def os_errors() -> Iterator[None]:
-    """Around a loop's `sock_` methods: what they say of a descriptor that cannot be used is an `OSError`.
+    """A block around a loop's `sock_…` methods that turns their RuntimeError into `OSError`.
 
-    Both asyncio and uvloop raise RuntimeError where they take a descriptor for another connection's,
-    as when that one's was closed and its number was given out again.
+    asyncio and uvloop raise RuntimeError if they believe that a descriptor belongs to another
+    connection. That happens when its number was closed and given out again.
     """
     try:
         yield

@@ -1,7 +1,7 @@
-"""The state folder: what a node must remember between two runs, for its owner's eyes only.
+"""The state folder: the Tox identity and other files that a node keeps between two runs.
 
-One folder per role holds the Tox identity and what else belongs to it. The folder is 0700,
-its files are 0600, and a file is replaced whole or not at all.
+Each role has a folder of its own. The folder has mode 0700, its files 0600. A file is replaced whole
+or not at all.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ _LOCK = "lock"
 
 
 def default_path(role: str) -> Path:
-    """Where the state of a role ("server" or "client") lives unless told otherwise."""
+    """The state folder of a role ("server" or "client") without --state."""
     return platformdirs.user_state_path("toxproxy", appauthor=False) / role
 
 
 @contextmanager
 def wiped(data: bytearray | None) -> Iterator[None]:
-    """A block after which nothing is left in `data`, however it ends."""
+    """A block that overwrites `data` with zeros at its end, also after an exception."""
     try:
         yield
     finally:
         if data is not None:
-            data[:] = bytes(len(data))  # of the same length: in place
+            data[:] = bytes(len(data))  # the same length, so in place
 
 
 class StateFolder:
-    """A folder of this user's, made if it is missing.
+    """A folder that belongs to this user. It is made if it is missing.
 
-    A new or empty folder, or one that toxproxy used before, is closed to other users. One that
-    holds something else and is open to others is refused: it may be /tmp or a home directory,
-    whose permissions are not ours to change.
+    A folder that is empty or that toxproxy used before is closed to other users (mode 0700). A folder
+    that is open to others and holds something else is refused: it may be /tmp or a home directory, and
+    its permissions must not change.
 
-    Raises `StateError`, as every method does when the folder cannot be used.
+    Raises `StateError` if the folder cannot be used, as every method does.
     """
 
     def __init__(self, path: Path) -> None:
@@ -72,7 +72,7 @@ class StateFolder:
         self.path.chmod(0o700)
 
     def read(self, name: str) -> bytes | None:
-        """The content of a file, or None where there is no such file."""
+        """The content of a file, or None if there is no such file."""
         try:
             return (self.path / name).read_bytes()
         except FileNotFoundError:
@@ -81,7 +81,7 @@ class StateFolder:
             raise StateError(f"{self.path / name} cannot be read: {error.strerror}") from None
 
     def read_private(self, name: str) -> bytearray | None:
-        """As `read`, in a buffer that is the only copy: the caller wipes it (`wiped`)."""
+        """As `read`, in a buffer that is the only copy. The caller wipes it (see `wiped`)."""
         path = self.path / name
         try:
             with open(path, "rb", buffering=0) as file:
@@ -94,9 +94,9 @@ class StateFolder:
             raise StateError(f"{path} cannot be read: {error.strerror}") from None
 
     def write(self, name: str, data: bytes | bytearray) -> None:
-        """Replace a file: after a crash or on a full disk it holds the old content or the new.
+        """Replace a file. After a crash or on a full disk it has either the old content or the new.
 
-        No other copy of `data` is made.
+        Makes no other copy of `data`.
         """
         try:
             self._replace(name, data)
@@ -124,9 +124,10 @@ class StateFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder for one process. Raises `StateError` naming the process that has it.
+        """A block in which no other process can lock the folder.
 
-        The kernel drops the lock with the process, however it ends; the file stays.
+        The kernel drops the lock when the process ends, however it ends. The lock file stays. Raises
+        `StateError`, which names the process that holds the lock.
         """
         path = self.path / _LOCK
         try:
