@@ -267,7 +267,7 @@ def test_a_uri_of_something_else_is_no_id(text: str) -> None:
 
 
 def test_a_comment_of_another_kind_behind_an_id_is_told_of() -> None:
-    with pytest.raises(ValueError, match=r"^expected a Tox ID, and `;` before a comment, found `#`$"):
+    with pytest.raises(ValueError, match=r"^expected a Tox ID, found one with `#` behind it: "):
         parse_tox_id(KEY + " # my server")
 
 

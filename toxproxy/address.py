@@ -1,7 +1,7 @@
-"""Addresses as people write them: where to listen, where to connect, who the server is.
+"""Addresses as people write them: where to listen, where to connect, which server.
 
-Everything here is parsed once, at the edge, into a frozen value that cannot be wrong.
-Parsers raise `ValueError` with a text that says what was expected; the caller adds where.
+Each is parsed once, where it comes in, into a frozen value that is valid. Parsers raise `ValueError`
+with what was expected and what was found. The caller adds the place, such as file and line.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ MAX_WORDS = 80  # characters of a peer's text that a log line repeats
 _MAX_SHOWN = 60  # characters of a bad input that an error repeats
 
 _FIELD = re.compile(r"(?:\[(?=[^\[\]:]*:)(?P<bracketed>[^\[\]]*)\]|(?P<plain>[^:\[\]]*))(?P<colon>:|\Z)")
-_LITERAL = re.compile(r"[0-9A-Fa-f.:]+(%[A-Za-z0-9._~-]{1,15})?")  # a zone as RFC 6874 spells it
-# With hyphens and underscores anywhere: that a name is looked up does not make it a host name
-# (RFC 2181, section 11), and there are hosts with labels like `user-`.
+_LITERAL = re.compile(r"[0-9A-Fa-f.:]+(%[A-Za-z0-9._~-]{1,15})?")  # with a zone (RFC 6874)
+# Hyphens and underscores may be anywhere: DNS allows them (RFC 2181, section 11), and hosts with labels
+# such as `user-` exist.
 _LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _JOINERS = "\u200c\u200d"
 _VISIBLE = re.compile(r"[!-~]{1,255}")
@@ -33,15 +33,15 @@ _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 _KEY = re.compile(r"[0-9A-Fa-f]{64}")
 _TOX_ID = re.compile(r"[0-9A-Fa-f]{76}")
 _COMMENT = re.compile(r"\s#")
-_TOX_URI = re.compile(r"tox:(?://)?(?=[0-9A-Fa-f])", re.IGNORECASE)  # as other Tox programs copy an ID
+_TOX_URI = re.compile(r"tox:(?://)?(?=[0-9A-Fa-f])", re.IGNORECASE)  # other Tox programs copy an ID so
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the far end should connect: a name or a literal address, without brackets, and a port.
+    """Where the far end connects: a name or a literal address, without brackets, and a port.
 
-    `host` is 1 to 255 visible ASCII characters (RFC 1928's limit for a name), IDNA-encoded where
-    it was written in another script. `port` is 1 to 65535. That is what an OPEN frame can carry.
+    `host` is 1 to 255 visible ASCII characters (RFC 1928's limit for a name); a name in another script
+    is IDNA-encoded. `port` is 1 to 65535. An OPEN frame carries exactly this.
 
     Raises `ValueError` for anything else.
     """
@@ -63,7 +63,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """Where to listen: an address, or "" for every address of the machine; port 0 takes a free one."""
+    """Where to listen: an address, or "" for every address of this machine. Port 0 takes a free port."""
 
     host: str
     port: int
@@ -73,14 +73,14 @@ class Bind:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine reaches it."""
+        """Whether only programs on this machine can connect to it."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host.lower() == "localhost"
 
     def clashes(self, other: Bind) -> bool:
-        """Whether this and `other`, with the same port, cannot both be had."""
+        """Whether this and `other`, which has the same port, cannot both be bound."""
         return self.host == other.host or self._covers(other) or other._covers(self)
 
     def _covers(self, other: Bind) -> bool:
@@ -90,13 +90,13 @@ class Bind:
 
 @dataclass(frozen=True, slots=True)
 class ToxId:
-    """A Tox ID: what a client needs to ask a server to be let in."""
+    """A Tox ID, 38 bytes. A client needs the server's to send it a friend request."""
 
     raw: bytes
 
     @property
     def public_key(self) -> bytes:
-        """The first 32 bytes, which name the node for good; the rest may change."""
+        """The first 32 bytes. They identify the node for good; the rest of the ID may change."""
         return self.raw[:KEY_BYTES]
 
     def __str__(self) -> str:
@@ -104,7 +104,7 @@ class ToxId:
 
 
 def shown(text: str, most: int = _MAX_SHOWN) -> str:
-    """Somebody else's words as a message repeats them: quoted, and cut after `most` characters."""
+    """Somebody else's text, for a message: quoted, and cut after `most` characters."""
     return repr(text) if len(text) <= most else repr(text[:most]) + "…"
 
 
@@ -116,8 +116,8 @@ def join_host_port(host: str, port: int) -> str:
 def split_fields(text: str) -> list[str]:
     """Split at the colons that are not inside brackets, as in `[::1]:80:host:22`.
 
-    The brackets themselves are dropped. Raises `ValueError` for a bracket that is not
-    around a whole field, or around what cannot be an IPv6 address.
+    The brackets are dropped. Raises `ValueError` for brackets that are not around a whole field, or that
+    have no colon inside.
     """
     fields: list[str] = []
     position = 0
@@ -130,7 +130,7 @@ def split_fields(text: str) -> list[str]:
 
 
 def parse_port(text: str, *, lowest: int = 1) -> int:
-    """A decimal port number, zeros before it or not. Raises `ValueError` outside `lowest` to 65535."""
+    """A decimal port number from `lowest` to 65535. Leading zeros are accepted. Raises `ValueError`."""
     match = re.fullmatch(r"0*([0-9]{1,5})", text)
     if match is None or not lowest <= int(match[1]) <= 65535:
         raise ValueError(f"expected a port from {lowest} to 65535, found {shown(text)}")
@@ -138,7 +138,7 @@ def parse_port(text: str, *, lowest: int = 1) -> int:
 
 
 def parse_port_range(text: str) -> tuple[int, int]:
-    """The first and the last of `8000-8100`, or twice the same of `8000`. Raises `ValueError`."""
+    """The first and the last port of `8000-8100`; of `8000` both are the same. Raises `ValueError`."""
     first, dash, last = text.partition("-")
     ports = parse_port(first), parse_port(last if dash else first)
     if ports[0] > ports[1]:
@@ -149,10 +149,10 @@ def parse_port_range(text: str) -> tuple[int, int]:
 def parse_host(text: str) -> str:
     """A host name (any script) or a literal address without brackets, as ASCII.
 
-    An address comes back in its canonical spelling (RFC 5952). A name in another script is
-    encoded as browsers do it (UTS 46, non-transitional). A name whose last label is a number is
-    refused: resolvers take `127.1`, `0x7f.1` and `2130706433` for addresses, and no top-level
-    domain is a number (the "ends in a number" rule of the WHATWG URL standard).
+    An address becomes its canonical spelling (RFC 5952). A name in another script is encoded as browsers
+    encode it (UTS 46, non-transitional). A name whose last label is a number is refused, since resolvers
+    take `127.1`, `0x7f.1` and `2130706433` for addresses. No top-level domain is a number (the "ends in a
+    number" rule of the WHATWG URL standard).
 
     Raises `ValueError`.
     """
@@ -169,10 +169,10 @@ def parse_host(text: str) -> str:
 
 
 def _ascii(name: str) -> str:
-    """`name` itself, or its encoding by UTS 46, non-transitional; "" where it has none.
+    """`name` itself if it is ASCII, else its encoding by UTS 46, non-transitional; "" if it has none.
 
-    The older IDNA of Python's `idna` codec (RFC 3490) makes strasse.de of straße.de, which is
-    somebody else's. Emoji have an encoding, as in browsers, though IDNA 2008 knows none.
+    Python's `idna` codec is not used: by its older rules (RFC 3490) straße.de becomes strasse.de, another
+    domain. Emoji are encoded, as in browsers, although IDNA 2008 does not allow them.
     """
     if name.isascii():
         return name
@@ -184,7 +184,7 @@ def _ascii(name: str) -> str:
 
 
 def _a_label(label: str) -> str:
-    """The label in Punycode. Raises `UnicodeError` where it breaks a rule about order or joiners."""
+    """The label in Punycode. Raises `UnicodeError` if it breaks a rule about bidi, marks or joiners."""
     idna.check_bidi(label)
     idna.check_initial_combiner(label)
     for position, character in enumerate(label):
@@ -194,7 +194,7 @@ def _a_label(label: str) -> str:
 
 
 def parse_bind_host(text: str) -> str:
-    """The local address of a listener; `*` is every address and becomes "". Raises `ValueError`."""
+    """The local address of a listener. `*`, every address, becomes "". Raises `ValueError`."""
     return "" if text == "*" else parse_host(text)
 
 
@@ -207,9 +207,9 @@ def parse_target(text: str) -> Target:
 
 
 def parse_proxy_url(text: str, *schemes: str) -> SplitResult:
-    """`scheme://[user:password@]host:port` with one of the schemes, a port of 1 to 65535 and no path.
+    """`scheme://[user:password@]host:port` with one of the schemes, a port from 1 to 65535 and no path.
 
-    Raises `ValueError`, which does not repeat the text, since that may hold a password.
+    Raises `ValueError`. The error does not repeat the text, which may hold a password.
     """
     with suppress(ValueError):
         url = urlsplit(text)
@@ -228,13 +228,13 @@ def parse_public_key(text: str) -> bytes:
 
 
 def _bare(text: str) -> str:
-    """A key or an ID without the scheme of a URI."""
+    """A key or an ID without the `tox:` of a URI."""
     scheme = _TOX_URI.match(text)
     return text[scheme.end() :] if scheme else text
 
 
 def split_listener(text: str) -> list[str]:
-    """As `split_fields`, for fields of which the last one is a Tox ID, which may be written as a URI."""
+    """As `split_fields`; the last field is a Tox ID and may be a URI, with `tox:` before it."""
     *fields, last = split_fields(text)
     if fields and fields[-1].lower() == "tox":
         *fields, last = *fields[:-1], last.removeprefix("//")
@@ -242,24 +242,24 @@ def split_listener(text: str) -> list[str]:
 
 
 def is_possible_key(key: bytes) -> bool:
-    """Whether libtoxcore takes a key of 32 bytes (`public_key_valid`).
+    """Whether libtoxcore accepts the key (`public_key_valid`): 32 bytes, the highest bit of the last 0.
 
-    Curve25519 ignores the last bit, so that a packet from a key with that bit set can be read like
-    one from the key without it. No node has such a key.
+    Curve25519 ignores that bit. With the bit set, a second key would stand for the same node; no node
+    uses it.
     """
     return len(key) == KEY_BYTES and not key[-1] & 0x80
 
 
 def _possible(key: bytes) -> bytes:
     if not is_possible_key(key):
-        raise ValueError("this cannot be a Tox key, whose 63rd digit is 0 to 7: is it an example's?")
+        raise ValueError("this cannot be a Tox key: the 63rd digit of one is 0 to 7; is it from an example?")
     return key
 
 
 def parse_key(text: str) -> bytes:
-    """A public key: 64 hexadecimal digits, or a whole Tox ID, of which the key is kept.
+    """A public key of 64 hexadecimal digits, or the key of a whole Tox ID.
 
-    Either may come as a URI, `tox:` before it. Raises `ValueError`.
+    Either may be a URI, with `tox:` before it. Raises `ValueError`.
     """
     text = _bare(text)
     if _KEY.fullmatch(text):
@@ -272,12 +272,12 @@ def parse_key(text: str) -> bytes:
 def parse_tox_id(text: str) -> ToxId:
     """A Tox ID: 76 hexadecimal digits whose checksum is right.
 
-    The last two bytes are the exclusive or of all byte pairs before them (toxcore's
-    `address_checksum`). It may come as a URI, `tox:` before it. Raises `ValueError`.
+    The checksum, the last two bytes, is the exclusive or of all byte pairs before it (toxcore's
+    `address_checksum`). The ID may be a URI, with `tox:` before it. Raises `ValueError`.
     """
     text = _bare(text)
     if _COMMENT.search(text):
-        raise ValueError("expected a Tox ID, and `;` before a comment, found `#`")
+        raise ValueError("expected a Tox ID, found one with `#` behind it: begin a comment with `;`")
     if _KEY.fullmatch(text):
         raise ValueError("expected a whole Tox ID of 76 hexadecimal digits, found a public key of 64")
     if not _TOX_ID.fullmatch(text):

@@ -1,4 +1,4 @@
-"""Static forwards: a local port that stands for one target at the far end, as `ssh -L` makes."""
+"""Forwards: a local port whose connections go to one target at the far end, as with `ssh -L`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from toxproxy.relay.stream import ByteStream
 
 
 class ForwardListener(Listener):
-    """Joins each connection to its own connection to the forward's target.
+    """Opens a connection to the target for each client, and joins the two.
 
-    The client's first bytes leave without waiting for the far end's answer; a refusal resets
-    the client, which is what a refused TCP connection comes closest to.
+    The client's first bytes leave before the far end has answered. A refusal resets the client's
+    connection: it is open already, so it can no longer be refused.
     """
 
     def __init__(

@@ -1,30 +1,33 @@
-"""Where the server's side may connect: `permit` and `deny`, judged without touching the network.
+"""The rules of `permit` and `deny`: where a server may connect. Pure: no look-up, no connection.
 
-A rule is `host:port`. The host is an address, a network, a name, a name with `*` for any
-run of characters (`*.example.org` is every name below example.org, not example.org itself),
-a set, or `*` for every host. The port is a number, a range or `*`.
+A rule is `host:port`. The port is a number, a range or `*`. The host is one of these:
 
-These words are sets of addresses. A host of the same name is written with a dot at its end (`self.`).
+- an address or a network;
+- a name. `*` in it is any run of characters: `*.example.org` is every name below example.org, but not
+  example.org itself;
+- a word for a set of addresses, as below. For a host with such a name, write a dot at its end (`self.`);
+- `*`, every host.
+
+The words:
 
 - `loopback`: 127.0.0.0/8 and ::1.
 - `self`: this machine: `loopback`, and every address of its interfaces.
-- `private`: the networks that the internet does not route (see `NETWORKS`), and the /64 around
-  each global IPv6 address of this machine. Loopback and link-local are not among them.
-- `linklocal`: 169.254.0.0/16 and fe80::/10. Cloud metadata services are there. These addresses need
-  a permit rule of their own: this word, or a network or an address within it. `*` is not enough.
+- `private`: the networks that the internet does not route (see `NETWORKS`), and the /64 around each
+  global IPv6 address of this machine. Loopback and link-local are not among them.
+- `linklocal`: 169.254.0.0/16 and fe80::/10, where cloud metadata services are. These addresses need a
+  permit rule of their own: this word, or a network or an address within it. `*` is not enough.
 
-`self` and `private` change with the machine's addresses, so the caller hands in a `Machine`.
+`self` and `private` change with the machine's addresses. The caller passes those as a `Machine`.
 
-Names are compared with names and addresses with addresses: `10.*` is no rule, and no name
-rule ever matches a literal address. An address that reaches another one is judged as that:
+Names are compared with names only, and addresses with addresses only: `10.*` is no rule, and a rule for
+a name never matches a literal address. Some addresses lead to another one and are judged as that too:
 
-- an IPv4-mapped IPv6 address (`::ffff:a.b.c.d`) is its IPv4 address and nothing else;
-- `64:ff9b::/96` (NAT64, RFC 6052) is judged as written and as the IPv4 address in it;
-- `0.0.0.0` and `::` are judged as written and as loopback, where a connection to them ends up.
+- An IPv4-mapped IPv6 address (`::ffff:a.b.c.d`) is judged as its IPv4 address alone.
+- An address of `64:ff9b::/96` (NAT64, RFC 6052) is judged as itself and as the IPv4 address in it.
+- `0.0.0.0` and `::` are judged as themselves and as loopback, where a connection to them goes.
 
-6to4 and Teredo addresses stay what they are: they lead to IPv6 hosts, not to the IPv4
-address they carry. Multicast and broadcast addresses need no rule: the system makes no TCP
-connection to them.
+6to4 and Teredo addresses are judged as IPv6 only: they lead to IPv6 hosts. Multicast and broadcast
+addresses need no rule: the system makes no TCP connection to them.
 """
 
 from __future__ import annotations
@@ -46,7 +49,7 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 
 
 class HostSet(Enum):
-    """A word that stands for many addresses; the module's docstring says which."""
+    """A word for a set of addresses; see the module's docstring."""
 
     LOOPBACK = "loopback"
     PRIVATE = "private"
@@ -58,17 +61,17 @@ def _networks(*texts: str) -> Networks:
     return tuple(map(ip_network, texts))
 
 
-#: The addresses of each set, as far as they are the same everywhere (IANA's special-purpose registries).
+#: The part of each set that is the same on every machine (IANA's special-purpose registries).
 NETWORKS: Mapping[HostSet, Networks] = {
     HostSet.LOOPBACK: _networks("127.0.0.0/8", "::1"),
     HostSet.PRIVATE: _networks(
         "10.0.0.0/8",  # private use (RFC 1918)
-        "100.64.0.0/10",  # behind a provider's NAT (RFC 6598), and what VPNs take
+        "100.64.0.0/10",  # behind a provider's NAT (RFC 6598), and in VPNs
         "172.16.0.0/12",  # private use (RFC 1918)
         "192.0.0.0/24",  # protocol assignments (RFC 6890); a cloud's metadata service is here
         "192.168.0.0/16",  # private use (RFC 1918)
-        "198.18.0.0/15",  # benchmarks (RFC 2544), and what VPNs take
-        "240.0.0.0/4",  # reserved (RFC 1112), and in use inside large networks
+        "198.18.0.0/15",  # benchmarks (RFC 2544), and in VPNs
+        "240.0.0.0/4",  # reserved (RFC 1112), but used in some large networks
         "64:ff9b:1::/48",  # a network's own NAT64 (RFC 8215)
         "fc00::/7",  # unique local (RFC 4193)
         "fec0::/10",  # site-local (RFC 3879)
@@ -84,14 +87,14 @@ _WORDS = frozenset(word.value for word in HostSet)
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The addresses of the machine that connects, and the networks around it that count as private."""
+    """The addresses of the machine that connects, and the networks around them that count as private."""
 
     addresses: frozenset[Address] = frozenset()
     networks: Networks = ()
 
 
 class Verdict(Enum):
-    """What the rules say of a name before anybody knows its addresses."""
+    """What the rules say about a name before its addresses are known."""
 
     PERMITTED = "whatever its addresses are"
     UNLESS_DENIED = "but none of the addresses that `deny` names"
@@ -103,8 +106,8 @@ class Verdict(Enum):
 class Rule:
     """Some hosts and some ports. Made by `parse_rule`.
 
-    `host` is a network (an address is one of itself alone), a set, or a pattern for names in lower
-    case, of which "*" alone also matches every address.
+    `host` is a network, a set, or a pattern for names in lower case. A single address is a network of
+    one. The pattern "*" matches every address too.
     """
 
     host: Network | HostSet | str
@@ -116,7 +119,7 @@ class Rule:
         return not isinstance(self.host, str)
 
     def matches_name(self, name: str | None, port: int) -> bool:
-        """Whether this rule means the name (lower case, without a trailing dot), or every host."""
+        """Whether this rule matches the name (lower case, no trailing dot). None: only `*` matches."""
         return (
             isinstance(self.host, str)
             and port in self.ports
@@ -124,7 +127,7 @@ class Rule:
         )
 
     def matches_address(self, faces: tuple[Address, ...], port: int, machine: Machine | None) -> bool:
-        """Whether this rule means one of the addresses. Raises `ValueError` where it needs a `machine`."""
+        """Whether this rule matches one of the addresses. Raises `ValueError` if it needs a `machine`."""
         if port not in self.ports or isinstance(self.host, str):
             return False
         if not isinstance(self.host, HostSet):
@@ -140,7 +143,7 @@ class Rule:
 
     @property
     def names_link_local(self) -> bool:
-        """Whether this rule is about link-local addresses and no others."""
+        """Whether this rule is only about link-local addresses."""
         if isinstance(self.host, HostSet):
             return self.host is HostSet.LINK_LOCAL
         return not isinstance(self.host, str) and any(
@@ -151,7 +154,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """All of `permit` and `deny`. What no `permit` names is denied, and `deny` is the stronger one."""
+    """All rules of `permit` and `deny`. `deny` wins, and what no `permit` matches is denied too."""
 
     permit: tuple[Rule, ...] = ()
     deny: tuple[Rule, ...] = ()
@@ -163,12 +166,12 @@ class Rules:
 
     @property
     def permit_everything(self) -> bool:
-        """Whether nothing is denied but link-local addresses."""
+        """Whether everything but link-local addresses is permitted."""
         return not self.deny and any(rule.host == "*" and len(rule.ports) == 65535 for rule in self.permit)
 
     @property
     def forget_loopback(self) -> bool:
-        """Whether `deny` names the private networks and leaves names that mean loopback open."""
+        """Whether `deny` names the private networks, but a permitted name may still lead to loopback."""
         hosts = {rule.host for rule in self.deny}
         return (
             HostSet.PRIVATE in hosts
@@ -177,21 +180,21 @@ class Rules:
         )
 
     def judge_name(self, target: Target) -> Verdict:
-        """What can be said of a `target` that is a name without looking it up."""
+        """The verdict on a `target` that is a name, before it is looked up."""
         name, port = target.host.removesuffix(".").lower(), target.port
         if any(rule.matches_name(name, port) for rule in self.deny):
             return Verdict.DENIED
         if any(rule.matches_name(name, port) for rule in self.permit):
-            told_apart = any(rule.about_addresses and port in rule.ports for rule in self.deny)
-            return Verdict.UNLESS_DENIED if told_apart else Verdict.PERMITTED
-        possible = any(rule.about_addresses and port in rule.ports for rule in self.permit)
-        return Verdict.IF_PERMITTED if possible else Verdict.DENIED
+            may_deny = any(rule.about_addresses and port in rule.ports for rule in self.deny)
+            return Verdict.UNLESS_DENIED if may_deny else Verdict.PERMITTED
+        may_permit = any(rule.about_addresses and port in rule.ports for rule in self.permit)
+        return Verdict.IF_PERMITTED if may_permit else Verdict.DENIED
 
     def allows(self, target: Target, address: Address, machine: Machine | None = None) -> bool:
-        """Whether a connection to `target` may be made by dialling `address`.
+        """Whether `address` may be dialled for a connection to `target`.
 
-        Every address of a name is judged by itself. Raises `ValueError` where `need_machine` and
-        there is none given.
+        Each address of a name is judged by itself. Raises `ValueError` if `need_machine` is true and no
+        machine is given.
         """
         literal = _literal(target.host)
         name = target.host.removesuffix(".").lower() if literal is None else None
@@ -218,7 +221,7 @@ def _literal(host: str) -> Address | None:
 
 
 def _faces(address: Address) -> tuple[Address, ...]:
-    """What `address` is judged as; see the module's docstring."""
+    """The addresses that `address` is judged as; see the module's docstring."""
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             return _faces(address.ipv4_mapped)
@@ -229,7 +232,7 @@ def _faces(address: Address) -> tuple[Address, ...]:
 
 
 def parse_rules(text: str) -> tuple[Rule, ...]:
-    """At least one rule; commas divide them. Raises `ValueError`."""
+    """The rules, at least one, divided by commas. Raises `ValueError`."""
     rules = tuple(parse_rule(item.strip()) for item in text.split(",") if item.strip())
     if not rules:
         raise ValueError("expected at least one host:port, found none")

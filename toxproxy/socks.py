@@ -1,4 +1,4 @@
-"""The proxy port: SOCKS5, SOCKS4, SOCKS4a and HTTP, told apart by their first byte, as `ssh -D` and more."""
+"""The proxy port, for SOCKS5, SOCKS4, SOCKS4a and HTTP. The client's first byte tells which it speaks."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ from toxproxy.relay.stream import ByteStream
 
 log = logging.getLogger(__name__)
 
-_LINE_ENDS = b"\r\n"  # may come before a request of HTTP (RFC 9112, section 2.2)
-_TLS_HANDSHAKE = 0x16  # RFC 8446, section 5.1: the content type of a ClientHello
+_LINE_ENDS = b"\r\n"  # may come before an HTTP request (RFC 9112, section 2.2)
+_TLS_HANDSHAKE = 0x16  # the content type of a ClientHello (RFC 8446, section 5.1)
+_ODD_LINES = 10  # a minute, about clients that are turned away
 
 
 class ProxyListener(Listener):
-    """Lets each client say where it wants to go, and tells it what came of that before anything else.
+    """Takes a request from each client, opens a connection to its target, and answers.
 
-    Where the port has a user name and password, SOCKS5 and HTTP clients need them and SOCKS4
-    clients, which cannot send any, are refused. A client has `limits.handshake` seconds for its request.
+    If the port has a user name and password, SOCKS5 and HTTP clients need them. SOCKS4 clients are then
+    refused, since they cannot send a password. A client has `limits.handshake` seconds for its request.
     """
 
     def __init__(
         self, proxy: ProxyPort, dialer: Dialer, limits: LimitSettings = DEFAULTS, *, compress: bool = True
     ) -> None:
         super().__init__(proxy.name, proxy.bind, dialer, limits, compress=compress)
-        self._odd = Notice(log, most=10)
+        self._odd = Notice(log, most=_ODD_LINES)
         self._guard: Guard | None = None
         if proxy.username is not None:
             credentials = Credentials(proxy.username.encode(), (proxy.password or "").encode())
@@ -47,7 +48,7 @@ class ProxyListener(Listener):
             async with asyncio.timeout_at(deadline):
                 start = await _first_bytes(client)
         except TimeoutError:
-            return  # not worth a line: browsers connect ahead of what they may need
+            return  # not logged: browsers open connections before they need them
         client.unread(start)
         first = start.lstrip(_LINE_ENDS)[:1]
         if first in (bytes([SOCKS4]), bytes([SOCKS5])):
@@ -57,7 +58,8 @@ class ProxyListener(Listener):
         else:
             if first == bytes([_TLS_HANDSHAKE]):
                 self._odd(
-                    "%s: a client speaks TLS to the proxy: set it up without (http://, not https://)",
+                    "%s: a client speaks TLS to the proxy, which expects plain HTTP or SOCKS: "
+                    "set the client's proxy to http://, not https://",
                     self.name,
                 )
             await client.finish()
@@ -91,7 +93,7 @@ class ProxyListener(Listener):
             far.reset()
 
     async def _request(self, handshake: Handshake, client: ByteStream) -> Target:
-        """Go through the handshake up to the request; what follows the request is left unread."""
+        """Do the handshake up to the request. The bytes behind the request stay unread."""
         while handshake.target is None:
             if not (data := await client.read()):
                 raise ConnectionResetError("the client left during the SOCKS handshake")
@@ -121,7 +123,7 @@ class ProxyListener(Listener):
 
 
 async def _first_bytes(client: ByteStream) -> bytes:
-    """What a client says first: something else than empty lines, where there are not too many of them."""
+    """The client's first bytes, read until they are more than empty lines (at most `MAX_EMPTY_LINES`)."""
     start = await client.read()
     while start and len(start) <= 2 * MAX_EMPTY_LINES and not start.lstrip(_LINE_ENDS):
         if not (more := await client.read()):

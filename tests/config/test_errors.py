@@ -18,10 +18,10 @@ ID = KEY + "0" * 12  # its byte pairs cancel out, so the checksum is zero
 LIKE_ID = "FEDCBA98" * 2 + "76543210" * 6 + "0" * 12  # begins as ID does
 OTHER = "89ABCDEF01234567" * 4
 IMPOSSIBLE = "0123456789ABCDEF" * 4  # its last bit is set
-NO_KEY = "this cannot be a Tox key, whose 63rd digit is 0 to 7: is it an example's?"
+NO_KEY = "this cannot be a Tox key: the 63rd digit of one is 0 to 7; is it from an example?"
 CUT = (
     "without a space before `;`, which begins a comment, found one: "
-    "leave the space away, or put the comment on a line of its own"
+    "remove the space, or put the comment on a line of its own"
 )
 FORWARD = "[localip:]localport:remotehost:remoteport:toxid (an IPv6 address in brackets)"
 PROXY = "[user:password@][localip:]localport:toxid (an IPv6 address in brackets)"
@@ -84,7 +84,10 @@ WRONG_BINDS = ("alice:hunter2:{}", "hunter2:{}", "hunter 2:80:{}", "127.1:80:{}"
             f"2: expected {PROXY}, with a port from 0 to 65535, found something else",
         ),
         ("[socks]\na = 80:hunter2", "2: expected a Tox ID of 76 hexadecimal digits, found 7 characters"),
-        (f"[socks]\na = 80:{ID} # hunter2", "2: expected a Tox ID, and `;` before a comment, found `#`"),
+        (
+            f"[socks]\na = 80:{ID} # hunter2",
+            "2: expected a Tox ID, found one with `#` behind it: begin a comment with `;`",
+        ),
         ("[exit]\nupstream = me:hunter2@h:1", f"2: expected {UPSTREAM}, found something else"),
         ("[exit]\nupstream = http://me:hunter2:h:1", f"2: expected {UPSTREAM}, found something else"),
         (f"[socks]\na = hunter2@80:{ID}", "2: expected user:password before the @, found no colon"),
@@ -133,11 +136,11 @@ WRONG_BINDS = ("alice:hunter2:{}", "hunter2:{}", "hunter 2:80:{}", "127.1:80:{}"
         (
             f"[secrets]\n{KEY[:8]} = x\n[socks]\na = 80:{ID}\nb = 81:{LIKE_ID}",
             "2: expected the Tox ID of one server of this file or its first digits, 8 or more, "
-            "before the `=`, found those of several",
+            "before the `=`, found digits of several",
         ),
         (
             f"[secrets]\n{KEY} = hunter2\n{ID} = hunter2\n[socks]\na = 80:{ID}",
-            "3: expected one secret for each server, found another on a line before",
+            "3: expected one secret for each server, found a second one",
         ),
         (
             f"[secrets]\n{KEY} =\n[socks]\na = 80:{ID}",

@@ -115,7 +115,7 @@ def test_the_examples_are_what_their_names_say() -> None:
 
 def test_an_example_whose_keys_were_not_replaced_says_so() -> None:
     with pytest.raises(
-        ConfigError, match=r"browser\.ini:\d+: this cannot be a Tox key, .* is it an example's"
+        ConfigError, match=r"browser\.ini:\d+: this cannot be a Tox key: .* is it from an example"
     ):
         load(EXAMPLES / "browser.ini")
 

@@ -159,8 +159,8 @@ async def test_guesses_are_logged_with_the_address_but_not_without_end(
     assert await ask_http(locked_port, origin, "hunter2") == 407
     assert await ask_socks(locked_port, origin.target, "hunter2") == b"\x05\x02\x01\x01"
     assert caplog.messages == [
-        "browser: a wrong user name or password from 127.0.0.1 (1 of late)",
-        "browser: a wrong user name or password from 127.0.0.1 (2 of late)",
+        "browser: a wrong user name or password from 127.0.0.1 (1 recently)",
+        "browser: a wrong user name or password from 127.0.0.1 (2 recently)",
     ]
     for _ in range(30):
         await ask_http(locked_port, origin, "hunter2")

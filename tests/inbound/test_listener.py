@@ -165,7 +165,7 @@ async def test_a_client_beyond_the_limit_waits_until_another_one_ended(dialer, c
         await listener.close()
     assert caplog.messages == [
         "web: 2 connections are open ([limits] connections): "
-        "clients that have asked for nothing make room, or new ones wait"
+        "the oldest one without a request is reset; if there is none, new ones wait"
     ]
 
 
@@ -212,7 +212,7 @@ async def test_clients_that_ask_for_nothing_make_room_for_those_that_do(dialer, 
         await listener.drain()
     assert caplog.messages == [
         "browser: 20 connections are open ([limits] connections): "
-        "clients that have asked for nothing make room, or new ones wait"
+        "the oldest one without a request is reset; if there is none, new ones wait"
     ]
 
 

@@ -54,7 +54,7 @@ class Entry:
         if self.comment and cut:
             raise self.error(
                 f"expected {what} without a space before `;`, which begins a comment, found one: "
-                "leave the space away, or put the comment on a line of its own"
+                "remove the space, or put the comment on a line of its own"
             ) from None
 
     def parse(self, parser: Callable[[str], T]) -> T:

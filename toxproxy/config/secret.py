@@ -36,10 +36,10 @@ def parse_each(entries: Mapping[str, ini.Entry], servers: Sequence[ToxId]) -> di
         meant = [server for server in servers if _DIGITS.fullmatch(digits) and str(server).startswith(digits)]
         if len(meant) != 1:
             expected = "the Tox ID of one server of this file or its first digits, 8 or more"
-            found = "those of several" if meant else "something else"
+            found = "digits of several" if meant else "something else"
             raise entry.error(f"expected {expected}, before the `=`, found {found}")
         if meant[0].public_key in secrets:
-            raise entry.error("expected one secret for each server, found another on a line before")
+            raise entry.error("expected one secret for each server, found a second one")
         secrets[meant[0].public_key] = parse(entry)
     return secrets
 

@@ -1,1 +1,1 @@
-"""What clients of the near end speak: SOCKS and HTTP, and the ports they come to."""
+"""The near end's listening ports, and the protocols of their clients: SOCKS and HTTP."""

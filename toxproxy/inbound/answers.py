@@ -1,6 +1,6 @@
-"""What a proxy's client is told when its connection was not opened, in each of its languages.
+"""The answers to a proxy's client whose connection was not opened, for SOCKS5, SOCKS4 and HTTP.
 
-One table, so that the languages cannot drift apart.
+One table for all three, so that they stay consistent.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from toxproxy.errors import Refusal
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One line of the table.
+    """The answers for one refusal.
 
-    `socks5` is a reply code of RFC 1928, section 6; `socks4` a result code of the SOCKS4
-    specification; `status` an HTTP status (RFC 9110, section 15) and `error` a proxy error
-    type (RFC 9209, section 2.3). `advice` is for the person who reads the page.
+    `socks5`: a reply code (RFC 1928, section 6). `socks4`: a result code of the SOCKS4 specification.
+    `status`: an HTTP status (RFC 9110, section 15). `error`: a proxy error type (RFC 9209, section 2.3).
+    `advice`: a sentence for the person who reads the HTTP page.
     """
 
     socks5: int
@@ -27,9 +27,9 @@ class Answer:
     advice: str
 
 
-# SOCKS4 knows one failure, 0x5B; 0x5C and 0x5D speak of identd, which nobody asks. SOCKS5
-# has no word for three of ours: a name without address is a host that cannot be reached
-# (as Tor and OpenSSH answer), an absent server is the network beyond it, a limit is a failure.
+# SOCKS4 has one code for a failure, 0x5B: 0x5C and 0x5D are about identd. SOCKS5 has no code for three
+# refusals. NAME_NOT_FOUND is answered as host unreachable (as Tor and OpenSSH do), OFFLINE as network
+# unreachable, TOO_MANY_STREAMS as a general failure.
 _ROWS: Mapping[Refusal, tuple[int, int, int, str, str]] = {
     Refusal.FAILED: (0x01, 0x5B, 502, "destination_unavailable", "Look at the server's log."),
     Refusal.NOT_PERMITTED: (

@@ -1,4 +1,4 @@
-"""Who may use a proxy port with a password: it is asked for, and guessing it takes for ever."""
+"""The password of a proxy port, and the pauses that make guessing it hopeless."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from toxproxy.relay.stream import ByteStream
 
 log = logging.getLogger(__name__)
 
-LONGEST_WAIT = 4.0  # seconds; more than the longest pause
+LONGEST_WAIT = 4.0  # seconds that `turn` may take; more than the longest pause
 
 
 class Guard:
-    """One port's credentials, and the wrong ones that were tried on it.
+    """The credentials of one port, and the wrong ones that were tried on it.
 
-    `name` is the port's, for the log. Before a password is looked at, `turn` is awaited; between
-    the two nothing else may be, or parallel guesses would get through.
+    `name` is the port's name, for the log. Await `turn` before each check of a password, and await
+    nothing between the two: otherwise parallel guesses would get past the pause.
     """
 
     def __init__(self, name: str, credentials: Credentials) -> None:
@@ -30,9 +30,9 @@ class Guard:
         self._wrong = Notice(log, logging.WARNING, most=10)
 
     async def turn(self, client: ByteStream) -> bool:
-        """Wait until a password from the client's address may be looked at; false where others guess on.
+        """Wait until a password from the client's address may be checked.
 
-        That takes `LONGEST_WAIT` at most.
+        False after `LONGEST_WAIT` seconds, if wrong passwords keep coming from that address.
         """
         host, end = _host(client), monotonic() + LONGEST_WAIT
         while pause := self._guesses.pause(host, monotonic()):
@@ -43,10 +43,10 @@ class Guard:
         return True
 
     def wrong(self, client: ByteStream) -> None:
-        """A wrong user name or password came from this client."""
+        """Note that this client sent a wrong user name or password."""
         host = _host(client)
         count = self._guesses.failed(host, monotonic())
-        self._wrong("%s: a wrong user name or password from %s (%d of late)", self._name, host, count)
+        self._wrong("%s: a wrong user name or password from %s (%d recently)", self._name, host, count)
 
 
 def _host(client: ByteStream) -> str:

@@ -1,8 +1,8 @@
-"""Wrong passwords, by the address that they came from, and how long that has others wait.
+"""Wrong passwords by source address, and the pause after each.
 
-Pure: the time goes in as an argument, in seconds by a clock that never goes back. While an address
-waits, no password from it is looked at, whichever connection it comes on: so a right one
-cannot be told from a wrong one by how fast the answer is, and parallel connections gain nothing.
+Pure: the time is an argument, in seconds of a monotonic clock. During a pause no password from that
+address is checked, on whichever connection it comes. So the time of the answer does not tell whether a
+password was right, and parallel connections do not help to guess.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, ip_address, ip_network
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 3.0  # seconds; each wrong password doubles the pause
 FORGOTTEN_AFTER = 600.0  # seconds without a wrong password
-MOST_ADDRESSES = 4096  # all others share one pause
+MOST_ADDRESSES = 4096  # with a pause of their own; all others share one
 
 _LOOPBACK, _OTHERS = "loopback", "many addresses"
 
@@ -24,14 +24,14 @@ class _Failures:
 
     @property
     def over(self) -> float:
-        """When the pause is over."""
+        """The time at which the pause is over."""
         return self.last + min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self.count - 1, 16))
 
 
 def source(host: str) -> str:
-    """What counts as one address: all of this machine's loopback, and a whole /64 of IPv6.
+    """The group of addresses that `host` counts as: all of loopback, or a whole IPv6 /64.
 
-    Whoever has one of these has all of them.
+    Whoever has one address of such a group can use all of them.
     """
     try:
         address = ip_address(host.partition("%")[0])
@@ -48,18 +48,18 @@ class Guesses:
     """The wrong passwords of the last minutes, of at most `MOST_ADDRESSES` sources."""
 
     def __init__(self) -> None:
-        self._failures: dict[str, _Failures] = {}  # the longest quiet first
+        self._failures: dict[str, _Failures] = {}  # the least recent first
 
     def __len__(self) -> int:
         return len(self._failures)
 
     def pause(self, host: str, now: float) -> float:
-        """For how many seconds no password from `host` is to be looked at, mostly 0."""
+        """Seconds until a password from `host` may be checked, usually 0."""
         failures = self._failures.get(self._key(source(host)))
         return max(0.0, failures.over - now) if failures is not None else 0.0
 
     def failed(self, host: str, now: float) -> int:
-        """A password from `host` was wrong; returns how many have been, of late."""
+        """Note a wrong password from `host`. Returns how many it sent within `FORGOTTEN_AFTER`."""
         self._forget(now)
         key = self._key(source(host))
         failures = self._failures.pop(key, None) or _Failures(0, now)

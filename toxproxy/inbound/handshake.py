@@ -1,8 +1,7 @@
-"""What a SOCKS client says before its tunnel: SOCKS5 (RFC 1928, RFC 1929), SOCKS4 and SOCKS4a.
+"""The handshake of a SOCKS client: SOCKS5 (RFC 1928, RFC 1929), SOCKS4 and SOCKS4a.
 
-Pure: no sockets, no clock. A `Handshake` is fed whatever arrives and says what to send back;
-names are never resolved here. It keeps less than 1 KiB of an unfinished message, for every
-field has a limit.
+Pure: no sockets, no clock. A `Handshake` takes the bytes that arrive and returns the bytes to send back.
+Names are not looked up here. Every field has a limit, so an unfinished message takes less than 1 KiB.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from enum import Enum, auto
 from ipaddress import IPv4Address, IPv6Address
 from typing import NoReturn
 
-from toxproxy.address import Target, parse_host
+from toxproxy.address import Target, parse_host, shown
 from toxproxy.errors import Refusal, ToxproxyError
 from toxproxy.inbound.answers import ANSWERS
 
 SOCKS4, SOCKS5 = 0x04, 0x05
-MAX_FIELD_BYTES = 255  # of a NUL-terminated field of SOCKS4, as of a counted one of SOCKS5
+MAX_FIELD_BYTES = 255  # of SOCKS4's NUL-terminated fields, as SOCKS5's length byte allows
 
 _NO_AUTHENTICATION, _USERNAME_PASSWORD, _NO_METHOD = 0x00, 0x02, 0xFF
 _LOGIN_VERSION, _LOGIN_GRANTED, _LOGIN_REFUSED = 0x01, 0x00, 0x01
@@ -30,7 +29,7 @@ _IPV4, _NAME, _IPV6 = 0x01, 0x03, 0x04
 
 
 class HandshakeError(ToxproxyError):
-    """The client said what cannot be done; `reply` is to be sent to it before the connection is closed."""
+    """The client's message is wrong or cannot be served. Send `reply` to it, then close the connection."""
 
     def __init__(self, text: str, reply: bytes = b"") -> None:
         super().__init__(text)
@@ -43,19 +42,19 @@ class WrongLogin(HandshakeError):
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Who may use the proxy."""
+    """The user name and the password of a proxy port."""
 
     username: bytes
     password: bytes
 
     def match(self, username: bytes, password: bytes) -> bool:
-        """Compare in a time that says nothing about how much of a guess was right."""
+        """Compare in a time that does not depend on how much of a guess is right."""
         name_right = hmac.compare_digest(self.username, username)
         return hmac.compare_digest(self.password, password) and name_right
 
 
 class Expecting(Enum):
-    """What the client is expected to send next."""
+    """What the client has to send next."""
 
     VERSION = auto()
     GREETING = auto()
@@ -67,10 +66,10 @@ class Expecting(Enum):
 
 
 class Handshake:
-    """One client's way from its first byte to its request.
+    """One client's handshake, from its first byte to its request.
 
-    With `credentials`, only SOCKS5 with the right user name and password gets through.
-    `target` is set once the request is complete; `rest` then holds what came after it.
+    With `credentials`, only SOCKS5 clients with the right user name and password are accepted. `target`
+    is set once the request is complete; `rest` then holds the bytes behind it.
     """
 
     def __init__(self, credentials: Credentials | None = None) -> None:
@@ -83,13 +82,13 @@ class Handshake:
 
     @property
     def rest(self) -> bytes:
-        """The bytes after the request, which belong to the tunnel."""
+        """The bytes behind the request. They belong to the connection itself."""
         return bytes(self._buffer) if self._state is Expecting.DONE else b""
 
     def receive(self, data: bytes) -> bytes:
-        """Take what arrived and return what to send back at once, often nothing.
+        """Take the bytes that arrived. Returns the bytes to send back, often none.
 
-        Raises `HandshakeError`; what is received after that is ignored.
+        Raises `HandshakeError`. Bytes that are given after an error are ignored.
         """
         if self._state is Expecting.FAILED:
             return b""
@@ -102,12 +101,12 @@ class Handshake:
 
     @property
     def reads_a_login(self) -> bool:
-        """Whether what is received next may be a login, or the rest of one."""
+        """Whether the next bytes may be a login, or the rest of one."""
         before = (Expecting.VERSION, Expecting.GREETING, Expecting.LOGIN)
         return self._credentials is not None and self._state in before
 
     def too_many_guesses(self) -> bytes:
-        """The last reply where a login is not looked at: what a wrong one is answered with."""
+        """The last reply if a login is not checked: the same as for a wrong one."""
         login = self._state is Expecting.LOGIN
         self._state = Expecting.FAILED
         if login:
@@ -115,7 +114,7 @@ class Handshake:
         return bytes((SOCKS5, _NO_METHOD))
 
     def granted(self) -> bytes:
-        """The last reply: the tunnel is open."""
+        """The last reply: the connection is open."""
         return self._reply(_GRANTED_4 if self._version == SOCKS4 else _SUCCEEDED)
 
     def refused(self, code: Refusal) -> bytes:
@@ -124,7 +123,7 @@ class Handshake:
         return self._reply(answer.socks4 if self._version == SOCKS4 else answer.socks5)
 
     def _reply(self, code: int) -> bytes:
-        """A reply without a bound address, which the far end does not tell: 0.0.0.0, port 0."""
+        """A reply with 0.0.0.0, port 0: the near end does not know the address that was bound."""
         if self._version == SOCKS4:
             return bytes((0, code)) + bytes(6)
         return bytes((SOCKS5, code, 0, _IPV4)) + bytes(6)
@@ -135,14 +134,14 @@ class Handshake:
         raise error(text, bytes(self._replies) + reply)
 
     def _take(self, size: int) -> bytes | None:
-        """Remove the next message from the buffer, if all its `size` bytes are there."""
+        """Remove the next `size` bytes from the buffer. None if they have not all arrived."""
         if len(self._buffer) < size:
             return None
         message = bytes(self._buffer[:size])
         del self._buffer[:size]
         return message
 
-    # One method per state: false where bytes are missing, else the state is the next one.
+    # One method per state. False if bytes are missing; otherwise the next state has been set.
 
     def _receive_version(self) -> bool:
         if not self._buffer:
@@ -193,7 +192,8 @@ class Handshake:
             return False
         name_size = buffer[4] if len(buffer) > 4 else 0
         if (size := {_IPV4: 4, _IPV6: 16, _NAME: 1 + name_size}.get(buffer[3])) is None:
-            self._fail(f"unknown address type {buffer[3]}", self._reply(_ADDRESS_TYPE_NOT_SUPPORTED))
+            text = f"expected address type 1, 3 or 4, found {buffer[3]}"
+            self._fail(text, self._reply(_ADDRESS_TYPE_NOT_SUPPORTED))
         if (message := self._take(4 + size + 2)) is None:
             return False
         _, command, _, kind = message[:4]
@@ -208,7 +208,7 @@ class Handshake:
         return True
 
     def _receive_request_4(self) -> bool:
-        """VN, CD, DSTPORT, DSTIP, USERID, NUL; where DSTIP is 0.0.0.x, a name and NUL follow (SOCKS4a)."""
+        """VN, CD, DSTPORT, DSTIP, USERID, NUL. With a DSTIP of 0.0.0.x, a name and NUL follow (SOCKS4a)."""
         buffer = self._buffer
         if len(buffer) < 9 or (user_end := self._find_nul(8)) < 0:
             return False
@@ -227,10 +227,11 @@ class Handshake:
         return True
 
     def _find_nul(self, start: int) -> int:
-        """Where the field from `start` ends, -1 where its end has not arrived."""
+        """The end of the field that begins at `start`, or -1 if it has not arrived."""
         end = self._buffer.find(0, start, start + MAX_FIELD_BYTES + 1)
         if end < 0 and len(self._buffer) - start > MAX_FIELD_BYTES:
-            self._fail(f"a field is longer than {MAX_FIELD_BYTES} bytes", self._reply(_REJECTED_4))
+            expected = f"expected a field of at most {MAX_FIELD_BYTES} bytes"
+            self._fail(f"{expected}, found a longer one", self._reply(_REJECTED_4))
         return end
 
     def _name(self, name: bytes) -> str:
@@ -240,7 +241,8 @@ class Handshake:
                 return str(IPv6Address(text[1:-1]))
             return parse_host(text)
         except ValueError:
-            self._fail(f"expected a host name or an IP address, found {name!r}", self.refused(Refusal.FAILED))
+            found = shown(name.decode(errors="backslashreplace"))
+            self._fail(f"expected a host name or an IP address, found {found}", self.refused(Refusal.FAILED))
 
     def _finish(self, host: str, port: int) -> None:
         if not port:

@@ -1,7 +1,7 @@
-"""HTTP/1.1 messages as a proxy passes them on (RFC 9110, RFC 9112), and the ones it says itself.
+"""HTTP/1.1 messages that a proxy forwards (RFC 9110, RFC 9112), and the answers that it gives itself.
 
-Pure functions over h11's events. A request for a proxy names its target in absolute form, or
-is a CONNECT; everything else was meant for a server.
+Pure functions over h11's events. A request to a proxy has its target in absolute form, or is a CONNECT.
+Any other request was meant for a web server, and is refused.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 
 import h11
 
-from toxproxy.address import Target, parse_host, parse_port, parse_target, split_fields
+from toxproxy.address import Target, parse_host, parse_port, parse_target, shown, split_fields
 from toxproxy.errors import StreamRefused, ToxproxyError
 from toxproxy.inbound.answers import ANSWERS
 from toxproxy.inbound.handshake import Credentials
@@ -26,30 +26,31 @@ RETRY_SECONDS = 5
 
 _DEFAULT_PORT = 80
 _ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^#]*)(?:#.*)?")
-_NO_ASCII = re.compile(rb"(?:%[89A-Fa-f][0-9A-Fa-f])+")
-# RFC 9110, section 7.6.1, the two that are for this proxy alone (section 11.7), and what goes
-# with an upgrade to HTTP/2 (RFC 7540, section 3.2.1), which this proxy would not understand.
+_NOT_ASCII = re.compile(rb"(?:%[89A-Fa-f][0-9A-Fa-f])+")
+# The fields of RFC 9110, section 7.6.1, those that are for this proxy alone (section 11.7), and the
+# settings of an upgrade to HTTP/2 (RFC 7540, section 3.2.1), which this proxy does not speak.
 _HOP_BY_HOP = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"te", b"upgrade", b"http2-settings"}
     | {b"proxy-authenticate", b"proxy-authorization", b"proxy-authentication-info"}
 )
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
-# What must not be in a trailer (RFC 9110, section 6.5.1): framing, routing, authentication,
-# and what says how the message is to be read.
+# Fields that must not be in a trailer (RFC 9110, section 6.5.1): framing, routing, authentication,
+# content format.
 _NOT_IN_TRAILER = (
     _HOP_BY_HOP
     | _FRAMING
     | {b"host", b"trailer", b"expect", b"max-forwards", b"authorization", b"www-authenticate"}
     | {b"cookie", b"set-cookie", b"content-encoding", b"content-type", b"content-range"}
 )
+# Fields that the answer to a TRACE does not repeat (RFC 9110, section 9.3.8).
 _SECRET = frozenset({b"authorization", b"proxy-authorization", b"cookie"})
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the proxy itself answers: a status, a text for people, and the headers that go with it.
+    """An answer of the proxy itself: a status, a text for people, and more headers.
 
-    `echo` is a request that a TRACE sends back, in the place of the text.
+    `echo`: the request that a TRACE sends back, in place of the text.
     """
 
     status: int
@@ -66,7 +67,7 @@ class Reply:
 
 
 class RequestError(ToxproxyError):
-    """The request cannot be passed on; `reply` says why."""
+    """The request cannot be forwarded; `reply` says why."""
 
     def __init__(self, status: int, text: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
         super().__init__(text)
@@ -75,7 +76,7 @@ class RequestError(ToxproxyError):
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where a request goes: `host` is the value of its Host header, `path` its target in origin form."""
+    """Where a request goes. `host`: the value of its Host header. `path`: its target in origin form."""
 
     target: Target
     host: bytes
@@ -83,10 +84,10 @@ class Destination:
 
 
 def destination(request: h11.Request) -> Destination:
-    """Read the target of a request: authority form for CONNECT, else absolute form (RFC 9112, section 3.2).
+    """The target of a request: in authority form for CONNECT, else in absolute form (RFC 9112, section 3.2).
 
-    A host name in another script may be written as it is, or as percent-encoded UTF-8 (RFC 3986,
-    section 3.2.2). Raises `RequestError`.
+    A host name in another script may be UTF-8, or percent-encoded UTF-8 (RFC 3986, section 3.2.2).
+    Raises `RequestError`.
     """
     if request.method == b"CONNECT":
         try:
@@ -110,7 +111,7 @@ def destination(request: h11.Request) -> Destination:
         name, *port = split_fields(written)
         number = parse_port(port[0]) if port and port[0] else _DEFAULT_PORT
         if len(port) > 1:
-            raise ValueError(f"expected host:port, found {written!r}")
+            raise ValueError(f"expected host:port, found {shown(written)}")
         target = Target(parse_host(name), number)
     except ValueError as error:
         raise RequestError(400, f"The request's address cannot be used: {error}.") from error
@@ -120,12 +121,12 @@ def destination(request: h11.Request) -> Destination:
 
 
 def _decoded(authority: bytes) -> str:
-    """The authority with what is encoded of it and is no ASCII as people wrote it. Raises `ValueError`."""
-    return _NO_ASCII.sub(lambda found: unquote_to_bytes(found[0]), authority).decode()
+    """The authority with its percent-encoded non-ASCII characters decoded. Raises `ValueError`."""
+    return _NOT_ASCII.sub(lambda found: unquote_to_bytes(found[0]), authority).decode()
 
 
 def offers_login(request: h11.Request) -> bool:
-    """Whether the request carries a user name and a password, right or wrong."""
+    """Whether the request carries a login, right or wrong."""
     return any(name == b"proxy-authorization" for name, _ in request.headers)
 
 
@@ -133,7 +134,7 @@ def authorized(request: h11.Request, credentials: Credentials) -> bool:
     """Whether the request carries the right user name and password (Basic, RFC 7617)."""
     for name, value in request.headers:
         if name == b"proxy-authorization":
-            scheme, *token = value.split(maxsplit=1) or [b""]  # RFC 9110 says spaces; some clients send a tab
+            scheme, *token = value.split(maxsplit=1) or [b""]  # RFC 9110: spaces. Some clients send a tab
             try:
                 username, colon, password = b64decode(b"".join(token), validate=True).partition(b":")
             except binascii.Error:
@@ -152,7 +153,7 @@ def login_needed() -> Reply:
 
 
 def refused(target: Target, refusal: StreamRefused) -> Reply:
-    """The answer to a request whose target the far end did not reach."""
+    """The answer to a request whose target could not be reached."""
     answer = ANSWERS[refusal.code]
     headers = [(b"Proxy-Status", b"toxproxy; error=" + answer.error.encode())]
     if answer.status == 503:
@@ -162,19 +163,19 @@ def refused(target: Target, refusal: StreamRefused) -> Reply:
 
 
 def incomplete_answer(target: Target, why: str) -> Reply:
-    """The answer to a request whose server said nothing that makes sense."""
+    """The answer to a request whose server sent no valid response."""
     text = f"{target} was reached but did not answer properly: {why}."
     return Reply(502, text, ((b"Proxy-Status", b"toxproxy; error=http_protocol_error"),))
 
 
 def too_many_guesses(seconds: int) -> Reply:
-    """The answer where somebody at the same address sent too many wrong passwords."""
+    """The answer to a login that is not checked, after wrong passwords from the same address."""
     text = "Somebody at your address sent wrong passwords. Try again in a moment."
     return Reply(429, text, ((b"Retry-After", b"%d" % seconds),))
 
 
 def final_recipient(request: h11.Request) -> Reply | None:
-    """The answer to an OPTIONS or a TRACE that is to go no further (RFC 9110, section 7.6.2)."""
+    """The answer to an OPTIONS or a TRACE with `Max-Forwards: 0` (RFC 9110, section 7.6.2), else None."""
     if _forwards_left(request) != 0:
         return None
     if request.method == b"OPTIONS":
@@ -187,7 +188,7 @@ def final_recipient(request: h11.Request) -> Reply | None:
 
 
 def _forwards_left(request: h11.Request) -> int | None:
-    """How many proxies the request may still pass, where it says so and is a method that may."""
+    """The Max-Forwards of an OPTIONS or a TRACE. None without one, and for other methods."""
     if request.method in (b"OPTIONS", b"TRACE"):
         for name, value in request.headers:
             if name == b"max-forwards" and re.fullmatch(rb"[0-9]{1,9}", value):
@@ -196,15 +197,16 @@ def _forwards_left(request: h11.Request) -> int | None:
 
 
 def framed_twice(message: h11.Request | h11.Response) -> bool:
-    """Whether the message tells its length in both ways, as an attempt to smuggle another one would.
+    """Whether the message has both Content-Length and Transfer-Encoding.
 
-    The connection is to end with its exchange (RFC 9112, sections 6.1 and 6.3).
+    That may be an attempt at request smuggling, so the connection has to end after this exchange (RFC
+    9112, sections 6.1 and 6.3).
     """
     return {name for name, _ in message.headers} >= _FRAMING
 
 
 def has_body(request: h11.Request) -> bool:
-    """Whether the request says that content follows."""
+    """Whether the request's headers announce a body."""
     return any(
         name == b"transfer-encoding" or (name == b"content-length" and int(value))
         for name, value in request.headers
@@ -212,7 +214,7 @@ def has_body(request: h11.Request) -> bool:
 
 
 def outgoing_request(request: h11.Request, to: Destination) -> h11.Request:
-    """The request as the origin server is to see it. An old client's Upgrade is ignored (section 7.8)."""
+    """The request for the origin server. HTTP/1.0's Upgrade is ignored (RFC 9110, section 7.8)."""
     headers = _end_to_end(request, upgrade=request.http_version >= b"1.1")
     headers = [(b"Host", to.host), *(field for field in headers if field[0].lower() != b"host")]
     if left := _forwards_left(request):
@@ -222,7 +224,7 @@ def outgoing_request(request: h11.Request, to: Destination) -> h11.Request:
 
 
 def outgoing_response(response: h11.Response, *, last: bool = False) -> h11.Response:
-    """The final response as the client is to see it; `last` on a connection that ends with it."""
+    """The final response for the client. `last`: the connection ends with it."""
     headers = _end_to_end(response, upgrade=response.status_code == 426)
     if last:
         headers.append((b"Connection", b"close"))
@@ -230,7 +232,7 @@ def outgoing_response(response: h11.Response, *, last: bool = False) -> h11.Resp
 
 
 def outgoing_information(response: h11.InformationalResponse) -> h11.InformationalResponse:
-    """A response before the final one; 101 keeps what it says about the new protocol."""
+    """An informational response (1xx) for the client. A 101 keeps its Upgrade fields."""
     headers = _end_to_end(response, upgrade=response.status_code == 101)
     return h11.InformationalResponse(
         status_code=response.status_code, reason=response.reason, headers=headers
@@ -238,15 +240,15 @@ def outgoing_information(response: h11.InformationalResponse) -> h11.Information
 
 
 def outgoing_end(end: h11.EndOfMessage) -> h11.EndOfMessage:
-    """The end of a message, without the trailer fields that must not be there."""
+    """The end of a message, without the fields that must not be in a trailer."""
     kept = [field for field in end.headers.raw_items() if field[0].lower() not in _NOT_IN_TRAILER]
     return h11.EndOfMessage(headers=kept)
 
 
 def _end_to_end(message: Message, *, upgrade: bool) -> Headers:
-    """The headers without those that end at this hop; an upgrade, where there may be one, is said anew.
+    """The end-to-end headers. `upgrade`: the Upgrade fields may stay; they get a new Connection field.
 
-    Where a message is chunked, a Content-Length next to it is dropped (RFC 9112, section 6.3).
+    Content-Length beside Transfer-Encoding is dropped (RFC 9112, section 6.3).
     """
     headers = message.headers
     tokens = {
@@ -266,7 +268,7 @@ def _end_to_end(message: Message, *, upgrade: bool) -> Headers:
 
 
 def _upgrades(headers: Headers) -> Headers:
-    """The Upgrade fields, without HTTP/2, of which the settings end at this hop."""
+    """The Upgrade fields without h2c (HTTP/2), whose settings field is hop-by-hop."""
     fields: Headers = []
     for name, value in headers:
         if name.lower() == b"upgrade":

@@ -1,7 +1,7 @@
 """An HTTP/1.1 proxy for one client: CONNECT, and requests in absolute form (RFC 9110, RFC 9112).
 
-h11 knows the rules of each connection; this module pumps events between the two, one message
-body in each direction at a time and never a whole one. Names are left to the far end.
+h11 keeps the rules of each connection; this module forwards events between the two. Bodies are
+forwarded piece by piece, in both directions at once. The far end looks names up.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from toxproxy.inbound.guard import LONGEST_WAIT, Guard
 from toxproxy.inbound.http_message import Destination, Reply, RequestError
 from toxproxy.relay.stream import ByteStream, cancelled_when
 
-IDLE_SECONDS = 120.0  # for each request but the first, from the answer to the one before
+IDLE_SECONDS = 120.0  # from an answer until the next request has arrived
 
-# How long the rest of an upload is read and dropped that was answered before its end, and for how
-# long nothing of it may come (as nginx's lingering_time and lingering_timeout).
+# If an upload was answered before its end, the rest is read and dropped, so that the client gets the
+# answer: for so many seconds, and until so many pass without a byte. As nginx's lingering_time and
+# lingering_timeout.
 UPLOAD_SECONDS = 30.0
 UPLOAD_SILENCE = 5.0
 
@@ -46,11 +47,11 @@ class Peer:
     def __init__(self, connection: ByteStream, role: Role) -> None:
         self.connection = connection
         self.reader = HttpReader(role)
-        self.last = False  # the connection is to end with this exchange
+        self.last = False  # the connection has to end after this exchange
 
     @property
     def http(self) -> h11.Connection:
-        """h11's rules for the exchange that goes on."""
+        """h11's connection for the present exchange."""
         return self.reader.http
 
     async def receive(self) -> h11.Event:
@@ -61,17 +62,20 @@ class Peer:
         return event
 
     async def send(self, event: h11.Event) -> None:
-        """Send an event, at the peer's pace. Raises `ConnectionError` and `h11.LocalProtocolError`."""
+        """Send an event, and wait while the peer reads too slowly.
+
+        Raises `ConnectionError` and `h11.LocalProtocolError`.
+        """
         if data := self.http.send(event):
             await self.connection.write(data)
 
     @property
     def idle(self) -> bool:
-        """Whether the connection is open and has nothing to say before it is asked."""
+        """Whether the connection is open and no unread bytes are there."""
         return self.connection.idle and not self.reader.rest
 
     def close(self) -> None:
-        """Close in order after a whole exchange, else reset."""
+        """Close in order after a complete exchange, else reset."""
         transport = self.connection.transport
         if transport is None or _UNFINISHED & {self.http.our_state, self.http.their_state}:
             self.connection.reset()
@@ -79,27 +83,27 @@ class Peer:
             transport.close()
 
     def leave_http(self) -> ByteStream:
-        """The connection beneath, with whatever of the next protocol was read already."""
+        """The connection itself, with the bytes of the next protocol that were read already."""
         self.connection.unread(self.reader.rest)
         return self.connection
 
 
 class HttpProxy:
-    """Serves the requests of one client. `open_to(target)` has connections opened."""
+    """Serves the requests of one client. `open_to(target)` opens a connection."""
 
     def __init__(self, client: ByteStream, open_to: Opener, guard: Guard | None) -> None:
         self._client = Peer(client, h11.SERVER)
         self._open_to = open_to
         self._guard = guard
-        self._known = False  # the right password came on this connection
+        self._known = False  # this connection has sent the right password
         self._upstream: Peer | None = None  # kept for the next request to the same target
         self._upstream_target: Target | None = None
 
     async def run(self, deadline: float) -> None:
         """Answer requests in order until the connection ends or becomes a tunnel.
 
-        The first is to be there at `deadline`, by the loop's clock. Raises `TimeoutError` for one
-        that was begun and not finished in time, which was answered with 408.
+        The first one has to be complete at `deadline`, by the loop's clock. Raises `TimeoutError` after
+        answering 408 to a request that was begun and not finished in time.
         """
         try:
             while (request := await self._next_request(deadline)) is not None:
@@ -129,7 +133,7 @@ class HttpProxy:
         return event if isinstance(event, h11.Request) else None
 
     async def _answer(self, request: h11.Request) -> None:
-        """Answer one request, to the end of the tunnel where it opens one."""
+        """Answer one request. If it opens a tunnel, return at the tunnel's end."""
         self._client.last = http_message.framed_twice(request)
         if self._guard is not None and (denial := await self._check(request, self._guard)) is not None:
             await self._say(denial, request)
@@ -148,7 +152,7 @@ class HttpProxy:
             await self._say(http_message.refused(to.target, refusal), request)
 
     async def _check(self, request: h11.Request, guard: Guard) -> Reply | None:
-        """What is to be said to who may not use the proxy. A request without a login is no guess."""
+        """The answer to a client that may not use the proxy. A request without a login is no wrong login."""
         if not http_message.offers_login(request):
             return http_message.login_needed()
         if not self._known and not await guard.turn(self._client.connection):
@@ -176,7 +180,7 @@ class HttpProxy:
             await relay.run(self._client.leave_http(), self._upstream.leave_http())
 
     async def _forward(self, request: h11.Request, to: Destination) -> bool:
-        """Have one request answered by its server; true where both sides switch protocols then."""
+        """Forward one request and its response. True if both sides switch protocols then."""
         with cancelled_when(self._client.connection.lost):
             reused = self._take_upstream(to.target)
             upstream = reused or Peer(await self._open_to(to.target), h11.CLIENT)
@@ -185,8 +189,8 @@ class HttpProxy:
                 with relay.Watch(self._client.connection, upstream.connection):
                     switched = await self._exchange(upstream, http_message.outgoing_request(request, to))
             except UpstreamError as error:
-                # A kept connection may close just as it is used again. Without a proxy the client
-                # would see that too, and it knows whether to try again (RFC 9112, section 9.3.1).
+                # A kept connection may close just as it is used again. The client's connection is closed
+                # too: the client knows whether it may send the request again (RFC 9112, section 9.3.1).
                 if self._client.http.our_state is not h11.SEND_RESPONSE or reused is not None:
                     raise ConnectionAbortedError(f"{to.target}: {error}") from error
                 if self._client.http.their_state is h11.ERROR:
@@ -198,7 +202,7 @@ class HttpProxy:
         return switched
 
     async def _exchange(self, upstream: Peer, request: h11.Request) -> bool:
-        """Pass on a request and its response, bodies both at once; true where both sides switch protocols."""
+        """Forward a request and its response, both bodies at once. True if both sides switch protocols."""
         try:
             await upstream.send(request)
         except ConnectionError as error:
@@ -211,7 +215,7 @@ class HttpProxy:
             await asyncio.wait((body,))
 
     async def _send_body(self, upstream: Peer) -> None:
-        """Pass on the request's body; where that fails, a reset tells whoever waits for the response."""
+        """Forward the request's body. A failure resets the server's connection, and so ends the exchange."""
         try:
             while not isinstance(event := await self._client.receive(), h11.EndOfMessage):
                 await upstream.send(event)
@@ -221,7 +225,7 @@ class HttpProxy:
 
     @property
     def _uploading(self) -> bool:
-        """Whether more of a request's body is to come from the client."""
+        """Whether the client has not finished its request's body."""
         return self._client.http.their_state is h11.SEND_BODY
 
     async def _send_response(self, upstream: Peer) -> bool:
@@ -248,7 +252,7 @@ class HttpProxy:
                 await self._client.send(event)
 
     async def _say(self, reply: Reply, request: h11.Request | None = None) -> None:
-        """Answer in the proxy's own name; the connection goes on where the request has ended."""
+        """Send the proxy's own answer. The connection closes after it if the request has not ended."""
         content, media_type = reply.content
         headers = [
             (b"Content-Type", media_type),
@@ -264,14 +268,14 @@ class HttpProxy:
         await self._client.send(h11.EndOfMessage())
 
     def _request_ended(self) -> bool:
-        """Whether the request has arrived to its end; what is here of its body is thrown away."""
+        """Whether the whole request has arrived. The part of its body that is here is dropped."""
         with suppress(h11.RemoteProtocolError):
             while self._uploading and self._client.reader.next_event() is not h11.NEED_DATA:
                 pass
         return self._client.http.their_state not in (h11.SEND_BODY, h11.ERROR)
 
     def _take_upstream(self, target: Target) -> Peer | None:
-        """The connection of the request before, if it leads to `target` and is still good."""
+        """The server connection of the request before, if it goes to `target` and is still usable."""
         upstream = self._upstream
         if upstream is not None and self._upstream_target == target and upstream.idle:
             return upstream

@@ -1,7 +1,7 @@
-"""What every listening port of the near end does, whatever is spoken on it.
+"""A listening port of the near end, for any protocol.
 
-A `Listener` binds, accepts, and runs one task per connection; the task lives exactly as long
-as the connection does. Subclasses say in `serve` what is spoken.
+A `Listener` binds, accepts, and runs one task per connection. The task lives exactly as long as the
+connection. Subclasses speak their protocol in `serve`.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ _REFUSED_LINES = 10  # a minute, of each listener
 # Characters of the text that says why there is no server. It comes from this side, and ends with the
 # command that lets this client in.
 _MAX_OFFLINE_WORDS = 240
-_SHORTAGE = 1.0  # seconds until the system is asked again for what it had none left of
-_PORT_ATTEMPTS = 16
+_SHORTAGE = 1.0  # seconds until the next attempt, if the system has no descriptor left
+_PORT_ATTEMPTS = 16  # at a free port that all addresses have in common
 _NO_SUCH_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
 
 
 class Listener(ABC):
-    """A port (on one or more addresses of this machine) whose connections go through the tunnel.
+    """A port, on one or more addresses of this machine, whose connections go through the tunnel.
 
-    `name` is what the configuration calls it. There are at most `limits.connections`, and fewer
-    where the process may have no more files. At the limit the connection that has been there longest
-    without asking for anything is reset, so that a flood of silent clients shuts nobody out; where
-    all have asked, new ones wait in the system's backlog until one ends.
+    `name` is its name in the configuration. At most `limits.connections` are open at once, fewer if the
+    process runs out of descriptors. At the limit, the oldest connection that has not asked for anything
+    is reset, so a flood of silent clients shuts nobody out. If all have asked, new ones wait in the
+    system's backlog until one ends.
     """
 
     def __init__(
@@ -63,8 +63,8 @@ class Listener(ABC):
         self._sockets: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._silent: dict[asyncio.Task[None], None] = {}  # asked for nothing yet, the oldest first
-        self._room = asyncio.Event()  # a connection ended, or can be made to
+        self._silent: dict[asyncio.Task[None], None] = {}  # those that have not asked yet, the oldest first
+        self._room = asyncio.Event()  # a connection has ended, or one that may be reset has begun
         self._full = Notice(log, logging.WARNING)
         self._slow = Notice(log)
         self._refused = Notice(log, most=_REFUSED_LINES)
@@ -72,7 +72,7 @@ class Listener(ABC):
 
     @abstractmethod
     async def serve(self, client: ByteStream) -> None:
-        """Speak with one client until its connection is over. What is open afterwards is reset."""
+        """Serve one client until its connection is over. If it is still open then, it is reset."""
 
     @property
     def connections(self) -> int:
@@ -80,10 +80,7 @@ class Listener(ABC):
         return len(self._tasks)
 
     async def start(self) -> None:
-        """Bind and listen; `addresses` then says where.
-
-        Raises `ToxproxyError` where that is not possible.
-        """
+        """Bind and listen; `addresses` are known then. Raises `ToxproxyError` if that is not possible."""
         loop = asyncio.get_running_loop()
         try:
             self._sockets = bind_sockets(await _resolve(self._bind), self._bind.port)
@@ -95,7 +92,7 @@ class Listener(ABC):
         self._accepting = [loop.create_task(self._accept(sock)) for sock in self._sockets]
 
     async def close(self) -> None:
-        """Stop listening. Connections go on, see `drain`."""
+        """Stop listening. Open connections go on; see `drain`."""
         for task in self._accepting:
             task.cancel()
         if self._accepting:
@@ -104,7 +101,7 @@ class Listener(ABC):
             sock.close()
 
     async def drain(self, grace: float = 0.0) -> None:
-        """Let connections end by themselves for `grace` seconds, then reset those that are left."""
+        """Wait `grace` seconds for the connections to end, then reset the others."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace)
         for task in self._tasks:
@@ -113,10 +110,10 @@ class Listener(ABC):
             await asyncio.wait(self._tasks)
 
     async def open(self, client: ByteStream, target: Target, *, early: bool = False) -> ByteStream:
-        """Have a connection to `target` opened for `client`, in its task; see `Dialer.dial` for `early`.
+        """Open a connection to `target` for `client`, in its task. `early`: see `Dialer.dial`.
 
-        A client that is reset meanwhile takes its task with it. One that ended its own direction may
-        have said all that it wants to: it gets its answer. Raises `StreamRefused`.
+        If the client is reset meanwhile, its task is cancelled. A half-close does not cancel it: such a
+        client waits for its answer. Raises `StreamRefused`, after logging it.
         """
         self._silent.pop(_current_task(), None)
         try:
@@ -134,7 +131,7 @@ class Listener(ABC):
         tell("%s: %s refused: %s", self.name, target, shown(refused.text or refused.code.words, most))
 
     def log_slow(self, what: str) -> None:
-        """Tell the user that a client took too long to say what it wants."""
+        """Log that a client took longer than `limits.handshake` for its request."""
         seconds = self._limits.handshake
         self._slow("%s: %s within %g s ([limits] handshake)", self.name, what, seconds)
 
@@ -159,9 +156,11 @@ class Listener(ABC):
             self._begin(accepted)
 
     async def _make_room(self, reason: str, seconds: float | None = None) -> None:
-        """Reset the connection that has been silent longest, and wait for any to end, `seconds` at most."""
+        """Reset the oldest connection that has not asked yet, and wait until any ends, at most `seconds`."""
         self._full(
-            "%s: %s: clients that have asked for nothing make room, or new ones wait", self.name, reason
+            "%s: %s: the oldest one without a request is reset; if there is none, new ones wait",
+            self.name,
+            reason,
         )
         self._room.clear()
         if self._silent:
@@ -185,7 +184,7 @@ class Listener(ABC):
     async def _run(self, accepted: socket.socket) -> None:
         client = ByteStream(self._limits.patience)
         try:
-            with suppress(OSError):  # the client is gone already, as the next line finds
+            with suppress(OSError):  # the client is gone already; the next line fails too
                 keep_lively(accepted)
             await asyncio.get_running_loop().connect_accepted_socket(lambda: client, accepted)
             if not self._silent:
@@ -207,7 +206,7 @@ def _current_task() -> asyncio.Task[None]:
 
 
 async def _resolve(bind: Bind) -> list[tuple[socket.AddressFamily, str]]:
-    """The addresses of this machine that `bind` stands for, each once."""
+    """The addresses of this machine that `bind` means, each once."""
     if not bind.host:
         return [(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")]
     infos = await asyncio.get_running_loop().getaddrinfo(
@@ -217,9 +216,10 @@ async def _resolve(bind: Bind) -> list[tuple[socket.AddressFamily, str]]:
 
 
 def bind_sockets(addresses: list[tuple[socket.AddressFamily, str]], port: int) -> list[socket.socket]:
-    """Listening sockets on one port of all addresses; port 0 takes one that is free on all of them.
+    """Listening sockets on one port of all addresses. Port 0 is a port that is free on all of them.
 
-    An address whose family this machine lacks is left out, unless nothing else is left. Raises `OSError`.
+    An address of a family that this machine does not have is left out. Raises `OSError`, also if no
+    address is left.
     """
     for _ in range(_PORT_ATTEMPTS):
         try:
