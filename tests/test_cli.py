@@ -94,6 +94,17 @@ def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixtur
     assert "--state" in capsys.readouterr().out
 
 
+def test_a_state_folder_with_a_percent_sign_breaks_no_help(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "100%d"))
+    monkeypatch.setenv("COLUMNS", "500")
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert caught.value.code == 0
+    assert "100%d" in capsys.readouterr().out
+
+
 def test_the_version_is_the_packages_and_libtoxcores(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--version"])
@@ -303,7 +314,7 @@ async def test_a_server_that_permits_nothing_yet_says_what_its_clients_reach_and
         (
             "[access]\npermit = a:1\n",
             "b:2",
-            "--permit: expected no [access] permit in the configuration beside it, found one",
+            "--permit: expected no permit in [access] of the configuration file, found one: remove either",
         ),
         ("", "a", "--permit: expected host:port (IPv6 in brackets, * for any port), found 'a'"),
         ("", "", "--permit: expected at least one host:port, found none"),

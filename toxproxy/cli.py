@@ -1,7 +1,7 @@
-"""The commands.
+"""The command line.
 
-Exit status: 0 for success, which includes being told to stop, 1 for failure, 2 for a command
-line or a configuration that cannot be used.
+Exit status: 0 for success, also after a signal to stop; 1 for a failure; 2 for a command line or a
+configuration that cannot be used.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 
 from toxproxy import __version__, config, demo
 from toxproxy.address import ToxId, parse_key
@@ -38,49 +39,60 @@ from toxproxy.tox.pytox import Tox, ToxOptions
 log = logging.getLogger(__name__)
 
 _DESCRIPTION = """\
-Reach a machine behind any NAT: TCP connections through the Tox network, from a
-client that you run here to a server that you run there.
+Reach a machine behind any NAT. The server runs on that machine, the client runs
+here. The two find each other on the Tox network and carry TCP connections.
 """
 
 _EPILOG = """\
-to begin:
+first steps:
   there:  toxproxy server --permit '*:*'   prints the server's Tox ID
-  here:   toxproxy client browser.ini      where browser.ini says
-                                               [socks]
-                                               browser = 1080:TOXID
-  there:  toxproxy allow KEY               as the server's log tells, once
+  here:   put that ID in place of TOXID into a file browser.ini:
+            [socks]
+            browser = 1080:TOXID
+  here:   toxproxy client browser.ini
+  there:  toxproxy allow KEY               once; the server's log shows KEY
   here:   set the browser's SOCKS proxy to 127.0.0.1:1080
 
-without a network, to see that it works:
+to see that it works, on this machine alone:
   toxproxy demo
 """
 
 _SERVER_EPILOG = """\
-The clients that you let in with `toxproxy allow` reach 127.0.0.1:22, and what you permit:
+Who may connect: the clients that you let in with `toxproxy allow`.
+Where to: 127.0.0.1:22, unless you permit something else:
 
   toxproxy server --permit '127.0.0.1:22, *.lan:80-89'
   toxproxy server --permit '*:*'            everything that this machine reaches
 
-A configuration may say more:
+A configuration file can set both, and more:
 
   [access]
-  allow = KEY, KEY                          who may connect
+  allow = KEY, KEY                          who may connect, besides those of `toxproxy allow`
   permit = *:*                              where to
-  deny = private:*, self:*                  and where not: here, the internet alone is left
+  deny = private:*, self:*                  where not to: with this, only the internet is left
 """
 
 _CLIENT_EPILOG = """\
-A configuration, with the server's Tox ID for TOXID:
+A configuration file, with the server's Tox ID in place of TOXID:
 
   [socks]
-  browser = 1080:TOXID               a SOCKS and HTTP proxy on port 1080
+  browser = 1080:TOXID               a SOCKS and HTTP proxy on port 1080 here
   [client]
-  ssh = 2222:127.0.0.1:22:TOXID      port 2222 here is port 22 there
+  ssh = 2222:127.0.0.1:22:TOXID      port 2222 here leads to port 22 there
 """
+
+_ALLOW_EPILOG = """\
+Run it where the server runs, as the same user and with the same --state. The server's log
+shows the key of each client that waits.
+"""
+
+_ROLES: tuple[Role, ...] = ("server", "client")
+# The roles whose state a command may use; without an entry: either.
+_STATES: dict[str, tuple[Role, ...]] = {"server": ("server",), "client": ("client",), "allow": ("server",)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit status; argparse itself exits with 2, or 0 after help."""
+    """Run a command and return its exit status. argparse exits itself: with 2, or with 0 after --help."""
     parser = _parser()
     args = parser.parse_args(argv)
     if args.run is None:
@@ -90,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             run: Callable[[argparse.Namespace, Console], int] = args.run
             return run(args, console)
-        except KeyboardInterrupt:  # before the loop took over
+        except KeyboardInterrupt:  # before the event loop handles signals
             return 1
         except (ToxproxyError, OSError) as error:
             if args.verbose > 1:
@@ -119,9 +131,10 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the versions and exit")
-    _add_common(parser)
-    # Not as the options' own defaults: a command's would overwrite what was said before it.
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="print the versions and exit")
+    _add_common(parser, *_ROLES)
+    # Defaults are set here: a default of a command's option would overwrite a value given before the
+    # command.
     parser.set_defaults(run=None, state=None, verbose=0, log_format="text")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
@@ -136,38 +149,43 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.set_defaults(run=run)
-        _add_common(command)
+        _add_common(command, *_STATES.get(name, _ROLES))
         return command
 
-    server = add("server", _server, "run the far end, which connects for its clients", _SERVER_EPILOG)
-    server.add_argument("config", metavar="CONFIG", type=Path, nargs="?", help="an ini file")
+    server = add(
+        "server", _server, "run the far end, which makes the connections that clients ask for", _SERVER_EPILOG
+    )
+    server.add_argument("config", metavar="CONFIG", type=Path, nargs="?", help="a configuration file")
     server.add_argument(
         "--permit",
         metavar="RULES",
-        help="where clients may connect, as [access] permit, which the file must not say then: "
-        "host:port, host:port, ... (default: 127.0.0.1:22; everything: '*:*')",
+        help="where clients may connect to: HOST:PORT, HOST:PORT, ...; '*:*' is everything "
+        "(default: 127.0.0.1:22). Not together with permit in [access] of the file",
     )
-    client = add("client", _client, "run the near end, which listens", _CLIENT_EPILOG)
-    client.add_argument("config", metavar="CONFIG", type=Path, help="an ini file")
+    client = add(
+        "client", _client, "run the near end, which listens on ports of this machine", _CLIENT_EPILOG
+    )
+    client.add_argument("config", metavar="CONFIG", type=Path, help="a configuration file")
     for command in (server, client):
         command.add_argument(
             "--ready-file",
             metavar="FILE",
             type=Path,
-            help="write Tox ID, keys, ports, process id and listeners here (JSON) once everything is bound",
+            help="write Tox ID, keys, ports, process id and listeners to FILE, as JSON, "
+            "once all ports are bound",
         )
-    allow = add("allow", _allow, "let a client in, at the server, running or not")
+    allow = add("allow", _allow, "let a client in; the server may be running or not", _ALLOW_EPILOG)
     allow.add_argument("key", metavar="KEY", help="the client's public key or Tox ID")
-    identity = add("id", _id, "print this machine's Tox ID, made if there is none yet")
+    identity = add("id", _id, "print this machine's Tox ID, and make one if there is none")
     identity.add_argument(
-        "role", choices=("server", "client"), nargs="?", default="server", help="whose (default: server)"
+        "role", choices=_ROLES, nargs="?", default="server", help="whose ID (default: server)"
     )
-    add("demo", _demo, "try it on a private network on this machine: a server, a client, a web site")
+    add("demo", _demo, "check that it works here: a server, a client and a web site on this machine alone")
     return parser
 
 
 class _ShowVersion(argparse.Action):
-    """`--version`: toxproxy's and libtoxcore's, which is not opened before it is asked for."""
+    """`--version`: the versions of toxproxy and of libtoxcore, which is loaded only for this."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         try:
@@ -178,27 +196,27 @@ class _ShowVersion(argparse.Action):
         parser.exit()
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
+def _add_common(parser: argparse.ArgumentParser, *roles: Role) -> None:
+    states = " or ".join(str(default_path(role)).replace("%", "%%") for role in roles)
     parser.add_argument(
         "--state",
         metavar="DIR",
         type=Path,
         default=argparse.SUPPRESS,
-        help=f"where the identity and the allowed clients are kept (default: {default_path('server')} "
-        "for server, allow and id, the folder client beside it for client)",
+        help=f"folder of the identity and the allowed clients (default: {states})",
     )
     parser.add_argument(
         "-v",
         "--verbose",
         action="count",
         default=argparse.SUPPRESS,
-        help="tell more; twice: with tracebacks of failures",
+        help="log more; -vv: also tracebacks of failures",
     )
     parser.add_argument(
         "--log-format",
         choices=("text", "json"),
         default=argparse.SUPPRESS,
-        help="how to write the log, which goes to stderr (default: text)",
+        help="format of the log, which goes to stderr (default: text)",
     )
 
 
@@ -226,9 +244,11 @@ def _server(args: argparse.Namespace, console: Console) -> int:
 
 
 def _permitting(settings: Config, text: str) -> Config:
-    """The settings with what --permit says. Raises `ConfigError`."""
+    """The settings with the rules of --permit. Raises `ConfigError`."""
     if settings.access.permit is not None:
-        raise ConfigError("--permit: expected no [access] permit in the configuration beside it, found one")
+        raise ConfigError(
+            "--permit: expected no permit in [access] of the configuration file, found one: remove either"
+        )
     try:
         return replace(settings, access=replace(settings.access, permit=parse_rules(text)))
     except ValueError as error:
@@ -236,7 +256,7 @@ def _permitting(settings: Config, text: str) -> Config:
 
 
 def _invitation(server: Server, args: argparse.Namespace) -> str:
-    """What a server's owner needs for the first client."""
+    """The text that a server prints for its owner: how to connect the first client."""
     tox_id, access = server.node.tox_id, server.config.access
     text = f"""\
 The Tox ID of this server:
@@ -257,12 +277,12 @@ browser = 1080:{tox_id}
         text += """
 Clients reach 127.0.0.1:22 here and nothing else. To let them reach everything that this machine
 reaches, start it with --permit '*:*', or name what they may reach: --permit 'HOST:PORT, HOST:PORT'
-(in a configuration: [access] permit).
+(in a configuration file: [access] permit).
 """
     if not (access.anyone or access.secret or server.access.admitted()):
-        state = f" --state {args.state}" if args.state else ""
+        state = f" --state {quote(str(args.state))}" if args.state else ""
         text += f"""
-Nobody is allowed in yet. Start the client; its key then appears here, for:
+Nobody is allowed in yet. Start the client. Its key then appears here, for this command:
 
   toxproxy allow{state} KEY
 """
@@ -284,11 +304,11 @@ def _client(args: argparse.Namespace, console: Console) -> int:
 
 
 def _hint(client: Client) -> str:
-    """What may help somebody who has been waiting for a server."""
+    """A hint for somebody who has been waiting for a server."""
     if client.node.connection is ConnectionStatus.NONE:
         return "no node of the Tox network has answered yet: is this machine online?"
     key = client.node.public_key.hex().upper()
-    return f"a server that does not let this client in yet does so with: toxproxy allow {key}"
+    return f"if the server has not let this client in yet, run this on the server: toxproxy allow {key}"
 
 
 def _warn(settings: Config, role: Role) -> None:
@@ -320,9 +340,9 @@ def _id(args: argparse.Namespace, console: Console) -> int:
 
 
 def _tox_id(state: StateFolder) -> ToxId:
-    """The Tox ID of the identity in `state`, which a running node may be using.
+    """The Tox ID of the identity in `state`. A running node may be using it.
 
-    The identity is made if there is none. Raises `StateError` for a damaged one.
+    Makes an identity if there is none. Raises `StateError` for a damaged one.
     """
     if (state.path / IDENTITY).exists():
         return _identity(state)
@@ -331,7 +351,7 @@ def _tox_id(state: StateFolder) -> ToxId:
 
 
 def _identity(state: StateFolder) -> ToxId:
-    # Without UDP, and never iterated: it takes no port and sends nothing.
+    # Without UDP and without iterating, it binds no port and sends nothing.
     tox = open_identity(Tox, ToxOptions(udp_enabled=False, local_discovery_enabled=False), state)
     try:
         return ToxId(bytes.fromhex(tox.self_get_address()))
