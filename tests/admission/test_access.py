@@ -179,7 +179,7 @@ def test_a_file_that_was_damaged_meanwhile_is_left_alone(state: StateFolder) -> 
 def test_recorded_strangers_have_a_limit_and_commands_do_not(
     state: StateFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(access_module, "_RECORDS_MOST", 2)
+    monkeypatch.setattr(access_module, "_MAX_RECORDS", 2)
     access = door(state, anyone=True)
     keys = [bytes([n]) * 32 for n in range(4)]
     assert judge(access, keys[0], b"toxproxy")
@@ -193,7 +193,7 @@ def test_recorded_strangers_have_a_limit_and_commands_do_not(
 
 
 def test_the_secret_finds_room_among_strangers(state: StateFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access_module, "_RECORDS_MOST", 2)
+    monkeypatch.setattr(access_module, "_MAX_RECORDS", 2)
     access = door(state, anyone=True, secret="open sesame")
     for key in (KEY, OTHER):
         assert judge(access, key, b"toxproxy")
@@ -206,7 +206,7 @@ def test_the_secret_finds_room_among_strangers(state: StateFolder, monkeypatch: 
 def test_nobody_gives_way_who_has_the_secret_and_was_here(
     state: StateFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(access_module, "_RECORDS_MOST", 1)
+    monkeypatch.setattr(access_module, "_MAX_RECORDS", 1)
     access = door(state, secret="open sesame")
     assert judge(access, KEY, b"toxproxy open sesame")
     access.met(KEY)
@@ -217,7 +217,7 @@ def test_nobody_gives_way_who_has_the_secret_and_was_here(
 def test_who_was_here_is_remembered_over_a_restart(
     state: StateFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(access_module, "_RECORDS_MOST", 1)
+    monkeypatch.setattr(access_module, "_MAX_RECORDS", 1)
     access = door(state, anyone=True)
     assert judge(access, KEY, b"toxproxy")
     access.met(KEY)
@@ -225,7 +225,7 @@ def test_who_was_here_is_remembered_over_a_restart(
 
 
 def test_records_that_no_longer_hold_make_room(state: StateFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access_module, "_RECORDS_MOST", 1)
+    monkeypatch.setattr(access_module, "_MAX_RECORDS", 1)
     assert judge(door(state, secret="old"), KEY, b"toxproxy old")
     assert judge(door(state, secret="new"), OTHER, b"toxproxy new")
     assert list(json.loads(state.read("clients.json") or b"")) == [OTHER.hex().upper()]

@@ -116,6 +116,17 @@ async def test_a_secret_that_can_be_guessed_cannot_be_guessed_fast(
         assert end.access.admitted() == {key(3)}
 
 
+async def test_a_full_list_is_a_line_with_the_command_that_lets_in_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(access, "_MAX_RECORDS", 0)
+    async with server(tmp_path, f"[access]\nsecret = {STRONG}") as end:
+        end.friend_request(key(1), words(STRONG))
+        assert end.access.admitted() == set()
+    command = f"toxproxy allow --state {tmp_path} {key(1).hex().upper()}"
+    assert caplog.messages == [f"a client is not let in: clients.json is full; to let it in: {command}"]
+
+
 async def test_a_secret_that_cannot_be_guessed_lets_in_however_many_guess(tmp_path: Path) -> None:
     async with server(tmp_path, f"[access]\nsecret = {STRONG}") as end:
         for number in range(10 * requests.GUESSES):
@@ -125,7 +136,7 @@ async def test_a_secret_that_cannot_be_guessed_lets_in_however_many_guess(tmp_pa
 
 
 async def test_who_gave_way_is_no_friend_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "_RECORDS_MOST", 2)
+    monkeypatch.setattr(access, "_MAX_RECORDS", 2)
     async with server(tmp_path, "[access]\nallow = *") as end:
         for number in range(3):
             end.friend_request(key(number), GREETING)
@@ -178,7 +189,7 @@ async def test_a_recorded_key_that_tox_refuses_is_a_warning_at_the_start(
         end.friend_request(key(1), GREETING)
     told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert [line.endswith("cannot be a Tox key; it is not let in") for line in told] == [True, False]
-    assert told[1].endswith("is not let in: Tox does not take its key (TOX_ERR_FRIEND_ADD_OWN_KEY)")
+    assert told[1].endswith("is not let in: Tox does not accept its key (TOX_ERR_FRIEND_ADD_OWN_KEY)")
 
 
 async def test_the_servers_own_key_is_refused_before_it_is_written_down(tmp_path: Path) -> None:

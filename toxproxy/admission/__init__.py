@@ -1,1 +1,1 @@
-"""Who may be a client: requests, records, friends."""
+"""Who may be a client of the server: friend requests, the record of clients, Tox friends."""

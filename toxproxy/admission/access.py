@@ -1,9 +1,9 @@
-"""Who may be a friend of the server: what a friend request amounts to, and who was let in.
+"""Decides which clients may be friends of the server.
 
-A client is let in because the configuration lists its key, because somebody said
-`toxproxy allow`, because it sent the secret, or because anyone may come. The last three are
-written down with the reason, so that they outlive a restart, but only for as long as the
-reason does: a changed secret or a withdrawn `allow = *` closes the door to those it let in.
+A client is let in for one of four reasons: the configuration lists its key, it was given to
+`toxproxy allow`, it sent the secret, or `allow = *` lets anyone in. The last three are recorded with
+their reason and survive a restart. A record counts only while its reason holds: a new secret, or an
+`allow = *` that was removed, shuts out the clients that came by it.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from toxproxy.system.state import StateFolder
 REQUEST_BYTES = 921  # TOX_MAX_FRIEND_REQUEST_LENGTH
 
 _GREETING = b"toxproxy"
-_RECORDS_MOST = 1024  # for the clients that let themselves in; commands have no limit
-_WAITING_MOST = 64
+_MAX_RECORDS = 1024  # of clients that came by the secret or `allow = *`; `toxproxy allow` has no limit
+_MAX_WAITING = 64
 
 
 class Claim(Enum):
-    """What a friend request amounts to."""
+    """What a friend request is."""
 
-    ADMITTED = "the key may be a friend already"
-    SECRET = "a client with the right secret"
-    ANYONE = "a client, where anyone may come"
-    GUESS = "a client with another secret than the right one"
-    GREETING = "a client that nobody let in yet"
-    OTHER = "no client: another program's, or from a key that Tox does not take"
+    ADMITTED = "from a key that may be a friend already"
+    SECRET = "from a client with the right secret"
+    ANYONE = "from a client, and `allow = *` lets anyone in"
+    GUESS = "from a client with a wrong secret"
+    GREETING = "from a client without a secret"
+    OTHER = "from another program, or from a key that Tox does not accept"
 
 
-# Who gives way to a newcomer where the list is full, the first kind first: (reason, seen).
-# Nobody gives way who was let in by the secret and has been here.
+# Whose record is removed for a newcomer if the list is full, the first kind first: (reason, seen).
+# A client that came by the secret and has been connected is never removed.
 _GIVING_WAY: dict[Claim, tuple[tuple[Reason, bool], ...]] = {
     Claim.ANYONE: ((Reason.ANYONE, False),),
     Claim.SECRET: ((Reason.ANYONE, False), (Reason.SECRET, False), (Reason.ANYONE, True)),
@@ -46,23 +46,22 @@ _GIVING_WAY: dict[Claim, tuple[tuple[Reason, bool], ...]] = {
 
 
 class Access:
-    """The server's door.
+    """Which clients may be friends, by `settings` and by the record `clients.json` in `state`.
 
-    `settings` say who may enter, the file `clients.json` in `state` who did. Raises
-    `StateError` for a damaged file, which is left as it is, and `ConfigError` for a secret
-    that does not fit a friend request.
+    Raises `StateError` for a damaged file, which is not changed then, and `ConfigError` for a secret
+    that is too long for a friend request.
     """
 
     def __init__(self, settings: AccessSettings, state: StateFolder) -> None:
         self._settings = settings
         self._secret_request = None if settings.secret is None else request_message(settings.secret)
         self._clients = Clients(state)
-        self._seen: set[bytes] = set()  # which the file may not say yet
+        self._seen: set[bytes] = set()  # connected since; the file may not have it yet
         self._waiting: dict[bytes, None] = {}
 
     @property
     def waiting(self) -> tuple[bytes, ...]:
-        """The keys that asked and were not let in, the newest last, at most 64."""
+        """The keys that asked and were not let in, at most 64, the newest last."""
         return tuple(self._waiting)
 
     def admits(self, key: bytes) -> bool:
@@ -75,7 +74,7 @@ class Access:
         return set(self._settings.allow) | {key for key in self._clients.records if self.admits(key)}
 
     def claim(self, key: bytes, message: bytes, *, compare: bool = True) -> Claim:
-        """What a friend request amounts to. Without `compare` every secret counts as a wrong one."""
+        """Classify a friend request. Without `compare` every secret counts as wrong."""
         if not is_possible_key(key):
             return Claim.OTHER
         if self.admits(key):
@@ -93,18 +92,18 @@ class Access:
         """Remember a client that asked and was not let in."""
         self._waiting.pop(key, None)
         self._waiting[key] = None
-        if len(self._waiting) > _WAITING_MOST:
+        if len(self._waiting) > _MAX_WAITING:
             del self._waiting[next(iter(self._waiting))]
 
     def admit(self, key: bytes, claim: Claim) -> bool:
-        """Let `key` in for its claim, SECRET or ANYONE, and write it down.
+        """Let `key` in for its claim, SECRET or ANYONE, and record it.
 
-        What no longer holds is dropped. False where the list is full and nobody in it gives way.
-        Raises `StateError` where the record cannot be written; the client is not let in then.
+        Records whose reason no longer holds are removed. False if the list is full and no record in it
+        may be removed. Raises `StateError` if the file cannot be written; the client is not let in then.
         """
         self._clients.read()
         current = {k: r for k, r in self._clients.records.items() if k != key and self._holds(k, r)}
-        if sum(record.by is not Reason.COMMAND for record in current.values()) >= _RECORDS_MOST:
+        if sum(record.by is not Reason.COMMAND for record in current.values()) >= _MAX_RECORDS:
             least = self._first_to_go(current, claim)
             if least is None:
                 return False
@@ -114,9 +113,9 @@ class Access:
         return True
 
     def allow(self, key: bytes) -> None:
-        """Let `key` in by command, for good, whatever the settings.
+        """Let `key` in by command, for good, whatever the settings are.
 
-        Raises `ValueError` for a key that Tox does not take, and `StateError` as `admit` does.
+        Raises `ValueError` for a key that Tox does not accept, and `StateError` as `admit` does.
         """
         if not is_possible_key(key):
             raise ValueError(f"{key.hex().upper()} cannot be a Tox key")
@@ -125,9 +124,9 @@ class Access:
         self._waiting.pop(key, None)
 
     def met(self, key: bytes) -> None:
-        """`key` has been connected: it does not give way as one who was never seen does.
+        """Record that `key` has been connected. Clients that never were are removed before it.
 
-        Raises `StateError` where that cannot be written; it is with the next record then.
+        Raises `StateError` if the file cannot be written; the next write includes it then.
         """
         record = self._clients.records.get(key)
         if record is None or record.seen or key in self._seen or record.by is Reason.COMMAND:
@@ -154,7 +153,7 @@ class Access:
         return Record(Reason.ANYONE)
 
     def _holds(self, key: bytes, record: Record) -> bool:
-        """Whether the reason of a record is still one."""
+        """Whether the reason of a record still holds."""
         match record.by:
             case Reason.COMMAND:
                 return True
@@ -169,7 +168,7 @@ class Access:
 
 
 def request_message(secret: str | None) -> bytes:
-    """What a client says in its friend request, at most 921 bytes. Raises `ConfigError`."""
+    """The message of a client's friend request, at most 921 bytes. Raises `ConfigError`."""
     if secret is None:
         return _GREETING
     message = _GREETING + b" " + secret.encode()
@@ -180,5 +179,5 @@ def request_message(secret: str | None) -> bytes:
 
 
 def _fingerprint(key: bytes, request: bytes) -> str:
-    """Tells whether a secret is still the same without saying which; differs from client to client."""
+    """A value that is the same while the secret is, and does not reveal it. Each client has another."""
     return hmac.new(key, request, hashlib.sha256).hexdigest()

@@ -1,7 +1,7 @@
-"""The file of clients that were let in: `clients.json` in a server's state folder.
+"""The record of clients that were let in: `clients.json` in a server's state folder.
 
-One JSON object: a client's public key (64 hexadecimal digits), and why it was let in. What a
-later version wrote and this one does not know is kept as it is and lets nobody in.
+One JSON object. Its keys are the clients' public keys (64 hexadecimal digits), its values say why each
+was let in. An entry or a field that only a later version knows is kept, and lets nobody in.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from toxproxy.address import is_possible_key
+from toxproxy.address import is_possible_key, shown
 from toxproxy.errors import StateError
 from toxproxy.system.state import StateFolder
 
@@ -27,7 +27,7 @@ _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
 class Reason(Enum):
-    """Why a recorded client was let in; the value is the word in the file."""
+    """Why a client was let in. The value is the word in the file."""
 
     COMMAND = "command"
     SECRET = "secret"
@@ -38,8 +38,8 @@ class Reason(Enum):
 class Record:
     """One client in the file.
 
-    `secret` is the fingerprint of the secret it sent, if that let it in. `seen`: it has been
-    connected since. `rest` holds the fields of a later version.
+    `secret`: the fingerprint of the secret that it sent, if it came by that. `seen`: it has been
+    connected since. `rest`: fields of a later version.
     """
 
     by: Reason
@@ -49,10 +49,10 @@ class Record:
 
 
 class Clients:
-    """The records, as they were when the file was last read or written.
+    """The records, as of the last `read` or `write`.
 
-    The file may be edited by hand while a server runs: `read` it before a change. Raises
-    `StateError` for a damaged file, which is left as it is.
+    The file may be edited by hand while a server runs: call `read` before a change. Raises `StateError`
+    for a damaged file, which is not changed then.
     """
 
     def __init__(self, state: StateFolder) -> None:
@@ -63,7 +63,7 @@ class Clients:
         self.read()
 
     def read(self) -> None:
-        """Take what the file says now. Raises `StateError`; the records stay as they were then."""
+        """Read the file again. Raises `StateError`; the records do not change then."""
         data = self._state.read(FILE)
         try:
             entries = json.loads(data) if data is not None else {}
@@ -85,7 +85,7 @@ class Clients:
                 self.records[key] = record
 
     def write(self, records: Mapping[bytes, Record]) -> None:
-        """Put these in place of the records. Raises `StateError`; nothing has changed then."""
+        """Replace the records and the file. Raises `StateError`; neither changes then."""
         entries: dict[str, object] = {key.hex().upper(): _fields(record) for key, record in records.items()}
         kept = {name: entry for name, entry in self._unknown.items() if name not in entries}
         self._state.write(FILE, json.dumps(kept | entries, indent=1).encode() + b"\n")
@@ -108,12 +108,12 @@ def _fields(record: Record) -> dict[str, object]:
 
 def _parse_key(text: str) -> bytes:
     if not _KEY.fullmatch(text):
-        raise ValueError(f"expected a key of 64 hexadecimal digits, found {text[:80]!r}")
+        raise ValueError(f"expected a key of 64 hexadecimal digits, found {shown(text)}")
     return bytes.fromhex(text)
 
 
 def _parse_record(entry: Any) -> Record | None:
-    """None where the reason is one of a later version. Raises `ValueError`."""
+    """The record, or None for a reason of a later version. Raises `ValueError`."""
     match entry:
         case {"by": "secret", "secret": str(fingerprint)} if _FINGERPRINT.fullmatch(fingerprint):
             return Record(Reason.SECRET, fingerprint, entry.get("seen") is True, _rest(entry))
@@ -121,7 +121,7 @@ def _parse_record(entry: Any) -> Record | None:
             return Record(Reason(by), None, entry.get("seen") is True, _rest(entry))
         case {"by": str(by)} if by not in {reason.value for reason in Reason}:
             return None
-    raise ValueError(f'expected {{"by": "command", "secret" or "anyone"}}, found {str(entry)[:80]}')
+    raise ValueError(f'expected {{"by": "command", "secret" or "anyone"}}, found {shown(str(entry))}')
 
 
 def _rest(entry: Mapping[str, object]) -> dict[str, object]:

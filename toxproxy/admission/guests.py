@@ -1,4 +1,4 @@
-"""A server's clients as friends: each that may be one is one, and nobody else is."""
+"""Makes Tox friends of the clients that may be one, and of nobody else."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 
 
 class Guests:
-    """Keeps Tox's list of friends, the record of who was let in, and `friends` in step.
+    """Keeps three lists consistent: Tox's friends, the record of clients, and `friends`.
 
-    `befriend` makes the `Friend` of a number and a key. A client becomes Tox's friend first and is
-    written down after that: what fails in between is undone, and a crash leaves a friend that the
-    next start removes.
+    `befriend` makes a `Friend` of a Tox friend number and a key. A client becomes a Tox friend first and
+    is recorded then. A failure in between is undone. A crash in between leaves a Tox friend without a
+    record, which the next start removes.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Guests:
         self._closed = False
 
     def start(self) -> None:
-        """Make friends of those who may be; Tox's refusal of one is a warning. Raises `StateError`."""
+        """Make friends of all who may be, and log those whom Tox refuses. Raises `StateError`."""
         admitted = self._access.admitted()
         for key in self._node.friends.keys() - admitted:
             self._node.remove_friend(key)
@@ -47,18 +47,20 @@ class Guests:
             try:
                 self._know(key)
             except ToxError as error:
-                log.warning("client %s is not let in: Tox does not take its key (%s)", short(key), error.code)
+                log.warning(
+                    "client %s is not let in: Tox does not accept its key (%s)", short(key), error.code
+                )
 
     async def close(self) -> None:
-        """Wait for those who leave; nobody is sent away after that."""
+        """Wait until those who are being dismissed are gone. Nobody is dismissed after that."""
         self._closed = True
         await asyncio.gather(*self._leaving.values(), return_exceptions=True)
 
     def let_in(self, key: bytes, claim: Claim) -> bool:
-        """Make a friend of a client for its claim; False where there is no room for it.
+        """Make a friend of a client for its claim. False if the record is full.
 
-        Raises `ToxError` where Tox does not take the key, and `StateError` where something cannot
-        be written; the client is not let in then.
+        Raises `ToxError` if Tox does not accept the key, and `StateError` if a file cannot be written;
+        the client is not let in then.
         """
         if claim is Claim.ADMITTED:
             self._know(key)
@@ -77,7 +79,7 @@ class Guests:
         self._know(key, record)
 
     def met(self, friend: Friend) -> None:
-        """A client is connected."""
+        """Record that a client is connected."""
         try:
             self._access.met(friend.key)
         except StateError as error:
@@ -99,13 +101,13 @@ class Guests:
         return True
 
     def _forget_stranger(self, key: bytes, number: int) -> None:
-        """Undo what `_know` has just begun, for one who was no friend before."""
+        """Undo what `_know` has begun for a client that was no friend before."""
         if number not in self._friends:
             with suppress(StateError):  # the next start removes it
                 self._node.remove_friend(key)
 
     def _dismiss_others(self) -> None:
-        """Send away who may not be a friend any more, since the record has changed."""
+        """Dismiss those who may no longer be friends, since the record has changed."""
         if self._closed:
             return
         for number, friend in self._friends.items():

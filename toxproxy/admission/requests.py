@@ -1,4 +1,4 @@
-"""Friend requests as they come: who is let in at once, who waits, and how many strangers are heard."""
+"""Answers friend requests: lets the client in, makes it wait, or ignores it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from toxproxy.pace import Notice, Pace
 
 log = logging.getLogger(__name__)
 
-GUESSES = 100  # wrong secrets in a minute, where the secret is one that can be guessed
+GUESSES = 100  # wrong secrets a minute that are compared, if the secret is weak
 
 
 class Requests:
     """Answers friend requests.
 
-    Keys that are known and the right secret are let in however many strangers ask. Of those,
-    `strangers` are heard in a minute. A secret that is long enough cannot be guessed at any pace;
-    where it is not, a minute with 100 wrong ones is one in which none is right any more.
+    A known key, or a client with the right secret, is let in however many strangers ask. Of strangers,
+    `strangers` are heard in a minute; more are ignored. A strong secret cannot be guessed. If the secret
+    is weak, no secret is accepted any more in a minute with 100 wrong ones.
 
-    `let_in` makes a friend of a key, for its claim. What it raises as `ToxproxyError` is logged.
-    `command` is what the owner types in front of a key to let it in.
+    `let_in` makes a friend of a key for its claim, and returns False if there is no room. A
+    `ToxproxyError` from it is logged. `command` returns what the owner types before a key to let it in.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Requests:
                 log.info("a client waits to be let in; to do so: %s %s", self._command(), key.hex().upper())
 
     def _heard(self, key: bytes) -> bool:
-        """Whether a stranger is; one that waits already costs nothing more."""
+        """Whether this stranger is heard. One that waits already is not counted again."""
         if key in self._access.waiting or self._strangers.take():
             return True
         self._ignored("friend requests beyond %d a minute are ignored ([limits] friend_requests)", self._most)
@@ -72,11 +72,12 @@ class Requests:
             if self._guesses is not None:
                 self._guesses.take()
         else:
-            self._guessed("more than %d wrong secrets in a minute: no secret is taken for now", GUESSES)
+            self._guessed("more than %d wrong secrets in a minute: no secret is accepted for now", GUESSES)
 
     def _admit(self, key: bytes, claim: Claim) -> None:
         try:
             if not self._let_in(key, claim):
-                self._full("a client is not let in: the list of clients is full")
+                name, command = key.hex().upper(), self._command()
+                self._full("a client is not let in: clients.json is full; to let it in: %s %s", command, name)
         except ToxproxyError as error:
             log.error("%s", error)

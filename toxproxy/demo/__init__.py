@@ -1,4 +1,4 @@
-"""`toxproxy demo`: a private Tox network on this machine, used, measured and checked byte by byte."""
+"""`toxproxy demo`: fetches through a server and a client on a private Tox network, and compares."""
 
 from toxproxy.demo.check import run
 from toxproxy.demo.network import PrivateNetwork, ProcessFailed

@@ -1,4 +1,4 @@
-"""The demonstration itself: every way through the tunnel, timed and compared."""
+"""The demonstration: fetches a site by every way through the tunnel, and compares what arrives."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ site = 0:{site}:TOXID
 
 
 async def run(console: Console) -> bool:
-    """Show that it works here; True when everything that arrived is what was sent.
+    """Show that toxproxy works here. True if everything arrived as it was sent.
 
-    Takes about 20 seconds, leaves nothing behind and reaches nothing but loopback.
+    Takes about 20 seconds, leaves no files behind and connects to loopback only.
     """
     _say("A server and a client, two processes on a Tox network of their own (loopback only).")
     with tempfile.TemporaryDirectory(prefix="toxproxy-demo-") as folder:
@@ -80,7 +80,7 @@ async def _check_all(network: PrivateNetwork, site: Site) -> bool:
 
 
 async def _check(way: Way, site: Site, what: str, paths: Sequence[str]) -> bool:
-    """Fetch `paths` at the same time and print a line of the table."""
+    """Fetch `paths` at the same time and print a line of the table. True if all arrived whole."""
     row = f"{way.name:<14}{what:<24}"
     failure: Exception | None = None
     began = perf_counter()

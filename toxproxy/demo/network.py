@@ -1,7 +1,7 @@
-"""A server and a client as two processes on a Tox network of their own, on loopback.
+"""A server and a client, two processes on a Tox network of their own, on loopback.
 
-Nothing leaves the machine: no bootstrap nodes, no local discovery. The demonstration uses it,
-as do tests and benchmarks.
+Nothing leaves the machine: there are no bootstrap nodes and no local discovery. The demonstration, tests
+and benchmarks use it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from toxproxy.errors import ToxproxyError
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 3.0
-_TAIL_LINES = 20
-_LINE_BYTES = 1 << 20
+_TAIL_LINES = 20  # of each log, kept for people
+_LINE_BYTES = 1 << 20  # the longest line of a log
 
 _PRIVATE = """\
 [tox]
@@ -36,12 +36,12 @@ secret = {secret}
 
 
 class ProcessFailed(ToxproxyError):
-    """A process ended, or did not say in time what it was expected to."""
+    """A process ended, or did not report an event in time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a process runs: what its command line begins with, and the address others reach it at."""
+    """Where a process runs: the beginning of its command line, and the address at which others reach it."""
 
     command: tuple[str, ...] = ()
     address: str = "127.0.0.1"
@@ -53,7 +53,7 @@ HERE = Place()
 class Process:
     """One toxproxy process and its log.
 
-    Its configuration, state folder, ready file and log are in `folder`, named after it.
+    Its configuration, state folder, ready file and log are in `folder` and begin with its name.
     """
 
     def __init__(self, name: str, folder: Path, place: Place = HERE) -> None:
@@ -81,7 +81,7 @@ class Process:
         self.config.touch(mode=0o600)  # there is a secret in it
         self.config.write_text(config)
         ready = self._folder / f"{self.name}.json"
-        # -P: not with the current folder's Python files in place of the installed ones.
+        # -P: Python files in the current folder must not shadow the installed ones.
         python = (sys.executable, "-P", "-m")
         command = [*self._place.command, *python, "toxproxy", self.name, str(self.config)]
         command += ["--log-format", "json", *options]
@@ -92,14 +92,14 @@ class Process:
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             limit=_LINE_BYTES,
-            start_new_session=True,  # Ctrl-C is for whoever started us, who then stops us in order
+            start_new_session=True,  # Ctrl-C reaches only the parent, which then calls `stop`
         )
         self._following = asyncio.create_task(self._follow(), name=f"log of the {self.name}")
         await self.wait_for("started", _START_SECONDS)
         self.ready = json.loads(ready.read_text())
 
     async def wait_for(self, event: str, seconds: float) -> None:
-        """Wait until the log had an event; see `JsonFormatter`. Raises `ProcessFailed`."""
+        """Wait until the log has an `event`; see `JsonFormatter`. Raises `ProcessFailed`."""
         assert self._following is not None
         waiting = asyncio.create_task(self._events[event].wait())
         try:
@@ -113,15 +113,12 @@ class Process:
             raise ProcessFailed(f"the {self.name} did not report {event!r} {after}")
 
     async def stop(self, seconds: float = _STOP_SECONDS) -> int | None:
-        """End the process, if it was started: in order within `seconds`, or else by force.
-
-        Returns its exit status.
-        """
+        """End the process, by force after `seconds`. Returns its exit status, None if it never started."""
         if self._process is None:
             return None
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                # Not terminate(): it reaps a child that has just ended, whose status is lost then.
+                # Not terminate(): that may reap a child that has just ended, and lose its exit status.
                 os.kill(self._process.pid, signal.SIGTERM)
         try:
             async with asyncio.timeout(seconds):
@@ -147,7 +144,7 @@ class Process:
         try:
             record = json.loads(text)
         except ValueError:
-            self.tail.append(text)  # a traceback of the interpreter's own
+            self.tail.append(text)  # not a record: a traceback from the interpreter itself
             return
         self.tail.append(f"{record['level'].lower()}: {record['message']}")
         if "event" in record:
@@ -155,12 +152,11 @@ class Process:
 
 
 class PrivateNetwork:
-    """The network as an asynchronous context manager; both processes run inside and end with it.
+    """An asynchronous context manager in which a server and a client run.
 
-    `server` and `client` are configuration text without `[tox]` and `[access] secret`, which
-    are added; in the client's, TOXID stands for the server's Tox ID. What the processes leave
-    behind is in `folder`, which is the caller's, as are `options`, more of the command line, and
-    `places`, the server's and the client's.
+    `server` and `client` are configuration texts. `[tox]` and `[access] secret` are added to both, and
+    TOXID in the client's becomes the server's Tox ID. `options` are added to both command lines.
+    `places` are those of the server and of the client. The files of the processes stay in `folder`.
 
     Entering raises `ProcessFailed`.
     """

@@ -1,4 +1,4 @@
-"""A small web site whose content is known, and a client that gets its pages through a proxy."""
+"""A small web site with known content, and a client that fetches its pages through the tunnel."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 class Site:
     """A web server on a free port of loopback, as an asynchronous context manager.
 
-    It has a page, `OBJECTS` objects of 30 KB and one file of 32 MiB of random bytes.
+    It has a page, `OBJECTS` objects of 30 KB and a file of 32 MiB. Objects and file are random bytes.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Site:
 
 
 class _Exchange(asyncio.Protocol):
-    """One request, one answer, the end."""
+    """Answers one request and closes the connection."""
 
     def __init__(self, content: dict[str, bytes], transports: set[asyncio.Transport]) -> None:
         self._content = content
@@ -88,7 +88,7 @@ class _Exchange(asyncio.Protocol):
 
 @dataclass(frozen=True)
 class Way:
-    """A way to a site: how to connect, and whether the request names the whole URL, as a proxy wants it."""
+    """A way to a site. `whole_url`: the request has the whole URL, as an HTTP proxy needs."""
 
     name: str
     connect: Callable[[], Awaitable[Streams]]
@@ -106,17 +106,17 @@ def by_socks(proxy: Address, site: Address) -> Way:
 
 
 def by_http(proxy: Address) -> Way:
-    """Through an HTTP proxy, as a browser asks one for http:// pages."""
+    """Through an HTTP proxy, as browsers fetch http:// pages."""
     return Way("HTTP proxy", lambda: asyncio.open_connection(*proxy, limit=_READ_BYTES), whole_url=True)
 
 
 def by_forward(forward: Address) -> Way:
-    """Through a port that stands for the site."""
+    """Through a forward to the site."""
     return Way("forward", lambda: asyncio.open_connection(*forward, limit=_READ_BYTES))
 
 
 async def fetch(way: Way, site: Address, path: str) -> tuple[int, bytes]:
-    """Get a page; its size in bytes and its SHA-256. Raises `OSError` for anything but a whole page."""
+    """Fetch a page. Returns its size in bytes and its SHA-256. Raises `OSError` unless it arrives whole."""
     reader, writer = await way.connect()
     try:
         host = f"{site[0]}:{site[1]}"
@@ -137,7 +137,7 @@ async def fetch(way: Way, site: Address, path: str) -> tuple[int, bytes]:
 
 
 async def _head(reader: asyncio.StreamReader) -> tuple[int, int]:
-    """The status and the length that an HTTP answer begins with. Raises `OSError`."""
+    """The status and the Content-Length of an HTTP response. Raises `OSError`."""
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
         fields = dict(line.split(": ", 1) for line in head[1:] if line)

@@ -1,1 +1,1 @@
-"""A process around one end: its start and stop, signals, progress, logs."""
+"""The process that runs a server or a client: start and stop, signals, progress, log."""

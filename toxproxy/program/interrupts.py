@@ -1,4 +1,4 @@
-"""Signals that end one block of a program instead of the process."""
+"""Signals that end a block of the program instead of the process."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Self
 
 
 class Interrupts:
-    """SIGINT, SIGTERM and SIGHUP each end one block, instead of the process.
+    """A context manager in which each SIGINT, SIGTERM or SIGHUP ends one block (`ending`).
 
-    A context manager, within a running loop. A SIGHUP that is ignored (nohup) stays so.
+    Needs a running loop. If SIGHUP is ignored, as under nohup, it stays ignored.
     """
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class Interrupts:
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             self._signals.append(signal.SIGHUP)
         self._block: asyncio.Timeout | None = None
-        self._pending = 0  # signals that found no block to end
+        self._pending = 0  # signals that came when there was no block to end
 
     def __enter__(self) -> Self:
         for number in self._signals:
@@ -33,7 +33,7 @@ class Interrupts:
 
     @asynccontextmanager
     async def ending(self) -> AsyncIterator[None]:
-        """A block that the next signal ends, as a cancellation that stops at the block's end."""
+        """A block that the next signal ends: it is cancelled, and the code behind it goes on."""
         try:
             async with asyncio.timeout(None) as self._block:
                 if self._pending:

@@ -1,8 +1,8 @@
-"""The log: calm lines for people or JSON for programs, on stderr, one record a line.
+"""The log on stderr: text for people or JSON for programs, one record a line.
 
-What a record says may come from strangers, so control characters are escaped: nobody can
-forge a line or speak to the terminal. Where stderr is a terminal, a status line may stand
-below the log; both go through one `Console`, so that they do not garble each other.
+A message may contain text from strangers, so control characters are escaped: nobody can forge a line or
+control the terminal. On a terminal, a status line may be below the log. Both go through one `Console`,
+so that they do not overwrite each other.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from typing import TextIO
 
-_ERASE = "\r\x1b[K"  # to the start of the line, then away with the rest of it (ECMA-48, EL)
-_CONTINUED = "\n  | "  # before each line of a traceback: no record begins so
+_ERASE = "\r\x1b[K"  # go to the start of the line and erase it (ECMA-48, EL)
+_CONTINUED = "\n  | "  # before each line of a traceback; no record begins like this
 
 
 class Console(logging.StreamHandler[TextIO]):
-    """Writes log lines to `stream` and, where it is a terminal, keeps a status line below them."""
+    """Writes log lines to `stream`. On a terminal it keeps a status line below them."""
 
     def __init__(self, stream: TextIO, *, as_json: bool = False) -> None:
         super().__init__(stream)
@@ -34,7 +34,7 @@ class Console(logging.StreamHandler[TextIO]):
             self.setFormatter(TerminalFormatter() if terminal else TextFormatter())
 
     def show(self, text: str) -> None:
-        """Put `text` below the log, in place of what was there; "" takes it away."""
+        """Show `text` as the status line; "" removes the line."""
         if self.live and text != self._status:
             self._status = text
             self._write(_ERASE + self._fitted())
@@ -47,7 +47,7 @@ class Console(logging.StreamHandler[TextIO]):
             self._write(self._fitted())
 
     def _fitted(self) -> str:
-        """The status line cut to the terminal's width: a line that wraps cannot be rewritten."""
+        """The status line, cut to the terminal's width: a line that wraps cannot be erased."""
         columns = 80
         with suppress(OSError):
             columns = os.get_terminal_size(self.stream.fileno()).columns or columns
@@ -55,13 +55,13 @@ class Console(logging.StreamHandler[TextIO]):
         return text if len(text) < columns else text[: columns - 4] + "..."
 
     def _write(self, text: str) -> None:
-        with suppress(OSError):  # the terminal is gone: no reason to stop
+        with suppress(OSError):  # the terminal is gone; the program goes on
             self.stream.write(text)
             self.stream.flush()
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-01-31T12:00:00Z WARNING message`, for files and journals."""
+    """Lines such as `2026-01-31T12:00:00Z WARNING message`, for files and journals."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = self.prefix(record) + escaped(record.getMessage())
@@ -71,13 +71,13 @@ class TextFormatter(logging.Formatter):
         return line
 
     def prefix(self, record: logging.LogRecord) -> str:
-        """What stands before the message."""
+        """The text before the message."""
         time = datetime.fromtimestamp(record.created, UTC)
         return f"{time:%Y-%m-%dT%H:%M:%SZ} {record.levelname} "
 
 
 class TerminalFormatter(TextFormatter):
-    """The message alone, with the level where it is not INFO."""
+    """The message alone, with the level before it unless that is INFO."""
 
     def prefix(self, record: logging.LogRecord) -> str:
         return "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
@@ -86,9 +86,8 @@ class TerminalFormatter(TextFormatter):
 class JsonFormatter(logging.Formatter):
     """A JSON object: `time` (ISO 8601, UTC), `level`, `logger`, `message`.
 
-    A traceback is added as `exception`. Records that programs may wait for have an `event`:
-    "started" once everything is bound, then "absent", "linking" or "ready" as servers come
-    and go.
+    `exception` has the traceback, if there is one. `event` is in records that programs may wait for:
+    "started" once everything is bound, then "absent", "linking" or "ready" for each change of a server.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -107,14 +106,17 @@ class JsonFormatter(logging.Formatter):
 
 
 def escaped(text: str) -> str:
-    r"""`text` with everything that is not printable written as \n, \x1b, \u2028 …"""
+    r"""`text` with every character that is not printable escaped: \n, \x1b, \u2028 …"""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def _give_up_what_cannot_be_written(stream: TextIO) -> None:
-    """Python tries again when it exits, and makes a failure of what the full disk kept from it."""
+def _discard_unwritable(stream: TextIO) -> None:
+    """Drop buffered text that cannot be written, as on a full disk.
+
+    Otherwise Python tries again when it exits, and exits with a failure.
+    """
     try:
         stream.flush()
     except OSError:
@@ -125,16 +127,16 @@ def _give_up_what_cannot_be_written(stream: TextIO) -> None:
 
 @contextmanager
 def logging_to(stream: TextIO | None, *, debug: bool = False, as_json: bool = False) -> Iterator[Console]:
-    """Send all logging to `stream`: toxproxy's from INFO (or DEBUG) on, the libraries' warnings.
+    """A block whose log goes to `stream`: toxproxy's from INFO on (`debug`: DEBUG), libraries' warnings.
 
-    None, which is what Python makes of a standard stream that was closed, is nowhere.
+    `stream` may be None, as a closed standard stream is in Python. The log is dropped then.
     """
     with nullcontext(stream) if stream is not None else open(os.devnull, "w") as target:
         console = Console(target, as_json=as_json)
         root = logging.getLogger()
         root.addHandler(console)
         logging.getLogger("toxproxy").setLevel(logging.DEBUG if debug else logging.INFO)
-        # asyncio warns of single writes to connections that are gone, which is daily life for a proxy.
+        # asyncio warns about writes to connections that are gone, which are normal for a proxy.
         logging.getLogger("asyncio").setLevel(logging.NOTSET if debug else logging.ERROR)
         try:
             yield console
@@ -142,4 +144,4 @@ def logging_to(stream: TextIO | None, *, debug: bool = False, as_json: bool = Fa
             console.show("")
             root.removeHandler(console)
             console.close()
-            _give_up_what_cannot_be_written(target)
+            _discard_unwritable(target)

@@ -1,8 +1,8 @@
-"""What a client waits for, told to the person in front of it.
+"""Shows what a client waits for.
 
-At a terminal one line is rewritten while there is something to wait for, and a line stays
-for each connection won or lost; elsewhere each change is one line of the log. Nothing runs
-while everything is connected.
+On a terminal, a status line is rewritten while a server is missing, and each connection to a server that
+begins or ends is a line of the log. Elsewhere every change is a line of the log. No timer runs while all
+servers are connected.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ log = logging.getLogger(__name__)
 
 Status = tuple[Phase, str]
 
-SETTLE = 0.5  # seconds that a change must last to be worth a line
-HINT = 20.0  # seconds without a change after which a hint may help
+SETTLE = 0.5  # seconds that a change must last to be logged
+HINT = 20.0  # seconds without a change until a hint is given
 
 
 class Waiting:
-    """A status line with the seconds since it appeared, on a console that can show one."""
+    """A status line with the seconds since it appeared, if the console can show one."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -34,7 +34,7 @@ class Waiting:
         self._timer: asyncio.TimerHandle | None = None
 
     def show(self, text: str) -> None:
-        """Show that something is waited for, or "" for nothing any more. A new text counts on."""
+        """Show what is waited for; "" removes the line. A new text does not restart the seconds."""
         self._text = text
         if not text or not self._console.live:
             self.close()
@@ -61,11 +61,10 @@ class Waiting:
 
 
 class Progress:
-    """Follows `statuses`, one for each server, in a fixed order.
+    """Shows and logs the changes of `statuses`, which has one for each server, in a fixed order.
 
-    Call `changed` whenever they may say something new. `hint` says what may help a person who
-    has been waiting for long; the same hint is given once. A context manager; nothing is told
-    after its end.
+    Call `changed` whenever a status may have changed. `hint` returns a hint for a person who has been
+    waiting for long; each hint is given once. A context manager; nothing is shown after its end.
     """
 
     def __init__(
@@ -92,7 +91,7 @@ class Progress:
                 timer.cancel()
 
     def changed(self) -> None:
-        """Take a look at the statuses now, and again when they have settled."""
+        """Show the statuses now, and log what is still new after `SETTLE` seconds."""
         if self._closed:
             return
         missing = dict.fromkeys(text for phase, text in self._statuses() if phase is not Phase.READY)
@@ -110,7 +109,7 @@ class Progress:
         changes = [(new, old) for new, old in pairs if new and (old is None or new[1] != old[1])]
         for (phase, text), old in dict.fromkeys(changes):
             lost = old is not None and old[0] is Phase.READY and phase is not Phase.READY
-            # What is still missing stands in the status line, where there is one.
+            # On a terminal, what is missing is in the status line already.
             if phase is Phase.READY or lost or not self._live:
                 log.info("%s", f"connection lost; {text}" if lost else text, extra={"event": phase.value})
         self._expect_hint()

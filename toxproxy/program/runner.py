@@ -1,4 +1,4 @@
-"""The life of one end as a process: started, ready, told to stop, drained, gone."""
+"""Runs a server or a client as a process: start, wait for a signal, drain, end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from toxproxy.tox import library
 
 log = logging.getLogger(__name__)
 
-INSPECTABLE = "TOXPROXY_INSPECTABLE"  # set: this user may look into the process, for measuring and debugging
+# With this environment variable, the user's other programs may look into the process (for debugging).
+INSPECTABLE = "TOXPROXY_INSPECTABLE"
 
 T = TypeVar("T")
 
@@ -29,10 +30,11 @@ T = TypeVar("T")
 async def run(
     end: Server | Client, *, started: Callable[[], None] = lambda: None, ready_file: Path | None = None
 ) -> None:
-    """Run `end` until a signal says stop; then let its streams end, or a second signal end them.
+    """Run `end` until a signal comes, then drain it. A second signal ends the draining.
 
-    `started` is called once everything is bound; `ready_file` exists from then on until the
-    end. The process gives up what `privileges` says, for good. Raises what starting raises.
+    `started` is called once everything is bound. `ready_file` exists from then on until the end. The
+    process gives up the rights in `privileges`, for good. Raises what the start of `end` raises, and
+    `ToxproxyError` for a ready file that cannot be written.
     """
     descriptors.allow_most()
     privileges.forbid_memory_locking()
@@ -64,7 +66,7 @@ async def run(
 
 
 def run_loop(main: Coroutine[Any, Any, T]) -> T:
-    """As `asyncio.run`, on uvloop where that is installed: it has no wheels for some systems."""
+    """As `asyncio.run`, on uvloop if it is installed. It has no wheels for some systems."""
     descriptors.occupy_standard()
     with asyncio.Runner(loop_factory=_loop_factory()) as loop:
         return loop.run(main)
@@ -89,7 +91,7 @@ def _summary(end: Server | Client) -> str:
 
 @contextmanager
 def _file(path: Path, content: dict[str, object]) -> Iterator[None]:
-    """A file that exists during the block; whoever sees it sees all of it. Raises `ToxproxyError`."""
+    """A block during which the file exists, with all of its content at once. Raises `ToxproxyError`."""
     try:
         _replace(path, json.dumps(content, indent=1) + "\n")
     except OSError as error:
