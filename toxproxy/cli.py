@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
+from typing import Literal
 
 from toxproxy import __version__, config, demo
 from toxproxy.address import ToxId, parse_key
@@ -155,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     server = add(
         "server", _server, "run the far end, which makes the connections that clients ask for", _SERVER_EPILOG
     )
-    server.add_argument("config", metavar="CONFIG", type=Path, nargs="?", help="a configuration file")
+    _add_files(server, nargs="?")
     server.add_argument(
         "--permit",
         metavar="RULES",
@@ -165,15 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     client = add(
         "client", _client, "run the near end, which listens on ports of this machine", _CLIENT_EPILOG
     )
-    client.add_argument("config", metavar="CONFIG", type=Path, help="a configuration file")
-    for command in (server, client):
-        command.add_argument(
-            "--ready-file",
-            metavar="FILE",
-            type=Path,
-            help="write Tox ID, keys, ports, process id and listeners to FILE, as JSON, "
-            "once all ports are bound",
-        )
+    _add_files(client)
     allow = add("allow", _allow, "let a client in; the server may be running or not", _ALLOW_EPILOG)
     allow.add_argument("key", metavar="KEY", help="the client's public key or Tox ID")
     identity = add("id", _id, "print this machine's Tox ID, and make one if there is none")
@@ -217,6 +210,16 @@ def _add_common(parser: argparse.ArgumentParser, *roles: Role) -> None:
         choices=("text", "json"),
         default=argparse.SUPPRESS,
         help="format of the log, which goes to stderr (default: text)",
+    )
+
+
+def _add_files(parser: argparse.ArgumentParser, nargs: Literal["?"] | None = None) -> None:
+    parser.add_argument("config", metavar="CONFIG", type=Path, nargs=nargs, help="a configuration file")
+    parser.add_argument(
+        "--ready-file",
+        metavar="FILE",
+        type=Path,
+        help="write Tox ID, keys, ports, process id and listeners to FILE, as JSON, once all ports are bound",
     )
 
 

@@ -45,7 +45,7 @@ class Guests:
             self._node.remove_friend(key)
         for key in admitted:
             try:
-                self._know(key)
+                self._make_friend(key)
             except ToxError as error:
                 log.warning(
                     "client %s is not let in: Tox does not accept its key (%s)", short(key), error.code
@@ -63,9 +63,9 @@ class Guests:
         the client is not let in then.
         """
         if claim is Claim.ADMITTED:
-            self._know(key)
+            self._make_friend(key)
             return True
-        return self._know(key, lambda: self._access.admit(key, claim))
+        return self._make_friend(key, lambda: self._access.admit(key, claim))
 
     def allow(self, key: bytes) -> None:
         """Make a friend of a client by command. Raises what `let_in` does, and `ValueError`."""
@@ -76,7 +76,7 @@ class Guests:
             self._access.allow(key)
             return True
 
-        self._know(key, record)
+        self._make_friend(key, record)
 
     def met(self, friend: Friend) -> None:
         """Record that a client is connected."""
@@ -85,23 +85,23 @@ class Guests:
         except StateError as error:
             log.warning("%s", error)
 
-    def _know(self, key: bytes, record: Callable[[], bool] = lambda: True) -> bool:
+    def _make_friend(self, key: bytes, record: Callable[[], bool] = lambda: True) -> bool:
         number = self._node.admit_friend(key)
         try:
             recorded = record()
         except BaseException:
-            self._forget_stranger(key, number)
+            self._undo(key, number)
             raise
         if not recorded:
-            self._forget_stranger(key, number)
+            self._undo(key, number)
             return False
         if number not in self._friends:
             self._friends[number] = self._befriend(number, key)
         self._dismiss_others()
         return True
 
-    def _forget_stranger(self, key: bytes, number: int) -> None:
-        """Undo what `_know` has begun for a client that was no friend before."""
+    def _undo(self, key: bytes, number: int) -> None:
+        """Undo what `_make_friend` has begun for a client that was no friend before."""
         if number not in self._friends:
             with suppress(StateError):  # the next start removes it
                 self._node.remove_friend(key)

@@ -120,7 +120,7 @@ class ToxSettings:
 
 @dataclass(frozen=True, slots=True)
 class LimitSettings:
-    """[limits]: what peers, programs and strangers may make this process hold, and for how long.
+    """[limits]: how many connections, how much memory and how much time others can take here.
 
     Each default is more than a user with a browser needs. The log names a limit that is reached.
 

@@ -24,11 +24,10 @@ from toxproxy.relay.stream import ByteStream, cancelled_when
 
 IDLE_SECONDS = 120.0  # from an answer until the next request has arrived
 
-# If an upload was answered before its end, the rest is read and dropped, so that the client gets the
-# answer: for so many seconds, and until so many pass without a byte. As nginx's lingering_time and
-# lingering_timeout.
-UPLOAD_SECONDS = 30.0
-UPLOAD_SILENCE = 5.0
+# If an upload is answered before its end, the rest is read and dropped, so that the client gets the
+# answer. These bound that, in seconds, as nginx's lingering_time and lingering_timeout do.
+UPLOAD_SECONDS = 30.0  # in all
+UPLOAD_SILENCE = 5.0  # without a byte
 
 _TOO_SLOW = Reply(408, "The request did not arrive in time.", ((b"Connection", b"close"),))
 
