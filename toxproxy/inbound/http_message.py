@@ -134,9 +134,8 @@ def authorized(request: h11.Request, credentials: Credentials) -> bool:
     """Whether the request carries the right user name and password (Basic, RFC 7617)."""
     for name, value in request.headers:
         if name == b"proxy-authorization":
-            scheme, *token = value.split(maxsplit=1) or [
-                b""
-            ]  # RFC 9110 allows spaces; some clients send a tab
+            # RFC 9110 allows spaces only; some clients send a tab.
+            scheme, *token = value.split(maxsplit=1) or [b""]
             try:
                 username, colon, password = b64decode(b"".join(token), validate=True).partition(b":")
             except binascii.Error:
