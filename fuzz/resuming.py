@@ -134,7 +134,7 @@ class Game:
 
     def arrived(self, channel: int, frame: bytes) -> None:
         """One frame is at the peer."""
-        if self.honest and not self.session._connection.closed:  # last words need not wait for their turn
+        if self.honest and not self.session._multiplexer.closed:  # last words need not wait for their turn
             assert self.got[channel] < len(self.durable.log[channel]), "more frames than the session sent"
             assert frame == self.durable.log[channel][self.got[channel]], "another frame than the next"
         self.got[channel] += 1

@@ -78,7 +78,7 @@ async def test_a_peer_that_comes_back_as_another(
 ) -> None:
     caplog.set_level(logging.INFO, "toxproxy.app")
     part(pair)
-    only_friend(pair.client)._sessions._expire()
+    only_friend(pair.client)._keeper._expire()
     assert pair.client.statuses() == [(Phase.ABSENT, "the server is gone; looking for it")]
     await meet(pair)
     assert lines(caplog) == [

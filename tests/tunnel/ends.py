@@ -72,14 +72,14 @@ async def tunnel(
     exit = Exit(ExitSettings(connect_timeout=5), Rules((parse_rule("*:*"),)))
     changes: list[tuple[str, SessionEvent]] = []
 
-    def sessions(side: str, send: Callable[[memoryview], bool], dialer: Exit | None) -> SessionKeeper:
+    def keeper(side: str, send: Callable[[memoryview], bool], dialer: Exit | None) -> SessionKeeper:
         def changed(what: SessionEvent) -> None:
             changes.append((side, what))
 
         return SessionKeeper(send, changed=changed, exit=dialer, limits=limits, grace=grace)
 
-    near = sessions("near", pipe.near.send, None)
-    far = sessions("far", pipe.far.send, exit)
+    near = keeper("near", pipe.near.send, None)
+    far = keeper("far", pipe.far.send, exit)
     for end, carrier in ((pipe.near, near.carrier), (pipe.far, far.carrier)):
         end.receive, end.batch_ended = carrier.packet_received, carrier.batch_ended
     for end in (far, near):

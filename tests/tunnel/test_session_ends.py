@@ -118,7 +118,7 @@ async def test_a_session_lost_after_the_last_byte_came_does_not_cut_a_slow_clien
         listener = ForwardListener(forward, ends.near)
         await listener.start()
         host, _, local = listener.addresses[0].rpartition(":")
-        ends.far._connection._scheduler.credit = lambda stream: None  # the last acknowledgement is lost
+        ends.far._multiplexer._scheduler.credit = lambda stream: None  # the last acknowledgement is lost
         loop = asyncio.get_running_loop()
         with socket.socket() as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
@@ -128,7 +128,7 @@ async def test_a_session_lost_after_the_last_byte_came_does_not_cut_a_slow_clien
             async with asyncio.timeout(5):
                 while not ends.near.streams:
                     await asyncio.sleep(0.01)
-            (stream,) = ends.near._connection.streams.values()
+            (stream,) = ends.near._multiplexer.streams.values()
             browser = stream.data.get_protocol()._sink
             browser.set_write_buffer_limits(high=2 * size)
             prepared.set()

@@ -80,10 +80,10 @@ class Friend:
         self._waiting = 0
         self._measuring: asyncio.Task[None] | None = None
         self._tell_end = Notice(log, most=_LINES)
-        self._sessions = SessionKeeper(
+        self._keeper = SessionKeeper(
             self._send, changed=self._session_changed, exit=exit, limits=limits, grace=grace
         )
-        node.set_sink(number, self._sessions.carrier)
+        node.set_sink(number, self._keeper.carrier)
 
     @property
     def phase(self) -> Phase:
@@ -95,17 +95,17 @@ class Friend:
     @property
     def streams(self) -> int:
         """How many streams live."""
-        return self._sessions.streams
+        return self._keeper.streams
 
     @property
     def connections(self) -> int:
         """How many connections `idle` would wait for."""
-        return self._sessions.connections
+        return self._keeper.connections
 
     @property
     def link_stats(self) -> LinkStats | None:
         """The counters of the present link."""
-        link = self._sessions.carrier.link
+        link = self._keeper.carrier.link
         return link.stats if link is not None else None
 
     async def dial(
@@ -122,29 +122,29 @@ class Friend:
         """
         if not self._ready.is_set():
             await self._wait_for_session()
-        session = self._sessions.session
+        session = self._keeper.session
         if session is None:
             raise StreamRefused(Refusal.OFFLINE, "the server is not connected")
         return await session.dial(protocol_factory, target, early=early, compress=compress)
 
     async def idle(self) -> None:
         """Wait until no stream lives, and everything that came through one has been delivered."""
-        await self._sessions.idle()
+        await self._keeper.idle()
 
     def connection_changed(self, connection: ConnectionStatus) -> None:
         """Tox says how the friend is connected now."""
         was, self.connection = self.connection, connection
         log.debug("friend %s: %s", short(self.key), connection.name.lower())
         if connection is ConnectionStatus.NONE:
-            self._sessions.lose()
+            self._keeper.lose()
         elif was is ConnectionStatus.NONE:
-            self._sessions.reach()
+            self._keeper.reach()
         self._changed(self)
 
     async def close(self, text: str) -> None:
         """End the session, telling the peer why, and let go of the friend."""
         self._stop_measuring()
-        await self._sessions.close(text)
+        await self._keeper.close(text)
         self._node.set_sink(self._number, None)
 
     async def _wait_for_session(self) -> None:
@@ -177,7 +177,7 @@ class Friend:
         tell("session with %s %s", short(self.key), words(what))
         self._stop_measuring()
         self.round_trip = None
-        if (session := self._sessions.session) is not None and self._sessions.ready:
+        if (session := self._keeper.session) is not None and self._keeper.ready:
             self.met = True
             self._ready.set()
             self._measuring = asyncio.get_running_loop().create_task(self._measure(session))

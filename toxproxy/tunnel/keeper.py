@@ -261,15 +261,15 @@ def _turn_away(link: EnetLink, code: GoAwayCode, text: str) -> None:
 class _Greeter:
     """The owner of a link that the peer began, until its first frame shows whose it is."""
 
-    def __init__(self, sessions: SessionKeeper, link: EnetLink) -> None:
-        self._sessions = sessions
+    def __init__(self, keeper: SessionKeeper, link: EnetLink) -> None:
+        self._keeper = keeper
         self._link = link
 
     def link_up(self) -> None:
         pass
 
     def frame_received(self, channel: int, frame: bytes) -> None:
-        self._sessions.greeted(self._link, channel, frame)
+        self._keeper.greeted(self._link, channel, frame)
 
     def link_ready(self) -> None:
         pass

@@ -71,7 +71,7 @@ class Session:
         memory: Allotment | None = None,
     ) -> None:
         self._link = link
-        self._connection = Multiplexer(
+        self._multiplexer = Multiplexer(
             client=client,
             session=secrets.randbits(64),
             limits=limits,
@@ -94,17 +94,17 @@ class Session:
     @property
     def established(self) -> bool:
         """Whether streams may be opened."""
-        return self._connection.established and not self._ended
+        return self._multiplexer.established and not self._ended
 
     @property
     def identity(self) -> tuple[int, int] | None:
         """The client's and the server's session id, once both are known."""
-        return self._connection.identity
+        return self._multiplexer.identity
 
     @property
     def streams(self) -> int:
         """How many streams live."""
-        return len(self._connection.streams)
+        return len(self._multiplexer.streams)
 
     # The application's calls
 
@@ -119,7 +119,8 @@ class Session:
         """Open a stream to `target`, compressed or not; see `Dialer.dial`. Raises `StreamRefused`."""
         if not self.established:
             raise StreamRefused(Refusal.OFFLINE, "the server is not connected")
-        transport = StreamTransport(self, self._connection, self._connection.open(target, compress=compress))
+        stream = self._multiplexer.open(target, compress=compress)
+        transport = StreamTransport(self, self._multiplexer, stream)
         self.changed()
         if not early:
             await transport.answered()
@@ -137,7 +138,7 @@ class Session:
         value = secrets.randbits(64)
         pong = self._pings[value] = self._loop.create_future()
         sent = self._loop.time()
-        self._connection.ping(value)
+        self._multiplexer.ping(value)
         self.changed()
         try:
             await pong
@@ -169,7 +170,7 @@ class Session:
         if self._ended:
             return
         try:
-            self._connection.receive(channel, frame)
+            self._multiplexer.receive(channel, frame)
         except RemoteProtocolError as error:
             self.broken(error)
         else:
@@ -183,7 +184,7 @@ class Session:
         self._finish(GoAwayCode.PROTOCOL_ERROR, str(error), PeerBroke(str(error)))
 
     def link_down(self, reason: LinkEnd | Loss) -> None:
-        self._connection.lost()
+        self._multiplexer.lost()
         self._end(reason)
 
     # Between the two
@@ -195,15 +196,15 @@ class Session:
             self._deliver()
 
     def _send(self) -> None:
-        connection, link = self._connection, self._link
+        multiplexer, link = self._multiplexer, self._link
         size = link.frame_size - DATA_HEADER
-        while connection.wants_to_send and (budget := link.budget()) > 0:
-            for channel, frame in connection.frames_to_send(budget, size):
+        while multiplexer.wants_to_send and (budget := link.budget()) > 0:
+            for channel, frame in multiplexer.frames_to_send(budget, size):
                 link.send(channel, frame)
             link.flush()
 
     def _deliver(self) -> None:
-        while (event := self._connection.next_event()) is not None:
+        while (event := self._multiplexer.next_event()) is not None:
             self._handle(event)
         self._look_whether_idle()
 
@@ -230,7 +231,7 @@ class Session:
                     task.cancel()
                 _transport(stream).closed(error)
             case StreamRequested(stream, target):
-                transport = StreamTransport(self, self._connection, stream)
+                transport = StreamTransport(self, self._multiplexer, stream)
                 task = self._loop.create_task(self._serve(transport, target))
                 self._serving[stream] = task
                 task.add_done_callback(lambda _: self._serving.pop(stream, None))
@@ -254,7 +255,7 @@ class Session:
 
     async def _serve(self, transport: StreamTransport, target: Target) -> None:
         """Dial what the peer asked for, then join it with the stream."""
-        near, far = relay.pair(self._connection.limits.patience)
+        near, far = relay.pair(self._multiplexer.limits.patience)
         try:
             if self._exit is None:
                 raise StreamRefused(Refusal.UNSUPPORTED, "this side opens no connections for its peer")
@@ -272,10 +273,10 @@ class Session:
                 far.reset()
 
     def _finish(self, code: GoAwayCode, text: str, reason: SessionEnd) -> None:
-        self._connection.close(code, text)
+        self._multiplexer.close(code, text)
         if not self._ended:
             # The last word, so it does not wait for its turn.
-            for channel, frame in self._connection.frames_to_send(_LAST_WORDS, _LAST_WORDS):
+            for channel, frame in self._multiplexer.frames_to_send(_LAST_WORDS, _LAST_WORDS):
                 self._link.send(channel, frame)
             self._link.flush()
             self._end(reason)
@@ -288,7 +289,7 @@ class Session:
         for task in list(self._serving.values()):
             task.cancel()
         self._deliver()
-        self._connection.memory.end()
+        self._multiplexer.memory.end()
         for pong in self._pings.values():
             if not pong.done():
                 pong.set_exception(ConnectionResetError("the session ended"))

@@ -34,10 +34,10 @@ class StreamTransport(asyncio.Transport):
 
     _start_tls_compatible = True  # what `loop.start_tls` looks for; its protocol also calls `_force_close`
 
-    def __init__(self, owner: StreamOwner, connection: Multiplexer, stream: Stream) -> None:
+    def __init__(self, owner: StreamOwner, multiplexer: Multiplexer, stream: Stream) -> None:
         super().__init__()
         self._owner = owner
-        self._connection = connection
+        self._multiplexer = multiplexer
         self._stream = stream
         self._protocol: AnyProtocol | None = None
         self._kept: deque[bytes] = deque()  # received, not taken by the protocol yet
@@ -76,7 +76,7 @@ class StreamTransport(asyncio.Transport):
         """Answer the peer's request with OPENED; False when the stream is gone already."""
         if self._stream.state is not StreamState.REQUESTED:
             return False
-        self._connection.accept(self._stream)
+        self._multiplexer.accept(self._stream)
         self._owner.changed()
         self.attach(protocol)
         return True
@@ -84,7 +84,7 @@ class StreamTransport(asyncio.Transport):
     def refuse(self, code: Refusal, text: str) -> None:
         """Answer the peer's request with REFUSED, unless the stream is gone already."""
         if self._stream.state is StreamState.REQUESTED:
-            self._connection.refuse(self._stream, code, text)
+            self._multiplexer.refuse(self._stream, code, text)
             self._owner.changed()
 
     def opened(self) -> None:
@@ -126,7 +126,7 @@ class StreamTransport(asyncio.Transport):
         if stream.sender.state is not SendState.READY:
             return  # as asyncio's own: writing to a lost connection is no error
         was_full = stream.sender.full
-        full = self._connection.write(stream, bytes(data))
+        full = self._multiplexer.write(stream, bytes(data))
         self._owner.changed()
         if full and not was_full and self._protocol is not None:
             self._protocol.pause_writing()
@@ -136,7 +136,7 @@ class StreamTransport(asyncio.Transport):
 
     def write_eof(self) -> None:
         if self._stream.state is not StreamState.CLOSED:
-            self._connection.finish(self._stream)
+            self._multiplexer.finish(self._stream)
             self._owner.changed()
 
     def pause_reading(self) -> None:
@@ -163,15 +163,15 @@ class StreamTransport(asyncio.Transport):
         self._end_kept = False
         stream = self._stream
         if stream.state is not StreamState.CLOSED:
-            self._connection.finish(stream)
-            self._connection.ignore(stream)
+            self._multiplexer.finish(stream)
+            self._multiplexer.ignore(stream)
             self._owner.changed()
 
     def abort(self) -> None:
         """Reset the stream; what was not sent yet is dropped."""
         self._closing = True
         self._kept.clear()
-        self._connection.reset(self._stream, ResetCode.CONNECTION_RESET)
+        self._multiplexer.reset(self._stream, ResetCode.CONNECTION_RESET)
         self._owner.changed()
         if self._protocol is not None and not self._lost:
             asyncio.get_running_loop().call_soon(self._lose)
@@ -204,7 +204,7 @@ class StreamTransport(asyncio.Transport):
             case "room":
                 return self._stream.sender.most - self._stream.sender.buffered
             case "share":
-                return self._connection.memory.share(_LEAST_SHARE, _MOST_SHARE)
+                return self._multiplexer.memory.share(_LEAST_SHARE, _MOST_SHARE)
         return default
 
     def get_write_buffer_size(self) -> int:
@@ -222,7 +222,7 @@ class StreamTransport(asyncio.Transport):
         assert self._protocol is not None
         self._guard(feed, self._protocol, data)
         if not self._closing:
-            self._connection.consumed(self._stream, len(data))
+            self._multiplexer.consumed(self._stream, len(data))
             self._owner.changed()
 
     def _flush_kept(self) -> None:
@@ -232,7 +232,7 @@ class StreamTransport(asyncio.Transport):
             self._end_kept = False
             keep_open = self._guard(self._protocol.eof_received)
             if self._stream.state is not StreamState.CLOSED and not self._closing:
-                self._connection.consumed(self._stream, 1)
+                self._multiplexer.consumed(self._stream, 1)
                 self._owner.changed()
             if not keep_open:
                 self.close()
