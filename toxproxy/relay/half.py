@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 FOR_EVER = Patience(idle=0.0, half_closed=0.0)
 
-_silent = Notice(log)
+_silent = Notice(log)  # of halves that were given no notice of their own
 _READ = 256 * 1024  # bytes read at a time, at most …
 _LEAST_READ = 4096  # … and where the other side has no room
 
@@ -50,11 +50,13 @@ class Half(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_ended", "_full", "_kept", "_other", "_sink", "_watch", "heard", "lost", "patience", "transport",
+        "_ended", "_full", "_kept", "_other", "_sink", "_watch",
+        "heard", "lost", "patience", "silent", "transport",
     )  # fmt: skip
 
-    def __init__(self, patience: Patience = FOR_EVER) -> None:
+    def __init__(self, patience: Patience = FOR_EVER, silent: Notice | None = None) -> None:
         self.patience = patience
+        self.silent = silent or _silent
         self.heard = monotonic()  # when the peer last sent something
         self.transport: asyncio.Transport | None = None
         #: Done when the connection is over; the result is what `connection_lost` said. Wait for
@@ -171,11 +173,12 @@ class Watch:
     A context manager for halves that are not joined; a relay's own ends with its connections.
     """
 
-    __slots__ = ("_halves", "_moved", "_outflow", "_patience", "_timer")
+    __slots__ = ("_halves", "_moved", "_outflow", "_patience", "_silent", "_timer")
 
     def __init__(self, near: Half, far: Half) -> None:
         self._halves = near, far
         self._patience = near.patience
+        self._silent = near.silent
         self._timer: asyncio.TimerHandle | None = None
         self._outflow: list[tuple[object, ...]] = []
         self._moved = monotonic()  # when that was last seen to change
@@ -203,7 +206,7 @@ class Watch:
         if left > 0:
             self._timer = asyncio.get_running_loop().call_later(left, self.look)
             return
-        _silent("a connection was reset: no byte came for %g s ([limits] %s)", seconds, key)
+        self._silent("a connection was reset: no byte came for %g s ([limits] %s)", seconds, key)
         for half in self._halves:
             half.reset()
 
@@ -256,9 +259,9 @@ class Halves:
         self._over.set()
 
 
-def pair(patience: Patience = FOR_EVER) -> tuple[Half, Half]:
+def pair(patience: Patience = FOR_EVER, silent: Notice | None = None) -> tuple[Half, Half]:
     """The two halves of a new relay. Give each to its transport as protocol; the second one joins them."""
-    near, far = Half(patience), Half(patience)
+    near, far = Half(patience, silent), Half(patience, silent)
     near._other, far._other = far, near
     return near, far
 

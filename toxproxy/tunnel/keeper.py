@@ -29,7 +29,7 @@ from toxproxy.tunnel.events import (
     SessionInterrupted,
     SessionResumed,
 )
-from toxproxy.tunnel.session import Session
+from toxproxy.tunnel.session import Notices, Session
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +74,7 @@ class SessionKeeper:
         self._begun = Pace(_SESSIONS)
         self._works_since: float | None = None  # the present link
         self._unmade = Notice(log, logging.WARNING)
+        self._notices = Notices()
         self._retry: asyncio.TimerHandle | None = None
         self._expiry: asyncio.TimerHandle | None = None
 
@@ -209,6 +210,7 @@ class SessionKeeper:
             halves=self._halves,
             limits=self._limits,
             memory=memory,
+            notices=self._notices,
             on_established=self._began,
             on_end=ended,
         )

@@ -45,9 +45,16 @@ from toxproxy.tunnel.transport import StreamTransport
 
 log = logging.getLogger(__name__)
 
-_failed = Notice(log, logging.ERROR, most=5)
 _TRIM_AFTER = 5.0  # seconds after the last stream
 _LAST_WORDS = 16 * 1024  # bytes that leave with a session's end, whatever the link's budget is
+
+
+class Notices:
+    """Log lines that a peer can cause as often as it likes. One object serves all sessions with that peer."""
+
+    def __init__(self) -> None:
+        self.silent = Notice(log)  # a connection was reset, since no byte came
+        self.failed = Notice(log, logging.ERROR, most=5)  # a connection was not opened because of a bug
 
 
 class Session:
@@ -69,6 +76,7 @@ class Session:
         halves: relay.Halves | None = None,
         limits: Limits | None = None,
         memory: Allotment | None = None,
+        notices: Notices | None = None,
     ) -> None:
         self._link = link
         self._multiplexer = Multiplexer(
@@ -80,6 +88,7 @@ class Session:
         )
         self._exit = exit
         self._halves = relay.Halves() if halves is None else halves
+        self._notices = notices or Notices()
         self._on_end = on_end
         self._on_established = on_established
         self._loop = asyncio.get_running_loop()
@@ -255,7 +264,7 @@ class Session:
 
     async def _serve(self, transport: StreamTransport, target: Target) -> None:
         """Dial what the peer asked for, then join it with the stream."""
-        near, far = relay.pair(self._multiplexer.limits.patience)
+        near, far = relay.pair(self._multiplexer.limits.patience, self._notices.silent)
         try:
             if self._exit is None:
                 raise StreamRefused(Refusal.UNSUPPORTED, "this side opens no connections for its peer")
@@ -265,7 +274,7 @@ class Session:
             log.debug("stream to %s refused: %s", target, error.text)
             transport.refuse(error.code, error.text)
         except Exception:
-            _failed("opening a connection to %s failed", target, exc_info=True)
+            self._notices.failed("opening a connection to %s failed", target, exc_info=True)
             transport.refuse(Refusal.FAILED, "internal error; the server's log says more")
         else:
             self._halves.add(far)
