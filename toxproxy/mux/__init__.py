@@ -1,7 +1,7 @@
 """The multiplexer: many streams over one link. Pure: no sockets, no asyncio, no clock.
 
-`Multiplexer` takes frames in and gives frames and events out; whoever owns it does the I/O.
-SPEC.md describes the protocol for a second implementation.
+`Multiplexer` takes frames and returns frames and events; its owner does the I/O. SPEC.md is the
+specification of the protocol.
 """
 
 from toxproxy.mux.events import (

@@ -1,7 +1,7 @@
-"""Which channel of the link a stream uses for its life.
+"""Chooses the channel of the link that a stream uses from its opening to its end.
 
-Channel 0 is the session's. A new stream takes the least used of the others, so that as many
-streams as there are channels never wait for one another's lost packets, and more still work.
+Channel 0 is for session frames. A new stream takes the least used of the other channels. While
+there are no more streams than channels, none waits for another's lost packets; more streams share.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from __future__ import annotations
 class Channels:
     """Counts the streams on each channel.
 
-    Of the unused ones the one that was unused for longest comes first, so that a new stream
-    seldom waits for a lost frame of the one before it. Where all are used, taking is a scan.
+    The channel that has been unused for longest is taken first, so that a new stream rarely waits
+    for a lost frame of the stream before it. Once all are in use, `take` scans all of them.
     """
 
     def __init__(self, count: int) -> None:
         self._load = [0] * count
-        self._idle: dict[int, None] = dict.fromkeys(range(1, count))  # the unused ones, a queue
+        self._idle: dict[int, None] = dict.fromkeys(range(1, count))  # the unused channels, as a queue
 
     def take(self) -> int:
-        """The least used channel, with one stream more."""
+        """Choose the least used channel and count a stream on it."""
         if self._idle:
             channel = next(iter(self._idle))
         else:
@@ -28,12 +28,12 @@ class Channels:
         return channel
 
     def share(self, channel: int) -> None:
-        """One stream more on this channel: the peer chose it for one of its own."""
+        """Count a stream on a channel that the peer chose."""
         self._load[channel] += 1
         self._idle.pop(channel, None)
 
     def release(self, channel: int) -> None:
-        """A stream on this channel is over."""
+        """A stream on this channel has ended."""
         self._load[channel] -= 1
         if not self._load[channel]:
             self._idle[channel] = None

@@ -1,8 +1,8 @@
 """LZ4 for one direction of a stream: blocks that may refer back to the blocks before them.
 
-For `stream`, whose two halves have one of these each where both sides agreed on it. Both ends
-remember the last `HISTORY` bytes of what went in blocks. What went as plain DATA is not among
-them, so a direction that does not shrink costs no memory. The blocks are those of the LZ4 block
+Where both sides agreed on compression, a stream's `Sender` has a `Compressor` and its `Receiver` a
+`Decompressor`. Both keep the last `HISTORY` bytes that PACKED frames carried. Bytes of DATA frames
+are not kept, so a direction that does not compress costs no memory. Blocks are in the LZ4 block
 format, without a size in front.
 """
 
@@ -13,38 +13,38 @@ from lz4.block import LZ4BlockError, compress, decompress
 from toxproxy.errors import RemoteProtocolError
 from toxproxy.mux.frames import DATA_HEADER, MAX_RAW, PACKED_HEADER
 
-# Bytes. 64 KiB would cost four times the memory and for frames of a datagram more than twice the
-# time, and make what is sent 2 to 7 % smaller (logs, JSON, source code).
+# Bytes. 64 KiB would make logs, JSON and source code 2 to 7 % smaller. It would take four times the
+# memory and, for frames of one datagram, more than twice the time.
 HISTORY = 16 * 1024
 
 _OVERHEAD = PACKED_HEADER - DATA_HEADER
-_LEAST = 32  # bytes worth a try with a history,
-_LEAST_ALONE = 200  # and without
-_MISSES = 3  # blocks in a row that may fail to shrink before it is left alone
-_SHORTEST_REST = 64 * 1024  # bytes that then pass untried, and twice as many the next time
+_LEAST = 32  # bytes; fewer are not worth a try …
+_LEAST_ALONE = 200  # … and without a history
+_MISSES = 3  # blocks in a row that did not shrink, after which compression pauses
+_SHORTEST_REST = 64 * 1024  # bytes that pass during the first pause; each next one is twice as long
 _LONGEST_REST = 4 * 1024 * 1024
 
 
 class Compressor:
-    """Makes the blocks of a sender, as far as that pays: a block must save a tenth.
+    """Compresses a sender's bytes where that pays: a block must be at least a tenth smaller.
 
-    After `_MISSES` blocks in a row that do not, bytes pass untried for a while, which doubles
-    with each further miss and ends with the first block that shrinks.
+    After `_MISSES` blocks in a row that are not, compression pauses for `_SHORTEST_REST` bytes. Each
+    further miss doubles the pause, up to `_LONGEST_REST`. A block that shrinks resets it.
     """
 
     __slots__ = ("_history", "_misses", "_ratio", "_rest", "_untried")
 
     def __init__(self) -> None:
         self._history = b""
-        self._ratio = 1.0  # by which the last block shrank
+        self._ratio = 1.0  # how many times smaller the last block became, less a margin
         self._misses = 0  # in a row
-        self._rest = _SHORTEST_REST  # how long the next rest will be
-        self._untried = 0  # bytes left of the present one
+        self._rest = _SHORTEST_REST  # bytes of the next pause
+        self._untried = 0  # bytes that are left of the current pause
 
     def reach(self, waiting: int, size: int) -> int:
-        """How many of `waiting` bytes to give to `pack` for a frame with `size` bytes of payload.
+        """How many of `waiting` bytes to give to `pack`, for a frame with `size` bytes of payload.
 
-        0 where the frame should be plain; that it then takes as many bytes as it can is counted.
+        0 means: send a DATA frame. Its bytes, as many as fit, are counted towards the pause.
         """
         plain = min(waiting, size)
         if self._untried > 0:
@@ -55,9 +55,9 @@ class Compressor:
         return min(waiting, MAX_RAW, int(size * self._ratio))
 
     def pack(self, raw: bytes, size: int) -> tuple[int, bytes] | None:
-        """A block, and how many of the first bytes of `raw` are in it; None where that does not pay.
+        """Compress the first bytes of `raw`; returns how many, and the block. None where it does not pay.
 
-        `size` bounds the block in bytes, with what its header is longer than that of DATA.
+        The PACKED frame is no longer than a DATA frame with `size` bytes of payload.
         """
         while True:
             block: bytes = compress(raw, mode="fast", store_size=False, dict=self._history)
@@ -67,7 +67,7 @@ class Compressor:
                 return None
             if packed <= size:
                 break
-            raw = raw[:size]  # it shrank less than the block before; so much fits if it shrinks at all
+            raw = raw[:size]  # it shrank less than the last block; `size` bytes fit if they shrink at all
         self._history = _remember(self._history, raw)
         self._ratio = max(1.0, 0.9 * len(raw) / packed)  # with room for a block that shrinks a little less
         self._misses = 0
@@ -91,9 +91,9 @@ class Decompressor:
         self._history = b""
 
     def unpack(self, block: bytes, length: int) -> bytes:
-        """The `length` bytes of a block; no more than these are ever allocated.
+        """Decompress a block into exactly `length` bytes; no more are allocated.
 
-        Raises `RemoteProtocolError` for what is not a block of just that many.
+        Raises `RemoteProtocolError` where the block is not LZ4 or holds another number of bytes.
         """
         try:
             raw: bytes = decompress(block, uncompressed_size=length, dict=self._history)

@@ -1,4 +1,4 @@
-"""What a `Connection` tells its owner, in the order in which it happened."""
+"""The events that a `Multiplexer` reports to its owner, in the order in which they happened."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from toxproxy.mux.stream import Stream
 
 
 class Established(NamedTuple):
-    """Both sides have said HELLO: streams may flow."""
+    """Both sides have sent HELLO: streams can be opened."""
 
     session: int  # the peer's session id
-    version: int  # the protocol version both will speak
+    version: int  # the protocol version of the session
 
 
 class StreamRequested(NamedTuple):
@@ -30,14 +30,14 @@ class StreamOpened(NamedTuple):
 
 
 class DataReceived(NamedTuple):
-    """Bytes of a stream, in order; say `consumed` when the application has taken them."""
+    """Bytes of a stream, in order. Call `consumed` when the application has taken them."""
 
     stream: Stream
     data: bytes
 
 
 class EndReceived(NamedTuple):
-    """The peer's direction ended; say `consumed(stream, 1)` when the application knows."""
+    """The peer ended its direction. Call `consumed(stream, 1)` when the application knows."""
 
     stream: Stream
 
@@ -49,7 +49,7 @@ class StreamDrained(NamedTuple):
 
 
 class StreamClosed(NamedTuple):
-    """The stream is no more: in order (`error` is None), refused or reset. Its last event."""
+    """The stream has ended: in order (`error` is None), refused or reset. Its last event."""
 
     stream: Stream
     error: StreamError | None
@@ -62,7 +62,7 @@ class PongReceived(NamedTuple):
 
 
 class GoAwayReceived(NamedTuple):
-    """The peer ended the session; every stream was closed before this."""
+    """The peer ended the session. The `StreamClosed` of every stream came before."""
 
     code: GoAwayCode
     text: str

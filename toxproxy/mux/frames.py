@@ -1,8 +1,8 @@
-"""The vocabulary of the wire: one class a frame, all of them in one table.
+"""The frames of the protocol: a class for each type, and one table of all types.
 
-A frame is one message of the link: a type byte, fixed fields in network byte order, and for
-some a tail that runs to the frame's end. SPEC.md has the same table for people. `decode`
-checks everything that a frame alone can tell; what it means now is `connection`'s to judge.
+A frame is one message of the link: a type byte, fixed fields in network byte order, and for some
+types a tail that runs to the end of the frame. SPEC.md, section 4, has the same table. `decode`
+checks each frame by itself; `Multiplexer` checks whether it is allowed in the current state.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from toxproxy.errors import GoAwayCode, Refusal, RemoteProtocolError, ResetCode
 
 E = TypeVar("E", bound=IntEnum)
 
-MAX_FRAME = 16 * 1024  # bytes, header and payload: no peer may send a larger one
+MAX_FRAME = 16 * 1024  # bytes, header and payload; a larger one is a protocol error
 MAX_TEXT = 512  # bytes of UTF-8 in REFUSED and GOAWAY
-MAX_HOST = 255  # bytes: RFC 1928's limit for a name
+MAX_HOST = 255  # bytes: the limit of SOCKS5 for a name (RFC 1928)
 MAX_STREAM = 0xFFFF_FFFF
 MAX_OFFSET = 1 << 62  # bytes in one direction of a stream
-MAX_RAW = 64 * 1024  # bytes that a PACKED frame may hold
-TCP = 0x01  # the only kind of stream in version 1
+MAX_RAW = 64 * 1024  # bytes that a PACKED frame may hold, decompressed
+TCP = 0x01  # a kind of stream, the only one in version 1
 PLAIN = 0x80  # added to the kind: the opener takes no PACKED frames of this stream
-LZ4 = 0x01  # a bit of HELLO's features: PACKED frames are understood
+LZ4 = 0x01  # a bit of HELLO's features: this side understands PACKED frames
 
 
 Counts = tuple[tuple[int, int], ...]  # (channel, frames since the session began), channels ascending
 
 
 class Hello(NamedTuple):
-    """The first frame of a session from either side: versions, who, and what may be sent to it."""
+    """The first frame of each side: its protocol versions, its session id, and its limits."""
 
-    oldest: int  # the lowest protocol version understood
+    oldest: int  # the lowest protocol version that the sender understands
     newest: int  # the highest
-    session: int  # 64 random bits, new for every session object
+    session: int  # 64 random bits, new for every session
     features: int  # bits: LZ4
-    window: int  # bytes that may follow an OPEN before it is answered
+    window: int  # the early window: bytes that may follow an OPEN before OPENED
     streams: int  # how many streams the peer may have open at once
 
 
@@ -54,14 +54,14 @@ class Pong(NamedTuple):
 
 
 class GoAway(NamedTuple):
-    """The session ends here; nothing follows it."""
+    """Ends the session; no frame follows it."""
 
     code: int
     text: str
 
 
 class Resume(NamedTuple):
-    """The first frame of a later link: which session goes on, and how many frames came on each channel."""
+    """The first frame on a later link: the session to go on with, and the frames received on each channel."""
 
     client: int  # the session ids of the two HELLOs
     server: int
@@ -69,13 +69,13 @@ class Resume(NamedTuple):
 
 
 class Ack(NamedTuple):
-    """How many frames came until now, on the channels where it were more since the last time."""
+    """How many frames were received on each channel, where that changed since the last ACK."""
 
     counts: Counts
 
 
 class Open(NamedTuple):
-    """A new stream: where to connect, and how many bytes the opener takes at first."""
+    """A new stream: its target, and how many bytes the opener accepts at first."""
 
     stream: int
     kind: int
@@ -85,7 +85,7 @@ class Open(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """The stream's far side is connected and takes this many bytes at first."""
+    """The stream's target is connected; the sender accepts so many bytes at first."""
 
     stream: int
     window: int
@@ -100,7 +100,7 @@ class Refused(NamedTuple):
 
 
 class Data(NamedTuple):
-    """Bytes of a stream; `offset` counts those before them in this direction."""
+    """Bytes of a stream; `offset` is how many bytes of this direction came before them."""
 
     stream: int
     offset: int
@@ -108,7 +108,7 @@ class Data(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """Bytes of a stream as an LZ4 block, which holds `length` of them."""
+    """`length` bytes of a stream, compressed to an LZ4 block."""
 
     stream: int
     offset: int
@@ -117,21 +117,21 @@ class Packed(NamedTuple):
 
 
 class Fin(NamedTuple):
-    """This direction ends at `offset`. The end itself takes one offset, so that it can be credited."""
+    """This direction ends at `offset`. FIN itself takes one offset, so that CREDIT can acknowledge it."""
 
     stream: int
     offset: int
 
 
 class Reset(NamedTuple):
-    """The stream ends at once, in both directions."""
+    """Ends both directions of a stream at once."""
 
     stream: int
     code: int
 
 
 class Credit(NamedTuple):
-    """Everything before `consumed` was taken by the application; bytes before `limit` may be sent."""
+    """The application has taken everything before `consumed`; bytes before `limit` may be sent."""
 
     stream: int
     consumed: int
@@ -139,7 +139,7 @@ class Credit(NamedTuple):
 
 
 class Blocked(NamedTuple):
-    """More bytes wait than the limit lets through; the window may be too small for the path."""
+    """Bytes wait because `limit` was reached: the window may be too small for the path."""
 
     stream: int
     limit: int
@@ -163,7 +163,7 @@ Frame = (
     | Blocked
 )
 
-# type byte: the frame's class, its fixed fields
+# type byte: the frame's class, the layout of its fixed fields
 _TABLE: dict[int, tuple[type[Frame], struct.Struct]] = {
     0x01: (Hello, struct.Struct("!BBQIII")),
     0x02: (Ping, struct.Struct("!Q")),
@@ -187,16 +187,16 @@ _COUNT = struct.Struct("!BQ")
 _DATA = struct.Struct("!BIQ")
 _DATA_TYPE = 0x13
 DATA_HEADER = _DATA.size  # bytes in front of a DATA frame's payload
-PACKED_HEADER = 1 + _TABLE[0x18][1].size  # bytes in front of a PACKED frame's block
+PACKED_HEADER = 1 + _TABLE[0x18][1].size  # the same for a PACKED frame's block
 
 
 def encode_data(stream: int, offset: int, pieces: list[bytes | memoryview]) -> bytes:
-    """A DATA frame; its payload is all of `pieces`, copied once."""
+    """A DATA frame whose payload is all of `pieces`; they are copied once."""
     return b"".join((_DATA.pack(_DATA_TYPE, stream, offset), *pieces))
 
 
 def encode(frame: Frame) -> bytes:
-    """Any frame as bytes. Texts that are too long are cut at a character."""
+    """Any frame as bytes. A text of more than `MAX_TEXT` bytes is cut, between two characters."""
     head, layout = _HEADS[type(frame)]
     fixed: tuple[Any, ...] = frame[:]
     tail = b""
@@ -212,20 +212,20 @@ def encode(frame: Frame) -> bytes:
 
 
 def decode(message: bytes) -> Frame:
-    """The frame in a message of the link.
+    """Parse one message of the link.
 
-    Raises `RemoteProtocolError` for whatever is not a frame of this protocol.
+    Raises `RemoteProtocolError` where it is not a valid frame.
     """
     if not message:
         raise RemoteProtocolError("empty frame")
-    if message[0] == _DATA_TYPE:  # nearly all frames, so first
+    if message[0] == _DATA_TYPE:  # most frames are DATA, so this is first
         return _decode_data(message)
     if message[0] not in _TABLE:
         raise RemoteProtocolError(f"unknown frame type 0x{message[0]:02x}")
     cls, layout = _TABLE[message[0]]
     end = 1 + layout.size
     if not end <= len(message) <= MAX_FRAME:
-        raise RemoteProtocolError(f"{name(cls)} frame of {len(message)} bytes")
+        raise RemoteProtocolError(f"{name(cls)} frame of {len(message)} bytes, expected {end} to {MAX_FRAME}")
     fields: tuple[Any, ...] = layout.unpack_from(message, 1)
     tail = message[end:]
     if cls is GoAway or cls is Refused:
@@ -236,21 +236,23 @@ def decode(message: bytes) -> Frame:
         return Packed._make((*fields, _block(tail, fields[2])))
     if cls is Resume or cls is Ack:
         return cls._make((*fields, _counts(cls, tail)))
-    if tail and cls is not Hello:  # a later version's HELLO may say more
-        raise RemoteProtocolError(f"{name(cls)} frame of {len(message)} bytes")
+    if tail and cls is not Hello:  # a later version may append fields to HELLO
+        raise RemoteProtocolError(f"{name(cls)} frame of {len(message)} bytes, expected {end}")
     if (cls is Fin or cls is Credit or cls is Blocked) and max(fields[1:]) > MAX_OFFSET:
-        raise RemoteProtocolError(f"{name(cls)} offset out of range")
+        raise RemoteProtocolError(f"{name(cls)} offset out of range, expected at most {MAX_OFFSET}")
     return cls._make(fields)
 
 
 def name(cls: type[Frame]) -> str:
-    """What SPEC.md calls a frame."""
+    """The name of a frame type in SPEC.md."""
     return cls.__name__.upper()
 
 
 def _decode_data(message: bytes) -> Data:
     if not DATA_HEADER < len(message) <= MAX_FRAME:
-        raise RemoteProtocolError(f"DATA frame of {len(message)} bytes")
+        raise RemoteProtocolError(
+            f"DATA frame of {len(message)} bytes, expected {DATA_HEADER + 1} to {MAX_FRAME}"
+        )
     _, stream, offset = _DATA.unpack_from(message)
     return Data(stream, offset, message[DATA_HEADER:])
 
@@ -265,7 +267,7 @@ def _host(tail: bytes, port: int) -> str:
 
 def _block(tail: bytes, length: int) -> bytes:
     if not tail or not 0 < length <= MAX_RAW:
-        raise RemoteProtocolError(f"PACKED frame of {length} bytes in {len(tail)}")
+        raise RemoteProtocolError(f"PACKED frame of {length} bytes, expected 1 to {MAX_RAW}, in {len(tail)}")
     return tail
 
 
@@ -284,17 +286,17 @@ def printable(text: bytes) -> str:
 
 
 def reset_code(code: int) -> ResetCode:
-    """A RESET's code; one of a later version counts as a reset connection."""
+    """The code of a RESET. An unknown one, of a later version, becomes CONNECTION_RESET."""
     return _known(ResetCode, code, ResetCode.CONNECTION_RESET)
 
 
 def refusal(code: int) -> Refusal:
-    """A REFUSED's code; one of a later version counts as a general failure."""
+    """The code of a REFUSED. An unknown one, of a later version, becomes FAILED."""
     return _known(Refusal, code, Refusal.FAILED)
 
 
 def go_away_code(code: int) -> GoAwayCode:
-    """A GOAWAY's code; one of a later version counts as a protocol error."""
+    """The code of a GOAWAY. An unknown one, of a later version, becomes PROTOCOL_ERROR."""
     return _known(GoAwayCode, code, GoAwayCode.PROTOCOL_ERROR)
 
 

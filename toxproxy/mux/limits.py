@@ -1,4 +1,4 @@
-"""What a side allows its peer, as it says in HELLO, and what it never exceeds itself."""
+"""How much memory and how many streams a session may use: for its peer, and for itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from toxproxy.patience import Patience
 
 
 class Pool:
-    """Bytes that sessions share out: to the windows of their streams, and to what waits for a peer."""
+    """Bytes that the sessions of a process share: for windows of streams, and for data kept for a peer."""
 
     __slots__ = ("_reserve", "left")
 
@@ -18,26 +18,29 @@ class Pool:
 
     @property
     def for_new(self) -> int:
-        """What new streams may share: half of it is for those whose readers have proved themselves."""
+        """Bytes that new streams may share. Half of the pool is for streams whose readers keep up."""
         return max(0, self.left - self._reserve)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The bounds of one session, in one direction: what the peer may make this side hold, and how long.
+    """The bounds of one session, on one side.
 
-    `early_window`: bytes that may follow an OPEN before it is answered.
-    `window`: bytes that a stream may send at first, ahead of what the application took.
-    `most_window`: to which that grows while the application keeps up and the path needs it.
-    `session_window`: of all streams together, beyond `least_window` for each.
-    What waits here to be sent counts as well, beyond `stream.LEAST_BUFFER` for each stream; so does half
-    as much again of what the peer has not acknowledged.
-    `pool`: what the sessions of this process have for all that together, if there is a bound.
-    `streams`: streams that the peer may have open at once.
-    `patience`: how long a stream may be silent that the peer opened; the session's owner sees to it.
+    Windows are in bytes, and each is of one direction of a stream, at its receiver:
 
-    What compression needs comes on top: `compression.HISTORY` bytes for each direction of a stream
-    that is compressed.
+    `early_window`: how much may follow an OPEN before it is answered.
+    `window`: how much a new stream's peer may send ahead of what the application has taken.
+    `least_window`: how much a new stream gets in any case, however little memory is left.
+    `most_window`: to which a window grows while the application keeps up and the path needs it.
+    `session_window`: for all windows and all send buffers of the session together. Each stream may add
+    `least_window` and `stream.LEAST_BUFFER` to it. Frames that the peer has not acknowledged may take
+    half as much again.
+
+    `pool`: the same for all sessions of the process together; None is without a bound.
+    `streams`: how many streams the peer may have open at once.
+    `patience`: for how long a stream that the peer opened may be silent. `Session` enforces it.
+
+    Compression needs `compression.HISTORY` bytes more for each direction of a compressed stream.
     """
 
     early_window: int = 16 * 1024

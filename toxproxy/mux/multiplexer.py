@@ -1,13 +1,13 @@
 """One side of a session: frames in, frames and events out.
 
-    owner                          Connection                        link
+    owner                         Multiplexer                        link
       open, write, finish, ...  ->                -> frames_to_send(budget)
       next_event()              <-                <- receive(channel, frame)
 
-Nothing here waits, and nothing is sent by itself: after any call, ask `next_event` until it
-returns None, and `frames_to_send` when the link has room. Methods raise `LocalProtocolError`
-for a caller's mistake; `receive` raises `RemoteProtocolError` for the peer's, after which the
-connection is closed and has a GOAWAY to send.
+No call waits, and nothing is sent on its own: after any call, take events until `next_event`
+returns None, and take `frames_to_send` when the link has room. Methods raise `LocalProtocolError`
+for a mistake of the caller. `receive` raises `RemoteProtocolError` for a mistake of the peer; the
+session is closed then, and a GOAWAY is left to send.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ OLDEST, NEWEST = 1, 1  # protocol versions spoken here
 class Multiplexer:
     """One side of a session between two peers, over one link.
 
-    The client speaks first, the server answers, and counts the session as established with the
-    client's next frame: channels are ordered each by itself, so an OPEN of the server could
-    overtake its HELLO. `session` is 64 random bits of the owner's.
+    The client sends HELLO first, and the server answers with its own. For the server the session is
+    established with the next frame of the client. If it sent an OPEN before, that could overtake its
+    HELLO on another channel. `session` is this side's session id: 64 random bits.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Multiplexer:
 
     @property
     def established(self) -> bool:
-        """Whether both sides have said HELLO and streams may flow."""
+        """Whether streams can be opened: both sides have sent HELLO."""
         return self._scheduler.established
 
     @property
@@ -85,26 +85,26 @@ class Multiplexer:
 
     @property
     def streams(self) -> dict[int, Stream]:
-        """The streams that live, by id."""
+        """The streams that have not ended, by id."""
         return self._streams.living
 
     def open(self, target: Target, *, compress: bool = True) -> Stream:
         """Open a stream to `target`. Bytes may be written at once, within the peer's early window.
 
-        With `compress` either side may compress what it sends, as far as that pays and the peer
-        knows how to; without it neither does.
+        With `compress` each side compresses what it sends where that pays, if both sides understand
+        compression. Without it neither side does.
 
         Raises `StreamRefused` when the peer allows no more streams, or all ids of the session are used up.
         """
         if self.closed or self._peer is None or not self.established:
             raise LocalProtocolError("no stream can be opened without an established session")
         stream = self._streams.open(self._peer, compress=self._lz4 and compress)
-        # A peer that knows no compression would not know the flag either.
+        # A peer that does not understand compression does not understand the flag either.
         kind = frames.TCP | frames.PLAIN if self._lz4 and not compress else frames.TCP
         window = stream.receiver.window.limit
         try:
             self._control(stream, frames.Open(stream.id, kind, window, target.port, target.host))
-        except BaseException:  # no frame can say this: the peer will never hear of the stream
+        except BaseException:  # the target cannot be encoded, so the peer will never hear of this stream
             self._streams.forget(stream)
             raise
         return stream
@@ -133,21 +133,21 @@ class Multiplexer:
         self._scheduler.ready(stream)
 
     def consumed(self, stream: Stream, length: int) -> None:
-        """The application took `length` more bytes of a stream; its end counts as one."""
+        """The application has taken `length` more bytes of a stream; the end counts as one."""
         if stream.state is not StreamState.CLOSED and not stream.receiver.ignored:
             self._consume(stream, length)
 
     def ignore(self, stream: Stream) -> None:
         """The application reads no more of this stream.
 
-        What comes of it is dropped; when the peer has taken everything sent from here and still
-        has not ended its own direction, the stream is reset.
+        Bytes that still come are dropped. The stream is reset when the peer has taken everything
+        sent from here and has not ended its own direction by then.
         """
         stream.receiver.ignored = True
         self._discard(stream)
 
     def reset(self, stream: Stream, code: ResetCode) -> None:
-        """End a stream at once; what is still queued is dropped. No `StreamClosed` follows."""
+        """End a stream at once; queued bytes are dropped. No `StreamClosed` follows."""
         if stream.state is not StreamState.CLOSED:
             self._send_reset(stream, code)
             self._forget(stream)
@@ -159,7 +159,7 @@ class Multiplexer:
         self._scheduler.session(frames.encode(frames.Ping(value)))
 
     def close(self, code: GoAwayCode, text: str = "") -> None:
-        """End the session: every stream is closed, a GOAWAY is left to be sent."""
+        """End the session: every stream is closed, and a GOAWAY is left to send."""
         if not self.closed:
             self._end(ResetCode.GOING_AWAY)
             self._scheduler.session(frames.encode(frames.GoAway(code, text)))
@@ -170,20 +170,20 @@ class Multiplexer:
             self._end(ResetCode.LINK_LOST)
 
     def next_event(self) -> events.Event | None:
-        """What happened next, or None."""
+        """The next event, or None."""
         return self._events.popleft() if self._events else None
 
     # The link's calls
 
     @property
     def wants_to_send(self) -> bool:
-        """Whether `frames_to_send` has something to give."""
+        """Whether `frames_to_send` would return anything."""
         return bool(self._scheduler)
 
     def frames_to_send(self, budget: int, size: int) -> Iterator[tuple[int, bytes]]:
-        """Frames as (channel, frame) until `budget` bytes are used up.
+        """Frames as (channel, frame), until `budget` bytes are used up; the last one may exceed it.
 
-        `size` bounds the payload of a DATA frame in bytes; the last frame may exceed the budget.
+        `size` bounds the payload of a DATA frame, in bytes.
         """
         while budget > 0 and (item := self._scheduler.next(size)) is not None:
             channel, frame, drained = item
@@ -193,21 +193,21 @@ class Multiplexer:
             yield channel, frame
 
     def receive(self, channel: int, message: bytes) -> None:
-        """Take one frame that came on `channel`. Raises `RemoteProtocolError` and closes."""
+        """Handle one frame that came on `channel`. Raises `RemoteProtocolError`, and closes the session."""
         if self.closed:
             return
         try:
             frame = frames.decode(message)
             self._check_order(channel, frame)
             if self._peer is not None and not self.established:
-                self._establish()  # the client has our HELLO: this frame follows it
+                self._establish()  # this frame shows that the client has our HELLO
             _HANDLERS[type(frame)](self, channel, frame)
         except RemoteProtocolError as error:
             self.close(GoAwayCode.PROTOCOL_ERROR, str(error))
             raise
 
     def _check_order(self, channel: int, frame: frames.Frame) -> None:
-        if isinstance(frame, (frames.Resume, frames.Ack)):  # the link's, and not for here
+        if isinstance(frame, (frames.Resume, frames.Ack)):  # for `DurableLink`, which does not pass them on
             raise RemoteProtocolError(f"{frames.name(type(frame))} within a session")
         of_session = isinstance(frame, (frames.Hello, frames.Ping, frames.Pong, frames.GoAway))
         if of_session is not (channel == 0):
@@ -263,7 +263,7 @@ class Multiplexer:
             text = f"{self.limits.streams} connections are open"
             self._control(stream, frames.Refused(stream.id, Refusal.TOO_MANY_STREAMS, text))
         elif kind != frames.TCP:
-            text = f"streams of kind {kind} are not known here"
+            text = f"streams of kind {kind} are not supported, only of kind {frames.TCP} (TCP)"
             self._control(stream, frames.Refused(stream.id, Refusal.UNSUPPORTED, text))
         else:
             self._streams.admit(stream)
@@ -334,9 +334,9 @@ class Multiplexer:
         self._close_if_done(stream)
 
     def _discard(self, stream: Stream) -> None:
-        """Nobody reads the stream: take what came of it.
+        """Count the bytes of a stream that nobody reads as consumed.
 
-        It is credited all the same: two sides that ignore each other would else never end.
+        The peer needs the credit to finish: two sides that ignore each other would never end otherwise.
         """
         if stream.state is not StreamState.CLOSED:
             window = stream.receiver.window

@@ -1,8 +1,8 @@
-"""What of a session would be lost with its link: frames that the peer has not said it has.
+"""The frames that must be sent again on the next link if this one is lost.
 
-A link delivers the frames of a channel in order and once, so a count for each channel says
-everything: whoever knows how many the peer has, knows which are missing. Counts run from the
-session's beginning, through all of its links.
+A link delivers the frames of a channel in order and once. So the number of frames received on each
+channel tells which ones are missing. It counts from the beginning of the session, through all of
+its links (SPEC.md, section 8).
 """
 
 from __future__ import annotations
@@ -15,49 +15,49 @@ from toxproxy.mux import frames
 from toxproxy.mux.limits import Limits
 from toxproxy.mux.window import Allotment
 
-_OVERHEAD = 128  # bytes of memory that a kept frame costs beyond its own
+_OVERHEAD = 128  # bytes of memory for each frame kept, beside its contents
 
 
 class Replay:
-    """Keeps one side's frames until they are acknowledged, and counts the other's."""
+    """Keeps the frames sent until the peer acknowledges them, and counts the frames received."""
 
     def __init__(self, memory: Allotment | None = None) -> None:
         self._memory = memory or Allotment(Limits())
         self._kept: defaultdict[int, deque[bytes]] = defaultdict(deque)
-        self._acknowledged: defaultdict[int, int] = defaultdict(int)  # frames before those kept
+        self._acknowledged: defaultdict[int, int] = defaultdict(int)  # how many frames the peer has confirmed
         self._received: defaultdict[int, int] = defaultdict(int)
-        self._news: set[int] = set()  # channels whose count the peer does not know
+        self._news: set[int] = set()  # channels with frames that were not acknowledged to the peer yet
 
     @property
     def kept(self) -> int:
-        """Bytes of memory."""
+        """Bytes of memory in use."""
         return self._memory.kept
 
     def sent(self, channel: int, frame: bytes) -> None:
-        """A frame goes out for the first time."""
+        """Keep a frame that is sent for the first time."""
         self._kept[channel].append(frame)
         self._memory.keep(len(frame) + _OVERHEAD)
 
     def received(self, channel: int) -> None:
-        """A frame came in."""
+        """Count a frame that came."""
         self._received[channel] += 1
         self._news.add(channel)
 
     def acknowledgement(self) -> frames.Ack:
-        """What came since the last one."""
+        """An ACK for all channels on which frames came since the last one."""
         counts = self._counts(self._news)
         self._news.clear()
         return frames.Ack(counts)
 
     def resumption(self, client: int, server: int) -> frames.Resume:
-        """What came at all, for the session with these two ids."""
+        """A RESUME with the counts of all channels, for the session with these two ids."""
         self._news.clear()
         return frames.Resume(client, server, self._counts(self._received))
 
     def acknowledged(self, counts: frames.Counts) -> None:
-        """The peer has so many frames.
+        """Drop the frames that an ACK confirms.
 
-        Raises `RemoteProtocolError` for more than were sent, or fewer than before.
+        Raises `RemoteProtocolError` for more frames than were sent, or fewer than before.
         """
         for channel, count in counts:
             known = self._acknowledged[channel]
@@ -73,14 +73,14 @@ class Replay:
             self._acknowledged[channel] = count
 
     def resumed(self, counts: frames.Counts) -> None:
-        """As `acknowledged`; the peer has none on the channels that it does not name."""
+        """As `acknowledged`, for a RESUME: on a channel that it does not name, the peer received nothing."""
         named = dict(counts)
         self.acknowledged(
             tuple((channel, named.get(channel, 0)) for channel in self._kept.keys() | named.keys())
         )
 
     def unacknowledged(self) -> Iterator[tuple[int, bytes]]:
-        """What is to be sent again, as (channel, frame): the channels take turns, each in its order."""
+        """The frames to send again, as (channel, frame). Channels take turns; each keeps its order."""
         channels = {channel: iter(kept) for channel, kept in sorted(self._kept.items())}
         while channels:
             for channel, kept in list(channels.items()):

@@ -1,9 +1,9 @@
-"""Who sends next: session frames, then the streams' control frames, then their data.
+"""The order of sending: session frames, then the streams' control frames and credits, then their data.
 
-Data goes in turns, short exchanges before bulk: a stream counts as short as long as it has sent
-little since it last had nothing to say, so a keystroke or a page's small objects pass a download,
-while downloads share evenly. Bulk is never shut out: it gets one turn in `_SHORT_IN_A_ROW + 1`.
-The count of an idle stream decays by the bytes that the others send.
+Streams with data take turns, and short ones go before bulk. A stream is short while the number of
+bytes that it sent lately is below `_SHORT`. So a keystroke or a page's small objects overtake a
+download, and downloads share evenly. While short streams wait, bulk still gets one turn in
+`_SHORT_IN_A_ROW + 1`. An idle stream's number decays by the bytes that the other streams send.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from toxproxy.mux.limits import Limits
 from toxproxy.mux.stream import Stream, StreamState
 from toxproxy.mux.window import Allotment
 
-_SHORT = 64 * 1024  # bytes that a stream may send before it counts as bulk
-_REMEMBERED = 4 * _SHORT  # bytes that the others must send until a download is forgiven
-_SHORT_IN_A_ROW = 8  # turns
-MAX_WAITING = 16 * 1024  # frames, not counting data and credits; far more than an honest peer causes
-_MOST_BYTES = 4 << 20  # of memory, for the same
-_LEAST_BYTES = 512 * 1024  # the first of these where memory is short
-_OVERHEAD = 64  # bytes of memory that a frame costs beyond its own
+_SHORT = 64 * 1024  # bytes after which a stream counts as bulk
+_REMEMBERED = 4 * _SHORT  # bytes: a stream's number grows no larger, so that it can decay
+_SHORT_IN_A_ROW = 8  # turns of short streams before bulk gets one
+MAX_WAITING = 16 * 1024  # frames beside data and credits; an honest peer causes far fewer
+_MOST_BYTES = 4 << 20  # of memory, for the same frames
+_LEAST_BYTES = 512 * 1024  # their bound where memory is short
+_OVERHEAD = 64  # bytes of memory for each frame that waits, beside its contents
 
 
 class Scheduler:
-    """Everything that waits for the link, in the order in which it should go.
+    """Holds everything that waits for the link, and chooses what goes next.
 
-    A stream's own frames keep their order where it matters: OPEN and OPENED go before its
-    data, FIN after it, and nothing after RESET. What waits counts in `memory`.
+    Of one stream, OPEN and OPENED go before its data, FIN goes after it, and nothing after RESET.
+    The memory of waiting frames is counted in `memory`.
     """
 
     def __init__(self, memory: Allotment | None = None) -> None:
         self._memory = memory or Allotment(Limits())
-        self._waiting = 0  # bytes of memory of session and control frames
-        self.established = False  # until then session frames only
+        self._waiting = 0  # bytes of memory that session and control frames take
+        self.established = False  # before that, only session frames are sent
         self._session: deque[bytes] = deque()
         self._control: deque[tuple[int, bytes]] = deque()
         self._credits: dict[Stream, None] = {}
@@ -60,17 +60,17 @@ class Scheduler:
 
     @property
     def overfull(self) -> bool:
-        """Whether so many frames wait that the peer's next question must not be answered."""
+        """Whether so many frames wait that no further request of the peer may be answered."""
         if len(self._session) + len(self._control) >= MAX_WAITING:
             return True
         return self._waiting > _LEAST_BYTES and self._waiting > self._memory.share(_LEAST_BYTES, _MOST_BYTES)
 
     def credit(self, stream: Stream) -> None:
-        """A CREDIT is due; it is written when its turn comes, with what is true by then."""
+        """Queue a CREDIT. It is written when its turn comes, with the values of that moment."""
         self._credits[stream] = None
 
     def ready(self, stream: Stream) -> None:
-        """The stream may have something to send; what is written before OPENED waits for it."""
+        """Queue the stream if it can send. A requested stream cannot before it is accepted."""
         if stream.state is StreamState.REQUESTED or stream.scheduled:
             return
         if stream.sender.sendable:
@@ -81,11 +81,11 @@ class Scheduler:
             self.control(stream.channel, frame)
 
     def reset(self, stream: Stream) -> None:
-        """Nothing of the stream goes after its RESET."""
+        """Drop the stream's CREDIT: no frame may follow its RESET."""
         self._credits.pop(stream, None)
 
     def clear(self) -> None:
-        """Forget everything: the session ends, and only its last word is still to come."""
+        """Drop everything: the session ends, and only a GOAWAY may still be queued."""
         self._session.clear()
         self._control.clear()
         self._hold(-self._waiting)
@@ -94,9 +94,10 @@ class Scheduler:
         self._bulk.clear()
 
     def next(self, size: int) -> tuple[int, bytes, Stream | None] | None:
-        """The next frame as (channel, frame, the stream whose buffer now has room again).
+        """Take the next frame: (channel, frame, stream). None when nothing waits.
 
-        `size` bounds a DATA frame's payload in bytes. None when nothing waits.
+        `size` bounds the payload of a DATA frame, in bytes. The stream is None, unless its send buffer
+        was full and now has room again.
         """
         if self._session:
             return 0, self._left(self._session.popleft()), None

@@ -1,6 +1,6 @@
 """One stream: a sender, a receiver and what they have in common.
 
-The two halves do not know each other, so either direction ends by itself (half-close).
+The two do not know each other, so each direction ends by itself (half-close).
 
     Sender    READY -> FINISHING -> FINISHED -> DONE      finish(), FIN sent, FIN acknowledged
     Receiver  OPEN  -> FINISHED  -> DONE                  FIN came, FIN consumed
@@ -22,7 +22,7 @@ from toxproxy.mux.window import Allotment, ReceiveWindow
 
 HIGH_WATER = 256 * 1024  # bytes in a send buffer above which the writer should pause
 LOW_WATER = 64 * 1024  # bytes at which it may go on
-LEAST_BUFFER = 8 * 1024  # bytes: the first of these where memory is short, so that every stream goes on
+LEAST_BUFFER = 8 * 1024  # bytes: the high-water mark where memory is short, so that every stream goes on
 
 
 class SendState(Enum):
@@ -54,11 +54,11 @@ _MAY_BECOME = {
 
 
 class Sender:
-    """Bytes from the application that wait for the peer's credit and their turn.
+    """Bytes from the application that wait for the peer's credit and for their turn.
 
-    Finished when FIN was sent, done when the peer's application has taken everything. With
-    `compress` the bytes go in PACKED frames where that pays. What waits counts in `memory`, which
-    also says when there is enough: from `LEAST_BUFFER` to `HIGH_WATER` bytes.
+    It is finished when FIN was sent, and done when the peer's application has taken everything. With
+    `compress`, bytes go in PACKED frames where that pays. Waiting bytes are counted in `memory`, which
+    also decides when the buffer is full: between `LEAST_BUFFER` and `HIGH_WATER` bytes.
     """
 
     __slots__ = (
@@ -69,19 +69,19 @@ class Sender:
     def __init__(self, limit: int, *, compress: bool = False, memory: Allotment | None = None) -> None:
         self.state = SendState.READY
         self.offset = 0  # of the next byte to send
-        self.limit = limit  # bytes before it may be sent
+        self.limit = limit  # bytes before this offset may be sent
         self.buffered = 0
-        self.full = False  # the writer was told to pause …
-        self.low = LOW_WATER  # … until no more bytes than this wait
-        self._blocked_at = -1  # the limit that the peer was last told of
+        self.full = False  # the writer was told to pause, …
+        self.low = LOW_WATER  # … until no more than this many bytes are buffered
+        self._blocked_at = -1  # the limit of the last BLOCKED
         self._chunks: deque[bytes | memoryview] = deque()
         self._compressor = Compressor() if compress else None
         self._memory = memory or Allotment(Limits())
-        self._held = 0  # bytes of memory: of a chunk that was sent in part, all of it
+        self._held = 0  # bytes of memory; a chunk sent in part counts in full
 
     @property
     def most(self) -> int:
-        """Bytes above which the writer should pause, now."""
+        """Bytes above which the writer should pause, at this moment."""
         return self._memory.share(LEAST_BUFFER, HIGH_WATER)
 
     def write(self, data: bytes) -> None:
@@ -109,9 +109,9 @@ class Sender:
         return self.state is SendState.FINISHING
 
     def next_frame(self, stream: int, size: int) -> bytes:
-        """The next frame of this direction: DATA or PACKED, then FIN.
+        """The next frame of this direction: DATA or PACKED, at the end FIN.
 
-        `size` bounds the payload of DATA in bytes, and PACKED to a frame of the same size.
+        `size` bounds the payload of DATA, in bytes. A PACKED frame is no longer than such a DATA frame.
         """
         if not self.buffered:
             self.state = SendState.FINISHED
@@ -128,7 +128,7 @@ class Sender:
         return frames.encode_data(stream, offset, self._take(min(size, waiting)))
 
     def blocked(self, stream: int) -> bytes | None:
-        """A BLOCKED frame, once for every limit that holds bytes back."""
+        """A BLOCKED frame if bytes wait at the limit, once for each limit; else None."""
         if not self.buffered or self.offset < self.limit or self._blocked_at == self.limit:
             return None
         self._blocked_at = self.limit
@@ -154,7 +154,7 @@ class Sender:
         return pieces
 
     def _put_back(self, unused: bytes) -> None:
-        """Have bytes that were taken wait for the next frame."""
+        """Return bytes that were taken, so that the next frame begins with them."""
         if unused:
             self._chunks.appendleft(unused)
             self._hold(len(unused))
@@ -162,7 +162,7 @@ class Sender:
             self.offset -= len(unused)
 
     def credited(self, consumed: int, limit: int) -> None:
-        """The peer consumed everything before `consumed` and takes bytes before `limit`.
+        """CREDIT came: the peer has consumed everything before `consumed`, and accepts bytes before `limit`.
 
         Raises `RemoteProtocolError` for credit beyond what was sent.
         """
@@ -174,7 +174,7 @@ class Sender:
             self.state = SendState.DONE
 
     def drop(self) -> None:
-        """Forget what is queued: the stream was reset."""
+        """Drop what is queued: the stream has ended."""
         self._chunks.clear()
         self._hold(-self._held)
         self._compressor = None
@@ -187,15 +187,15 @@ class Sender:
 
 
 def _size(chunk: bytes | memoryview) -> int:
-    """Bytes of memory that a chunk keeps."""
+    """Bytes of memory that a chunk keeps allocated: a view keeps the whole object."""
     return len(cast(bytes, chunk.obj)) if isinstance(chunk, memoryview) else len(chunk)
 
 
 class Receiver:
     """Counts the peer's bytes on their way to the application; it stores none of them.
 
-    Finished when FIN came, done when the application has been told of the end. With `compress`
-    it takes PACKED frames, of which it remembers what later ones may refer to.
+    It is finished when FIN came, and done when the application knows of the end. With `compress` it
+    accepts PACKED frames, and keeps the history to which later ones may refer.
     """
 
     __slots__ = ("_decompressor", "ignored", "state", "window")
@@ -207,16 +207,16 @@ class Receiver:
         self.ignored = False  # the application reads no more
 
     def data(self, offset: int, length: int) -> None:
-        """DATA came. Raises `RemoteProtocolError` out of order, over the credit or after FIN."""
+        """DATA came. Raises `RemoteProtocolError` if it is out of order, beyond the limit or after FIN."""
         if self.state is not ReceiveState.OPEN:
             raise RemoteProtocolError("stream data after FIN")
         self.window.receive(offset, length)
 
     def packed(self, frame: frames.Packed) -> bytes:
-        """PACKED came: its bytes, unless nobody reads them.
+        """PACKED came; returns its bytes, or nothing where the application reads no more.
 
-        Raises `RemoteProtocolError` as `data` does, where compression was not agreed on, and for
-        a block that does not hold what the frame says.
+        Raises `RemoteProtocolError` as `data` does, where the stream takes no PACKED frames, and for a
+        block that is not LZ4 or does not hold the declared number of bytes.
         """
         if self._decompressor is None:
             raise RemoteProtocolError(f"PACKED frame for stream {frame.stream}, which takes none")
@@ -224,14 +224,14 @@ class Receiver:
         return b"" if self.ignored else self._decompressor.unpack(frame.block, frame.length)
 
     def fin(self, offset: int) -> None:
-        """FIN came. Raises `RemoteProtocolError` where bytes before it are missing."""
+        """FIN came. Raises `RemoteProtocolError` for a second one, and where bytes before it are missing."""
         if self.state is not ReceiveState.OPEN or offset != self.window.received:
             raise RemoteProtocolError(f"FIN at offset {offset}, expected {self.window.received}")
         self.window.received += 1
         self.state = ReceiveState.FINISHED
 
     def consume(self, length: int) -> bool:
-        """The application took `length` more offsets; returns whether a CREDIT is due."""
+        """The application took `length` more bytes (FIN is one); returns whether a CREDIT is due."""
         window = self.window
         window.consume(length)
         if self.state is ReceiveState.OPEN:
@@ -242,15 +242,15 @@ class Receiver:
         return False
 
     def credit(self, stream: int) -> bytes:
-        """The CREDIT frame that says where this direction stands."""
+        """A CREDIT frame with the current offset and a new limit."""
         limit = self.window.grant()
         return frames.encode(frames.Credit(stream, self.window.consumed, limit))
 
 
 class Stream:
-    """A handle on one stream, made by `Connection` and passed back to its methods.
+    """A handle on one stream. `Multiplexer` makes it, and its methods take it.
 
-    `data` is the owner's to set, as in asyncio's and ENet's handles.
+    `data` is free for the owner of the multiplexer to use.
     """
 
     __slots__ = ("burst", "channel", "data", "id", "receiver", "rested_at", "scheduled", "sender", "state")
@@ -262,18 +262,18 @@ class Stream:
         self.sender = sender
         self.receiver = receiver
         self.scheduled = False
-        self.burst = 0  # the scheduler's: bytes sent lately
-        self.rested_at = 0  # the scheduler's: how much all streams had sent when this one had no more
+        self.burst = 0  # for the scheduler: bytes sent lately
+        self.rested_at = 0  # for the scheduler: bytes that all streams had sent when this one last sent
         self.data: object = None
 
     def become(self, state: StreamState) -> None:
-        """Go on to another state. Raises `LocalProtocolError` where there is no way to it."""
+        """Change to another state. Raises `LocalProtocolError` where `_MAY_BECOME` does not allow it."""
         if state not in _MAY_BECOME[self.state]:
             raise LocalProtocolError(f"{self} cannot become {state.value}")
         self.state = state
 
     def check_answer(self) -> None:
-        """OPENED or REFUSED came. Raises `RemoteProtocolError` where nothing was asked."""
+        """OPENED or REFUSED came. Raises `RemoteProtocolError` where no answer is due."""
         if self.state is not StreamState.OPENING:
             raise RemoteProtocolError(f"second answer to OPEN of stream {self.id}")
 
@@ -284,7 +284,7 @@ class Stream:
 
     @property
     def done(self) -> bool:
-        """Whether both directions have ended and both ends know it."""
+        """Whether both directions have ended and both sides know it."""
         return self.sender.state is SendState.DONE and self.receiver.state is ReceiveState.DONE
 
     def __repr__(self) -> str:

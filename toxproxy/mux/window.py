@@ -1,8 +1,8 @@
 """Flow control of one direction of a stream, at the receiver.
 
-Offsets count the bytes of the direction from its start; its end (FIN) takes one more. Credit
-is given for what the application consumed, not for what arrived, so a reader that stops costs
-one window and stops its own writer only. (The idea is QUIC's, RFC 9000 section 4.1.)
+An offset is a number of bytes from the start of the direction; FIN takes one more. Credit is given
+for bytes that the application has consumed, not for bytes that arrived. So a reader that stops
+holds one window of memory, and stops its own writer only. (As in QUIC, RFC 9000 section 4.1.)
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from __future__ import annotations
 from toxproxy.errors import LocalProtocolError, RemoteProtocolError
 from toxproxy.mux.limits import Limits, Pool
 
-_SHARES = 32  # a new stream gets at most this part of what is left for new ones
+_SHARES = 32  # a new stream gets at most one of so many parts of what is left for new ones
 _UNBOUNDED = 1 << 62  # bytes
 
 
 class ReceiveWindow:
-    """Counts what came and what was consumed, and says when the peer is due more credit.
+    """Counts received and consumed bytes, and says when a CREDIT is due.
 
-    `limit` never falls. `size` is how far it should stay ahead of what was consumed, in bytes.
+    The peer may send up to the offset `limit`, which never falls. `size` is how far it should be ahead of
+    `consumed`, in bytes.
     """
 
     __slots__ = ("consumed", "limit", "received", "size", "widened_at")
@@ -27,12 +28,12 @@ class ReceiveWindow:
         self.limit = size
         self.received = 0
         self.consumed = 0
-        self.widened_at = 0  # the limit that the peer is to reach before the window grows again
+        self.widened_at = 0  # the window grows again only when the peer has reached this limit
 
     def receive(self, offset: int, length: int) -> None:
-        """Take `length` bytes that start at `offset`.
+        """Count `length` bytes that start at `offset`.
 
-        Raises `RemoteProtocolError` for a gap, a repetition or an overrun of the credit given.
+        Raises `RemoteProtocolError` for a gap, a repetition, or bytes beyond the limit.
         """
         if offset != self.received:
             raise RemoteProtocolError(f"stream data at offset {offset}, expected {self.received}")
@@ -41,38 +42,39 @@ class ReceiveWindow:
         self.received += length
 
     def consume(self, length: int) -> None:
-        """The application took `length` more bytes. Raises `LocalProtocolError` beyond what came."""
+        """The application took `length` more bytes. Raises `LocalProtocolError` if they were not received."""
         if self.consumed + length > self.received:
-            raise LocalProtocolError("more consumed than was received")
+            raise LocalProtocolError(f"consumed {self.consumed + length} bytes of {self.received} received")
         self.consumed += length
 
     @property
     def due(self) -> bool:
-        """Whether a quarter of the window or more could be given back."""
+        """Whether a CREDIT would give back a quarter of the window or more."""
         return 4 * (self.consumed + self.size - self.limit) >= self.size
 
     @property
     def is_kept_up_with(self) -> bool:
-        """Whether the application has taken nearly everything that came."""
+        """Whether at most a quarter of the window waits for the application."""
         return 4 * (self.received - self.consumed) <= self.size
 
     def grant(self) -> int:
-        """Move the limit ahead and return it."""
+        """Raise the limit to `size` ahead of `consumed`, and return it."""
         self.limit = max(self.limit, self.consumed + self.size)
         return self.limit
 
 
 class Allotment:
-    """Shares out a session's memory, and that of all sessions, among the windows of its streams.
+    """Divides the memory of a session, and of the process's `Pool`, among the streams' windows.
 
-    A stream gets `limits.window` at first, less when little is left of the half that is for new
-    ones, and four times as much each time it holds up the path rather than the application: on a path
-    that loses packets it takes a few times what is on the way, or every packet lost twice stops the
-    stream. So streams that nobody reads leave the other half to those that are read. Windows together
-    exceed `limits.session_window`, and those of all sessions `limits.pool`, by at most
-    `limits.least_window` a stream.
+    A new stream gets `limits.window` bytes, or less when little is left: half of the memory is for new
+    streams, the other half for streams whose readers keep up. `widen` makes a window four times as large
+    when it is too small for the path. On a path that loses packets a window must be a few times what is
+    in flight; otherwise each packet that is lost twice stops the stream.
 
-    What waits to be sent is counted with `hold` as well, and has its bound from `share`.
+    All windows together exceed `limits.session_window`, and those of all sessions `limits.pool`, by at
+    most `limits.least_window` for each stream.
+
+    Send buffers are counted here too, with `hold`; `share` gives their bound.
     """
 
     __slots__ = ("_limits", "_most_kept", "_own", "_shared", "kept")
@@ -82,10 +84,10 @@ class Allotment:
         self._own = Pool(limits.session_window)
         self._shared = limits.pool or Pool(_UNBOUNDED)
         self._most_kept = limits.session_window // 2
-        self.kept = 0  # bytes until the peer acknowledges them
+        self.kept = 0  # bytes that the peer has not acknowledged yet
 
     def first(self) -> int:
-        """The size of a new stream's window."""
+        """Take memory for a new stream's window; returns its size in bytes."""
         limits = self._limits
         left = min(self._own.for_new, self._shared.for_new)
         size = min(limits.window, max(limits.least_window, left // _SHARES))
@@ -101,32 +103,32 @@ class Allotment:
             window.widened_at = window.consumed + window.size
 
     def give_back(self, window: ReceiveWindow) -> None:
-        """The stream is over."""
+        """Return the memory of a window whose stream has ended."""
         self.hold(-window.size)
 
     def hold(self, size: int) -> None:
-        """So many bytes more, or less, are taken."""
+        """Take `size` bytes; a negative size returns them."""
         self._own.left -= size
         self._shared.left -= size
 
     def share(self, least: int, most: int) -> int:
-        """How many bytes one of those who hold some may have, from `least` to `most`."""
+        """How many bytes one buffer may hold now, between `least` and `most`."""
         return max(least, min(most, self._own.left // _SHARES, self._shared.left // _SHARES))
 
     def keep(self, size: int) -> None:
-        """So many bytes more, or less, are kept until the peer acknowledges them.
+        """Take `size` bytes for frames that the peer has not acknowledged; a negative size returns them.
 
-        They have half the session's memory for themselves, and count among those of all sessions.
+        They have a bound of their own, half of `limits.session_window`, and count in the pool as well.
         """
         self.kept += size
         self._shared.left -= size
 
     def may_keep(self, least: int, most: int) -> int:
-        """How many bytes more may be kept, where `least` are always allowed and `most` never exceeded."""
+        """How many more bytes may be kept: `least` in all are always allowed, more than `most` never."""
         bound = min(most, max(least, self._most_kept)) - self.kept
         return min(bound, max(least - self.kept, self._shared.left))
 
     def end(self) -> None:
-        """The session is over: everything goes back to the others, and no more is taken."""
+        """The session has ended: return all its memory to the pool, and take no more from it."""
         self._shared.left += self._limits.session_window - self._own.left + self.kept
         self._shared = Pool(_UNBOUNDED)
