@@ -1,19 +1,19 @@
-"""Acknowledgements, said twice where that is cheap.
+"""Acknowledgements, sent twice where that is cheap.
 
-ENet acknowledges every command by itself, once. Where that datagram is lost, the command is sent
-again for nothing: as many of them as there are losses on the way back. So a datagram of few
-acknowledgements says the last ones again. Many at a time come where packets do faster than they
-are handled; there, ENet's search for commands that are acknowledged already would cost too much.
+ENet acknowledges each command once. If that datagram is lost, the peer retransmits a command that
+has arrived. So a datagram with few acknowledgements repeats those of the datagrams just before. A
+datagram with many is sent when packets arrive faster than they are handled. Nothing is repeated
+there, because ENet would spend too much time searching for commands that it has removed already.
 """
 
 from __future__ import annotations
 
-_HEADER = 2  # bytes; ENET_PROTOCOL_HEADER_FLAG_SENT_TIME would make it four, and say that there is more
+_HEADER = 2  # bytes; four with ENET_PROTOCOL_HEADER_FLAG_SENT_TIME, which datagrams with other commands have
 _FLAGS = 0xC0
 _ACKNOWLEDGE = 1
 _ACK = 8  # bytes of ENetProtocolAcknowledge
-_FEW, _AGAIN = 4, 8  # acknowledgements
-_FRESH = 0.005  # seconds; every acknowledgement is a measure of the round trip to ENet
+_FEW, _AGAIN = 4, 8  # acknowledgements: at most so many of its own, and so many to repeat
+_FRESH = 0.005  # seconds; later, the repetition would spoil ENet's measurement of the round trip
 
 
 class Repeater:
@@ -24,7 +24,7 @@ class Repeater:
         self._at = 0.0
 
     def repeat(self, datagram: memoryview, length: int, now: float) -> int:
-        """The new length of an outgoing datagram, of which `length` bytes are in a larger buffer."""
+        """Append to an outgoing datagram of `length` bytes, in a larger buffer; returns the new length."""
         if datagram[0] & _FLAGS or datagram[_HEADER] != _ACKNOWLEDGE or length > _HEADER + _FEW * _ACK:
             return length
         said = bytes(datagram[_HEADER:length])

@@ -1,8 +1,8 @@
-"""What a session needs of a link, and what a link tells its owner.
+"""The interface of a link, and of its owner, a session.
 
-A link has `channels` channels. Frames of one channel arrive in order and once; channels do
-not wait for one another. The link says how many bytes it would take now (`budget`) and keeps
-no queue to speak of, so that the order of sending stays the session's to decide.
+A link has `channels` channels. The frames of one channel arrive in order and once; channels do not
+wait for one another. `budget` says how many bytes the link accepts now. It queues very little, so
+that the session decides the order of sending.
 """
 
 from __future__ import annotations
@@ -12,44 +12,44 @@ from typing import Protocol
 
 
 class LinkEnd(Enum):
-    """Why a link is gone."""
+    """Why a link ended."""
 
-    PEER_ENDED = "peer ended"  # or refused, before it was up
-    UNANSWERED = "unanswered"  # it was never up
-    SILENT = "silent"  # an answer was due, and nothing came
-    REPLACED = "replaced"  # by a new one
-    UNREACHABLE = "unreachable"  # the carrier says that the peer is gone
-    FAILED = "failed"  # this side's own means failed: a socket, ENet
+    PEER_ENDED = "peer ended"  # the peer disconnected, or refused the connection
+    UNANSWERED = "unanswered"  # the peer did not answer, so the link never came up
+    SILENT = "silent"  # an answer was due, and nothing came in time
+    REPLACED = "replaced"  # a new link took its place
+    UNREACHABLE = "unreachable"  # Tox says that the friend is offline
+    FAILED = "failed"  # a socket or ENet failed on this side
 
 
 class LinkOwner(Protocol):
-    """Hears of the link. Calls come from the event loop, never from within the owner's own call."""
+    """Is told what happens on the link. Calls come from the event loop, never from within its own calls."""
 
     def link_up(self) -> None:
-        """Frames may be sent."""
+        """The link is connected: frames may be sent."""
 
     def frame_received(self, channel: int, frame: bytes) -> None:
         """One frame came."""
 
     def link_ready(self) -> None:
-        """A batch of frames and acknowledgements was handled: the budget may have grown."""
+        """Frames and acknowledgements that came were handled: the budget may have grown."""
 
     def link_down(self, reason: LinkEnd) -> None:
-        """The link is gone for good. Its last call."""
+        """The link has ended. This is its last call."""
 
 
 class Link(Protocol):
     """Reliable ordered channels to one peer."""
 
     channels: int
-    frame_size: int  # bytes: the largest frame that is a good use of the link
+    frame_size: int  # bytes: the best size of a large frame
 
     def budget(self) -> int:
-        """Bytes of frames that may be sent now without queueing."""
+        """How many bytes of frames may be sent now."""
         ...
 
     def send(self, channel: int, frame: bytes) -> None:
-        """Hand over one frame; it leaves with `flush` at the latest."""
+        """Hand over one frame; `flush` sends it at the latest."""
         ...
 
     def flush(self) -> None:
@@ -57,5 +57,5 @@ class Link(Protocol):
         ...
 
     def close(self) -> None:
-        """Tell the peer, after what was sent before, and free everything. No call to the owner follows."""
+        """End the link after what was sent, and free everything. The owner is not called any more."""
         ...

@@ -1,13 +1,13 @@
-"""Links in one friend's lossy packets, one at a time.
+"""Carries links in the lossy packets of one friend, one link at a time.
 
     packet = packet id (1 byte) . epoch (1 byte) . ENet datagram
 
-The epoch tells the datagrams of one ENet connection from those of the last, which may still
-be on their way. The connecting side chooses it; the other takes it over with the CONNECT that
-brings it, and drops the link it had: ENet connections are disposable.
+The epoch distinguishes the datagrams of one ENet connection from those of the last one, which may
+still arrive. The connecting side chooses it. The accepting side adopts the epoch of a CONNECT, and
+replaces its link.
 
-A new link costs an ENet host and two sockets, so the accepting side makes them at a bounded pace.
-A CONNECT of a link that was replaced comes late, and begins nothing. The connecting side takes none.
+A new link takes an ENet host and two sockets, so the accepting side limits how many the peer may
+begin. It ignores a late CONNECT of a link that was replaced. The connecting side ignores every CONNECT.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ log = logging.getLogger(__name__)
 PACKET_ID = 226  # lossy, free in the public registry of custom packet ids
 MAX_PACKET = 1373  # bytes, TOX_MAX_CUSTOM_PACKET_SIZE
 HEADER = MAX_PACKET - MTU
-LINKS_AT_ONCE = 10  # that the peer may begin …
-LINKS_A_SECOND = 2.0  # … and how many more in each second
-_REMEMBERED = 64  # links that were replaced
+LINKS_AT_ONCE = 10  # that the peer may begin at once …
+LINKS_A_SECOND = 2.0  # … and how many more each second
+_REMEMBERED = 64  # CONNECTs of replaced links that are remembered
 
 
 class Carrier:
-    """Makes links and gives each the packets that are its own.
+    """Creates links and passes each the packets of its epoch.
 
-    `send` takes one packet (a buffer that is reused) and returns False where it was not sent.
-    `own` is called with each new link and returns its owner. The side that is `connecting` begins
-    the links, and takes no CONNECT.
+    `send` takes one packet, in a buffer that is reused, and returns False if it was not sent. `own` is
+    called with each new link and returns its owner. The side that is `connecting` begins the links,
+    and takes no CONNECT.
     """
 
     def __init__(
@@ -59,28 +59,28 @@ class Carrier:
         self._epoch = random.randrange(256)
         self._unmade = Notice(log, logging.WARNING)
         self._connecting = connecting
-        self._connection: int | None = None  # of the CONNECT that made the link
-        self._replaced: deque[int] = deque(maxlen=_REMEMBERED)  # those of earlier links
+        self._connection: int | None = None  # epoch and connect id of the link's CONNECT
+        self._replaced: deque[int] = deque(maxlen=_REMEMBERED)  # the same of earlier links
         self._allowance = _Allowance()
         self._notice = Notice(log)
 
     def connect(self) -> None:
         """Begin a new link as the side that connects.
 
-        Raises `OSError` or `MemoryError` where the system has not what a link needs.
+        Raises `OSError` or `MemoryError` if the system has no socket or memory for it.
         """
         self._connecting = True
         self._epoch = (self._epoch + 1) % 256
         self._begin(connect=True)
 
     async def close(self) -> None:
-        """Close the link and wait until it is gone; its owner hears nothing."""
+        """Close the link and wait until it is freed. Its owner is not told."""
         if self.link is not None:
             self.link.close()
             await self.link.closed()
 
     def packet_received(self, packet: Buffer) -> None:
-        """One lossy packet of ours came from the friend; hostile until proven an ENet datagram."""
+        """One lossy packet came from the friend. It is not trusted; `Filter` checks the datagram."""
         view = memoryview(packet)
         if not HEADER < len(view) <= MAX_PACKET or view[0] != PACKET_ID:
             return
@@ -91,14 +91,14 @@ class Carrier:
             self.link.datagram_received(datagram)
 
     def batch_ended(self) -> None:
-        """No more packets came for now."""
+        """The packets that had come were all passed on."""
         if self.link is not None:
             self.link.batch_ended()
 
     def _connect_received(self, epoch: int, datagram: bytearray) -> None:
         connect.clamp_mtu(datagram, MTU)
         if self._connecting or not is_connect(datagram):
-            self._notice("a CONNECT that is not for this side, or not that of a link")
+            self._notice("dropped a CONNECT: only the client sends one, and SPEC.md gives its fields")
             return
         asked = epoch << 32 | connect.connect_id(datagram)
         if self.link is None or self.link.is_over or asked != self._connection:
@@ -110,9 +110,9 @@ class Carrier:
             before, self._epoch = self._epoch, epoch
             try:
                 self._begin(connect=False)
-            except (OSError, MemoryError) as error:  # the peer asks again
+            except (OSError, MemoryError) as error:  # the peer repeats its CONNECT
                 self._epoch = before
-                self._unmade("no link can be made: %s", error)
+                self._unmade("no link can be made: %s; the friend tries again", error)
                 return
             if self._connection is not None and asked != self._connection:
                 self._replaced.append(self._connection)
@@ -133,14 +133,14 @@ class Carrier:
 
 
 class _Allowance:
-    """How many links the peer may begin now: a token bucket."""
+    """Limits how many links the peer may begin: a token bucket."""
 
     def __init__(self) -> None:
         self._left = float(LINKS_AT_ONCE)
         self._at = 0.0
 
     def take(self) -> bool:
-        """Whether it may begin one; it counts if it may."""
+        """Whether the peer may begin a link now; if so, it is counted."""
         now = asyncio.get_running_loop().time()
         self._left = min(LINKS_AT_ONCE, self._left + (now - self._at) * LINKS_A_SECOND)
         self._at = now

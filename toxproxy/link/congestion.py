@@ -1,22 +1,22 @@
-"""How much may be in flight, and how fast it may leave: congestion control for a link.
+"""Congestion control for a link: how many bytes may be in flight, and how fast they may leave.
 
-ENet has none worth the name, Tox's lossy packets none at all. This controller does as BBR does
-(draft-ietf-ccwg-bbr): it does not take a lost packet for congestion, which on the paths this
-program is for is noise, but measures. The *rate* is the most that was delivered in one of the
-last rounds, the *base* the least round trip since the path was last seen empty; in flight may be
-what the path itself holds, rate times base, and a small standing queue on top, so that the path
-is full and a keystroke beside a download does not wait; a longer one where round trips vary.
+ENet's own congestion control does not suit these paths, and Tox's lossy packets have none. This
+controller follows BBR (draft-ietf-ccwg-bbr): it measures the path, and does not take a lost packet
+for congestion, since these paths also lose packets by chance. The *rate* is the highest delivery
+rate of the last rounds. The *base* is the minimum round trip since the path was last empty. The
+window is rate times base plus a small queue, which is longer where round trips vary. So the path is
+full, and a keystroke beside a download does not wait for long.
 
-    STARTUP   the window doubles every round, until the rate no longer grows or a queue does
-    STEADY    eight rounds: one with more, to see whether there is more; one with no more than the
-              path itself holds, if a queue stands; the others in between
-    PROBE     a round with less, where no round trip was near the base for seconds; flows that
-              share a path last saw it empty at the same moment, so they do this together
-    LOOK      the next one, whose least round trip is the base from then on
+    STARTUP   The window doubles every round, until the rate no longer grows or a queue builds up.
+    STEADY    A cycle of eight rounds: one with a larger window, to see whether the rate grows; then one
+              without the queue, if there is a queue; then six with the usual window.
+    PROBE     One round with a smaller window, after seconds without a round trip near the base. Flows
+              that share a path saw it empty at the same moment, so they do this at the same time.
+    LOOK      The round after PROBE. Its minimum round trip becomes the base.
 
-Pure: time, deliveries and round trips go in; a window and an allowance come out. Units are
-bytes and seconds. A round ends when something is delivered that was sent after it began, or
-when a long queue shows before, but lasts `_SHORTEST_ROUND` at least.
+Pure: times, deliveries and round trips go in; a window and an allowance come out. Units are bytes
+and seconds. A round ends when bytes are delivered that were sent after it began, or earlier when
+the queue gets too long. It lasts at least `_SHORTEST_ROUND`.
 """
 
 from __future__ import annotations
@@ -30,25 +30,27 @@ LEAST_WINDOW = 16 * 1024
 MOST_WINDOW = 16 * 1024 * 1024
 
 _SHORTEST_ROUND = 0.01
-_QUEUE_SHARE = 0.125  # of the base: how long a queue may stand …
-_QUEUE_LEAST = 0.008  # … and in seconds, at least: the two event loops are a queue, too
-_NOISE = 0.004  # seconds that a round trip may exceed the base without a queue
-_MORE, _LESS = 1.25, 0.6  # gains
-_CYCLE = 8  # rounds
-_RATE_ROUNDS = 10  # for how long a rate is remembered
-_STALE_ROUNDS, _LOST_ROUNDS = 2, 4  # with a long queue: the path is slower; no, the base may be another
-_PROBE_SECONDS = 5.0  # without a round trip near the base
-_ANOTHER_PATH = 2.0  # growth of the base that says so
-_GROWTH, _PATIENCE = 1.25, 3  # less than this, in so many rounds: the path is full
-_TOO_MUCH = 3.0  # times rate and base in flight: most of it is queued or lost, the path is full
-_FOUND = 1.05  # growth in STEADY that is worth another look
-_SAMPLES = 8  # round trips that say something together
-_LEAST_SPREAD = 0.03
-_PACING = 1.25  # how much faster than the rate packets may leave
-_BURST_SECONDS, _LEAST_BURST = 0.005, 16 * 1024  # at once: the pace's share of that time, or so many bytes
+_QUEUE_SHARE = 0.125  # how long the queue may be, as a share of the base …
+_QUEUE_LEAST = 0.008  # … and at least, in seconds: the two event loops delay packets, too
+_NOISE = 0.004  # seconds by which a round trip may exceed the base without being a queue
+_MORE, _LESS = 1.25, 0.6  # the window of the larger round and of PROBE, as multiples of rate times base
+_CYCLE = 8  # rounds of STEADY
+_RATE_ROUNDS = 10  # how many rounds a measured rate counts
+_STALE_ROUNDS, _LOST_ROUNDS = 2, 4  # rounds with a long queue: old rates are dropped; PROBE begins
+_PROBE_SECONDS = 5.0  # seconds without a round trip near the base, after which PROBE begins
+_ANOTHER_PATH = 2.0  # growth of the base which means that the path is another one
+_GROWTH, _PATIENCE = 1.25, 3  # less growth than this, in so many rounds: the path is full
+_TOO_MUCH = 3.0  # times rate and base: with such a window most of it is queued or lost, and the path is full
+_FOUND = 1.05  # growth in STEADY after which another larger round follows
+_SAMPLES = 8  # round trips that are enough for a judgement
+_LEAST_SPREAD = 0.03  # seconds
+_PACING = 1.25  # packets may leave so many times faster than the rate
+_BURST_SECONDS, _LEAST_BURST = 0.005, 16 * 1024  # may leave at once: seconds of the pace, or bytes
 
 
 class ControlPhase(Enum):
+    """What the controller is doing; see above."""
+
     STARTUP = "startup"
     STEADY = "steady"
     PROBE = "probe"
@@ -58,8 +60,8 @@ class ControlPhase(Enum):
 class Controller:
     """The window and the pace of one link.
 
-    Call `delivered` after every batch of acknowledgements and `sent` after every send;
-    `allowance` says how much may be sent now, and `pause` when to ask again.
+    Call `delivered` after each batch of acknowledgements, and `sent` after each sending. `allowance`
+    says how many bytes may be sent now, and `pause` when to ask again.
     """
 
     def __init__(self, now: float) -> None:
@@ -70,17 +72,17 @@ class Controller:
         self._sent = 0
         self._delivered = 0
         self._rates: deque[float] = deque(maxlen=_RATE_ROUNDS)
-        self._stale = 0  # rounds in a row with a queue out of bounds
+        self._stale = 0  # rounds in a row with a queue that was too long
         self._flat = 0  # rounds in a row in which the rate did not grow
-        self._round = 0  # in the cycle of STEADY
+        self._round = 0  # its position in the cycle of STEADY
         self._round_began = now
         self._round_delivered = 0
-        self._round_ends_at = 1  # bytes delivered
-        self._trips: list[float] = []  # of this round
-        self._last_trip = 0.0  # the least of the last round
-        self._jitters: deque[float] = deque(maxlen=_CYCLE)  # a round's mean trip less its least
-        self._idle = True  # the application left room in the window during this round
-        self._was_idle = True  # … and during the one before
+        self._round_ends_at = 1  # when so many bytes are delivered
+        self._trips: list[float] = []  # the round trips of this round
+        self._last_trip = 0.0  # the minimum of the last round
+        self._jitters: deque[float] = deque(maxlen=_CYCLE)  # of each round: mean trip less its minimum
+        self._idle = True  # in this round the application used less than half of the window
+        self._was_idle = True  # … and in the round before
         self._probed = now
         self._tokens = float(INITIAL_WINDOW)
         self._tokens_at = now
@@ -99,32 +101,32 @@ class Controller:
     def left_room(self, in_flight: int) -> None:
         """The application has nothing more to send now.
 
-        Where that leaves half of the window unused, this round says little about the path.
+        If half of the window or more is unused, this round says little about the path.
         """
         self._idle = self._idle or 2 * in_flight < self._window
 
     @property
     def spread(self) -> float:
-        """Seconds by which round trips vary by what this controller does itself.
+        """Seconds by which this controller itself makes round trips vary.
 
-        A packet that is late by this much is not lost.
+        A packet that is no later than this is not taken for lost.
         """
         return max(self._queue_allowed + (_MORE - 1) * self.base, _LEAST_SPREAD)
 
     def allowance(self, now: float, in_flight: int) -> int:
         """Bytes that may be sent now; negative where too much is in flight."""
         self._refill(now)
-        # What ENet has not begun to send is not in flight for it, and just as much on its way.
+        # ENet does not count bytes in flight that it has not begun to send; this controller does.
         on_its_way = max(in_flight, self._sent - self._delivered)
         return int(min(self._window - on_its_way, self._tokens))
 
     def pause(self) -> float:
-        """Seconds until the pace allows more."""
+        """Seconds until the pace allows more to be sent."""
         pace = self._pace()
         return max(0.0, (_LEAST_BURST / 2 - self._tokens) / pace) if pace else 0.0
 
     def delivered(self, now: float, in_flight: int, round_trip: float | None) -> None:
-        """Everything sent is delivered but `in_flight` bytes; `round_trip` was just measured."""
+        """All but `in_flight` of the sent bytes are delivered; `round_trip` is a new measurement, if any."""
         before = self._sent - self._delivered
         acknowledged = max(0, before - in_flight)
         self._delivered += acknowledged
@@ -143,7 +145,7 @@ class Controller:
             self._probed = now
 
     def _overflows(self, now: float) -> bool:
-        """Whether a queue shows that is too long to wait for the end of the round."""
+        """Whether the queue is too long to wait for the end of the round."""
         early = len(self._trips) < _SAMPLES or now - self._round_began <= self.base / 2
         if early or self._idle or self.phase is ControlPhase.PROBE:
             return False
@@ -166,22 +168,23 @@ class Controller:
 
     def _after_startup(self, now: float, growth: float) -> ControlPhase:
         if not self.base:
-            return ControlPhase.STARTUP  # nobody measures round trips here: there is nothing to go by
+            return ControlPhase.STARTUP  # round trips are not measured on this link, so nothing is known
         settled = not self._idle and not self._was_idle
         self._flat = self._flat + 1 if settled and growth < _GROWTH else 0
         outgrown = settled and self._window > _TOO_MUCH * self.rate * self.base
         if not outgrown and self._flat < _PATIENCE and not self._overflows(now):
             return ControlPhase.STARTUP
-        self._round = 1  # with less, if there is a queue
+        self._round = 1  # the round that drains the queue, if there is one
         return ControlPhase.STEADY
 
     def _after_steady(self, now: float, growth: float) -> ControlPhase:
-        # What a round with more finds shows by the end of the next one. If it was more, go on.
+        # The effect of a larger round shows by the end of the next one. If the rate grew, try another.
         found = self._round % _CYCLE < 2 and growth > _FOUND and not self._idle
         self._round = 0 if found else self._round + 1
         if now - self._probed <= _PROBE_SECONDS and self._stale < _LOST_ROUNDS:
             return ControlPhase.STEADY
-        return ControlPhase.LOOK if self._idle else ControlPhase.PROBE  # an idle round leaves no queue either
+        # An idle round has drained the queue, so that PROBE is not needed.
+        return ControlPhase.LOOK if self._idle else ControlPhase.PROBE
 
     def _after_look(self, now: float, growth: float) -> ControlPhase:
         self._probed = now
@@ -191,7 +194,7 @@ class Controller:
             return ControlPhase.STEADY
         self._rates.clear()
         self._window = max(self._window, INITIAL_WINDOW)
-        self._flat, self._idle = 0, True  # the first round there says little
+        self._flat, self._idle = 0, True  # the first round on another path says little
         return ControlPhase.STARTUP
 
     def _begin_round(self, now: float) -> None:
@@ -211,7 +214,7 @@ class Controller:
 
     @property
     def _queue(self) -> float:
-        """Seconds of queue that stood throughout the last round."""
+        """The queue that lasted throughout the last round, in seconds."""
         return self._last_trip - self.base - _NOISE
 
     @property
@@ -219,7 +222,7 @@ class Controller:
         return max(_QUEUE_SHARE * self.base, _QUEUE_LEAST, 2 * min(self._jitters, default=0.0))
 
     def _model(self) -> float:
-        """The window by rate and base, and by where in the cycle this is."""
+        """The window for the measured rate and base, and for the round of the cycle."""
         held = self.rate * self.base
         window = full = held + self.rate * self._queue_allowed
         if self.phase is ControlPhase.PROBE:
@@ -231,7 +234,7 @@ class Controller:
         return min(max(window, LEAST_WINDOW), MOST_WINDOW)
 
     def _pace(self) -> float:
-        """Bytes per second; 0 is without limit."""
+        """Bytes per second; 0 means without limit."""
         if self.phase is ControlPhase.STARTUP:
             return 2 * self._window / self.base if self.base else 0.0
         return _PACING * self.rate

@@ -1,12 +1,12 @@
-"""What must be understood of ENet's datagrams: CONNECT, and the time that an ACKNOWLEDGE brings back.
+"""Reads the fields of ENet's datagrams that a link needs: those of CONNECT, and the time in an ACKNOWLEDGE.
 
-A CONNECT command stands alone in its datagram (protocol.h of ENet 1.3): a header of 4 bytes
-whose peer id is 0xFFF, then the command with its fields in network byte order.
+A CONNECT command is alone in its datagram (protocol.h of ENet 1.3): a header of 4 bytes with the
+peer id 0xFFF, then the command, with its fields in network byte order.
 """
 
 from __future__ import annotations
 
-_SENT_TIME_FLAG = 0x80  # of the first byte: the header is four bytes long, not two
+_SENT_TIME_FLAG = 0x80  # a bit of the first byte: the header has 4 bytes, not 2
 _ACKNOWLEDGE = 1
 _ACKNOWLEDGE_LENGTH = 8
 
@@ -26,20 +26,21 @@ def is_connect(datagram: bytes | bytearray | memoryview) -> bool:
 
 
 def connect_id(datagram: bytes | bytearray | memoryview) -> int:
-    """The random number that names the connection asked for."""
+    """The random number by which a CONNECT names its connection."""
     return int.from_bytes(datagram[_CONNECT_ID])
 
 
 def clamp_mtu(datagram: bytearray | memoryview, mtu: int) -> None:
-    """Lower the size of datagrams that a CONNECT asks for; both sides will keep to it."""
+    """Lower the size of datagrams that a CONNECT asks for. Both sides then keep to it."""
     if int.from_bytes(datagram[_MTU]) > mtu:
         datagram[_MTU] = mtu.to_bytes(4)
 
 
 def round_trip(datagram: bytes | bytearray | memoryview, now: int) -> float | None:
-    """Seconds since the packet left whose acknowledgement comes first in a datagram, if one does.
+    """The round trip in seconds, if the datagram begins with an acknowledgement; else None.
 
-    `now` is ENet's clock in milliseconds, of which the acknowledgement returns the low 16 bits.
+    `now` is ENet's clock in milliseconds. The acknowledgement contains the low 16 bits of the time at
+    which the acknowledged packet was sent.
     """
     at = 4 if datagram[0] & _SENT_TIME_FLAG else 2
     if len(datagram) < at + _ACKNOWLEDGE_LENGTH or datagram[at] & 0x0F != _ACKNOWLEDGE:

@@ -1,18 +1,18 @@
 """ENet over a datagram function.
 
-ENet insists on a UDP socket of its own. It gets one on loopback, connected to a second one,
-the shim, which is ours and connected back, so that the kernel drops whatever a third process
-sends to either. The pair is only a queue inside this process: the shim is written when a
-datagram came from the peer and read when ENet was called, so neither is ever polled.
+ENet needs a UDP socket of its own. It gets one on loopback, connected to a second socket of this
+process, the shim. The shim is connected back, so the kernel drops what other processes send to
+either. The pair only serves as a queue: the shim is written when a datagram came from the peer, and
+read after each call of ENet, so neither socket is polled.
 
     frames -> ENet -> [its socket] -> [shim] -> send(header + datagram)
     frames <- ENet <- [its socket] <- [shim] <- datagram_received
 
-ENet 1.3.17 as it is would lose three ways on this carrier, so: datagrams are kept to the
-carrier's size by clamping the mtu in CONNECT; the packet throttle, which collapses to nothing
-on a path whose delay varies, is held open; and a timeout does not double for ever. A path
-that is silent though an answer is due is given up within seconds: a new link is cheaper than to
-wait for the old one's timeouts. ENet believes what its peer says, so a `Filter` stands between them.
+ENet 1.3.17 needs three changes on this carrier. The mtu in CONNECT is clamped, so that datagrams
+fit into Tox's packets. The packet throttle is kept open; it would close where the delay varies. A
+retransmission timeout does not double without end. When an answer is due and the path is silent for
+seconds, the link ends: a new link is faster than the old one's timeouts. ENet trusts its peer, so a
+`Filter` stands between them.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ log = logging.getLogger(__name__)
 
 CHANNELS = 255  # ENET_PROTOCOL_MAXIMUM_CHANNEL_COUNT
 DEFAULT_WINDOW = 64 * 1024  # ENET_PROTOCOL_MAXIMUM_WINDOW_SIZE: the limit without the overlay
-# Bytes; far more than the controller allows: what ENet may not send at once it does not count as in
-# transit, so it would look delivered.
+# Bytes; far more than the controller allows. ENet does not count bytes as in transit that its window
+# holds back, so they would look delivered.
 _WINDOW = 2 * MOST_WINDOW
-FRAGMENTS = 8  # datagrams a frame may take
-_FRAGMENT_OVERHEAD = 28  # bytes of ENet's headers around a fragment
-_BURST = 96 * 1024  # bytes handed to ENet before the shim is emptied
+FRAGMENTS = 8  # datagrams that the largest frame takes
+_FRAGMENT_OVERHEAD = 28  # bytes of ENet's headers for each fragment
+_BURST = 96 * 1024  # bytes handed to ENet before the shim is read
 _BATCH = 64  # datagrams handed to ENet's socket before ENet is called
-_PING = 2000  # ms of silence before ENet asks
-_TIMEOUT = 60_000  # ms after which ENet would give up; a silent link is given up before
-_PATIENCE = 3.0  # seconds without an answer after which the path counts as cut, or …
-_TRIPS = 4  # … so many round trips, if that is more
-_MEETING = 10.0  # seconds within which the peer must have answered to a new link
+_PING = 2000  # ms of silence after which ENet sends a PING
+_TIMEOUT = 60_000  # ms after which ENet would give up; a silent link ends before that
+_PATIENCE = 3.0  # seconds without an answer after which the link ends, or …
+_TRIPS = 4  # … so many round trips, if that is longer
+_MEETING = 10.0  # seconds that the peer has to answer to a new link
 _FOREVER = 3600.0
 _LINGER = 1.0  # seconds that a closed link waits for acknowledgements
-_BUFFER = 4 * 1024 * 1024  # bytes asked for of the kernel, which gives what it allows
+_BUFFER = 4 * 1024 * 1024  # bytes of a socket's buffers; the kernel may give less
 
 
 @dataclass(slots=True)
@@ -64,17 +64,17 @@ class LinkStats:
     frames_received: int = 0
     datagrams_sent: int = 0
     datagrams_received: int = 0
-    datagrams_refused: int = 0  # the carrier would not take them
-    datagrams_rejected: int = 0  # of the peer's: not what ENet sends, or too far ahead
-    datagrams_withheld: int = 0  # of ENet's: not what a link sends
+    datagrams_refused: int = 0  # the carrier did not send them
+    datagrams_rejected: int = 0  # from the peer: not what ENet sends, or too far ahead
+    datagrams_withheld: int = 0  # from ENet: not what a link sends
 
 
 class EnetLink:
     """One ENet connection to one peer.
 
-    `send` takes one datagram with `header` in front, in a buffer that is reused after the call,
-    and returns False where it could not be sent. Datagrams are at most `mtu` bytes, without
-    the header. `notice` is told of datagrams that were not let through.
+    `send` takes one datagram with `header` in front, in a buffer that is reused after the call. It
+    returns False if the datagram could not be sent. A datagram has at most `mtu` bytes without the
+    header. Datagrams that the filter stops are logged with `notice`.
     """
 
     channels = CHANNELS
@@ -91,32 +91,32 @@ class EnetLink:
         self._header = len(header)
         self._waiting = 0  # datagrams in ENet's socket
         self._queued = 0  # bytes of frames handed to ENet since the last flush
-        self.owner: LinkOwner | None = None  # who hears of this link; None, and nobody does
+        self.owner: LinkOwner | None = None  # who is told of events; None after `close`
         self._up = False
         self._close_by: float | None = None
         self._freed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._wakes_at = 0.0
         self._loop = asyncio.get_running_loop()
-        self._asked = self._heard = self._loop.time()  # since when an answer is due; when the last one came
+        self._asked = self._heard = self._loop.time()  # an answer is due since; last heard
         self._host: enet.Host | None = enet.Host(enet.Address(b"127.0.0.1", 0), 1, CHANNELS, 0, 0)
         self._peer: enet.Peer = self._host.peers[0]
         self._fields = overlay.attach(self._peer)
         self._control = Controller(self._loop.time())
-        self._trip: float | None = None  # seconds: measured since ENet was last called
-        self._lost = 0  # packets that ENet had to send again, when it last said so
+        self._trip: float | None = None  # seconds, if measured since ENet was last called
+        self._lost = 0  # ENet's count of retransmissions, when last read
         self._acks = Repeater()
         self._shim = _join(self._host)
 
     @property
     def is_over(self) -> bool:
-        """Whether everything was freed: nothing comes of this link any more."""
+        """Whether the link has ended and everything was freed."""
         return self._host is None
 
     # The owner's calls
 
     def start(self, owner: LinkOwner, *, connect: bool) -> None:
-        """Begin: one side connects, the other is given the peer's CONNECT."""
+        """Begin. With `connect` this side sends CONNECT; otherwise it waits for the peer's."""
         self.owner = owner
         self._filter = Filter(connecting=connect)
         if connect and self._host is not None:
@@ -126,11 +126,11 @@ class EnetLink:
             self._service()
 
     def hand_over(self, owner: LinkOwner) -> None:
-        """From now on another owner hears of this link."""
+        """Make another owner the one that is told of events."""
         self.owner = owner
 
     def budget(self) -> int:
-        """Bytes of frames that may be put on the wire now, at most one burst."""
+        """How many bytes of frames may be sent now, at most one burst."""
         if not self._up:
             return 0
         in_flight: int = self._peer.reliableDataInTransit
@@ -146,7 +146,7 @@ class EnetLink:
         self.stats.frames_sent += 1
 
     def flush(self) -> None:
-        """Put on the wire what was handed over."""
+        """Send what was handed over."""
         if self._host is not None:
             if not self._peer.reliableDataInTransit:
                 self._asked = self._loop.time()
@@ -157,10 +157,10 @@ class EnetLink:
             self._arm()
 
     def close(self) -> None:
-        """Let the peer acknowledge what was sent, for a second at most, then tell it and free everything.
+        """Wait until the peer has acknowledged everything, a second at most; then disconnect and free all.
 
-        ENet forgets frames that it has not handed over yet when it reads DISCONNECT, so the last
-        ones, which say why, would be lost.
+        An ENet that reads DISCONNECT drops frames that it has not delivered yet. Without the wait, the
+        last frames, which say why the session ended, would be lost.
         """
         self.owner = None
         if self._up and self._close_by is None:
@@ -176,14 +176,14 @@ class EnetLink:
     # The carrier's calls
 
     def datagram_received(self, datagram: bytes | bytearray | memoryview) -> None:
-        """One datagram came from the peer; ENet sees it with `batch_ended` at the latest."""
+        """One datagram came from the peer. ENet handles it at `batch_ended` at the latest."""
         if self._host is None:
             return
         self.stats.datagrams_received += 1
         allowed = self._filter.incoming(datagram)
         if allowed < len(datagram):
             self.stats.datagrams_rejected += 1
-            self._notice("a datagram of %d bytes is not what ENet sends, or is far ahead", len(datagram))
+            self._notice("dropped %d bytes: not what ENet sends, or too far ahead", len(datagram) - allowed)
             if not allowed:
                 return
             datagram = datagram[:allowed]
@@ -194,9 +194,9 @@ class EnetLink:
         try:
             self._shim.send(datagram)
         except OSError:
-            return  # as good as lost on the way
+            return  # as if it was lost on the path
         self._waiting += 1
-        if self._waiting >= _BATCH or not self._up:  # the filter has to know when ENet is connected
+        if self._waiting >= _BATCH or not self._up:  # before that, the filter takes one at a time
             self._service()
 
     def batch_ended(self) -> None:
@@ -206,7 +206,7 @@ class EnetLink:
         self._offer()
 
     def fail(self, reason: LinkEnd) -> None:
-        """Free everything and tell the owner; the peer is not told."""
+        """Free everything and tell the owner. The peer is not told."""
         owner, self.owner = self.owner, None
         self._free()
         if owner is not None:
@@ -215,7 +215,7 @@ class EnetLink:
     # ENet
 
     def _service(self) -> None:
-        """Let ENet read its socket, check its timeouts, send; hand over what it delivers."""
+        """Call ENet: it reads its socket, checks its timeouts and sends. Deliver the frames that came."""
         self._waiting = 0
         host, stats = self._host, self.stats
         try:
@@ -242,7 +242,7 @@ class EnetLink:
             self._arm()
 
     def _measure(self) -> None:
-        """Tell the controller what was delivered, and ENet what the controller allows."""
+        """Tell the controller what was delivered, and adjust ENet's window and timeouts."""
         if not self._up:
             self._ask_again()
             return
@@ -252,23 +252,23 @@ class EnetLink:
         if self._fields is not None:
             peer = self._fields.struct
             peer.windowSize = _WINDOW  # BANDWIDTH_LIMIT resets it
-            # ENet sends again after a round trip and four variances, which on a steady path is
-            # so close to the round trip itself that every short queue would double the traffic.
+            # ENet retransmits after a round trip and four variances. On a steady path that is so
+            # close to the round trip that each short queue would cause needless retransmissions.
             least = int(self._control.spread * 1000 / 4)
             if peer.roundTripTimeVariance < least:
                 peer.roundTripTimeVariance = least
-            if heard:  # so what was lost was lost by chance: the peer is there
+            if heard:  # the peer is there, so packets were lost by chance
                 self._ask_again()
 
     def _ask_again(self) -> None:
-        """What ENet has just sent again is due again as soon as if it were new."""
+        """After a retransmission, the next one is due as soon as after a first transmission."""
         if self._fields is not None and self._peer.packetsLost != self._lost:
             self._lost = self._peer.packetsLost
             self._fields.forget_doubling()
 
     @property
     def _silent_at(self) -> float:
-        """When the path counts as cut, if nothing comes until then."""
+        """When the link ends if nothing comes until then, by the loop's clock."""
         if not self._up:
             return self._asked + _MEETING
         patience = max(_PATIENCE, _TRIPS * self._control.base)
@@ -293,9 +293,9 @@ class EnetLink:
     def _connected(self, peer: enet.Peer) -> None:
         self._peer = peer
         self._configure()
-        # Only now: VERIFY_CONNECT compares the throttle's settings with those of CONNECT.
+        # Not earlier: VERIFY_CONNECT compares the throttle's settings with those of CONNECT.
         peer.packetThrottleDeceleration = 0
-        if self._fields is not None:  # the owner may send before anything is measured
+        if self._fields is not None:  # the owner may send before the first measurement
             self._fields.struct.windowSize = _WINDOW
         self._up = self._filter.up = True
         self.stats.connections += 1
@@ -308,7 +308,7 @@ class EnetLink:
             self._fields.set_ping_interval(_PING)
 
     def _drain(self) -> None:
-        """Pass on what ENet put into the shim."""
+        """Send what ENet has written to the shim."""
         receive, send, stats, now = self._shim.recv_into, self._send, self.stats, self._loop.time()
         try:
             while True:
@@ -320,7 +320,7 @@ class EnetLink:
                     length = self._acks.repeat(self._body, length, now)
                 if not self._filter.outgoing(self._body[:length]):
                     stats.datagrams_withheld += 1
-                    self._notice("ENet wrote a datagram of %d bytes that no link sends", length)
+                    self._notice("withheld %d bytes that ENet wrote: not what a link sends", length)
                 elif send(self._out[: self._header + length]):
                     stats.datagrams_sent += 1
                 else:
@@ -329,30 +329,30 @@ class EnetLink:
             pass
 
     def _arm(self) -> None:
-        """Wake when ENet has a timeout to check or a ping to send, unless something wakes it before."""
+        """Set the timer for ENet's next timeout or PING, the pace, or the end of a silent link."""
         due = self._loop.time() + min(self._delay(), self._pause())
         due = min(due, self._silent_at if self._close_by is None else self._close_by)
         if self._timer is not None:
             if self._wakes_at <= due:
                 return
             self._timer.cancel()
-        self._wakes_at = due  # asked of the timer, uvloop would not always know
+        self._wakes_at = due  # kept here, since uvloop's timers do not always know it
         self._timer = self._loop.call_at(due, self._wake)
 
     def _pause(self) -> float:
-        """Seconds until the pace allows more, where that is what holds the owner back."""
+        """Seconds until the pace allows more; `_FOREVER` if the pace is not what holds the owner back."""
         if not self._up or self._peer.reliableDataInTransit >= self._control.window:
             return _FOREVER
         return self._control.pause() or _FOREVER
 
     def _delay(self) -> float:
-        """Seconds until ENet wants to be called."""
+        """Seconds until ENet must be called."""
         peer = self._peer
         if self._fields is None:
             return 0.01 if peer.reliableDataInTransit else 0.1
         now = self._fields.now()
         milliseconds = _until(peer.nextTimeout, now)
-        if milliseconds <= 0:  # nothing in flight: the last word was received
+        if milliseconds <= 0:  # nothing is in flight: the next PING is due
             milliseconds = _until(peer.lastReceiveTime + _PING, now)
         return max(1, milliseconds) / 1000
 
@@ -362,7 +362,7 @@ class EnetLink:
         self._offer()
 
     def _offer(self) -> None:
-        """Let the owner send; whether it leaves room says something about the path."""
+        """Let the owner send, and tell the controller if it does not use the whole budget."""
         if self.owner is None:
             return
         self.owner.link_ready()
@@ -382,12 +382,12 @@ class EnetLink:
 
 
 def _until(moment: int, now: int) -> int:
-    """Milliseconds from `now` to `moment` on a clock of 32 bits; negative when past."""
+    """Milliseconds from `now` to `moment` on a 32-bit clock; negative if it has passed."""
     return (moment - now + 0x8000_0000) % 0x1_0000_0000 - 0x8000_0000
 
 
 def _join(host: enet.Host) -> socket.socket:
-    """The shim: a socket connected to the host's, and the host's to it."""
+    """The shim: a socket that is connected to the host's socket, and that to it."""
     shim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     shim.setblocking(False)
     shim.bind(("127.0.0.1", 0))

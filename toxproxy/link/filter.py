@@ -1,16 +1,17 @@
-"""What may pass between ENet and the peer: the datagrams that ENet 1.3.17 writes for a link, and no others.
+"""A filter between ENet and the peer: only the datagrams that ENet 1.3.17 writes for a link may pass.
 
-ENet trusts its peer. It allocates what a fragment declares and hands it over when as many fragments
-came as were declared, whether they filled it or not; it keeps whatever is ahead of a gap. So each
-datagram is parsed here before ENet sees it, and before one of ours leaves. `SPEC.md`, section 2, has
-the table. Three promises:
+ENet trusts its peer. It allocates as many bytes as a fragment declares, and delivers them when the
+declared number of fragments has come, whether they cover all bytes or not. It keeps everything that
+comes ahead of a gap. So each datagram is parsed here before ENet sees it, and before one of this
+side's leaves; SPEC.md, section 2, says what is allowed. The filter makes sure that:
 
 - Each command is one that a link needs, with the fields and the length that ENet gives it.
 - The fragments of a frame cover it exactly, and no two frames overlap in their sequence numbers.
-- What ENet has to keep, since something before it is missing, is at most `MOST_HELD` bytes and
-  `MOST_FRAMES` frames a channel. What is next on its channel always passes, so a gap can close.
+- ENet keeps at most `MOST_HELD` bytes, and `MOST_FRAMES` frames for each channel, behind a gap. The
+  next frame of a channel always passes, so that the gap can close.
 
-Pure: bytes in, a verdict out. The layouts are those of ENet's protocol.h, in network byte order.
+Pure: it takes bytes and returns a verdict. The layouts are those of ENet's protocol.h, in network
+byte order.
 """
 
 from __future__ import annotations
@@ -23,26 +24,26 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-MTU = 1371  # bytes of a datagram: what Tox carries, without packet id and epoch
-PART = MTU - 28  # bytes of a frame in each of its fragments but the last; shorter frames go in one command
+MTU = 1371  # bytes of a datagram: a Tox packet without packet id and epoch
+PART = MTU - 28  # bytes of a frame in each fragment except the last; a shorter frame is one command
 MOST_FRAME = 16 * 1024  # bytes
-MOST_COMMANDS = 32  # of a datagram
+MOST_COMMANDS = 32  # in a datagram
 MOST_HELD = 8 * 1024 * 1024  # bytes
-MOST_FRAMES = 1024  # bounds ENet's search for the place of each: microseconds for a command
-MOST_AHEAD = 0x4000  # sequence numbers; ENet takes no more than 0x6000
-FRAME_COST = 512  # bytes: what ENet and this module allocate for a frame beside its contents
+MOST_FRAMES = 1024  # bounds the time that ENet needs to insert a frame: microseconds
+MOST_AHEAD = 0x4000  # sequence numbers; ENet accepts up to 0x6000
+FRAME_COST = 512  # bytes that ENet and this module allocate for a frame, beside its contents
 
-_CONTROL = 0xFF  # in place of a channel
+_CONTROL = 0xFF  # the channel number of commands that belong to no channel
 _FRAGMENT = 0x88  # SEND_FRAGMENT, to be acknowledged
 _FRAMES = (0x86, _FRAGMENT)  # SEND_RELIABLE
 _ACK = 0x01
-_DISCONNECT = 0x44  # in no sequence, not to be acknowledged
+_DISCONNECT = 0x44  # without sequence number, not to be acknowledged
 _SHORTEST = 8  # bytes: a PING alone
 _WHOLE = Struct("!xBHH")  # channel, sequence, length
 _PIECE = Struct("!xBHHHIIII")  # channel, sequence, start, length, count, number, total, offset
-_unpack_alone = Struct("!HxxBBHHHIIII").unpack_from  # peer id, command, channel, then the same
+_unpack_alone = Struct("!HxxBBHHHIIII").unpack_from  # peer id, command, channel, then as in `_PIECE`
 
-# ENet's settings of a connection: window, channels, bandwidths, throttle's interval and acceleration
+# ENet's settings of a connection: mtu, window, channels, bandwidths, throttle interval and acceleration
 _SETTINGS = Struct("!7I").pack(MTU, 65536, 255, 0, 0, 5000, 2)
 _CONNECT = re.compile(
     rb"\x8f\xff..\x82\xff\x00\x01\x00\x00\xff\xff" + re.escape(_SETTINGS) + rb"\x00\x00\x00\x02....\x00{4}",
@@ -52,9 +53,9 @@ _VERIFY = re.compile(
     rb"\x80\x00..\x83\xff\x00\x01\x00\x00\x00\x00" + re.escape(_SETTINGS) + rb"\x00\x00\x00\x02....",
     re.DOTALL,
 )
-# ENet forgets what else it had to say; but it may ask once more whether the peer is there.
+# With DISCONNECT, ENet drops everything else that it had to send, except a PING.
 _END = re.compile(rb"\x00\x00\x44\xff..\x00{4}|\x80\x00..\x44\xff..\x00{4}\x85\xff..", re.DOTALL)
-# An acknowledgement says the sequence number twice.
+# An acknowledgement contains the sequence number twice.
 _ACKS = re.compile(rb"(?:\x01.(..)\1..){1,%d}" % MOST_COMMANDS, re.DOTALL)
 _UNTIMED = re.compile(rb"\x00\x00(?:\x01.(..)\1..){1,%d}" % MOST_COMMANDS, re.DOTALL)
 _OTHERS = re.compile(
@@ -64,21 +65,22 @@ _OTHERS = re.compile(
     re.DOTALL,
 )
 
-# at, channel, start, count, number, total, end: a frame that is whole has a count of 1
+# at, channel, start, count, number, total, end: see `parts`; a frame in one command has a count of 1
 Part = tuple[int, int, int, int, int, int, int]
 _NONE: list[Part] = []
 
 
 def is_connect(datagram: Buffer) -> bool:
-    """Whether this is the CONNECT of a link, its `mtu` clamped."""
+    """Whether this is the CONNECT of a link, after `mtu` was clamped."""
     return _CONNECT.fullmatch(datagram) is not None
 
 
 def parts(datagram: bytes | bytearray | memoryview) -> list[Part] | None:
-    """The frames and fragments in a datagram of a connection; None where ENet would not have written it.
+    """The frames and fragments in a datagram of a connection; None if ENet would not write such a datagram.
 
-    Each with its position, the channel, the sequence number that its frame starts with, how many
-    fragments that has, which of them this is, the length of the frame in bytes, and where the next begins.
+    For each: its position in the datagram, its channel, the first sequence number of its frame, the
+    number of fragments of that frame, the index of this fragment, the length of the frame in bytes, and
+    the position of the next command.
     """
     size = len(datagram)
     if size == MTU:  # nearly always one fragment
@@ -88,7 +90,7 @@ def parts(datagram: bytes | bytearray | memoryview) -> list[Part] | None:
             return [(4, channel, start, count, number, total, MTU)] if fair else None
     elif size > MTU or size < _SHORTEST:
         return None
-    if datagram[0] != 0x80 or datagram[1]:  # no time of sending: nothing that wants an acknowledgement
+    if datagram[0] != 0x80 or datagram[1]:  # no sent time: no command that must be acknowledged
         return _NONE if _UNTIMED.fullmatch(datagram) or _END.fullmatch(datagram) else None
     at = 4
     if datagram[4] == _ACK:
@@ -104,7 +106,7 @@ def parts(datagram: bytes | bytearray | memoryview) -> list[Part] | None:
 def _wanting_acknowledgement(
     datagram: bytes | bytearray | memoryview, at: int, most: int
 ) -> list[Part] | None:
-    """The commands from `at` to the end of a datagram."""
+    """Parse the commands from `at` to the end of a datagram; at most `most` of them."""
     found: list[Part] = []
     size = len(datagram)
     while at < size:
@@ -146,7 +148,7 @@ def _fragment(datagram: bytes | bytearray | memoryview, at: int) -> Part | None:
 def _is_fair(
     sequence: int, start: int, length: int, count: int, number: int, total: int, offset: int
 ) -> bool:
-    """Whether ENet cuts a frame of `total` bytes so."""
+    """Whether ENet would cut a frame of `total` bytes in this way."""
     return (
         offset == number * PART
         and (length == PART if number < count - 1 else length == total - offset)
@@ -159,7 +161,7 @@ def _is_fair(
 
 @dataclass(slots=True)
 class _Frame:
-    """A frame that ENet has begun, or holds since one before it is missing."""
+    """A frame that ENet holds: some of its fragments, or an earlier frame, are missing."""
 
     count: int
     total: int
@@ -168,14 +170,14 @@ class _Frame:
 
 @dataclass(slots=True)
 class _Channel:
-    """What ENet knows of a channel."""
+    """The frames that ENet holds of one channel."""
 
-    next: int = 1  # the sequence number that the next frame to be delivered starts with
-    frames: dict[int, _Frame] = field(default_factory=dict)  # by the number that they start with
+    next: int = 1  # the first sequence number of the next frame to deliver
+    frames: dict[int, _Frame] = field(default_factory=dict)  # by their first sequence number
 
 
 class Held:
-    """Follows what ENet holds of the peer's frames, and says where that would be too much."""
+    """Tracks which of the peer's frames ENet holds, and rejects those that would be too much."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -187,7 +189,7 @@ class Held:
         return sum(len(channel.frames) for channel in self._channels.values())
 
     def take(self, part: Part) -> bool:
-        """Whether ENet may see it; it counts as seen then."""
+        """Whether ENet may see a fragment; if so, it is counted."""
         _, number_of_channel, start, count, number, total, _ = part
         channel = self._channels.get(number_of_channel)
         if channel is None:
@@ -198,8 +200,8 @@ class Held:
             if count == 1 and not ahead and not channel.frames:  # nearly always
                 channel.next = (start + 1) & 0xFFFF
                 return True
-            if ahead >= 0x8000:  # was delivered
-                # ENet drops the rest of a datagram where a fragment has the last number that was delivered.
+            if ahead >= 0x8000:  # it was delivered already
+                # At a fragment with the last delivered sequence number, ENet drops the rest of the datagram.
                 return count == 1 or ahead != 0xFFFF
             if not self._has_room(channel, ahead, start, count, total):
                 return False
@@ -258,7 +260,7 @@ class Held:
 
 
 def _overlaps(frames: dict[int, _Frame], start: int, count: int) -> bool:
-    """Whether a new frame would share a sequence number with one of these."""
+    """Whether a new frame would share a sequence number with a frame that is held."""
     for back in range(1, _MOST_PARTS):
         before = frames.get((start - back) & 0xFFFF)
         if before is not None and before.count > back:
@@ -270,10 +272,10 @@ _MOST_PARTS = (MOST_FRAME + PART - 1) // PART
 
 
 class Filter:
-    """Both directions of one link.
+    """Checks the datagrams of one link, in both directions.
 
-    Set `up` as soon as ENet is connected. Until then it must be given each datagram before the next
-    one is judged, for it takes a frame only after the acknowledgement that connects it.
+    Set `up` as soon as ENet is connected. Until then, give each datagram to ENet before the next one is
+    checked: ENet accepts frames only after the acknowledgement that connects it.
     """
 
     def __init__(self, *, connecting: bool) -> None:
@@ -282,9 +284,9 @@ class Filter:
         self._connecting = connecting
 
     def incoming(self, datagram: bytes | bytearray | memoryview) -> int:
-        """How many bytes of a datagram of the peer's ENet may see.
+        """How many of the first bytes of the peer's datagram may be passed to ENet.
 
-        Less than all where a frame is too far ahead or contradicts another: what is before it may pass.
+        If a frame is too far ahead or contradicts another one, only the commands before it may pass.
         """
         if not self.up:
             self.held = Held()
@@ -292,7 +294,7 @@ class Filter:
             return MTU
         found = parts(datagram)
         if found is None:
-            # They come again: CONNECT until it is answered, the answer until it is acknowledged.
+            # ENet repeats CONNECT until it is answered, and the answer until it is acknowledged.
             is_handshake = self._is_handshake(datagram, of_connecting=not self._connecting)
             return len(datagram) if is_handshake else 0
         take = self.held.take
@@ -302,7 +304,7 @@ class Filter:
         return len(datagram)
 
     def outgoing(self, datagram: bytes | bytearray | memoryview) -> bool:
-        """Whether a datagram of ENet's is one that a link sends."""
+        """Whether a datagram that ENet wrote may be sent to the peer."""
         return parts(datagram) is not None or self._is_handshake(datagram, of_connecting=self._connecting)
 
     @staticmethod

@@ -1,9 +1,9 @@
-"""What pyenet does not expose of ENet: two functions, one clock, and the fields of a peer and its commands.
+"""Parts of ENet that pyenet does not expose: two functions, its clock, fields of peers and of commands.
 
-pyenet's extension module exports ENet's own symbols, and `hash(peer)` is the peer's address,
-so cffi can call and read them (ABI mode, no compiler). The layouts below are those
-of ENet 1.3.17 (enet.h). It is checked against pyenet's getters before it is trusted: a build
-that lays it out otherwise gets plain pyenet behaviour, with a warning.
+pyenet's extension module exports ENet's own symbols, and `hash(peer)` is the address of the peer.
+So cffi can call and read them (ABI mode, no compiler). The layouts below are those of ENet 1.3.17
+(enet.h). `attach` compares them with pyenet's getters. If a build has another layout, it logs a
+warning, and the link works without these parts.
 """
 
 from __future__ import annotations
@@ -60,42 +60,42 @@ _ffi.cdef(
     """
 )
 
-# Fields that pyenet can read too; those with a default in ENet prove that offsets agree.
+# Fields that pyenet can read, too. `_DEFAULTS` are fields that it cannot read, with ENet's defaults.
 _COMMON = (
     "incomingPeerID", "connectID", "state", "channelCount", "packetThrottle", "packetThrottleLimit",
     "packetThrottleAcceleration", "packetThrottleDeceleration", "packetThrottleInterval",
     "lowestRoundTripTime", "roundTripTime", "roundTripTimeVariance", "mtu", "windowSize",
     "reliableDataInTransit",
 )  # fmt: skip
-_LISTS = ("sentReliableCommands", "outgoingCommands")  # empty, so each points to itself
-_RESENT = 256  # commands that are looked at after a timeout
+_LISTS = ("sentReliableCommands", "outgoingCommands")  # they are empty at first, so each points to itself
+_RESENT = 256  # how many commands are looked at after a timeout
 _DEFAULTS = {"pingInterval": 500, "timeoutLimit": 32, "timeoutMinimum": 5000, "timeoutMaximum": 30000}
 
 
 class PeerFields:
-    """The memory of one `enet.Peer`. Valid as long as its host lives."""
+    """The memory of one `enet.Peer`. Valid until its host is freed."""
 
     def __init__(self, library: Any, peer: enet.Peer) -> None:
         self._library = library
         self.struct: Any = _ffi.cast("ENetPeer *", hash(peer))
 
     def set_timeout(self, limit: int, minimum: int, maximum: int) -> None:
-        """When ENet gives a silent peer up (`enet_peer_timeout`); milliseconds but for `limit`."""
+        """Set when ENet gives up a silent peer (`enet_peer_timeout`). Milliseconds, except `limit`."""
         self._library.enet_peer_timeout(self.struct, limit, minimum, maximum)
 
     def set_ping_interval(self, milliseconds: int) -> None:
-        """How long the peer may be silent before it is asked (`enet_peer_ping_interval`)."""
+        """Set after how many milliseconds of silence ENet sends a PING (`enet_peer_ping_interval`)."""
         self._library.enet_peer_ping_interval(self.struct, milliseconds)
 
     def list(self, name: str) -> Any:
-        """The end of a list, which is where it begins, too."""
+        """The sentinel of a list: `next` is its first node, `previous` its last."""
         return _ffi.addressof(self.struct, name)
 
     def forget_doubling(self) -> None:
-        """Give what was just sent again the timeout of what is sent for the first time.
+        """Give retransmitted commands the timeout of a first transmission.
 
-        ENet doubles a command's timeout each time it is lost, while its channel waits, and it
-        looks at no command behind one whose timeout has not run out.
+        ENet doubles a command's timeout at each retransmission, and its channel waits meanwhile. ENet
+        also looks at no later command before that timeout has passed.
         """
         peer = self.struct
         timeout = peer.roundTripTime + 4 * peer.roundTripTimeVariance
@@ -108,17 +108,17 @@ class PeerFields:
             sent = sent.previous
 
     def now(self) -> int:
-        """ENet's clock, in milliseconds, wrapping at 32 bits."""
+        """ENet's clock, in milliseconds; it wraps at 32 bits."""
         return int(self._library.enet_time_get())
 
 
 def command(node: Any) -> Any:
-    """The outgoing command that is this node of a list."""
+    """The outgoing command at a node of a list."""
     return _ffi.cast("ENetOutgoingCommand *", node)
 
 
 def attach(peer: enet.Peer) -> PeerFields | None:
-    """The fields of a peer that was not connected yet, or None where the layout is another."""
+    """The fields of a peer that was not connected yet; None if their layout is another one."""
     library = _library()
     if library is None:
         return None
@@ -133,7 +133,7 @@ def attach(peer: enet.Peer) -> PeerFields | None:
     if not wrong and any(end.next != end for end in map(fields.list, _LISTS)):
         wrong.append("lists")
     if wrong:
-        _warn(f"its fields are laid out otherwise ({', '.join(wrong)})")
+        _warn(f"these fields have another layout: {', '.join(wrong)}")
         return None
     return fields
 
@@ -151,4 +151,4 @@ def _library() -> Any:
 
 @cache
 def _warn(why: str) -> None:
-    log.warning("this build of ENet is not the known one: %s; transfers will be slower", why)
+    log.warning("this build of ENet is not as expected (1.3.17), transfers will be slower: %s", why)

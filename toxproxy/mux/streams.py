@@ -38,7 +38,7 @@ class Streams:
             raise StreamRefused(Refusal.TOO_MANY_STREAMS, text)
         if self._next_id > frames.MAX_STREAM:
             raise StreamRefused(
-                Refusal.FAILED, "this session has opened as many connections as it can: restart"
+                Refusal.FAILED, "this session has opened as many connections as it can: restart the client"
             )
         sender = Sender(peer.window, compress=compress, memory=self._memory)
         receiver = Receiver(self._memory.first(), compress=compress)
