@@ -1,7 +1,7 @@
-"""The one thing a listener needs to know about the tunnel: how to have a connection opened.
+"""The interface through which a listener opens connections at the far end of the tunnel.
 
-Listeners (`forward`, `socks`) take a `Dialer` and never see a session, so that they run and
-are tested without Tox. The call has the shape of `asyncio.loop.create_connection`.
+Listeners use a `Dialer` and never a session, so that they can run and be tested without Tox. `dial`
+is like `asyncio.loop.create_connection`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ P = TypeVar("P", bound=AnyProtocol)
 
 
 def feed(protocol: AnyProtocol, data: bytes) -> None:
-    """Give a protocol of either of asyncio's kinds bytes that were received.
+    """Pass received bytes to a protocol, be it an `asyncio.Protocol` or a `BufferedProtocol`.
 
-    One that is both takes them as they are.
+    `data_received` is preferred if the protocol has it, since that needs no copy.
     """
     if (receive := getattr(protocol, "data_received", None)) is not None:
         receive(data)
@@ -47,19 +47,18 @@ class Dialer(Protocol):
     ) -> tuple[asyncio.Transport, P]:
         """Connect to `target` at the far end and return (transport, protocol).
 
-        The transport keeps asyncio's contract: `write` never blocks and calls the protocol's
-        `pause_writing` above its high-water mark, `pause_reading` stops the peer by flow
-        control, `write_eof` ends one direction (`can_write_eof()` is true), `close` flushes
-        first, `abort` resets, `connection_lost(exc)` comes exactly once after
-        `connection_made`; its `exc` is None after both directions ended in order.
+        The transport keeps asyncio's contract. `write` never blocks, and calls the protocol's
+        `pause_writing` above the high-water mark. `pause_reading` stops the peer by flow control.
+        `write_eof` ends one direction. `close` flushes first; `abort` resets. After `connection_made`,
+        `connection_lost(exc)` is called exactly once; `exc` is None if both directions ended in order.
 
-        With `early` the call returns as soon as the stream may be written to, before the far
-        end answered; a refusal then arrives as `connection_lost(StreamRefused)`. Without it
-        the call waits for the far end's answer and raises.
+        With `early` the call returns as soon as the stream can be written to, before the far end has
+        answered. A refusal then arrives as `connection_lost(StreamRefused)`. Without `early` the call
+        waits for the answer.
 
-        With `compress` what goes through the tunnel may be compressed, as far as that pays.
+        With `compress` the bytes may be compressed in the tunnel, where that pays.
 
-        Where the server is not connected yet, the call waits for it up to the configured limit.
+        If the server is not connected, the call waits for it up to the configured limit.
 
         Raises `StreamRefused`.
         """

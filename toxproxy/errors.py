@@ -1,8 +1,7 @@
-"""What can go wrong, by whose fault, and the codes that say it on the wire.
+"""The errors that toxproxy raises, and the error codes of the wire protocol.
 
-Two families never mix: a `ProtocolError` says which *side* broke the rules of the wire
-protocol (as h11 does), a `StreamError` says what happened to one stream and is meant for
-the person or program behind it.
+There are two families. A `ProtocolError` says which side broke the wire protocol (as in h11). A
+`StreamError` says what happened to one stream, for the person or program that uses it.
 """
 
 from __future__ import annotations
@@ -15,18 +14,18 @@ class ToxproxyError(Exception):
 
 
 class ConfigError(ToxproxyError):
-    """A configuration that cannot be used; the text names the file, the line and what was expected."""
+    """The configuration cannot be used. The text gives the file, the line and what was expected."""
 
 
 class StateError(ToxproxyError):
-    """The state folder, or a file in it, cannot be used; the text says which and what to do."""
+    """The state folder or a file in it cannot be used. The text says which, and what to do."""
 
 
 class Refusal(IntEnum):
-    """Why the far end did not open a stream (the code of a REFUSED frame, one byte).
+    """Why a stream was not opened: the code of a REFUSED frame, one byte.
 
-    The values from 1 to 8 are the reply codes of SOCKS5 (RFC 1928, section 6), so that a
-    proxy's client is told exactly what the far end met.
+    1 to 7 are the reply codes of SOCKS5 (RFC 1928, section 6), so that a SOCKS client gets the reason
+    that the far end found.
     """
 
     FAILED = 0x01
@@ -38,41 +37,41 @@ class Refusal(IntEnum):
     UNSUPPORTED = 0x07
     NAME_NOT_FOUND = 0x10
     TOO_MANY_STREAMS = 0x11
-    OFFLINE = 0x12  # said by the near end itself: the server was not found in time
+    OFFLINE = 0x12  # not sent: the client found no server in time
 
     @property
     def words(self) -> str:
-        """As people say it: `CONNECTION_REFUSED` is "connection refused"."""
+        """The name in words: `CONNECTION_REFUSED` is "connection refused"."""
         return self.name.lower().replace("_", " ")
 
 
 class ResetCode(IntEnum):
-    """Why a stream that was open ended at once (the code of a RESET frame, one byte)."""
+    """Why an open stream was reset: the code of a RESET frame, one byte."""
 
     CONNECTION_RESET = 0x01  # the TCP connection behind it was reset
-    CANCELLED = 0x02  # the application gave it up
-    LINK_LOST = 0x03  # said by each side to itself when the session ended
-    GOING_AWAY = 0x04  # the program is stopping
+    CANCELLED = 0x02  # the application cancelled it
+    LINK_LOST = 0x03  # not sent: the session was lost
+    GOING_AWAY = 0x04  # not sent: the session was ended by a GOAWAY
 
 
 class GoAwayCode(IntEnum):
-    """Why a session ends (the code of a GOAWAY frame, one byte)."""
+    """Why a session ends: the code of a GOAWAY frame, one byte."""
 
     STOPPING = 0x00  # the program is stopping
     PROTOCOL_ERROR = 0x01
-    VERSION = 0x02  # the two versions of the protocol have nothing in common
-    NO_SESSION = 0x03  # there is no such session to resume
+    VERSION = 0x02  # there is no protocol version that both sides understand
+    NO_SESSION = 0x03  # the session to resume is not known
 
 
 class StreamError(ToxproxyError):
-    """One stream failed; the others go on."""
+    """One stream failed. The other streams are not affected."""
 
 
 class StreamRefused(StreamError):
     """The stream was not opened.
 
-    `code` says why for programs, `text` for people. The text does not name the target: whoever shows
-    it knows that, and says so in its own way.
+    `code` is the reason for programs, `text` the reason for people. The text does not name the target;
+    the caller knows it, and adds it where it shows the text.
     """
 
     def __init__(self, code: Refusal, text: str) -> None:
@@ -82,7 +81,7 @@ class StreamRefused(StreamError):
 
 
 class StreamReset(StreamError, ConnectionResetError):
-    """The stream was open and ended before its data did."""
+    """The stream was open, and was reset before all data came."""
 
     def __init__(self, code: ResetCode, text: str = "") -> None:
         super().__init__(text or code.name.lower().replace("_", " "))
@@ -94,8 +93,8 @@ class ProtocolError(ToxproxyError):
 
 
 class LocalProtocolError(ProtocolError):
-    """This side tried what the protocol does not allow: a bug of the caller."""
+    """This side tried something that the protocol does not allow: a bug in the caller."""
 
 
 class RemoteProtocolError(ProtocolError):
-    """The peer sent what the protocol does not allow: the session with it ends."""
+    """The peer sent something that the protocol does not allow. The session with it ends."""

@@ -1,4 +1,4 @@
-"""What may happen only so often: strangers' requests, lines about what others do, attempts that fail."""
+"""Rate limits: for strangers' requests, for log lines that others cause, and for failed attempts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MINUTE = 60.0  # seconds
 
 
 class Pace:
-    """Lets something happen at most `most` times in any minute; 0 is never."""
+    """Allows something at most `most` times in any minute; 0 means never."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -19,14 +19,14 @@ class Pace:
 
     @property
     def left(self) -> bool:
-        """Whether it may happen now, without counting it."""
+        """Whether it is allowed now. It is not counted."""
         now = time.monotonic()
         while self._taken and now - self._taken[0] >= MINUTE:
             self._taken.popleft()
         return len(self._taken) < self._most
 
     def take(self) -> bool:
-        """Whether it may happen now; it counts if it may."""
+        """Whether it is allowed now; if so, it is counted."""
         if not self.left:
             return False
         self._taken.append(time.monotonic())
@@ -34,10 +34,10 @@ class Pace:
 
 
 class Backoff:
-    """Pauses between attempts that fail: none before the next one, then longer and longer ones.
+    """Exponential back-off: the pauses between attempts that fail.
 
-    They double from `first` to `most` seconds, each cut by up to a half at random, so that many who
-    failed together do not try again together.
+    After the first failure there is no pause. Then pauses double from `first` to `most` seconds. Each is
+    shortened by up to a half at random, so that many who failed together do not try again together.
     """
 
     def __init__(self, first: float = 1.0, most: float = 30.0) -> None:
@@ -46,7 +46,7 @@ class Backoff:
         self._failed = False
 
     def pause(self) -> float:
-        """An attempt failed: seconds until the next."""
+        """An attempt failed; returns the seconds until the next one."""
         if not self._failed:
             self._failed = True
             return 0.0
@@ -60,9 +60,9 @@ class Backoff:
 
 
 class Notice:
-    """A log line about what others can cause as often as they like.
+    """A log line that others can cause as often as they like.
 
-    At most `most` are written in any minute; the next one counts those that were not.
+    At most `most` are written in any minute. The next line says how many were left out.
     """
 
     def __init__(self, log: logging.Logger, level: int = logging.INFO, *, most: int = 1) -> None:
@@ -72,7 +72,7 @@ class Notice:
         self._untold = 0
 
     def __call__(self, text: str, *arguments: object, exc_info: bool = False) -> None:
-        """Tell it, or count it for the next line; with `exc_info` the exception being handled too."""
+        """Write the line, or count it for the next one. `exc_info` adds the exception being handled."""
         if not self._pace.take():
             self._untold += 1
             return

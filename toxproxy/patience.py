@@ -1,4 +1,4 @@
-"""How long a connection may be silent."""
+"""The timeouts of silent connections."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a connection may be silent, in seconds; 0 is for ever.
+    """How long a connection may be silent, in seconds; 0 is without limit. Then it is reset.
 
-    `idle`: without a byte in either direction. `half_closed`: the same once one direction has
-    ended, as when a program is gone and the one at the other end never notices. What was waited
-    for that long is reset, since FIN would claim that the data is complete.
+    `idle`: without a byte in either direction.
+    `half_closed`: the same after one direction has ended. Often the program there is gone, and the one
+    at the other end does not notice.
+
+    It is a reset because FIN would claim that the data is complete.
     """
 
     idle: float = 0.0

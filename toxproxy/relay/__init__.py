@@ -1,4 +1,4 @@
-"""Two byte streams joined, at either end of the tunnel."""
+"""Joins two connections into one, at either end of the tunnel."""
 
 from toxproxy.relay.half import FOR_EVER, Half, Halves, Watch, abort, join, pair, run
 

@@ -1,10 +1,9 @@
-"""Two connections joined into one, at either end of the tunnel.
+"""Joins two connections into one, at either end of the tunnel.
 
-A relay is a pair of `Half` protocols, one on each transport; what one transport reports, the
-other is told to do. That is the whole of flow control and of half-close: a full write buffer
-here pauses reading there, an end of stream here ends one direction there, a reset here is a
-reset there. The transports do the buffering, and `close` flushes, so nothing is cut short. A `Watch`
-resets a pair that has been silent for longer than its `Patience`.
+A relay is a pair of `Half` protocols, one on each transport. Each event of one transport becomes a
+call of the other one: a full write buffer pauses reading, EOF becomes a half-close, and a reset
+becomes a reset. The transports do the buffering, and `close` flushes, so nothing is cut short. A
+`Watch` resets a relay that is silent for longer than its `Patience`.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ log = logging.getLogger(__name__)
 
 FOR_EVER = Patience(idle=0.0, half_closed=0.0)
 
-_silent = Notice(log)  # of halves that were given no notice of their own
-_READ = 256 * 1024  # bytes read at a time, at most …
-_LEAST_READ = 4096  # … and where the other side has no room
+_silent = Notice(log)  # of halves that were given none
+_READ = 256 * 1024  # bytes read at once, at most …
+_LEAST_READ = 4096  # … and if the other side has no room
 
 
 class _ReadBuffer(threading.local):
-    """Where every connection of a thread's event loop is read into: its bytes are copied at once."""
+    """One buffer for all connections of a thread's event loop. What was read is copied out at once."""
 
     def __init__(self) -> None:
         self.view = memoryview(bytearray(_READ))
@@ -40,13 +39,15 @@ _buffer = _ReadBuffer()
 
 
 class Half(asyncio.BufferedProtocol):
-    """One end of a relay: made in pairs by `pair()`, or alone and given to `join()` later.
+    """One end of a relay. `pair` makes two; one that was made alone is given to `join` later.
 
-    As a `BufferedProtocol` it decides how much is read from a socket: no more than the other side
-    has room for.
+    It is a `BufferedProtocol`, so that no more is read from a socket than the other side has room for.
 
-    Reading is paused until the halves are joined. What arrives before that all the same is
-    kept, and passed on first. Of a relay's two patiences the near half's counts.
+    Reading is paused until the halves are joined. Bytes that still arrive before that are kept and
+    passed on first.
+
+    `patience` is how long the relay may be silent. The reset of one that was silent for too long is
+    logged with `silent`. A relay uses both from its near half.
     """
 
     __slots__ = (
@@ -57,13 +58,13 @@ class Half(asyncio.BufferedProtocol):
     def __init__(self, patience: Patience = FOR_EVER, silent: Notice | None = None) -> None:
         self.patience = patience
         self.silent = silent or _silent
-        self.heard = monotonic()  # when the peer last sent something
+        self.heard = monotonic()  # when something last came from the peer, by `monotonic`
         self.transport: asyncio.Transport | None = None
-        #: Done when the connection is over; the result is what `connection_lost` said. Wait for
-        #: it with `asyncio.wait`, which leaves it alone when the waiting task is cancelled.
+        #: Done when the connection has ended; the result is the argument of `connection_lost`. Wait for
+        #: it with `asyncio.wait`, which does not cancel it when the waiting task is cancelled.
         self.lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
         self._other: Half | None = None
-        self._sink: asyncio.Transport | None = None  # the other half's transport, once joined
+        self._sink: asyncio.Transport | None = None  # the other half's transport, after `join`
         self._watch: Watch | None = None
         self._kept: list[bytes] = []
         self._ended = False  # the peer has finished sending
@@ -79,7 +80,7 @@ class Half(asyncio.BufferedProtocol):
         return _buffer.view[: max(_LEAST_READ, self._room())]
 
     def _room(self) -> int:
-        """Bytes that may be read now, as far as there is a bound."""
+        """How many bytes may be read now."""
         room: int = self._sink.get_extra_info("room", _READ) if self._sink is not None else _READ
         return room
 
@@ -87,7 +88,7 @@ class Half(asyncio.BufferedProtocol):
         self.data_received(bytes(_buffer.view[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came."""
+        """Bytes came: pass them on, or keep them until the halves are joined."""
         self.heard = monotonic()
         if self._sink is not None:
             self._sink.write(data)
@@ -117,28 +118,28 @@ class Half(asyncio.BufferedProtocol):
         self.lost.set_result(exc)
         if self._sink is not None:
             if self._both_ended:
-                self._sink.close()  # it was all said: let the other end flush, whatever became of this one
+                self._sink.close()  # all bytes are passed on: flush, even if this connection was reset
             else:
                 abort(self._sink)
         if self._watch is not None:
             self._watch.look()
 
     def reset(self) -> None:
-        """End the connection at once, if it was made and is not over yet."""
+        """Reset the connection, if there is one; see `abort`."""
         if self.transport is not None:
             abort(self.transport)
 
     @property
     def outflow(self) -> tuple[object, ...]:
-        """What changes while the peer takes what was written to it.
+        """Values that change as long as the peer takes bytes that were written to it.
 
-        That is the transport's buffer, and what is behind it: the system's buffer or a stream's credit.
+        They are the size of the transport's buffer, and of the system's buffer or a stream's credit.
         """
         if self.transport is None or self.lost.done():
             return ()
         behind = self.transport.get_extra_info("credit")
         if (sock := self.transport.get_extra_info("socket")) is not None:
-            with suppress(OSError, ValueError):  # it is just being closed
+            with suppress(OSError, ValueError):  # it is being closed
                 behind = unsent(sock)
         return self.transport.get_write_buffer_size(), behind
 
@@ -157,7 +158,7 @@ class Half(asyncio.BufferedProtocol):
 
     def _pass_on_end(self, sink: asyncio.Transport) -> None:
         if not sink.is_closing():
-            with suppress(OSError):  # it was reset, of which asyncio will tell
+            with suppress(OSError):  # it was reset; asyncio calls `connection_lost`
                 sink.write_eof()
         if self._both_ended and self.transport is not None:
             sink.close()
@@ -165,12 +166,13 @@ class Half(asyncio.BufferedProtocol):
 
 
 class Watch:
-    """Looks after two halves, joined or not, and resets both once they were silent for too long.
+    """Resets two halves, joined or not, when both have been silent for too long.
 
-    Bytes that are still being taken count as well as those that come. There is one
-    timer, which is not moved by what comes: it looks, when it is due, how long ago that was.
+    A relay is not silent while bytes come, or while bytes that were written are being taken. There is
+    one timer. It is not reset when bytes come: when it expires, it checks how long ago that was.
 
-    A context manager for halves that are not joined; a relay's own ends with its connections.
+    For halves that are not joined, use it as a context manager. `join` makes one that ends with the
+    connections.
     """
 
     __slots__ = ("_halves", "_moved", "_outflow", "_patience", "_silent", "_timer")
@@ -181,7 +183,7 @@ class Watch:
         self._silent = near.silent
         self._timer: asyncio.TimerHandle | None = None
         self._outflow: list[tuple[object, ...]] = []
-        self._moved = monotonic()  # when that was last seen to change
+        self._moved = monotonic()  # when `_outflow` last changed, by `monotonic`
         near._watch = far._watch = self
         self.look()
 
@@ -194,7 +196,10 @@ class Watch:
         self._stop()
 
     def look(self) -> None:
-        """Decide how long the silence may go on; called again when a direction or a connection ended."""
+        """Reset both if they were silent for too long; otherwise set the timer.
+
+        It is also called when a direction or a connection has ended, since the limit depends on that.
+        """
         self._stop()
         seconds, key = self._limit()
         if not seconds or all(half.lost.done() for half in self._halves):
@@ -223,11 +228,11 @@ class Watch:
 
 
 class Halves:
-    """Connections that outlive whoever made them, until they are over.
+    """The connections made for a peer, until they have ended.
 
-    A connection whose relay has ended may still have bytes on their way to a slow reader. Who stops
-    the program waits for these with `idle`, then ends the rest with `reset`: closed by the exit of the
-    process they would say FIN, and what is missing would not be missed.
+    A connection may outlive its stream, while a slow reader still takes bytes. To stop the program, wait
+    with `idle`, then call `reset`. If the exit of the process closed the rest, they would send FIN, and
+    their readers would take incomplete data for complete.
     """
 
     def __init__(self) -> None:
@@ -235,22 +240,22 @@ class Halves:
         self._over = asyncio.Event()
 
     def __len__(self) -> int:
-        """How many are not over."""
+        """How many have not ended."""
         return len(self._open)
 
     def add(self, half: Half) -> None:
-        """Answer for a connection that was made."""
+        """Add a connection until it has ended."""
         self._open.add(half)
         half.lost.add_done_callback(lambda _: self._remove(half))
 
     async def idle(self) -> None:
-        """Wait until all are over."""
+        """Wait until all have ended."""
         while self._open:
             self._over.clear()
             await self._over.wait()
 
     def reset(self) -> None:
-        """End those that are left."""
+        """Reset all that are left."""
         for half in list(self._open):
             half.reset()
 
@@ -260,16 +265,16 @@ class Halves:
 
 
 def pair(patience: Patience = FOR_EVER, silent: Notice | None = None) -> tuple[Half, Half]:
-    """The two halves of a new relay. Give each to its transport as protocol; the second one joins them."""
+    """A new relay: give each half to its transport as protocol. The second one to connect joins them."""
     near, far = Half(patience, silent), Half(patience, silent)
     near._other, far._other = far, near
     return near, far
 
 
 def join(near: Half, far: Half) -> None:
-    """Make a relay of two halves that both have their transport.
+    """Make a relay of two halves that both have a transport.
 
-    Where one connection is over already, the other is reset.
+    If one connection has ended already, the other is reset.
     """
     near._other, far._other = far, near
     if near._gone or far._gone:
@@ -293,9 +298,9 @@ def join(near: Half, far: Half) -> None:
 
 
 async def run(near: Half, far: Half) -> Exception | None:
-    """Join two halves and wait until both connections are over; returns what ended the far one.
+    """Join two halves, and wait until both connections have ended.
 
-    Cancelled, it resets both.
+    Returns the exception that ended the far one, or None. If cancelled, resets both.
     """
     join(near, far)
     try:
@@ -307,14 +312,13 @@ async def run(near: Half, far: Half) -> Exception | None:
 
 
 def abort(transport: asyncio.Transport) -> None:
-    """End a connection so that the other side sees a reset, not an orderly end.
+    """End a connection so that the peer sees a reset (RST) instead of an orderly end (FIN).
 
-    A plain `transport.abort()` on a socket sends FIN, which a peer takes for the end of a complete
-    answer. One that is closing and has handed everything to the system is left to it: there all
-    was said.
+    `transport.abort()` alone sends FIN, which means that the data is complete. If the transport is
+    closing and has given all its bytes to the system, the data is complete, and FIN is right.
     """
     sock = transport.get_extra_info("socket")
     if sock is not None and (not transport.is_closing() or transport.get_write_buffer_size()):
-        with suppress(OSError, ValueError):  # it was lost and is closed already
+        with suppress(OSError, ValueError):  # it is closed already
             reset_when_closed(sock)
     transport.abort()

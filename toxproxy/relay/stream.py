@@ -1,8 +1,7 @@
 """A connection that a coroutine reads and writes, until it is joined into a relay.
 
-Listeners greet their clients through it: a handshake reads a few messages, writes its answer
-and then hands the connection over with `relay.run`; nothing that was read too much is lost,
-for `unread` puts it back.
+Listeners use it for the handshake with a client: they read some messages, write the answer, then
+call `relay.run`. `unread` puts back bytes that belong to what comes after the handshake.
 """
 
 from __future__ import annotations
@@ -15,19 +14,19 @@ from typing import cast
 from toxproxy.patience import Patience
 from toxproxy.relay.half import FOR_EVER, Half
 
-KEEP_BYTES = 65536  # reading pauses while this much was received and not read
-LINGER_SECONDS = 2.0
-STALL_SECONDS = 60.0  # without a byte taken, after which a peer reads no more
+KEEP_BYTES = 65536  # reading from the socket pauses while so many bytes were not read
+LINGER_SECONDS = 2.0  # how long `finish` waits for the peer's end
+STALL_SECONDS = 60.0  # without a byte taken, after which `finish` resets the connection
 
 
 class ByteStream(Half):
-    """One end of a TCP connection or of a stream, for one reading and one writing coroutine."""
+    """A TCP connection or a stream, for one coroutine that reads and one that writes."""
 
     __slots__ = ("_kept_bytes", "_readable", "_writable", "hung_up")
 
     def __init__(self, patience: Patience = FOR_EVER) -> None:
         super().__init__(patience)
-        #: Done when the peer ended its direction or the connection is over.
+        #: Done when the peer has ended its direction, or the connection has ended.
         self.hung_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._kept_bytes = 0
         self._readable = asyncio.Event()
@@ -72,13 +71,13 @@ class ByteStream(Half):
 
     @property
     def idle(self) -> bool:
-        """Whether the connection is open both ways and nothing waits to be read."""
+        """Whether both directions are open and nothing waits to be read."""
         return not self._kept and not self.hung_up.done()
 
     async def read(self) -> bytes:
-        """What was received since the last call, at least one byte; empty at the end of the stream.
+        """Wait for bytes; returns all that were received since the last call. Empty at the end.
 
-        Raises `ConnectionError` where the connection was lost before its end.
+        Raises `ConnectionError` if the connection was lost before its end.
         """
         await self._readable.wait()
         data = b"".join(self._kept)
@@ -93,14 +92,14 @@ class ByteStream(Half):
         return data
 
     def unread(self, data: bytes) -> None:
-        """Put back what was read too much."""
+        """Put back bytes for the next `read`, or for the relay."""
         if data:
             self._kept.insert(0, data)
             self._kept_bytes += len(data)
             self._readable.set()
 
     async def write(self, data: bytes) -> None:
-        """Send, and wait for room for more. Raises `ConnectionError` where the connection is over."""
+        """Send, and wait for room for more. Raises `ConnectionError` if the connection has ended."""
         if self.transport is None or self.transport.is_closing():
             self._raise_lost()
         else:
@@ -108,10 +107,11 @@ class ByteStream(Half):
             await self._writable.wait()
 
     async def finish(self) -> None:
-        """Close in order: send what is left, then the end, then give the peer a moment to end too.
+        """Close in order: send what is left, then FIN, then wait `LINGER_SECONDS` for the peer's end.
 
-        Without that moment, bytes of the peer that nobody reads would turn the answer into a
-        reset (RFC 9112, section 9.6). A peer that stops reading is reset after `STALL_SECONDS`.
+        Without that wait, bytes from the peer that nobody has read would cause a reset, and the peer could
+        lose the answer (RFC 9112, section 9.6). If the peer takes no byte for `STALL_SECONDS`, the
+        connection is reset.
         """
         if self.transport is None or self.transport.is_closing():
             return
@@ -127,9 +127,9 @@ class ByteStream(Half):
         self.transport.close()
 
     async def discard(self, seconds: float, silence: float) -> None:
-        """Say that this was all, and read and drop what still comes: until the peer ends, too.
+        """Send FIN, then read and drop what still comes, until the peer ends its direction.
 
-        That is for `seconds` at most, and ends as soon as nothing came for `silence` of them.
+        It takes `seconds` at most, and stops early if nothing comes for `silence` seconds.
         """
         if self.transport is None or self.transport.is_closing():
             return
@@ -144,7 +144,7 @@ class ByteStream(Half):
             return await self.read()
 
     async def _all_taken(self) -> bool:
-        """Wait for the write buffer to be empty; false where nothing moves any more."""
+        """Wait until the write buffer is empty; False if the peer has stopped taking bytes."""
         while not self._writable.is_set():
             before = self.outflow
             with suppress(TimeoutError):

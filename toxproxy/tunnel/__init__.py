@@ -1,1 +1,1 @@
-"""The session with one friend, through all the links that carry it."""
+"""The session with one friend, over all the links that carry it one after the other."""

@@ -1,11 +1,11 @@
-"""A link that outlives the links which carry it.
+"""A link that continues when the link below it is lost (SPEC.md, section 8).
 
-    session  ->  DurableLink  ->  a link, and when that is lost the next one
+    session  ->  DurableLink  ->  a link; when that is lost, the next one
                  RESUME, ACK
 
-It counts frames and keeps those that the peer has not acknowledged. On every later link both
-sides first say RESUME with their counts, then send what the other has not, and go on: the session
-above sees a pause and nothing else, whatever was on the way.
+It counts frames, and keeps those that the peer has not acknowledged. On each later link both sides
+first send RESUME with their counts, then the frames that the other has not received. The session
+only notices a pause; no frame is lost or repeated.
 """
 
 from __future__ import annotations
@@ -22,24 +22,28 @@ from toxproxy.mux import Allotment, Limits, frames
 from toxproxy.mux.replay import Replay
 from toxproxy.tunnel.events import Loss
 
-MOST_KEPT = 32 * 1024 * 1024  # bytes that may wait for acknowledgement: twice the largest window of a link
-LEAST_KEPT = 512 * 1024  # the first of these where memory is short: twice what is acknowledged at a time
-_ACK_AFTER = 256 * 1024  # bytes received
-_ACK_DELAY = 0.5  # seconds after fewer
-_GOAWAY, _OURS = b"\x04", (b"\x05", b"\x06")  # types of frames; ours are RESUME and ACK
-_SMALL_FRAME = 9 * 1024  # bytes: a frame's size until there was a link
+MOST_KEPT = 32 * 1024 * 1024  # bytes that may be unacknowledged: twice the largest window of a link
+LEAST_KEPT = 512 * 1024  # bytes: the same where memory is short, twice what one ACK confirms
+_ACK_AFTER = 256 * 1024  # bytes received, after which an ACK is sent at once
+_ACK_DELAY = 0.5  # seconds after which an ACK is sent for fewer
+_GOAWAY, _OURS = b"\x04", (b"\x05", b"\x06")  # type bytes; this layer's own are RESUME and ACK
+_SMALL_FRAME = 9 * 1024  # bytes: `frame_size` before the first link
 
 
 class LinkState(Enum):
-    """AWAY -> MEETING with a link -> HERE when RESUME was said, or the first link is up; then AWAY again."""
+    """Whether there is a link, and whether frames may be sent on it.
+
+    AWAY -> MEETING when a link is attached -> HERE when the peer's RESUME came, or when the first link
+    is up. Each state goes back to AWAY when the link is lost.
+    """
 
     AWAY = "away"  # no link
-    MEETING = "meeting"  # a link, on which the peer has not said RESUME yet
-    HERE = "here"
+    MEETING = "meeting"  # there is a link; on a later one, RESUME has not come yet
+    HERE = "here"  # frames may be sent
 
 
 class Resumable(Protocol):
-    """The session: it knows who it is, and when that is known it can be resumed."""
+    """The session above. It can be resumed as soon as its `identity` is known."""
 
     def link_up(self) -> None: ...
 
@@ -48,12 +52,12 @@ class Resumable(Protocol):
     def link_ready(self) -> None: ...
 
     def link_down(self, reason: LinkEnd | Loss) -> None:
-        """There will be no link any more. Its last call."""
+        """There will be no more links. This is its last call."""
         ...
 
     @property
     def identity(self) -> tuple[int, int] | None:
-        """The client's and the server's session id, once both are known."""
+        """The session ids of client and server; None until both are known."""
         ...
 
     def broken(self, error: RemoteProtocolError) -> None:
@@ -64,9 +68,9 @@ class Resumable(Protocol):
 class DurableLink:
     """The `Link` of one session, and the `LinkOwner` of the links that carry it.
 
-    `changed` is called when the session was interrupted (with the reason) and when it goes on
-    (with None). A session that cannot be resumed yet is lost with its first link. What is kept counts
-    in `memory`.
+    `changed` is called with the reason when the session is interrupted, and with None when it is
+    resumed. A session whose `identity` is not known yet ends with its first link. The frames that are
+    kept are counted in `memory`.
     """
 
     def __init__(
@@ -80,31 +84,31 @@ class DurableLink:
         self._link: Link | None = None
         self._memory = memory or Allotment(Limits())
         self._replay = Replay(self._memory)
-        self._again: deque[tuple[int, bytes]] = deque()  # to be sent again before anything new
+        self._again: deque[tuple[int, bytes]] = deque()  # frames to send again, before any new one
         self._unacknowledged = 0  # bytes received since the last ACK
         self._ack_timer: asyncio.TimerHandle | None = None
 
     def start(self, owner: Resumable) -> None:
-        """Whose link this is."""
+        """Set the session that uses this link."""
         self._owner = owner
 
     def attach(self, link: Link) -> None:
-        """Go on over this link, which calls this object its owner."""
+        """Use this link from now on. The caller has made this object its owner."""
         self._link = link
         self.frame_size = link.frame_size
         self.state = LinkState.MEETING
 
     def expire(self, reason: LinkEnd | Loss) -> None:
-        """The session is not to be resumed any more."""
+        """End the session: it will not be resumed."""
         owner, self._owner = self._owner, None
         self.close()
         if owner is not None:
             owner.link_down(reason)
 
     def resume(self, frame: frames.Resume) -> None:
-        """The peer, first to speak, said RESUME: answer, and go on.
+        """At the server: the client sent RESUME first. Answer it, and resume the session.
 
-        Raises `RemoteProtocolError` for what does not fit this session.
+        Raises `RemoteProtocolError` for another session's ids, and for impossible counts.
         """
         self._check(frame)
         self._say_resume()
@@ -113,24 +117,24 @@ class DurableLink:
     # The session's calls
 
     def budget(self) -> int:
-        """As `Link`: nothing while there is no link, or something to send again."""
+        """As `Link.budget`. It is 0 without a link, and while frames are to be sent again."""
         if self.state is not LinkState.HERE or self._again or self._link is None:
             return 0
         return min(self._link.budget(), self._memory.may_keep(LEAST_KEPT, MOST_KEPT))
 
     def send(self, channel: int, frame: bytes) -> None:
-        """As `Link`."""
+        """As `Link.send`. Without a link, the frame is kept for the next one."""
         self._replay.sent(channel, frame)
         if self._link is not None and (self.state is LinkState.HERE or frame[:1] == _GOAWAY):
             self._link.send(channel, frame)
 
     def flush(self) -> None:
-        """As `Link`."""
+        """As `Link.flush`."""
         if self._link is not None:
             self._link.flush()
 
     def close(self) -> None:
-        """As `Link`."""
+        """As `Link.close`."""
         self._owner = None
         self._stop_ack_timer()
         if self._link is not None:
@@ -189,10 +193,10 @@ class DurableLink:
 
     def _take_refusal(self, frame: bytes) -> None:
         assert self._owner is not None
-        if frame[:1] == _GOAWAY:  # the peer does not know this session
+        if frame[:1] == _GOAWAY:  # the peer no longer knows this session
             self._owner.frame_received(0, frame)
         else:
-            self._owner.broken(RemoteProtocolError("neither RESUME nor GOAWAY on a later link"))
+            self._owner.broken(RemoteProtocolError("neither RESUME nor GOAWAY first on a later link"))
 
     def _take(self, frame: frames.Frame) -> None:
         resumable = self._owner is not None and self._owner.identity is not None
@@ -206,7 +210,7 @@ class DurableLink:
 
     def _check(self, frame: frames.Resume) -> None:
         if self._owner is not None and self._owner.identity != (frame.client, frame.server):
-            raise RemoteProtocolError("RESUME for another session")
+            raise RemoteProtocolError("RESUME for another session than the one on this link")
         self._replay.resumed(frame.counts)
 
     def _go_on(self) -> None:

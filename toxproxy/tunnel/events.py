@@ -1,4 +1,7 @@
-"""What the keeper of a session tells, and why sessions end: values, of which a log makes words."""
+"""The events that a `SessionKeeper` reports, and the reasons why sessions end.
+
+They are values; `friend` turns them into log lines.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +13,23 @@ from toxproxy.link.base import LinkEnd
 
 
 class Loss(Enum):
-    """Why an interrupted session is not resumed."""
+    """Why an interrupted session will not be resumed."""
 
-    EXPIRED = "expired"  # it was interrupted for longer than it is kept
+    EXPIRED = "expired"  # it was interrupted for longer than the grace
     RESTARTED = "restarted"  # the client began a new one
     FORGOTTEN = "forgotten"  # the client resumes another one
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """This side ended the session, in order."""
+    """This side ended the session; `text` is what the peer was told."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class PeerClosed:
-    """The peer said GOAWAY; the text is its own."""
+    """The peer sent GOAWAY; code and text are from it."""
 
     code: GoAwayCode
     text: str
@@ -34,7 +37,7 @@ class PeerClosed:
 
 @dataclass(frozen=True, slots=True)
 class PeerBroke:
-    """The peer broke the protocol; the text says how, in words of this side."""
+    """The peer broke the protocol; `text` is the error that this side found."""
 
     text: str
 
@@ -49,19 +52,19 @@ class SessionBegan:
 
 @dataclass(frozen=True, slots=True)
 class SessionInterrupted:
-    """The session has no link; its streams wait."""
+    """The session has lost its link; its streams wait."""
 
     reason: LinkEnd
 
 
 @dataclass(frozen=True, slots=True)
 class SessionResumed:
-    """The session goes on, on a new link."""
+    """The session continues on a new link."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionEnded:
-    """The session is over, and its streams with it."""
+    """The session has ended, with all its streams."""
 
     reason: SessionEnd
 

@@ -1,7 +1,7 @@
-"""One friend on the Tox network: present or not, and the session with it.
+"""One friend on the Tox network: whether it is online, and the session with it.
 
-The near end dials through a `Friend`, which waits for the session where there is none yet;
-the far end gives it an exit and lets the friend dial.
+The client dials through a `Friend`, which waits for the session if there is none yet. The server
+gives it an exit, through which the friend dials.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ from toxproxy.tunnel.session import Session
 log = logging.getLogger(__name__)
 
 _WAITING = 4096  # dials that may wait for the session at once
-_LINES = 10  # a minute, about the ends of one friend's sessions
+_LINES = 10  # log lines a minute about the ends of one friend's sessions
 
 
 class Phase(Enum):
-    """How far the way to a friend is."""
+    """How far the connection to a friend has come."""
 
-    ABSENT = "absent"  # not found on the network, or not a friend yet
-    LINKING = "linking"  # found; the session is being set up
-    READY = "ready"
+    ABSENT = "absent"  # not found on the network, or it has not accepted this side
+    LINKING = "linking"  # found; there is no session yet, or it is interrupted
+    READY = "ready"  # streams can be opened
 
 
 class Friend:
-    """A `Dialer` at the near end, a guest of `exit` at the far end.
+    """At the client, a `Dialer` through the server. At the server, a client that dials through `exit`.
 
-    `wait` bounds how long a dial waits for the session, in seconds, and `grace` how long a session
-    that was interrupted is kept with its streams. `changed` is called with every new phase, kind
-    of connection or measured round trip.
+    `wait` is how long a dial waits for the session, in seconds. `grace` is how long an interrupted
+    session and its streams are kept, in seconds. `changed` is called when the phase, the kind of
+    connection or the measured round trip changes.
     """
 
     def __init__(
@@ -70,8 +70,8 @@ class Friend:
     ) -> None:
         self.key = key
         self.connection = ConnectionStatus.NONE
-        self.round_trip: float | None = None  # seconds, through both event loops
-        self.met = False  # there has been a session
+        self.round_trip: float | None = None  # seconds, including both event loops
+        self.met = False  # there has been a session with it
         self._node = node
         self._number = number
         self._wait = wait
@@ -87,14 +87,14 @@ class Friend:
 
     @property
     def phase(self) -> Phase:
-        """How far the way to this friend is."""
+        """How far the connection to this friend has come."""
         if self._ready.is_set():
             return Phase.READY
         return Phase.ABSENT if self.connection is ConnectionStatus.NONE else Phase.LINKING
 
     @property
     def streams(self) -> int:
-        """How many streams live."""
+        """How many streams have not ended."""
         return self._keeper.streams
 
     @property
@@ -104,7 +104,7 @@ class Friend:
 
     @property
     def link_stats(self) -> LinkStats | None:
-        """The counters of the present link."""
+        """The counters of the current link; None without one."""
         link = self._keeper.carrier.link
         return link.stats if link is not None else None
 
@@ -116,9 +116,9 @@ class Friend:
         early: bool = False,
         compress: bool = True,
     ) -> tuple[asyncio.Transport, P]:
-        """Open a stream, compressed or not; see `Dialer.dial`.
+        """Open a stream; see `Dialer.dial`.
 
-        Raises `StreamRefused`, as OFFLINE after `wait` seconds.
+        Raises `StreamRefused`, with the code OFFLINE if there is no session after `wait` seconds.
         """
         if not self._ready.is_set():
             await self._wait_for_session()
@@ -128,11 +128,11 @@ class Friend:
         return await session.dial(protocol_factory, target, early=early, compress=compress)
 
     async def idle(self) -> None:
-        """Wait until no stream lives, and everything that came through one has been delivered."""
+        """Wait until all streams have ended, and everything received through them has been delivered."""
         await self._keeper.idle()
 
     def connection_changed(self, connection: ConnectionStatus) -> None:
-        """Tox says how the friend is connected now."""
+        """Tox reports how the friend is connected now."""
         was, self.connection = self.connection, connection
         log.debug("friend %s: %s", short(self.key), connection.name.lower())
         if connection is ConnectionStatus.NONE:
@@ -142,7 +142,7 @@ class Friend:
         self._changed(self)
 
     async def close(self, text: str) -> None:
-        """End the session, telling the peer why, and let go of the friend."""
+        """End the session, tell the peer why, and stop taking the friend's packets."""
         self._stop_measuring()
         await self._keeper.close(text)
         self._node.set_sink(self._number, None)
@@ -173,7 +173,7 @@ class Friend:
         return self._node.send_lossy(self._number, packet)
 
     def _session_changed(self, what: SessionEvent) -> None:
-        tell = self._tell_end if isinstance(what, SessionEnded) else log.debug  # the rest is in the status
+        tell = self._tell_end if isinstance(what, SessionEnded) else log.debug  # the status shows the others
         tell("session with %s %s", short(self.key), words(what))
         self._stop_measuring()
         self.round_trip = None
@@ -186,7 +186,7 @@ class Friend:
         self._changed(self)
 
     async def _measure(self, session: Session) -> None:
-        with contextlib.suppress(ConnectionError):  # the session's end is told elsewhere
+        with contextlib.suppress(ConnectionError):  # the session ended, which is reported elsewhere
             self.round_trip = await session.ping()
             self._changed(self)
 
@@ -197,21 +197,21 @@ class Friend:
 
 
 def short(key: bytes) -> str:
-    """The beginning of a key, enough for people to tell friends apart."""
+    """The first 12 digits of a key, enough for people to distinguish friends."""
     return key.hex().upper()[:12]
 
 
 def words(what: SessionEvent) -> str:
-    """What happened to a session, as the end of a sentence."""
+    """What happened to a session, as the end of the sentence "session with KEY ..."."""
     match what:
         case SessionBegan():
             return "began"
         case SessionInterrupted(reason):
-            return f"interrupted: {_LINK_ENDS[reason]}"
+            return f"was interrupted: {_LINK_ENDS[reason]}"
         case SessionEnded(reason):
             return f"ended: {_why(reason)}"
         case _:
-            return "goes on"
+            return "was resumed"
 
 
 def _why(reason: SessionEnd) -> str:
@@ -231,9 +231,9 @@ def _why(reason: SessionEnd) -> str:
 
 _LINK_ENDS = {
     LinkEnd.PEER_ENDED: "the peer ended the link",
-    LinkEnd.UNANSWERED: "the peer did not answer",
-    LinkEnd.SILENT: "the path is silent",
-    LinkEnd.REPLACED: "replaced by a new link",
+    LinkEnd.UNANSWERED: "the peer did not answer in time",
+    LinkEnd.SILENT: "nothing came from the peer, though an answer was due",
+    LinkEnd.REPLACED: "a new link replaced it",
     LinkEnd.UNREACHABLE: "the friend left the network",
     LinkEnd.FAILED: "the link failed on this side",
 }

@@ -1,8 +1,8 @@
-"""The session with one peer, through all of its links; and when it ended, the next one.
+"""Keeps a session with one peer over all of its links. When the session ends, the next one begins.
 
-Only the near end begins links. At the far end the first frame of a link says whose it is: RESUME
-names the session that goes on, and with anything else a new one begins, so what is left of the
-old one ends: the client was restarted.
+Only the client begins links. At the server, the first frame on a link says which session it is for.
+RESUME names the session to resume. Anything else begins a new session, and ends the old one, if
+there is one left: the client was restarted.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ from toxproxy.tunnel.session import Notices, Session
 
 log = logging.getLogger(__name__)
 
-_LAST_WORDS = 1.0  # seconds that a session's last frames get before a new link replaces theirs
-_SESSIONS = 60  # that a client may begin in a minute
-_STEADY = 30.0  # seconds after which a link counts as one that works
-# Ends that took their time, or that are the way's fault: the next link may begin at once.
-_OF_THE_WAY = frozenset({LinkEnd.UNANSWERED, LinkEnd.SILENT, LinkEnd.REPLACED, LinkEnd.UNREACHABLE})
+_LAST_WORDS = 1.0  # seconds that a session's last frames have to arrive, before a new link replaces theirs
+_SESSIONS = 60  # how many a client may begin in a minute
+_STEADY = 30.0  # seconds of a working link after which pauses start again from none
+# After these ends the next link may begin at once: the path failed, or they took seconds anyway.
+_NO_PAUSE = frozenset({LinkEnd.UNANSWERED, LinkEnd.SILENT, LinkEnd.REPLACED, LinkEnd.UNREACHABLE})
 
 
 class SessionKeeper:
-    """Keeps a session with a peer whose packets `carrier` is given.
+    """Keeps a session with one peer. `carrier` must be given the peer's packets.
 
-    `changed` is called whenever a session began, was interrupted, went on or ended. An interrupted
-    one is kept for `grace` seconds. With an `exit` this is the far end.
+    `changed` is called when a session began, was interrupted, was resumed or has ended. An interrupted
+    session is kept for `grace` seconds. With an `exit` this is the server, otherwise the client.
 
-    The near end begins a new link at once where the path failed. Where the peer ended the link or
-    the session, or no link can be made, it pauses for longer and longer, up to 30 seconds, until a
-    link has worked for a while.
+    If the path failed, the client begins a new link at once. If the peer ended the link or the session,
+    or if no link can be made, it backs off: the pauses grow up to 30 seconds, until a link has worked
+    for 30 seconds.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class SessionKeeper:
         self.carrier = Carrier(send, self._own, connecting=exit is None)
         self.session: Session | None = None
         self._durable: DurableLink | None = None
-        self._halves = Halves()  # dialled for the peer, in any session
+        self._halves = Halves()  # connections dialled for the peer, in all sessions
         self._near = exit is None
         self._exit = exit
         self._limits = limits
@@ -72,7 +72,7 @@ class SessionKeeper:
         self._reachable = False
         self._backoff = Backoff()
         self._begun = Pace(_SESSIONS)
-        self._works_since: float | None = None  # the present link
+        self._works_since: float | None = None  # since when the current link works, by the loop's clock
         self._unmade = Notice(log, logging.WARNING)
         self._notices = Notices()
         self._retry: asyncio.TimerHandle | None = None
@@ -80,14 +80,14 @@ class SessionKeeper:
 
     @property
     def ready(self) -> bool:
-        """Whether streams can be opened, and have a link."""
+        """Whether streams can be opened, and there is a link for them."""
         if self.session is None or self._durable is None:
             return False
         return self.session.established and self._durable.state is LinkState.HERE
 
     @property
     def streams(self) -> int:
-        """How many streams live."""
+        """How many streams have not ended."""
         return self.session.streams if self.session is not None else 0
 
     @property
@@ -96,26 +96,26 @@ class SessionKeeper:
         return max(self.streams, len(self._halves))
 
     def reach(self) -> None:
-        """The peer can be reached."""
+        """The peer is online now."""
         self._reachable = True
         if self._near:
             self._connect()
 
     def lose(self) -> None:
-        """The peer can be reached no more."""
+        """The peer is offline now."""
         self._reachable = False
         self._stop_retrying()
         if self.carrier.link is not None:
             self.carrier.link.fail(LinkEnd.UNREACHABLE)
 
     async def idle(self) -> None:
-        """Wait until no stream lives, and everything that came through one has been delivered."""
+        """Wait until all streams have ended, and everything received through them has been delivered."""
         if self.session is not None:
             await self.session.idle()
         await self._halves.idle()
 
     async def close(self, text: str) -> None:
-        """End the session, telling the peer why, and free everything."""
+        """End the session, tell the peer why, and free everything."""
         self._reachable = False
         self._stop_retrying()
         if self.session is not None:
@@ -130,17 +130,17 @@ class SessionKeeper:
         try:
             self.carrier.connect()
         except (OSError, MemoryError) as error:
-            self._unmade("no link can be made, trying again: %s", error)
+            self._unmade("no link can be made: %s; trying again", error)
             self._connect_after(LinkEnd.FAILED)
 
     def _connect_after(self, reason: SessionEnd, *, at_least: float = 0.0) -> None:
-        """Begin the next link when the last one, or its session, ended so."""
+        """Begin the next link after a pause that depends on how the last link or session ended."""
         if not self._near:
             return
         if self._works_since is not None and asyncio.get_running_loop().time() - self._works_since >= _STEADY:
             self._backoff.restart()
         self._works_since = None
-        pause = 0.0 if reason in _OF_THE_WAY else self._backoff.pause()
+        pause = 0.0 if reason in _NO_PAUSE else self._backoff.pause()
         self._connect_soon(max(at_least, pause))
 
     def _connect_soon(self, seconds: float) -> None:
@@ -156,11 +156,11 @@ class SessionKeeper:
         return durable
 
     def greeted(self, link: EnetLink, channel: int, frame: bytes) -> None:
-        """The first frame of a link that the peer began."""
+        """The first frame came on a link that the peer began."""
         try:
             first = frames.decode(frame)
         except RemoteProtocolError:
-            first = None  # the new session will say what is wrong with it
+            first = None  # the new session will report the error
         session = self.session
         if channel or not isinstance(first, frames.Resume):
             if not self._begun.take():
@@ -249,9 +249,9 @@ class SessionKeeper:
             self._expiry = None
 
 
-_TOO_OFTEN = f"more than {_SESSIONS} sessions were begun within a minute"
+_TOO_OFTEN = f"more than {_SESSIONS} sessions were begun within a minute: try again later"
 _FORGOTTEN = (
-    "this session is not known here (any more): the program was restarted, or it was interrupted for too long"
+    "this session is not known here: the program was restarted, or the session was interrupted for too long"
 )
 
 
@@ -261,7 +261,7 @@ def _turn_away(link: EnetLink, code: GoAwayCode, text: str) -> None:
 
 
 class _Greeter:
-    """The owner of a link that the peer began, until its first frame shows whose it is."""
+    """The owner of a link that the peer began, until its first frame says which session it is for."""
 
     def __init__(self, keeper: SessionKeeper, link: EnetLink) -> None:
         self._keeper = keeper

@@ -1,7 +1,7 @@
-"""A session with one peer: the pure multiplexer driven by asyncio over a link.
+"""A session with one peer: asyncio drives the pure multiplexer over a link.
 
-Streams look like asyncio transports, so everything that can speak over a socket can speak
-through the tunnel, and a relay joins the two without knowing which is which.
+Streams are asyncio transports, like sockets. So every protocol that runs over a socket also runs
+through the tunnel, and a relay can join a socket and a stream.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ from toxproxy.tunnel.transport import StreamTransport
 
 log = logging.getLogger(__name__)
 
-_TRIM_AFTER = 5.0  # seconds after the last stream
-_LAST_WORDS = 16 * 1024  # bytes that leave with a session's end, whatever the link's budget is
+_TRIM_AFTER = 5.0  # seconds after the last stream's end until freed memory is returned to the system
+_LAST_WORDS = 16 * 1024  # bytes sent at a session's end, whatever the link's budget is
 
 
 class Notices:
@@ -60,9 +60,9 @@ class Notices:
 class Session:
     """One session over one link; a `LinkOwner` and, once established, a `Dialer`.
 
-    `exit` dials what the peer asks for; without one every request is refused. What it dialled is
-    given to `halves`, since it may have bytes to deliver when the session is over. `on_established`
-    is called once; `on_end(reason)` once, after every stream has been told.
+    `exit` dials the peer's targets; without it every request is refused. The connections that it made
+    are added to `halves`, since they may still have bytes to deliver when the session has ended.
+    `on_established` is called once. `on_end(reason)` is called once, after all streams were closed.
     """
 
     def __init__(
@@ -102,17 +102,17 @@ class Session:
 
     @property
     def established(self) -> bool:
-        """Whether streams may be opened."""
+        """Whether streams can be opened."""
         return self._multiplexer.established and not self._ended
 
     @property
     def identity(self) -> tuple[int, int] | None:
-        """The client's and the server's session id, once both are known."""
+        """The session ids of client and server; None until both are known."""
         return self._multiplexer.identity
 
     @property
     def streams(self) -> int:
-        """How many streams live."""
+        """How many streams have not ended."""
         return len(self._multiplexer.streams)
 
     # The application's calls
@@ -125,7 +125,7 @@ class Session:
         early: bool = False,
         compress: bool = True,
     ) -> tuple[asyncio.Transport, P]:
-        """Open a stream to `target`, compressed or not; see `Dialer.dial`. Raises `StreamRefused`."""
+        """Open a stream to `target`; see `Dialer.dial`. Raises `StreamRefused`."""
         if not self.established:
             raise StreamRefused(Refusal.OFFLINE, "the server is not connected")
         stream = self._multiplexer.open(target, compress=compress)
@@ -138,9 +138,9 @@ class Session:
         return transport, protocol
 
     async def ping(self) -> float:
-        """The round trip through link and both event loops, in seconds.
+        """Measure the round trip in seconds, including the link and both event loops.
 
-        Raises `ConnectionError` when the session ends first.
+        Raises `ConnectionError` if the session ends before the answer.
         """
         if not self.established:
             raise ConnectionResetError("the session is not established")
@@ -156,16 +156,16 @@ class Session:
         return self._loop.time() - sent
 
     async def idle(self) -> None:
-        """Wait until no stream lives."""
+        """Wait until all streams have ended."""
         self._look_whether_idle()
         await self._idle.wait()
 
     def close(self, text: str) -> None:
-        """End the session in order: the peer is told, streams are reset."""
+        """End the session: the peer is told `text`, and all streams are reset."""
         self._finish(GoAwayCode.STOPPING, text, Closed(text))
 
     def changed(self) -> None:
-        """Something may have to be sent: do it once, soon, for everything that changes until then."""
+        """Something may have to be sent: send it soon, with everything else that changes until then."""
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._run)
@@ -189,14 +189,14 @@ class Session:
         self._run()
 
     def broken(self, error: RemoteProtocolError) -> None:
-        """The peer broke the protocol: it is told so, and the session ends."""
+        """The peer broke the protocol: tell it, and end the session."""
         self._finish(GoAwayCode.PROTOCOL_ERROR, str(error), PeerBroke(str(error)))
 
     def link_down(self, reason: LinkEnd | Loss) -> None:
         self._multiplexer.lost()
         self._end(reason)
 
-    # Between the two
+    # Between multiplexer and link
 
     def _run(self) -> None:
         self._scheduled = False
@@ -218,7 +218,7 @@ class Session:
         self._look_whether_idle()
 
     def _look_whether_idle(self) -> None:
-        """Streams end in many ways, with and without an event, so they are counted."""
+        """Count the streams, since not every end of one causes an event."""
         if self.streams:
             self._idle.clear()
         elif not self._idle.is_set():
@@ -253,7 +253,7 @@ class Session:
                 self._end(PeerClosed(code, text))
 
     def _trim_soon(self) -> None:
-        """The last stream is over: what it all took need not wait for the next, if that is far."""
+        """The last stream has ended: return its memory to the system if no new one comes soon."""
         if self._trimming is None:
             self._trimming = self._loop.call_later(_TRIM_AFTER, self._trim)
 
@@ -263,11 +263,11 @@ class Session:
             heap.trim()
 
     async def _serve(self, transport: StreamTransport, target: Target) -> None:
-        """Dial what the peer asked for, then join it with the stream."""
+        """Dial the target of a stream that the peer opened, and join the two."""
         near, far = relay.pair(self._multiplexer.limits.patience, self._notices.silent)
         try:
             if self._exit is None:
-                raise StreamRefused(Refusal.UNSUPPORTED, "this side opens no connections for its peer")
+                raise StreamRefused(Refusal.UNSUPPORTED, "a client opens no connections for its server")
             await self._exit.dial(lambda: far, target)
             log.debug("stream to %s opened", target)
         except StreamRefused as error:
@@ -284,7 +284,7 @@ class Session:
     def _finish(self, code: GoAwayCode, text: str, reason: SessionEnd) -> None:
         self._multiplexer.close(code, text)
         if not self._ended:
-            # The last word, so it does not wait for its turn.
+            # GOAWAY is the last frame, so it does not wait for the link's budget.
             for channel, frame in self._multiplexer.frames_to_send(_LAST_WORDS, _LAST_WORDS):
                 self._link.send(channel, frame)
             self._link.flush()

@@ -1,8 +1,7 @@
 """A stream as an asyncio transport.
 
-Keeps asyncio's contract (`asyncio.Transport`, `asyncio.Protocol`): whatever the protocol does
-not take because it paused reading stays here, uncredited, and its writer at the other end
-stops after one window.
+It keeps the contract of `asyncio.Transport` and `asyncio.Protocol`. While the protocol has paused
+reading, received bytes stay here and are not credited, so the sender stops after one window.
 """
 
 from __future__ import annotations
@@ -16,23 +15,24 @@ from toxproxy.errors import Refusal, ResetCode, StreamError, StreamRefused, Stre
 from toxproxy.mux import Multiplexer, Stream
 from toxproxy.mux.stream import LOW_WATER, SendState, StreamState
 
-_LEAST_SHARE, _MOST_SHARE = 16 * 1024, 64 * 1024  # bytes; the second is asyncio's own limit
+_LEAST_SHARE, _MOST_SHARE = 16 * 1024, 64 * 1024  # bytes; the second is asyncio's default high-water mark
 
 
 class StreamOwner(Protocol):
-    """Whoever sends what changed."""
+    """The session of a stream."""
 
-    def changed(self) -> None: ...
+    def changed(self) -> None:
+        """The stream may have something to send."""
 
 
 class StreamTransport(asyncio.Transport):
     """One stream of a session. Made by `Session`; the protocol comes with `attach` or `accept`.
 
-    TLS may be begun on it as on asyncio's own (`loop.start_tls`, `StreamWriter.start_tls`); uvloop's
-    loop does that for its own transports only.
+    TLS can be started on it as on asyncio's own (`loop.start_tls`, `StreamWriter.start_tls`), but not in
+    uvloop's loop, which accepts its own transports only.
     """
 
-    _start_tls_compatible = True  # what `loop.start_tls` looks for; its protocol also calls `_force_close`
+    _start_tls_compatible = True  # `loop.start_tls` checks it; TLS's protocol also calls `_force_close`
 
     def __init__(self, owner: StreamOwner, multiplexer: Multiplexer, stream: Stream) -> None:
         super().__init__()
@@ -40,11 +40,11 @@ class StreamTransport(asyncio.Transport):
         self._multiplexer = multiplexer
         self._stream = stream
         self._protocol: AnyProtocol | None = None
-        self._kept: deque[bytes] = deque()  # received, not taken by the protocol yet
+        self._kept: deque[bytes] = deque()  # received, but not given to the protocol yet
         self._end_kept = False
         self._paused = False
         self._closing = False
-        self._lost = False  # connection_lost was said, or will never be
+        self._lost = False  # `connection_lost` was called
         self._error: BaseException | None = None
         self._answer: asyncio.Future[None] | None = None
         stream.data = self
@@ -52,7 +52,7 @@ class StreamTransport(asyncio.Transport):
     # For the session
 
     async def answered(self) -> None:
-        """Wait for the peer's answer to OPEN. Raises `StreamRefused`; resets the stream if cancelled."""
+        """Wait for the peer's answer to OPEN. Raises `StreamRefused`. If cancelled, resets the stream."""
         self._answer = asyncio.get_running_loop().create_future()
         try:
             await self._answer
@@ -65,7 +65,7 @@ class StreamTransport(asyncio.Transport):
             self._answer = None
 
     def attach(self, protocol: AnyProtocol) -> None:
-        """Give the stream its protocol, and the protocol what has come by now."""
+        """Set the protocol, and give it what has come until now."""
         self._protocol = protocol
         protocol.connection_made(self)
         self._flush_kept()
@@ -73,7 +73,7 @@ class StreamTransport(asyncio.Transport):
             self._lose()
 
     def accept(self, protocol: AnyProtocol) -> bool:
-        """Answer the peer's request with OPENED; False when the stream is gone already."""
+        """Answer the peer's request with OPENED; False if the stream has ended already."""
         if self._stream.state is not StreamState.REQUESTED:
             return False
         self._multiplexer.accept(self._stream)
@@ -82,7 +82,7 @@ class StreamTransport(asyncio.Transport):
         return True
 
     def refuse(self, code: Refusal, text: str) -> None:
-        """Answer the peer's request with REFUSED, unless the stream is gone already."""
+        """Answer the peer's request with REFUSED, unless the stream has ended already."""
         if self._stream.state is StreamState.REQUESTED:
             self._multiplexer.refuse(self._stream, code, text)
             self._owner.changed()
@@ -110,7 +110,7 @@ class StreamTransport(asyncio.Transport):
             self._protocol.resume_writing()
 
     def closed(self, error: StreamError | None) -> None:
-        """The stream is no more."""
+        """The stream has ended; `error` is None if both directions ended in order."""
         self._error = error
         self._kept.clear()
         self._end_kept = False
@@ -124,7 +124,7 @@ class StreamTransport(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         stream = self._stream
         if stream.sender.state is not SendState.READY:
-            return  # as asyncio's own: writing to a lost connection is no error
+            return  # as in asyncio's transports, this is not an error
         was_full = stream.sender.full
         full = self._multiplexer.write(stream, bytes(data))
         self._owner.changed()
@@ -143,7 +143,7 @@ class StreamTransport(asyncio.Transport):
         self._paused = True
 
     def resume_reading(self) -> None:
-        """Go on; as with asyncio's own transports nothing is delivered from within the call."""
+        """Resume. As in asyncio's transports, nothing is delivered from within the call."""
         self._paused = False
         if self._kept or self._end_kept:
             asyncio.get_running_loop().call_soon(self._flush_kept)
@@ -152,9 +152,9 @@ class StreamTransport(asyncio.Transport):
         return not self._paused and not self._closing
 
     def close(self) -> None:
-        """End this direction after what was written; read no more.
+        """End this direction after the bytes written so far, and read no more.
 
-        `connection_lost` comes when the peer has taken everything.
+        `connection_lost` is called when the peer has taken everything.
         """
         if self._closing:
             return
@@ -168,7 +168,7 @@ class StreamTransport(asyncio.Transport):
             self._owner.changed()
 
     def abort(self) -> None:
-        """Reset the stream; what was not sent yet is dropped."""
+        """Reset the stream. Bytes that were not sent yet are dropped."""
         self._closing = True
         self._kept.clear()
         self._multiplexer.reset(self._stream, ResetCode.CONNECTION_RESET)
@@ -192,11 +192,11 @@ class StreamTransport(asyncio.Transport):
         return self._protocol
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """What a relay asks for.
+        """The values that a relay needs.
 
-        `credit`: the offset up to which the peer takes bytes, which grows as they are consumed. `room`:
-        bytes that may be written before the writer should pause, none or less where it should.
-        `share`: bytes of what was received that the protocol may hold itself.
+        `credit`: the offset up to which the peer accepts bytes; it grows as they are consumed.
+        `room`: how many bytes may be written before the writer should pause; 0 or less if it should now.
+        `share`: how many received bytes the protocol may buffer itself.
         """
         match name:
             case "credit":
@@ -214,9 +214,9 @@ class StreamTransport(asyncio.Transport):
         return LOW_WATER, self._stream.sender.most
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """The limits are the multiplexer's; asking for others changes nothing."""
+        """Does nothing: the multiplexer sets the limits."""
 
-    # Towards the protocol
+    # Calls of the protocol
 
     def _take(self, data: bytes) -> None:
         assert self._protocol is not None
@@ -243,7 +243,7 @@ class StreamTransport(asyncio.Transport):
             self._guard(self._protocol.connection_lost, self._error)
 
     def _guard(self, call: Any, *arguments: object) -> Any:
-        """A protocol's bug ends its own stream, as asyncio's transports do."""
+        """Call the protocol. An exception ends its stream only, as in asyncio's transports."""
         try:
             return call(*arguments)
         except Exception as error:
