@@ -18,7 +18,7 @@ from toxproxy.mux import frames
 from toxproxy.outbound.exit import Exit
 from toxproxy.rules import Rules
 from toxproxy.tox.node import ConnectionStatus
-from toxproxy.tunnel.friend import Friend
+from toxproxy.tunnel.friend import Friend, log
 
 SESSIONS = 15
 WORDS = "x" * 200 + "the end"
@@ -80,7 +80,7 @@ async def test_sessions_that_come_and_go_write_few_short_lines(caplog: pytest.Lo
             client.connect()
             while len(ends) < 1 + 2 * number:  # it began, it ended
                 await asyncio.sleep(0.002)
-    lines = [record.getMessage() for record in caplog.records if record.name == "toxproxy.tunnel.friend"]
+    lines = [record.getMessage() for record in caplog.records if record.name == log.name]
     assert 1 < len(lines) <= 10
     assert all("ended: the peer said 'xxx" in line and "the end" not in line for line in lines)
     assert all(len(line) < 200 for line in lines)
