@@ -1,1 +1,1 @@
-"""The Tox network: libtoxcore through cffi, and a node driven by asyncio."""
+"""The Tox network: libtoxcore through cffi, and a node that asyncio drives."""

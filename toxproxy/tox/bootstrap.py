@@ -1,4 +1,4 @@
-"""Finding the way into the Tox network: which nodes to ask, at what addresses, how often."""
+"""Connects a node to the Tox network: which bootstrap nodes to ask, at which addresses, how often."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from toxproxy.pace import Notice
 from toxproxy.system.resolver import Resolver
 from toxproxy.tox.pytox import Tox, ToxError
 
-_AT_A_TIME = 4
+_AT_A_TIME = 4  # nodes that are asked at once
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds between two tries, doubling
 
 _log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Introducer:
-    """A node that introduces others: on a UDP port, and as a TCP relay on any of `tcp_ports`."""
+    """A bootstrap node: its UDP port, and the `tcp_ports` at which it is a TCP relay."""
 
     host: str
     port: int
@@ -39,22 +39,22 @@ class Introducer:
 
 
 def introducers(settings: ToxSettings) -> tuple[Introducer, ...]:
-    """The configured nodes, each tried as UDP node and as TCP relay, or the built-in public ones.
+    """The configured bootstrap nodes, or the built-in public ones.
 
-    A network without UDP needs nodes that are both on one port: libtoxcore asks the relay to pass
-    its search for friends on to the node's UDP side.
+    A configured node is tried as a UDP node and as a TCP relay, on one port. Without UDP it has to be
+    both: libtoxcore looks for friends through the UDP side of the node that is its relay.
     """
     if settings.bootstrap is not None:
         return tuple(Introducer(node.host, node.port, node.key, (node.port,)) for node in settings.bootstrap)
     public = public_nodes()
     if settings.proxy is not None:
-        # Looking up their names would tell the network outside of the proxy what this is.
+        # A lookup of their names would not go through the proxy, and would show that this is Tox.
         return tuple(node for node in public if _is_literal(node.host))
     return public
 
 
 def public_nodes() -> tuple[Introducer, ...]:
-    """The list that comes with toxproxy, from https://nodes.tox.chat."""
+    """The built-in list, from https://nodes.tox.chat."""
     text = resources.files(__package__).joinpath("nodes.json").read_text("ascii")
     return tuple(
         Introducer(
@@ -65,9 +65,9 @@ def public_nodes() -> tuple[Introducer, ...]:
 
 
 class Bootstrap:
-    """Keeps one node in the network: asks a few introducers, again and again, while it is offline.
+    """Keeps a node in the network: while it is offline, asks some bootstrap nodes, again and again.
 
-    What fails, whatever it is, costs that introducer this turn and no more.
+    A failure of any kind only means that this bootstrap node is skipped once.
     """
 
     def __init__(self, tox: Tox, nodes: Sequence[Introducer], resolver: Resolver, *, ipv6: bool) -> None:
@@ -80,11 +80,12 @@ class Bootstrap:
         self._failed = Notice(_log, logging.WARNING)
 
     def connection_changed(self, online: bool) -> None:
+        """The node has joined the network, or lost it."""
         self._online = online
         self._changed.set()
 
     async def run(self) -> None:
-        """Runs until cancelled."""
+        """Run until cancelled."""
         pause = _FIRST_PAUSE
         while True:
             self._changed.clear()
@@ -110,9 +111,9 @@ class Bootstrap:
                 if node.tcp_ports:
                     self._tox.add_tcp_relay(address, random.choice(node.tcp_ports), key)
         except (OSError, ToxError) as error:
-            _log.debug("bootstrap node %s: %s", node, error)
-        except Exception as error:  # no more threads, for one: nobody else would begin anew
-            self._failed("bootstrap node %s: %r; it is asked again", node, error)
+            _log.debug("bootstrap node %s failed: %s", node, error)
+        except Exception as error:  # no more threads, for example; without this, bootstrapping would end
+            self._failed("bootstrap node %s failed: %r; it will be asked again", node, error)
 
 
 async def resolve(resolver: Resolver, host: str, family: socket.AddressFamily) -> list[str]:

@@ -1,6 +1,7 @@
-"""The saved identity of a node: read, opened and written without a copy that stays in memory.
+"""Reads and writes the saved identity of a node, and leaves no copy of it in memory.
 
-The file holds the node's secret key, in libtoxcore's own format: other Tox programs can read it.
+The file contains the node's secret key, in the format of libtoxcore, which other Tox programs can
+read, too.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ T = TypeVar("T", bound=Tox)
 
 
 def open_identity(kind: type[T], options: ToxOptions, state: StateFolder) -> T:
-    """A node with the identity in `state`, which is made and written down if there is none.
+    """A node with the identity in `state`. If there is none, a new one is created and saved.
 
-    Raises `StateError` for one that cannot be read, used or written, and what `explained` says.
+    Raises `StateError` if the identity cannot be read, used or written, and the errors of `explained`.
     """
     file = state.path / IDENTITY
     with wiped(saved := state.read_private(IDENTITY)):
@@ -33,7 +34,7 @@ def open_identity(kind: type[T], options: ToxOptions, state: StateFolder) -> T:
             if saved is None:
                 save_identity(tox, state)
             elif bytes.fromhex(tox.self_get_public_key()) not in saved:
-                # libtoxcore makes the public key from the secret one and does not look at the saved one.
+                # libtoxcore computes the public key from the secret key, and ignores the saved public key.
                 raise damaged(file)
         except BaseException:
             tox.kill()
@@ -42,6 +43,6 @@ def open_identity(kind: type[T], options: ToxOptions, state: StateFolder) -> T:
 
 
 def save_identity(tox: Tox, state: StateFolder) -> None:
-    """Write down the identity with friends and known nodes. Raises `StateError`."""
+    """Save the identity with its friends and known nodes. Raises `StateError`."""
     with wiped(saved := tox.get_savedata_buffer()):
         state.write(IDENTITY, saved)

@@ -1,11 +1,11 @@
-"""libtoxcore, found and opened: the part of its C interface that is used here, and nothing else.
+"""Finds and opens libtoxcore, and declares the part of its C interface that is used here.
 
-The library is opened through cffi's ABI mode, so that installing toxproxy needs no compiler.
-Structures stay opaque; the functions and enumerations below have not changed since 0.2.12.
+cffi opens the library in ABI mode, so that installing toxproxy needs no compiler. Structures stay
+opaque. The functions and enumerations below have not changed since 0.2.12.
 
-Versions: 0.2.12 is refused, since any node can overflow its stack (CVE-2021-44847, mended in 0.2.13).
-0.2.19 to 0.2.22 can be overflowed in another way (GHSA-42vg-9mg3-399f, mended in 0.2.23), but a
-distribution may have mended its own, which the number does not tell: they are warned of.
+Versions: 0.2.12 is refused, since any node can overflow its stack (CVE-2021-44847, fixed in 0.2.13).
+0.2.19 to 0.2.22 have another overflow (GHSA-42vg-9mg3-399f, fixed in 0.2.23). They cause a warning
+only, since a distribution may have fixed its package without a new version number.
 """
 
 from __future__ import annotations
@@ -162,12 +162,12 @@ void tox_callback_friend_lossless_packet(Tox *tox, friend_bytes_cb *callback);
 
 
 class LibraryMissing(ToxproxyError):
-    """libtoxcore is not installed, or is too old or too new; the text says how to get it."""
+    """libtoxcore is not installed, or too old or too new. The text says how to install it."""
 
 
 @functools.cache
 def load() -> Any:
-    """The opened library, the same object each time. Raises `LibraryMissing`."""
+    """The opened library; each call returns the same object. Raises `LibraryMissing`."""
     for place in _places():
         try:
             library: Any = ffi.dlopen(place)
@@ -181,24 +181,24 @@ def load() -> Any:
 
 
 def version() -> str:
-    """The version of the library, as 0.2.18. Raises `LibraryMissing`."""
+    """The version of the library, such as "0.2.18". Raises `LibraryMissing`."""
     return ".".join(map(str, _version(load())))
 
 
 def warning() -> str | None:
-    """What its user should know of the library's version. Raises `LibraryMissing`."""
+    """A warning about the library's version, or None. Raises `LibraryMissing`."""
     return doubt(_version(load()))
 
 
 def doubt(found: tuple[int, int, int]) -> str | None:
-    """Why a version is doubtful, and what to do; None where it is not."""
+    """What is wrong with a doubtful version, and what to do; None for other versions."""
     first, last = DOUBTFUL_VERSIONS
     if not first <= found <= last:
         return None
     return (
         f"libtoxcore {'.'.join(map(str, found))} has a flaw by which any node of the network may take over "
-        "this process (GHSA-42vg-9mg3-399f), unless your distribution has mended it: look into the changelog "
-        "of its package, or install 0.2.23"
+        "this process (GHSA-42vg-9mg3-399f), unless your distribution has fixed it: see the changelog of its "
+        "package, or install 0.2.23"
     )
 
 
@@ -211,13 +211,16 @@ def _places() -> Iterator[str]:
         yield place
         return
     yield from _KNOWN_PLACES
-    # Last, as it may start a compiler to ask.
+    # Last, since it may start a compiler.
     if found := ctypes.util.find_library("toxcore"):
         yield found
 
 
 def _check_version(library: Any, place: str) -> None:
-    """Tox numbers its versions so that 0.2.x only adds to 0.2.y when x > y (tox.h)."""
+    """Raise `LibraryMissing` for a version that is too old or too new.
+
+    0.2.x is compatible with 0.2.y if x > y (tox.h).
+    """
     try:
         compatible = library.tox_version_is_compatible(*OLDEST_VERSION)
         found = ".".join(map(str, _version(library)))

@@ -1,4 +1,4 @@
-"""A Tox node on an asyncio loop: it sleeps until its UDP socket or its timer wakes it."""
+"""A Tox node on an asyncio loop. It runs when its UDP socket is readable or its timer expires."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from toxproxy.tox.startup import find_udp_socket, tox_options
 if TYPE_CHECKING:
     from _cffi_backend import buffer as Buffer
 
-_BUSY_PAUSE = 0.002  # seconds between two looks at TCP sockets while packets flow
-_BUSY_SPAN = 0.1  # seconds without a packet after which they no longer do
-_CALM = 2  # times libtoxcore's interval, where a packet would wake us: its own timers count seconds
-_CLOCK_STEP = 0.001  # by how much a loop's timers may be early, uvloop's in particular
+_BUSY_PAUSE = 0.002  # seconds between two iterations while packets flow over TCP
+_BUSY_SPAN = 0.1  # seconds without a packet after which they do not flow any more
+_CALM = 2  # times libtoxcore's interval, if packets wake the node: libtoxcore's own timers are in seconds
+_CLOCK_STEP = 0.001  # seconds by which a loop's timer may expire early, above all uvloop's
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class ConnectionStatus(Enum):
 
 
 class NodeEvents(Protocol):
-    """What the owner of a node is told, between two iterations: it may call any method of the node."""
+    """The owner of a node. It is called between two iterations, and may call any method of the node."""
 
     def connection_changed(self, connection: ConnectionStatus) -> None: ...
 
@@ -49,20 +49,22 @@ class NodeEvents(Protocol):
 
 
 class PacketSink(Protocol):
-    """Takes one friend's lossy packets."""
+    """Receives the lossy packets of one friend."""
 
     def packet_received(self, packet: Buffer) -> None:
-        """A packet with its id byte. The buffer ends with the call (a slice of it is a copy); the
-        call may send, and may do nothing else with the node."""
+        """A packet came, with its id byte. The buffer is valid until the call returns; a slice is a copy.
+
+        The call may send packets. It must not use the node otherwise.
+        """
         ...
 
     def batch_ended(self) -> None:
-        """There were packets, and for the moment there are no more."""
+        """The packets of this iteration were all passed on."""
         ...
 
 
 class _Inbox(Tox):
-    """Hands packets over as they arrive, and keeps everything else until the iteration is done."""
+    """Passes packets on as they arrive, and keeps other events until the iteration has ended."""
 
     def __init__(self, options: ToxOptions) -> None:
         super().__init__(options)
@@ -95,18 +97,20 @@ class _Inbox(Tox):
         self.events.append(asked)
 
     def _let_ask_again(self, public_key: str) -> None:
-        """libtoxcore is deaf to a key that asked before, unless it was a friend since: who was
-        turned away could not come back with other words."""
+        """Make libtoxcore accept another request from this key, with another secret for example.
+
+        It ignores further requests of a key that has not been a friend since its last one.
+        """
         with suppress(ToxError):  # it is a friend
             self.friend_delete(self.friend_add_norequest(public_key))
 
 
 class Node:
-    """A Tox node with a lasting identity, to be used as an asynchronous context manager.
+    """A Tox node with a permanent identity. Use it as an asynchronous context manager.
 
-    The identity, and the friends with it, is kept in `state`. `tox_id`, the keys (32 bytes each)
-    and the ports are set by `start`; a port is None where nothing is bound. `dht_key` and
-    `udp_port` are what others need to bootstrap from this node; the key is new at every start.
+    Identity and friends are saved in `state`. `start` sets `tox_id`, the keys (32 bytes each) and the
+    ports; a port is None if it is not bound. Other nodes need `dht_key` and `udp_port` to bootstrap
+    from this node. `dht_key` is new at every start.
     """
 
     tox_id: ToxId
@@ -125,7 +129,7 @@ class Node:
         self._bootstrap: Bootstrap | None = None
         self._bootstrapping: asyncio.Task[None] | None = None
         self._descriptor: int | None = None
-        self._polls = False  # TCP sockets are in use, which only a timer can watch
+        self._polls = False  # TCP sockets are in use; only libtoxcore knows them, so a timer is needed
         self._last_packet = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._due = self._rings_at = 0.0
@@ -138,10 +142,13 @@ class Node:
         await self.close()
 
     async def start(self) -> None:
-        """Raises `LibraryMissing`, `StateError` for an identity that cannot be read or written, and
-        `ToxproxyError` for ports that are taken or a proxy that is not found."""
+        """Start the node and join the network.
+
+        Raises `LibraryMissing`, `StateError` if the identity cannot be read or written, and
+        `ToxproxyError` if the ports are in use or the proxy is not found.
+        """
         self._loop = asyncio.get_running_loop()
-        resolver = Resolver()  # one, since it bounds how many names are looked up at once
+        resolver = Resolver()  # only one, since it limits how many names are looked up at once
         options = await tox_options(self._settings, resolver)
         tox = open_identity(_Inbox, options, self._state)
         try:
@@ -162,12 +169,12 @@ class Node:
         self._schedule()
 
     async def close(self) -> None:
-        """Leave the network. Friends are told, packets sent just before may be lost."""
+        """Leave the network. Friends are told. Packets sent just before may be lost."""
         if (tox := self._running) is None:
             return
         self._running = None
         if self._descriptor is not None:
-            self._loop.remove_reader(self._descriptor)  # before the socket's number is free again
+            self._loop.remove_reader(self._descriptor)  # before the descriptor is closed and may be reused
         if self._timer is not None:
             self._timer.cancel()
         if self._bootstrapping is not None:
@@ -175,7 +182,7 @@ class Node:
         try:
             if self._bootstrapping is not None:
                 await asyncio.wait([self._bootstrapping])
-            save_identity(tox, self._state)  # with the nodes it knows, for a quick start
+            save_identity(tox, self._state)  # with the known nodes, so that the next start is quick
         except StateError as error:
             _log.warning("%s", error)
         finally:
@@ -185,15 +192,15 @@ class Node:
 
     @property
     def friends(self) -> dict[bytes, int]:
-        """The friends' keys and numbers. A number is a friend's until it is removed or the node ends."""
+        """The friends' numbers by their keys. A number is valid until the friend is removed."""
         tox = self._tox
         return {bytes.fromhex(tox.friend_get_public_key(n)): n for n in tox.self_get_friend_list()}
 
     def add_friend(self, server: ToxId, message: bytes) -> int:
-        """Ask to be a friend, anew where `server` is one already, with a message of 1 to 921 bytes.
+        """Send a friend request with a message of 1 to 921 bytes, even if `server` is a friend already.
 
-        Raises `ToxproxyError` for this node's own ID, `ToxError` for a bad message, and `StateError`
-        where the identity cannot be written; `server` is no friend then.
+        Returns the friend's number. Raises `ToxproxyError` for this node's own ID, `ToxError` for a bad
+        message, and `StateError` if the identity cannot be written; then `server` is not a friend.
         """
         if server.public_key == self.public_key:
             raise ToxproxyError(f"{server} is this node's own Tox ID: give the server's")
@@ -201,37 +208,38 @@ class Node:
         return self._keep(self._tox.friend_add(str(server), message.decode("utf-8", "surrogateescape")))
 
     def admit_friend(self, key: bytes) -> int:
-        """Take someone as a friend without asking; the number of the friend, new or not.
+        """Add a friend without a request, unless it is one already; returns the friend's number.
 
-        Raises `ToxError` for a key that Tox does not take and `StateError` where the identity cannot
-        be written; there is no new friend then.
+        Raises `ToxError` for a key that Tox does not accept, and `StateError` if the identity cannot be
+        written; then there is no new friend.
         """
         if (friend := self.friends.get(key)) is not None:
             return friend
         return self._keep(self._tox.friend_add_norequest(key.hex()))
 
     def remove_friend(self, key: bytes) -> None:
-        """Drop a friend and its connection, if it is one.
+        """Remove a friend and end the connection with it. Does nothing for another key.
 
-        Raises `StateError` where the identity cannot be written; the friend is gone all the same.
+        Raises `StateError` if the identity cannot be written; the friend is removed even then.
         """
         if self._forget(key):
             self._save()
 
     def friend_connection(self, friend: int) -> ConnectionStatus:
+        """How a friend is connected now."""
         return ConnectionStatus(self._tox.friend_get_connection_status(friend))
 
     # Packets.
 
     def set_sink(self, friend: int, sink: PacketSink | None) -> None:
-        """Say who takes a friend's packets; without a sink they are dropped."""
+        """Set who receives a friend's packets; without a sink they are dropped."""
         if sink is None:
             self._tox.sinks.pop(friend, None)
         else:
             self._tox.sinks[friend] = sink
 
     def send_lossy(self, friend: int, packet: bytes | bytearray | memoryview) -> bool:
-        """As `Tox.friend_send_lossy_packet`: False where it can't be sent now."""
+        """As `Tox.friend_send_lossy_packet`: returns False if the packet cannot be sent now."""
         if self._polls:
             self._last_packet = self._loop.time()
             if self._due > self._last_packet + _BUSY_PAUSE:
@@ -274,7 +282,7 @@ class Node:
         self._schedule()
 
     def _guard(self, function: Callable[..., None], *arguments: object) -> None:
-        """One friend's failure must not stop the others: report it and go on."""
+        """Call a function. An exception is reported, and does not stop the node for other friends."""
         try:
             function(*arguments)
         except Exception as error:
@@ -307,13 +315,13 @@ class Node:
         self._wake_at(now + pause)
 
     def _wake_at(self, due: float) -> None:
-        """A timer that would ring too early is left alone and set again when it rings."""
+        """Set the timer. One that expires earlier is kept, and set again when it expires."""
         self._due = due
         if self._timer is not None:
             if self._rings_at <= due:
                 return
             self._timer.cancel()
-        self._rings_at = due  # asked of the timer, uvloop would not always know
+        self._rings_at = due  # kept here, since uvloop's timers do not always know it
         self._timer = self._loop.call_at(due, self._timer_rang)
 
     def _timer_rang(self) -> None:
@@ -326,7 +334,7 @@ class Node:
     # Keeping.
 
     def _keep(self, friend: int) -> int:
-        """Save a friend that was added, or take it back. Raises `StateError`."""
+        """Save a new friend. Raises `StateError` if that fails, after removing the friend."""
         try:
             self._save()
         except BaseException:

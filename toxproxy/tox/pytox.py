@@ -1,11 +1,11 @@
-"""libtoxcore as pytox presents it: a `Tox` object, hexadecimal keys, callbacks to override.
+"""libtoxcore with the interface of pytox: a `Tox` object, hexadecimal keys, callbacks to override.
 
 Method and callback names, their arguments and the `ToxOptions` attributes are those of pytox
 (https://github.com/TokTok/py-toxcore-c, 0.2.0). Custom packets, which pytox does not have, follow
 the same pattern: `friend_send_lossy_packet` and `on_friend_lossy_packet`, and the lossless pair.
 
-Not thread-safe, and not re-entrant: a callback may send and may add or delete friends, but may
-neither `iterate` nor `kill`.
+Not thread-safe and not re-entrant: a callback may send packets, and add or delete friends, but must
+not call `iterate` or `kill`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NOT_CONNECTED, _SENDQ = 3, 7  # of Tox_Err_Friend_Custom_Packet
 
 
 class ToxError(ToxproxyError):
-    """A call that libtoxcore refused: `function` is its C name, `code` the TOX_ERR_… constant."""
+    """libtoxcore reported an error: `function` is the C function, `code` the TOX_ERR_… constant."""
 
     def __init__(self, function: str, code: str) -> None:
         super().__init__(f"{function}: {code}")
@@ -40,10 +40,10 @@ class ToxError(ToxproxyError):
 
 @dataclass(slots=True)
 class ToxOptions:
-    """How a `Tox` is to start.
+    """The options of a new `Tox`.
 
-    Without `savedata_data` it is someone new. Ports of 0 are libtoxcore's defaults, 33445 to
-    33545; a `tcp_port` of 0 is no relay.
+    Without `savedata_data` it gets a new identity. `start_port` and `end_port` of 0 mean libtoxcore's
+    defaults, 33445 to 33545. A `tcp_port` of 0 means: no TCP relay.
     """
 
     savedata_data: bytes | bytearray | None = field(default=None, repr=False)
@@ -60,9 +60,9 @@ class ToxOptions:
 
 
 class Tox:
-    """One Tox node. Nothing happens, and nothing arrives, except inside `iterate`.
+    """One Tox node. It sends and receives, and calls callbacks, only inside `iterate`.
 
-    Every method raises `ToxError` where libtoxcore reports an error, and after `kill`.
+    Every method raises `ToxError` if libtoxcore reports an error, and after `kill`.
     """
 
     CONNECTION_NONE, CONNECTION_TCP, CONNECTION_UDP = 0, 1, 2
@@ -70,7 +70,7 @@ class Tox:
     MESSAGE_TYPE_NORMAL, MESSAGE_TYPE_ACTION = 0, 1
     SAVEDATA_TYPE_NONE, SAVEDATA_TYPE_TOX_SAVE = 0, 1
 
-    _tox: Any = None  # NULL is never handed to C: it would abort the process
+    _tox: Any = None  # never passed to C as NULL, which would abort the process
 
     def __init__(self, options: ToxOptions | None = None) -> None:
         """Raises `library.LibraryMissing`, and `ToxError` with a TOX_ERR_NEW_… code."""
@@ -85,7 +85,7 @@ class Tox:
     def __del__(self) -> None:
         self.kill()
 
-    # What happened: to be overridden. Exceptions surface in `iterate`.
+    # Callbacks, to be overridden. `iterate` raises their exceptions.
 
     def on_self_connection_status(self, status: int) -> None:
         """This node joined the network (CONNECTION_TCP, CONNECTION_UDP) or lost it."""
@@ -148,7 +148,7 @@ class Tox:
     def iterate(self) -> None:
         """Read what arrived, send what is due, call the callbacks.
 
-        What a callback raised is raised when all are done: as it is, or several in a group.
+        If callbacks raised exceptions, raises them at the end: one as it is, several as a group.
         """
         tox = self._alive("tox_iterate")
         if self._iterating:
@@ -179,12 +179,14 @@ class Tox:
         self._lib.tox_kill(tox)
 
     def get_savedata(self) -> bytes:
-        """Identity, friends and known nodes, for `ToxOptions.savedata_data`. Holds the secret key,
-        and cannot be wiped: see `get_savedata_buffer`."""
+        """Identity, friends and known nodes, for `ToxOptions.savedata_data`.
+
+        They contain the secret key, and bytes cannot be wiped: see `get_savedata_buffer`.
+        """
         return bytes(self.get_savedata_buffer())
 
     def get_savedata_buffer(self) -> bytearray:
-        """As `get_savedata`, for a caller that wipes it."""
+        """As `get_savedata`, in a buffer that the caller can wipe."""
         data = bytearray(self._get("tox_get_savedata_size"))
         self._lib.tox_get_savedata(self._tox, ffi.from_buffer(data))
         return data
@@ -192,22 +194,22 @@ class Tox:
     # The network.
 
     def bootstrap(self, address: str, port: int, public_key: str) -> bool:
-        """Ask the node at a UDP port to introduce this one. A host name blocks: give an address."""
+        """Bootstrap from the node at a UDP port. Give an IP address; the lookup of a name would block."""
         return bool(self._call("tox_bootstrap", address.encode(), port, _key(public_key)))
 
     def add_tcp_relay(self, address: str, port: int, public_key: str) -> bool:
-        """Name a TCP relay to connect through. A host name blocks: give an address."""
+        """Add a TCP relay to connect through. Give an IP address; the lookup of a name would block."""
         return bool(self._call("tox_add_tcp_relay", address.encode(), port, _key(public_key)))
 
     def self_get_connection_status(self) -> int:
         return self._get("tox_self_get_connection_status")
 
     def self_get_udp_port(self) -> int:
-        """The bound UDP port; `ToxError` where there is none."""
+        """The bound UDP port. Raises `ToxError` if there is none."""
         return int(self._call("tox_self_get_udp_port"))
 
     def self_get_tcp_port(self) -> int:
-        """The port served as a TCP relay; `ToxError` where none is."""
+        """The port of this node's TCP relay. Raises `ToxError` if there is none."""
         return int(self._call("tox_self_get_tcp_port"))
 
     # This node.
@@ -219,7 +221,7 @@ class Tox:
         return _hex(self._read("tox_self_get_public_key", PUBLIC_KEY_SIZE))
 
     def self_get_dht_id(self) -> str:
-        """The key other nodes bootstrap from this one with; new at every start."""
+        """The key with which other nodes bootstrap from this one; it is new at every start."""
         return _hex(self._read("tox_self_get_dht_id", PUBLIC_KEY_SIZE))
 
     def self_set_name(self, name: str) -> bool:
@@ -236,12 +238,12 @@ class Tox:
     # Friends.
 
     def friend_add(self, address: str, message: str) -> int:
-        """Ask the owner of a Tox ID to be a friend; the friend's number."""
+        """Send a friend request to a Tox ID; returns the number of the new friend."""
         raw = message.encode("utf-8", "surrogateescape")
         return int(self._call("tox_friend_add", _key(address, ADDRESS_SIZE), raw, len(raw)))
 
     def friend_add_norequest(self, public_key: str) -> int:
-        """Take someone as a friend who asked, or will ask, for it; the friend's number."""
+        """Add a friend without a request; returns the number of the friend."""
         return int(self._call("tox_friend_add_norequest", _key(public_key)))
 
     def friend_delete(self, friend_number: int) -> bool:
@@ -272,15 +274,15 @@ class Tox:
         return list(numbers)
 
     def friend_send_message(self, friend_number: int, type: int, message: str) -> int:
-        """Send text; the message's number."""
+        """Send text; returns the number of the message."""
         raw = message.encode()
         return int(self._call("tox_friend_send_message", friend_number, type, raw, len(raw)))
 
     def friend_send_lossy_packet(self, friend_number: int, data: bytes | bytearray | memoryview) -> bool:
-        """Send a packet at once, without any promise that it arrives.
+        """Send a packet at once; it may be lost.
 
-        `data` is any buffer of 1 to 1373 bytes, of which the first is the packet's id. False: the
-        friend is not connected or the way there is full. Raises `ToxError` for what can never work.
+        `data` is a buffer of 1 to 1373 bytes; the first byte is the packet id. Returns False if the friend
+        is not connected or a send queue is full. Raises `ToxError` for every other error.
         """
         if self._tox is None:
             raise ToxError("tox_friend_send_lossy_packet", "killed")
@@ -290,7 +292,7 @@ class Tox:
         return _not_now("tox_friend_send_lossy_packet", error)
 
     def friend_send_lossless_packet(self, friend_number: int, data: bytes | bytearray | memoryview) -> bool:
-        """As `friend_send_lossy_packet`, but it arrives, and in order, while the friend stays."""
+        """As `friend_send_lossy_packet`, but packets arrive, in order, while the friend stays connected."""
         tox = self._alive("tox_friend_send_lossless_packet")
         view, error = ffi.from_buffer(data), self._packet_error
         if self._lib.tox_friend_send_lossless_packet(tox, friend_number, view, len(view), error):
@@ -317,7 +319,7 @@ class Tox:
 
 
 def _checked(name: str, function: Any, *arguments: Any) -> Any:
-    """Call a function whose last parameter takes an error code, and raise what it says."""
+    """Call a function whose last parameter is an error code. Raises `ToxError` if that is set."""
     error = ffi.new(ffi.typeof(function).args[-1])
     result = function(*arguments, error)
     if error[0]:
@@ -354,7 +356,7 @@ def _new(lib: Any, options: ToxOptions) -> Any:
         error = ffi.new("Tox_Err_New *")
         tox = lib.tox_new(raw, error)
         if error[0]:
-            # With a damaged save it reports the error and still makes a node, of another identity.
+            # For damaged savedata it reports an error and still makes a node, with another identity.
             if tox != ffi.NULL:
                 lib.tox_kill(tox)
             raise ToxError("tox_new", _error_name(error))

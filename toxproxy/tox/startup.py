@@ -1,4 +1,4 @@
-"""From settings to a running libtoxcore: options, what a refusal means, which socket is its."""
+"""Starts libtoxcore from settings: its options, its errors in words, and its UDP socket."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from toxproxy.tox.bootstrap import resolve
 from toxproxy.tox.pytox import Tox, ToxError, ToxOptions
 
 _PROXY_TYPES = {"http": Tox.PROXY_TYPE_HTTP, "socks5": Tox.PROXY_TYPE_SOCKS5}
-_TRIES = 8  # of random ports, until libtoxcore looks for itself
-_DESCRIPTORS = range(3, 4096)  # where to look for a socket that was opened a moment ago
+_TRIES = 8  # random ports that are tried before libtoxcore searches by itself
+_DESCRIPTORS = range(3, 4096)  # where a socket is searched that was just opened
 
 
 async def tox_options(settings: ToxSettings, resolver: Resolver) -> ToxOptions:
-    """What `[tox]` says, in libtoxcore's terms. Raises `ToxproxyError` for a proxy that is not found."""
+    """The options of libtoxcore for `[tox]`. Raises `ToxproxyError` if the proxy's name is not found."""
     options = ToxOptions(
         ipv6_enabled=not _stays_on_ipv4_loopback(settings) and _has_ipv6(),
         udp_enabled=settings.udp and settings.proxy is None,
@@ -42,7 +42,7 @@ async def tox_options(settings: ToxSettings, resolver: Resolver) -> ToxOptions:
 
 
 def explained(error: ToxError, options: ToxOptions, file: object) -> ToxproxyError:
-    """Why `tox_new` refused, in words; `file` is where the identity was read from."""
+    """The error of `tox_new` in words; `file` is where the identity was read from."""
     match error.code:
         case "TOX_ERR_NEW_PORT_ALLOC":
             busy = []
@@ -59,13 +59,14 @@ def explained(error: ToxError, options: ToxOptions, file: object) -> ToxproxyErr
 
 
 def damaged(file: object) -> StateError:
+    """The error for an identity that is not valid."""
     return StateError(f"{file} is damaged: restore a backup, or move it away to start with a new Tox ID")
 
 
 def find_udp_socket(port: int) -> int | None:
-    """The descriptor of this process's UDP socket bound to `port` on every address.
+    """The descriptor of this process's UDP socket that is bound to `port` on all addresses, or None.
 
-    libtoxcore does not tell; looking through the open files works wherever there are sockets.
+    libtoxcore does not return it. A search of the open descriptors works on every system.
     """
     for descriptor in _DESCRIPTORS:
         try:
@@ -81,10 +82,10 @@ def find_udp_socket(port: int) -> int | None:
 
 
 def _first_port(first: int, last: int) -> int:
-    """Where to begin looking for a free port: seldom where this node was before a restart.
+    """The port where libtoxcore begins to search for a free one: a random one, seldom that of the last run.
 
-    A node's DHT key is new at every start. Nodes that know its address under the last one do not
-    take in the new one for minutes, and whoever looks for it does not find it (libtoxcore 0.2.18).
+    A node's DHT key is new at every start. Nodes that know its address with the old key do not accept
+    the new key for minutes, so the node is not found meanwhile (libtoxcore 0.2.18).
     """
     for _ in range(_TRIES):
         port = random.randint(first, last)
@@ -95,7 +96,7 @@ def _first_port(first: int, last: int) -> int:
 
 
 def _stays_on_ipv4_loopback(settings: ToxSettings) -> bool:
-    """Whether all there is to bootstrap from is on 127.0.0.0/8: a test network, without IPv6."""
+    """Whether all bootstrap nodes are in 127.0.0.0/8: then this is a test network without IPv6."""
     if not settings.bootstrap:
         return False
     for node in settings.bootstrap:
