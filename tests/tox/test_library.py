@@ -96,7 +96,7 @@ def test_versions_with_a_flaw_that_may_be_mended_are_warned_of(patch: int, doubt
     assert (text is not None) is doubtful
     if text is not None:
         assert text.startswith(f"libtoxcore 0.2.{patch} has a flaw")
-        assert "unless your distribution has mended it" in text
+        assert "unless your distribution has fixed it" in text
 
 
 def test_the_installed_version_is_told() -> None:
