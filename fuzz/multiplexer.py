@@ -48,7 +48,7 @@ class Game:
 
     def __init__(self, choices: Choices, *, client: bool) -> None:
         self.choices = choices
-        self.connection = Multiplexer(client=client, session=1, limits=LIMITS, channels=CHANNELS)
+        self.mux = Multiplexer(client=client, session=1, limits=LIMITS, channels=CHANNELS)
         self.client = client
         self.unread: dict[Stream, int] = {}  # of the living streams: bytes the application has not taken
         self.written = 0  # bytes by the application
@@ -61,7 +61,7 @@ class Game:
         if self.choices.integer(7):
             self.receive(0, frames.encode(frames.Hello(1, 1, 2, frames.LZ4, 64, 4)))
             self.receive(0, frames.encode(frames.Ping(0)))
-        while self.choices and not self.connection.closed and moves < _MOVES_MOST:
+        while self.choices and not self.mux.closed and moves < _MOVES_MOST:
             self.choices.pick(MOVES)(self)
             self.check()
             self.causes += 1
@@ -74,10 +74,10 @@ class Game:
 
     def receive(self, channel: int, message: bytes) -> None:
         self.causes += 1
-        was_closed = self.connection.closed
+        was_closed = self.mux.closed
         forbidden = self.forbidden(channel, message)
         try:
-            self.connection.receive(channel, message)
+            self.mux.receive(channel, message)
         except RemoteProtocolError as error:
             assert not was_closed, "an error after the end"
             self.listen()
@@ -92,7 +92,7 @@ class Game:
             frame = frames.decode(message)
         except RemoteProtocolError as error:
             return str(error)
-        stream = self.connection.streams.get(getattr(frame, "stream", 0))
+        stream = self.mux.streams.get(getattr(frame, "stream", 0))
         match frame:
             case frames.Open(stream=number) if not number or number % 2 == self.client or stream is not None:
                 return "an id that the peer must not use"
@@ -124,7 +124,7 @@ class Game:
     def likely(self) -> list[int]:
         """Numbers that would be right somewhere."""
         numbers = [self.peer_id, 1, 2]
-        for stream in self.connection.streams.values():
+        for stream in self.mux.streams.values():
             numbers += (stream.id, stream.receiver.window.received, stream.sender.offset, stream.sender.limit)
         return numbers
 
@@ -173,11 +173,11 @@ class Game:
     # The application
 
     def some(self, fits: Callable[[Stream], bool]) -> Stream | None:
-        streams = [stream for stream in self.connection.streams.values() if fits(stream)]
+        streams = [stream for stream in self.mux.streams.values() if fits(stream)]
         return self.choices.pick(streams) if streams else None
 
     def listen(self) -> None:
-        while (event := self.connection.next_event()) is not None:
+        while (event := self.mux.next_event()) is not None:
             match event:
                 case StreamRequested(stream, target):
                     assert stream not in self.unread
@@ -190,17 +190,15 @@ class Game:
                 case StreamClosed(stream, _):
                     del self.unread[stream]
                 case GoAwayReceived():
-                    assert self.connection.closed
+                    assert self.mux.closed
                     assert not self.unread
                 case Established():
-                    assert self.connection.identity is not None
+                    assert self.mux.identity is not None
 
     def open(self) -> None:
-        if self.connection.established:
+        if self.mux.established:
             try:
-                stream = self.connection.open(
-                    Target("host.example", 80), compress=bool(self.choices.integer(1))
-                )
+                stream = self.mux.open(Target("host.example", 80), compress=bool(self.choices.integer(1)))
             except StreamRefused:
                 return
             self.unread[stream] = 0
@@ -208,16 +206,16 @@ class Game:
     def accept(self) -> None:
         if (stream := self.some(lambda s: s.state is StreamState.REQUESTED)) is not None:
             if self.choices.integer(3):
-                self.connection.accept(stream)
+                self.mux.accept(stream)
             else:
-                self.connection.refuse(stream, Refusal.FAILED, "no")
+                self.mux.refuse(stream, Refusal.FAILED, "no")
                 del self.unread[stream]
 
     def write(self) -> None:
         if (stream := self.some(lambda s: s.sender.state is SendState.READY)) is not None:
             data = (b"toxproxy" * 100)[: self.choices.integer(600)]
             self.written += len(data)
-            self.connection.write(stream, data)
+            self.mux.write(stream, data)
 
     def take(self) -> None:
         """The application reads."""
@@ -225,7 +223,7 @@ class Game:
             length = self.choices.integer(self.unread[stream])
             self.unread[stream] -= length
             end = stream.receiver.state is ReceiveState.FINISHED and not self.unread[stream]
-            self.connection.consumed(stream, length + end)
+            self.mux.consumed(stream, length + end)
             self.listen()
 
     def end(self) -> None:
@@ -233,20 +231,20 @@ class Game:
             return
         match self.choices.integer(2):
             case 0:
-                self.connection.finish(stream)
+                self.mux.finish(stream)
             case 1:
                 self.unread[stream] = 0
-                self.connection.ignore(stream)
+                self.mux.ignore(stream)
             case _:
-                self.connection.reset(stream, ResetCode.CANCELLED)
+                self.mux.reset(stream, ResetCode.CANCELLED)
                 del self.unread[stream]
         self.listen()
 
     def send(self, budget: int | None = None) -> list[frames.Frame]:
         """The link has room."""
         said = []
-        before = {stream: stream.sender.limit for stream in self.connection.streams.values()}
-        for channel, message in self.connection.frames_to_send(budget or self.choices.integer(2000), _SIZE):
+        before = {stream: stream.sender.limit for stream in self.mux.streams.values()}
+        for channel, message in self.mux.frames_to_send(budget or self.choices.integer(2000), _SIZE):
             assert channel < CHANNELS
             said.append(frames.decode(message))
         self.sent += len(said)
@@ -258,7 +256,7 @@ class Game:
     # What is always true
 
     def check(self) -> None:
-        streams = self.connection.streams
+        streams = self.mux.streams
         assert set(streams.values()) == self.unread.keys()
         theirs = [stream for stream in streams.values() if (stream.id % 2 == 1) is not self.client]
         assert len(theirs) <= LIMITS.streams
@@ -272,18 +270,18 @@ class Game:
 
     def over(self, why: str) -> None:
         """The session ended by the peer's error: every stream is gone, it is told, and nothing follows."""
-        assert self.connection.closed
-        assert not self.connection.streams
+        assert self.mux.closed
+        assert not self.mux.streams
         assert not self.unread
         last = self.send(_PLENTY)[-1]
         assert isinstance(last, frames.GoAway)
         assert last.code in (GoAwayCode.PROTOCOL_ERROR, GoAwayCode.VERSION)
         assert last.text
         assert why.startswith(last.text)
-        self.connection.receive(0, b"whatever")
-        self.connection.receive(1, frames.encode(frames.Data(1, 0, b"late")))
-        assert self.connection.next_event() is None
-        assert not self.connection.wants_to_send
+        self.mux.receive(0, b"whatever")
+        self.mux.receive(1, frames.encode(frames.Data(1, 0, b"late")))
+        assert self.mux.next_event() is None
+        assert not self.mux.wants_to_send
 
 
 MOVES: tuple[Callable[[Game], object], ...] = (

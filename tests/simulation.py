@@ -98,6 +98,11 @@ class Simulation:
             action()
         self.now = to
 
+    def rest(self) -> None:
+        """Advance until nothing is due any more."""
+        while self.next_due is not None:
+            self.advance(self.next_due)
+
 
 class MemoryLink:
     """One end of a `Simulation`; a `Link`."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.inbound.world import DirectDialer, Origin, echo, proxy, talk, unused_port
+from tests.inbound.peers import DirectDialer, Origin, echo, proxy, talk, unused_port
 from tests.isolated import isolated, needs_namespaces
 from tests.machine import Hosts
 from tests.simulation import DatagramPipe

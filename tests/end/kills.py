@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 
 from tests.end.world import SETTLED, ask, known_by, running
-from tests.inbound.world import Origin, echo
+from tests.inbound.peers import Origin, echo
 from toxproxy.demo import PrivateNetwork
 from toxproxy.demo.network import HERE, Place, Process
 

@@ -10,7 +10,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from tests.inbound.world import Origin, reset
+from tests.inbound.peers import Origin, reset
 
 Address = tuple[str, int]
 

@@ -26,7 +26,7 @@ from typing import TypeVar
 from bench import machine
 from tests.end.services import Page, answer_after_the_end, answer_and_reset, exchange
 from tests.inbound.http_origin import HttpOrigin
-from tests.inbound.world import Origin, echo
+from tests.inbound.peers import Origin, echo
 from toxproxy import config
 from toxproxy.app.client import Client
 from toxproxy.app.server import Server

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.inbound.http_origin import HttpOrigin
-from tests.inbound.world import DirectDialer, proxy
+from tests.inbound.peers import DirectDialer, proxy
 from toxproxy.socks import ProxyListener
 
 

@@ -7,7 +7,7 @@ import hashlib
 
 import h11
 
-from tests.inbound.world import Origin, reset
+from tests.inbound.peers import Origin, reset
 
 BIG = bytes(range(256)) * 8192  # 2 MiB
 

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from tests.inbound.world import Origin, connect, echo, flood, forward, reset, talk, until, unused_port
+from tests.inbound.peers import Origin, connect, echo, flood, forward, reset, talk, until, unused_port
 from toxproxy.address import Target
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.forward import ForwardListener

@@ -10,8 +10,8 @@ from base64 import b64encode
 import pytest
 
 from tests.inbound.http_client import get, response
+from tests.inbound.peers import DirectDialer, Origin, connect, echo, proxy, until
 from tests.inbound.test_socks import OK_5, socks5
-from tests.inbound.world import DirectDialer, Origin, connect, echo, proxy, until
 from toxproxy.address import Bind, Target
 from toxproxy.inbound import guard, guesses
 from toxproxy.socks import ProxyListener

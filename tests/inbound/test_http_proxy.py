@@ -8,7 +8,7 @@ import pytest
 
 from tests.inbound.http_client import get, head_of, response
 from tests.inbound.http_origin import BIG
-from tests.inbound.world import Origin, connect, echo, talk, until
+from tests.inbound.peers import Origin, connect, echo, talk, until
 from toxproxy.errors import Refusal
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.inbound.world import DirectDialer, Origin, connect, echo, forward, proxy, until, unused_port
+from tests.inbound.peers import DirectDialer, Origin, connect, echo, forward, proxy, until, unused_port
 from tests.machine import has_ipv6
 from toxproxy.address import Bind, Target
 from toxproxy.config.settings import LimitSettings

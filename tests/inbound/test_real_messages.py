@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.inbound.http_client import get, head_of, response
-from tests.inbound.world import Origin, connect, echo, talk
+from tests.inbound.peers import Origin, connect, echo, talk
 from toxproxy.address import Target
 from toxproxy.errors import Refusal
 from toxproxy.inbound import http_proxy

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.inbound.world import Origin, connect
+from tests.inbound.peers import Origin, connect
 
 BODY = b"\r\nHost: a\r\n"
 REFUSED = {

@@ -50,7 +50,7 @@ def block_of(raw: bytes, history: bytes = b"") -> bytes:
 def carry(side: Side, stream: Stream, other: Stream, data: bytes, size: int = PAYLOAD) -> list[bytes]:
     """Write `data` and have it read as it comes; everything that was sent to take it there."""
     before = len(side.peer.received(other))
-    side.connection.write(stream, data)
+    side.mux.write(stream, data)
     carried = []
     while sent := side.take(size=size):
         for channel, message in sent:

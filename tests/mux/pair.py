@@ -31,20 +31,20 @@ class Side:
 
     peer: Side
 
-    def __init__(self, connection: Multiplexer) -> None:
-        self.connection = connection
+    def __init__(self, mux: Multiplexer) -> None:
+        self.mux = mux
         self.events: list[Event] = []
 
     def take(self, budget: int = PLENTY, size: int = SIZE) -> list[tuple[int, bytes]]:
         """What the connection would send now; the test may deliver it, or not."""
-        sent = list(self.connection.frames_to_send(budget, size))
+        sent = list(self.mux.frames_to_send(budget, size))
         self._listen()
         return sent
 
     def receive(self, channel: int, message: bytes) -> None:
         """Deliver one frame; events are noted even where it was an error."""
         try:
-            self.connection.receive(channel, message)
+            self.mux.receive(channel, message)
         finally:
             self._listen()
 
@@ -69,7 +69,7 @@ class Side:
         return b"".join(data for which, data in self.of(DataReceived) if which is stream)
 
     def _listen(self) -> None:
-        while (event := self.connection.next_event()) is not None:
+        while (event := self.mux.next_event()) is not None:
             self.events.append(event)
 
 
@@ -89,7 +89,7 @@ class Pair:
         self.client.peer, self.server.peer = self.server, self.client
         if established:
             self.exchange()
-            self.client.connection.ping(0)  # the server waits for the client's second frame
+            self.client.mux.ping(0)  # the server waits for the client's second frame
             self.exchange()
             self.client.events.clear()
             self.server.events.clear()
@@ -101,14 +101,14 @@ class Pair:
 
     def request(self) -> tuple[Stream, Stream]:
         """A stream that the client opened and the server has not answered: both handles."""
-        near = self.client.connection.open(TARGET)
+        near = self.client.mux.open(TARGET)
         self.exchange()
         return near, self.server.of(StreamRequested)[-1].stream
 
     def connect(self) -> tuple[Stream, Stream]:
         """An open stream: the client's handle and the server's."""
         near, far = self.request()
-        self.server.connection.accept(far)
+        self.server.mux.accept(far)
         self.exchange()
         return near, far
 
@@ -121,12 +121,12 @@ def decoded(sent: list[tuple[int, bytes]]) -> list[frames.Frame]:
 def consume_all(side: Side, stream: Stream) -> None:
     """The application takes everything that came, the end included."""
     window = stream.receiver.window
-    side.connection.consumed(stream, window.received - window.consumed)
+    side.mux.consumed(stream, window.received - window.consumed)
 
 
 def is_over(pair: Pair) -> bool:
     """Whether no side knows of a stream or has anything to send."""
-    sides = (pair.client.connection, pair.server.connection)
+    sides = (pair.client.mux, pair.server.mux)
     return not any(side.streams or side.wants_to_send for side in sides)
 
 

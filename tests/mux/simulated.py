@@ -27,7 +27,7 @@ class Peer:
 
     def __init__(self, link: MemoryLink, *, client: bool, limits: Limits | None = None) -> None:
         self.link = link
-        self.connection = Multiplexer(client=client, session=1, limits=limits, channels=link.channels)
+        self.mux = Multiplexer(client=client, session=1, limits=limits, channels=link.channels)
         self.eager = False
         self.requested: list[Stream] = []
         self.streams: list[Stream] = []  # that live and were answered or opened here
@@ -45,7 +45,7 @@ class Peer:
         self.pump()
 
     def frame_received(self, channel: int, frame: bytes) -> None:
-        self.connection.receive(channel, frame)
+        self.mux.receive(channel, frame)
         self._listen()
 
     def link_ready(self) -> None:
@@ -57,12 +57,12 @@ class Peer:
     # The application
 
     def write(self, stream: Stream, data: bytes) -> None:
-        self.connection.write(stream, data)
+        self.mux.write(stream, data)
         self.written.setdefault(stream.id, bytearray()).extend(data)
         self.pump()
 
     def finish(self, stream: Stream) -> None:
-        self.connection.finish(stream)
+        self.mux.finish(stream)
         self.finished.add(stream.id)
         self.pump()
 
@@ -70,19 +70,19 @@ class Peer:
         length = min(most, self.unread.get(stream.id, 0))
         if length:
             self.unread[stream.id] -= length
-            self.connection.consumed(stream, length)
+            self.mux.consumed(stream, length)
             self.pump()
 
     def pump(self) -> None:
         """Send what the link takes."""
         size = self.link.frame_size - DATA_HEADER
-        while self.connection.wants_to_send and (budget := self.link.budget()) > 0:
-            for channel, frame in self.connection.frames_to_send(budget, size):
+        while self.mux.wants_to_send and (budget := self.link.budget()) > 0:
+            for channel, frame in self.mux.frames_to_send(budget, size):
                 self.link.send(channel, frame)
         self._listen()
 
     def _listen(self) -> None:
-        while (event := self.connection.next_event()) is not None:
+        while (event := self.mux.next_event()) is not None:
             self._handle(event)
 
     def _handle(self, event: Event) -> None:
@@ -122,16 +122,10 @@ def joined(
     near = Peer(simulation.near, client=True, limits=client)
     far = Peer(simulation.far, client=False, limits=server)
     simulation.connect(near, far)
-    rest(simulation)
-    near.connection.ping(1)
+    simulation.rest()
+    near.mux.ping(1)
     near.pump()
-    rest(simulation)
-    if not (near.connection.established and far.connection.established):
+    simulation.rest()
+    if not (near.mux.established and far.mux.established):
         raise LocalProtocolError("no session")
     return near, far
-
-
-def rest(simulation: Simulation) -> None:
-    """Let everything happen that is on its way, and all that follows from it."""
-    while (due := simulation.next_due) is not None:
-        simulation.advance(due)

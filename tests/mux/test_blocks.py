@@ -22,15 +22,15 @@ from .pair import TARGET, Pair, breaks_the_protocol, decoded
 
 def test_the_opener_of_a_plain_stream_neither_sends_nor_gets_blocks() -> None:
     pair = Pair()
-    near = pair.client.connection.open(TARGET, compress=False)
+    near = pair.client.mux.open(TARGET, compress=False)
     sent = pair.client.take()
     [(channel, message)] = sent
     assert frames.decode(message) == Open(
         1, frames.TCP | frames.PLAIN, near.receiver.window.limit, TARGET.port, TARGET.host
     )
     pair.server.receive(channel, message)
-    far = pair.server.connection.streams[near.id]
-    pair.server.connection.accept(far)
+    far = pair.server.mux.streams[near.id]
+    pair.server.mux.accept(far)
     pair.exchange()
     assert set(kinds(carry(pair.client, near, far, log(1)))) == {Data}
     assert set(kinds(carry(pair.server, far, near, log(1)))) == {Data}
@@ -39,10 +39,10 @@ def test_the_opener_of_a_plain_stream_neither_sends_nor_gets_blocks() -> None:
 def test_a_stream_that_the_server_opens_is_compressed_likewise() -> None:
     pair = Pair()
     for compress, kind in ((True, Packed), (False, Data)):
-        far = pair.server.connection.open(TARGET, compress=compress)
+        far = pair.server.mux.open(TARGET, compress=compress)
         pair.exchange()
-        near = pair.client.connection.streams[far.id]
-        pair.client.connection.accept(near)
+        near = pair.client.mux.streams[far.id]
+        pair.client.mux.accept(near)
         pair.exchange()
         assert set(kinds(carry(pair.server, far, near, log(1)))) == {kind}
         assert set(kinds(carry(pair.client, near, far, log(1)))) == {kind}
@@ -52,10 +52,10 @@ def test_an_opener_that_wants_it_plain_may_still_send_blocks() -> None:
     pair = Pair()
     pair.server.hear(1, Open(1, frames.TCP | frames.PLAIN, 1 << 20, 80, "host"))
     pair.server.hear(1, Packed(1, 0, 1000, block_of(bytes(1000))))
-    far = pair.server.connection.streams[1]
+    far = pair.server.mux.streams[1]
     assert pair.server.received(far) == bytes(1000)
-    pair.server.connection.accept(far)
-    pair.server.connection.write(far, bytes(50_000))
+    pair.server.mux.accept(far)
+    pair.server.mux.write(far, bytes(50_000))
     assert set(kinds([message for _, message in pair.server.take()])) == {Data}
 
 
@@ -74,15 +74,15 @@ class TestAPeerThatKnowsNoCompression:
         pair = Pair(established=False)
         pair.server.hear(0, self.HELLO)
         pair.server.hear(1, Open(1, frames.TCP, 1 << 20, 80, "host"))
-        pair.server.connection.accept(pair.server.connection.streams[1])
+        pair.server.mux.accept(pair.server.mux.streams[1])
         pair.server.take()
         return pair
 
     @pytest.mark.parametrize("compress", [True, False])
     def test_gets_an_open_and_data_that_it_knows(self, compress: bool) -> None:
         client = self.client().client
-        stream = client.connection.open(TARGET, compress=compress)
-        client.connection.write(stream, log(1)[:100_000])
+        stream = client.mux.open(TARGET, compress=compress)
+        client.mux.write(stream, log(1)[:100_000])
         opening, *data = decoded(client.take())
         assert isinstance(opening, Open)
         assert opening.kind == frames.TCP
@@ -90,12 +90,12 @@ class TestAPeerThatKnowsNoCompression:
 
     def test_gets_plain_data_from_a_server(self) -> None:
         server = self.server().server
-        server.connection.write(server.connection.streams[1], log(1)[:100_000])
+        server.mux.write(server.mux.streams[1], log(1)[:100_000])
         assert {type(frame) for frame in decoded(server.take())} == {Data}
 
     def test_must_not_send_blocks_to_a_client(self) -> None:
         pair = self.client()
-        stream = pair.client.connection.open(TARGET)
+        stream = pair.client.mux.open(TARGET)
         pair.client.hear(stream.channel, Opened(stream.id, 1000))
         with pytest.raises(RemoteProtocolError, match="PACKED frame for stream 1, which takes none"):
             pair.client.hear(stream.channel, Packed(1, 0, 5, block_of(b"hello")))
@@ -170,7 +170,7 @@ def test_a_block_at_another_offset() -> None:
 def test_a_block_after_the_end() -> None:
     pair = Pair()
     near, _ = pair.connect()
-    pair.client.connection.finish(near)
+    pair.client.mux.finish(near)
     pair.exchange()
     frame = Packed(near.id, 1, 5, block_of(b"hello"))
     breaks_the_protocol(pair, pair.server, near.channel, frame, "after FIN")
@@ -178,7 +178,7 @@ def test_a_block_after_the_end() -> None:
 
 def test_a_block_before_the_answer() -> None:
     pair = Pair()
-    near = pair.client.connection.open(TARGET)
+    near = pair.client.mux.open(TARGET)
     pair.exchange()
     frame = Packed(near.id, 0, 5, block_of(b"hello"))
     breaks_the_protocol(pair, pair.client, near.channel, frame, "before OPENED")
@@ -187,10 +187,10 @@ def test_a_block_before_the_answer() -> None:
 def test_a_late_block_is_no_error() -> None:
     pair = Pair()
     near, far = pair.connect()
-    pair.client.connection.write(near, log(1)[:50_000])
+    pair.client.mux.write(near, log(1)[:50_000])
     late = pair.client.take()
     assert set(kinds([message for _, message in late])) == {Packed}
-    pair.server.connection.reset(far, ResetCode.CANCELLED)
+    pair.server.mux.reset(far, ResetCode.CANCELLED)
     for channel, message in late:
         pair.server.receive(channel, message)
     assert not pair.server.received(far)
@@ -199,9 +199,9 @@ def test_a_late_block_is_no_error() -> None:
 def test_blocks_of_a_stream_that_nobody_reads_are_credited() -> None:
     pair = Pair()
     near, far = pair.connect()
-    pair.server.connection.ignore(far)
-    pair.client.connection.write(near, log(1)[:150_000])
-    pair.client.connection.finish(near)
+    pair.server.mux.ignore(far)
+    pair.client.mux.write(near, log(1)[:150_000])
+    pair.client.mux.finish(near)
     pair.exchange()
     assert not pair.server.received(far)
     assert near.sender.state is SendState.DONE

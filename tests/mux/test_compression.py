@@ -17,7 +17,7 @@ from toxproxy.mux.stream import Receiver, Sender
 
 from .blocks import PAYLOAD, carry, kinds, log, noise
 from .pair import TARGET, Pair
-from .simulated import Peer, joined, rest
+from .simulated import Peer, joined
 
 
 def tries(compressor: Compressor, data: bytes, size: int) -> list[int]:
@@ -216,17 +216,17 @@ def test_streams_of_every_mixture_arrive_over_a_lossy_link(
     client, server = joined(simulation)
     client.eager = server.eager = True
     for compress in (True, False, True):
-        client.streams.append(client.connection.open(TARGET, compress=compress))
+        client.streams.append(client.mux.open(TARGET, compress=compress))
         client.pump()
-    rest(simulation)
+    simulation.rest()
     for stream in list(server.requested):
-        server.connection.accept(stream)
+        server.mux.accept(stream)
         server.streams.append(stream)
     server.streams.sort(key=lambda stream: stream.id)
     for which, from_client, data in script:
         peer: Peer = client if from_client else server
         peer.write(peer.streams[which], data)
         simulation.advance(simulation.now + 0.02)
-    rest(simulation)
+    simulation.rest()
     for peer, other in ((client, server), (server, client)):
         assert peer.written == {number: other.got[number] for number in peer.written}

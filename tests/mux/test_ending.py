@@ -15,11 +15,11 @@ from .pair import TARGET, Pair, breaks_the_protocol, consume_all, decoded, is_ov
 def test_the_client_ends_first() -> None:
     pair = Pair()
     near, far = pair.connect()
-    pair.client.connection.finish(near)
+    pair.client.mux.finish(near)
     pair.exchange()
     consume_all(pair.server, far)
-    pair.server.connection.write(far, b"an answer")
-    pair.server.connection.finish(far)
+    pair.server.mux.write(far, b"an answer")
+    pair.server.mux.finish(far)
     pair.exchange()
     assert pair.client.received(near) == b"an answer"
     assert not pair.client.of(StreamClosed)
@@ -33,11 +33,11 @@ def test_the_client_ends_first() -> None:
 def test_the_server_ends_first() -> None:
     pair = Pair()
     near, far = pair.connect()
-    pair.server.connection.finish(far)
+    pair.server.mux.finish(far)
     pair.exchange()
     consume_all(pair.client, near)
-    pair.client.connection.write(near, b"still talking")
-    pair.client.connection.finish(near)
+    pair.client.mux.write(near, b"still talking")
+    pair.client.mux.finish(near)
     pair.exchange()
     assert pair.server.received(far) == b"still talking"
     consume_all(pair.server, far)
@@ -50,8 +50,8 @@ def test_the_server_ends_first() -> None:
 def test_both_end_at_once() -> None:
     pair = Pair()
     near, far = pair.connect()
-    pair.client.connection.finish(near)
-    pair.server.connection.finish(far)
+    pair.client.mux.finish(near)
+    pair.server.mux.finish(far)
     pair.exchange()
     consume_all(pair.client, near)
     consume_all(pair.server, far)
@@ -62,13 +62,13 @@ def test_both_end_at_once() -> None:
 def test_ended_before_the_answer() -> None:
     pair = Pair()
     near, far = pair.request()
-    pair.client.connection.finish(near)
+    pair.client.mux.finish(near)
     pair.exchange()
     consume_all(pair.server, far)
     pair.exchange()
     assert near.state is StreamState.OPENING
-    pair.server.connection.accept(far)
-    pair.server.connection.finish(far)
+    pair.server.mux.accept(far)
+    pair.server.mux.finish(far)
     pair.exchange()
     consume_all(pair.client, near)
     pair.exchange()
@@ -78,15 +78,15 @@ def test_ended_before_the_answer() -> None:
 def test_a_stream_is_not_over_before_its_bytes_were_consumed() -> None:
     pair = Pair()
     near, far = pair.connect()
-    pair.client.connection.write(near, bytes(5000))
-    pair.client.connection.finish(near)
-    pair.server.connection.finish(far)
+    pair.client.mux.write(near, bytes(5000))
+    pair.client.mux.finish(near)
+    pair.server.mux.finish(far)
     pair.exchange()
     consume_all(pair.client, near)
-    pair.server.connection.consumed(far, 5000)
+    pair.server.mux.consumed(far, 5000)
     pair.exchange()
-    assert near.id in pair.client.connection.streams
-    pair.server.connection.consumed(far, 1)
+    assert near.id in pair.client.mux.streams
+    pair.server.mux.consumed(far, 1)
     pair.exchange()
     assert is_over(pair)
 
@@ -95,7 +95,7 @@ def test_a_stream_is_not_over_before_its_bytes_were_consumed() -> None:
 def test_more_after_the_end(frame: frames.Frame) -> None:
     pair = Pair()
     near, far = pair.connect()
-    pair.client.connection.finish(near)
+    pair.client.mux.finish(near)
     pair.exchange()
     breaks_the_protocol(pair, pair.server, far.channel, frame, "FIN")
 
@@ -103,9 +103,9 @@ def test_more_after_the_end(frame: frames.Frame) -> None:
 def test_writing_after_the_end() -> None:
     pair = Pair()
     near, _ = pair.connect()
-    pair.client.connection.finish(near)
+    pair.client.mux.finish(near)
     with pytest.raises(LocalProtocolError):
-        pair.client.connection.write(near, b"x")
+        pair.client.mux.write(near, b"x")
 
 
 @pytest.mark.parametrize("client", [True, False])
@@ -113,11 +113,11 @@ def test_reset_while_data_is_queued(client: bool) -> None:
     pair = Pair()
     near, far = pair.connect()
     side, stream, other = (pair.client, near, far) if client else (pair.server, far, near)
-    side.peer.connection.write(other, bytes(100_000))
+    side.peer.mux.write(other, bytes(100_000))
     pair.exchange()
-    side.connection.consumed(stream, 100_000)  # a credit waits as well
-    side.connection.write(stream, bytes(100_000))
-    side.connection.reset(stream, ResetCode.CONNECTION_RESET)
+    side.mux.consumed(stream, 100_000)  # a credit waits as well
+    side.mux.write(stream, bytes(100_000))
+    side.mux.reset(stream, ResetCode.CONNECTION_RESET)
     assert decoded(side.take()) == [Reset(near.id, ResetCode.CONNECTION_RESET)]
     side.peer.hear(near.channel, Reset(near.id, ResetCode.CONNECTION_RESET))
     [closed] = side.peer.of(StreamClosed)
@@ -130,8 +130,8 @@ def test_reset_while_data_is_queued(client: bool) -> None:
 def test_reset_crossing_reset() -> None:
     pair = Pair()
     near, far = pair.connect()
-    pair.client.connection.reset(near, ResetCode.CANCELLED)
-    pair.server.connection.reset(far, ResetCode.CANCELLED)
+    pair.client.mux.reset(near, ResetCode.CANCELLED)
+    pair.server.mux.reset(far, ResetCode.CANCELLED)
     pair.exchange()
     assert not pair.client.of(StreamClosed)
     assert not pair.server.of(StreamClosed)
@@ -141,14 +141,14 @@ def test_reset_crossing_reset() -> None:
 def test_reset_crossing_data_end_and_credit() -> None:
     pair = Pair(client=Limits(window=256 * 1024))
     near, far = pair.connect()
-    pair.server.connection.write(far, bytes(100_000))
+    pair.server.mux.write(far, bytes(100_000))
     pair.exchange()
-    pair.client.connection.consumed(near, 100_000)
-    pair.client.connection.write(near, b"late")
-    pair.client.connection.finish(near)
+    pair.client.mux.consumed(near, 100_000)
+    pair.client.mux.write(near, b"late")
+    pair.client.mux.finish(near)
     late = pair.client.take()
     assert {type(frame) for frame in decoded(late)} == {Credit, Data, Fin}
-    pair.server.connection.reset(far, ResetCode.CONNECTION_RESET)
+    pair.server.mux.reset(far, ResetCode.CONNECTION_RESET)
     for channel, message in late:
         pair.server.receive(channel, message)
     pair.exchange()
@@ -164,7 +164,7 @@ def test_reset_crossing_data_end_and_credit() -> None:
 def test_a_late_frame_for_a_stream_that_is_over(client: bool, late: frames.Frame) -> None:
     pair = Pair()
     near, _ = pair.connect()
-    pair.client.connection.reset(near, ResetCode.CANCELLED)
+    pair.client.mux.reset(near, ResetCode.CANCELLED)
     pair.exchange()
     side = pair.client if client else pair.server
     side.events.clear()
@@ -176,14 +176,14 @@ def test_a_late_frame_for_a_stream_that_is_over(client: bool, late: frames.Frame
 def test_nothing_late_reaches_the_next_stream_of_the_channel() -> None:
     pair = Pair(channels=2)
     near, far = pair.connect()
-    pair.server.connection.write(far, b"of the first stream")
+    pair.server.mux.write(far, b"of the first stream")
     late = pair.server.take()
-    pair.client.connection.reset(near, ResetCode.CANCELLED)
-    second = pair.client.connection.open(TARGET)
+    pair.client.mux.reset(near, ResetCode.CANCELLED)
+    second = pair.client.mux.open(TARGET)
     for channel, message in late:
         pair.client.receive(channel, message)
     pair.exchange()
-    pair.server.connection.accept(pair.server.of(StreamRequested)[-1].stream)
+    pair.server.mux.accept(pair.server.of(StreamRequested)[-1].stream)
     pair.exchange()
     assert second.channel == near.channel
     assert second.state is StreamState.OPEN
@@ -204,23 +204,23 @@ def test_a_frame_on_the_channel_of_another_stream() -> None:
 def test_calls_for_a_stream_that_is_over_change_nothing() -> None:
     pair = Pair()
     near, _ = pair.connect()
-    connection = pair.client.connection
-    connection.reset(near, ResetCode.CANCELLED)
+    mux = pair.client.mux
+    mux.reset(near, ResetCode.CANCELLED)
     pair.exchange()
-    connection.reset(near, ResetCode.CANCELLED)
-    connection.finish(near)
-    connection.ignore(near)
-    connection.consumed(near, 1000)
+    mux.reset(near, ResetCode.CANCELLED)
+    mux.finish(near)
+    mux.ignore(near)
+    mux.consumed(near, 1000)
     assert not pair.client.take()
     with pytest.raises(LocalProtocolError):
-        connection.write(near, b"x")
+        mux.write(near, b"x")
 
 
 def test_ignored_data_is_not_delivered() -> None:
     pair = Pair(client=Limits(window=1000))
     near, far = pair.connect()
-    pair.client.connection.ignore(near)
-    pair.server.connection.write(far, bytes(5000))
+    pair.client.mux.ignore(near)
+    pair.server.mux.write(far, bytes(5000))
     pair.exchange()
     assert not pair.client.received(near)
     assert not far.sender.buffered
@@ -230,9 +230,9 @@ def test_two_sides_that_ignore_each_other_with_more_queued_than_a_window_both_en
     pair = Pair(client=Limits(window=1000), server=Limits(window=1000))
     near, far = pair.connect()
     for side, stream in ((pair.client, near), (pair.server, far)):
-        side.connection.write(stream, bytes(5000))
-        side.connection.finish(stream)
-        side.connection.ignore(stream)
+        side.mux.write(stream, bytes(5000))
+        side.mux.finish(stream)
+        side.mux.ignore(stream)
     pair.exchange()
     assert [closed.stream for closed in pair.client.of(StreamClosed)] == [near]
     assert [closed.stream for closed in pair.server.of(StreamClosed)] == [far]
@@ -242,10 +242,10 @@ def test_two_sides_that_ignore_each_other_with_more_queued_than_a_window_both_en
 def test_ignored_until_the_peer_took_everything_then_reset() -> None:
     pair = Pair()
     near, far = pair.connect()
-    pair.client.connection.write(near, b"last words")
-    pair.client.connection.finish(near)
-    pair.client.connection.ignore(near)
-    pair.server.connection.write(far, b"nobody reads this")
+    pair.client.mux.write(near, b"last words")
+    pair.client.mux.finish(near)
+    pair.client.mux.ignore(near)
+    pair.server.mux.write(far, b"nobody reads this")
     pair.exchange()
     assert pair.server.received(far) == b"last words"
     assert near.state is StreamState.OPEN
@@ -264,13 +264,13 @@ def test_ignored_by_one_side_and_ended_by_the_other_is_an_end_in_order(before: b
     pair = Pair()
     near, far = pair.connect()
     if not before:
-        pair.client.connection.ignore(near)
-    pair.server.connection.write(far, b"unread")
-    pair.server.connection.finish(far)
+        pair.client.mux.ignore(near)
+    pair.server.mux.write(far, b"unread")
+    pair.server.mux.finish(far)
     pair.exchange()
     if before:
-        pair.client.connection.ignore(near)
-    pair.client.connection.finish(near)
+        pair.client.mux.ignore(near)
+    pair.client.mux.finish(near)
     pair.exchange()
     consume_all(pair.server, far)
     pair.exchange()
@@ -282,16 +282,16 @@ def test_ignored_by_one_side_and_ended_by_the_other_is_an_end_in_order(before: b
 def test_bytes_consumed_after_all_by_a_reader_that_gave_up() -> None:
     pair = Pair()
     near, far = pair.connect()
-    pair.server.connection.write(far, b"on its way to the application")
-    pair.server.connection.finish(far)
+    pair.server.mux.write(far, b"on its way to the application")
+    pair.server.mux.finish(far)
     pair.exchange()
-    pair.client.connection.ignore(near)
-    pair.client.connection.consumed(near, 5)
+    pair.client.mux.ignore(near)
+    pair.client.mux.consumed(near, 5)
     assert decoded(pair.client.take()) == [Credit(near.id, 30, 30 + near.receiver.window.size)]
 
 
 def test_overrun_of_an_ignored_stream() -> None:
     pair = Pair(server=Limits(window=10, early_window=10))
     _, far = pair.connect()
-    pair.server.connection.ignore(far)
+    pair.server.mux.ignore(far)
     breaks_the_protocol(pair, pair.server, far.channel, Data(far.id, 0, bytes(11)), "credit was 10")

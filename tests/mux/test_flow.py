@@ -17,10 +17,10 @@ from .pair import TARGET, Pair, breaks_the_protocol, consume_all, decoded
 def test_credit_is_for_what_was_consumed_not_for_what_arrived() -> None:
     pair = Pair(server=Limits(early_window=1000, window=1000))
     near, far = pair.connect()
-    pair.client.connection.write(near, bytes(3000))
+    pair.client.mux.write(near, bytes(3000))
     pair.exchange()
     assert len(pair.server.received(far)) == 1000
-    pair.server.connection.consumed(far, 600)
+    pair.server.mux.consumed(far, 600)
     pair.exchange()
     assert len(pair.server.received(far)) == 1600
 
@@ -29,8 +29,8 @@ def test_a_reader_that_stops_stops_its_own_writer_only() -> None:
     pair = Pair(server=Limits(window=1000, early_window=1000))
     stalled, _ = pair.connect()
     near, far = pair.connect()
-    pair.client.connection.write(stalled, bytes(50_000))
-    pair.client.connection.write(near, bytes(50_000))
+    pair.client.mux.write(stalled, bytes(50_000))
+    pair.client.mux.write(near, bytes(50_000))
     for _ in range(100):
         pair.exchange()
         consume_all(pair.server, far)
@@ -41,8 +41,8 @@ def test_a_reader_that_stops_stops_its_own_writer_only() -> None:
 def test_a_writer_is_paused_and_told_when_to_go_on() -> None:
     pair = Pair(server=Limits(window=1 << 20))
     near, _ = pair.connect()
-    assert not pair.client.connection.write(near, bytes(HIGH_WATER))
-    assert pair.client.connection.write(near, b"x")
+    assert not pair.client.mux.write(near, bytes(HIGH_WATER))
+    assert pair.client.mux.write(near, b"x")
     assert not pair.client.of(StreamDrained)
     pair.exchange()
     assert pair.client.of(StreamDrained) == [StreamDrained(near)]
@@ -58,7 +58,7 @@ def test_credit_overrun() -> None:
 def test_a_gap_or_a_repetition_in_the_data(offset: int) -> None:
     pair = Pair()
     near, far = pair.connect()
-    pair.client.connection.write(near, b"12345")
+    pair.client.mux.write(near, b"12345")
     pair.exchange()
     breaks_the_protocol(pair, pair.server, far.channel, Data(far.id, offset, b"x"), "expected 5")
 
@@ -71,10 +71,10 @@ def test_credit_for_what_was_never_sent() -> None:
 
 def test_opened_with_less_than_the_early_window_takes_nothing_back() -> None:
     pair = Pair(server=Limits(early_window=1000))
-    near = pair.client.connection.open(TARGET, compress=False)
+    near = pair.client.mux.open(TARGET, compress=False)
     pair.client.take()
     pair.client.hear(near.channel, Opened(near.id, 10))
-    pair.client.connection.write(near, bytes(1000))
+    pair.client.mux.write(near, bytes(1000))
     assert [type(frame) for frame in decoded(pair.client.take())] == [Data]
     assert near.sender.buffered == 0
 
@@ -83,37 +83,37 @@ def test_the_application_consumes_more_than_it_got() -> None:
     pair = Pair()
     _, far = pair.connect()
     with pytest.raises(LocalProtocolError):
-        pair.server.connection.consumed(far, 1)
+        pair.server.mux.consumed(far, 1)
 
 
 def test_the_budget_is_kept_to_one_frame() -> None:
     pair = Pair()
     near, _ = pair.connect()
-    pair.client.connection.write(near, Random(0).randbytes(50_000))
+    pair.client.mux.write(near, Random(0).randbytes(50_000))
     sent = pair.client.take(budget=5000, size=1000)
     assert 5000 <= sum(len(message) for _, message in sent) < 5000 + 1000 + frames.DATA_HEADER
     assert not pair.client.take(budget=0)
-    assert pair.client.connection.wants_to_send
+    assert pair.client.mux.wants_to_send
 
 
 def test_a_stream_keeps_to_its_channel() -> None:
     pair = Pair()
     pair.connect()
     near, far = pair.connect()
-    pair.client.connection.write(near, b"x")
-    pair.client.connection.finish(near)
+    pair.client.mux.write(near, b"x")
+    pair.client.mux.finish(near)
     assert {channel for channel, _ in pair.client.take()} == {near.channel}
-    pair.server.connection.reset(far, ResetCode.CANCELLED)
+    pair.server.mux.reset(far, ResetCode.CANCELLED)
     assert pair.server.take() == [(near.channel, frames.encode(Reset(near.id, ResetCode.CANCELLED)))]
 
 
 def a_download(pair: Pair, size: int, *, keeps_up: bool = True) -> int:
     """The window at the end of a download whose reader keeps up with it, or does not."""
     near, far = pair.connect()
-    pair.server.connection.write(far, bytes(size))
+    pair.server.mux.write(far, bytes(size))
     for _ in range(100):
         for channel, frame in pair.server.take():
-            pair.client.connection.receive(channel, frame)
+            pair.client.mux.receive(channel, frame)
             if keeps_up:
                 consume_all(pair.client, near)
         pair.client.flush()
@@ -141,13 +141,13 @@ def test_a_window_does_not_grow_for_what_it_holds_anyway() -> None:
 def test_a_window_grows_once_for_each_time_the_peer_has_used_it_up() -> None:
     pair = Pair(client=GROWING)
     near, far = pair.connect()
-    pair.server.connection.write(far, bytes(100_000))
+    pair.server.mux.write(far, bytes(100_000))
     pair.server.flush()
     consume_all(pair.client, near)
     window = near.receiver.window
     assert window.size == 1000
     for limit in (1000, 1100, 1200):  # said before the peer knew of the first growth
-        pair.client.connection.receive(near.channel, encode(Blocked(near.id, limit)))
+        pair.client.mux.receive(near.channel, encode(Blocked(near.id, limit)))
     assert window.size == 4000
 
 
@@ -161,6 +161,6 @@ def test_bytes_that_wait_for_credit_are_told_of_once() -> None:
     pair = Pair(client=Limits(window=1000, most_window=1000))
     _, far = pair.connect()
     for _ in range(3):
-        pair.server.connection.write(far, bytes(600))
+        pair.server.mux.write(far, bytes(600))
     blocked = [frame for frame in decoded(pair.server.take()) if isinstance(frame, Blocked)]
     assert blocked == [Blocked(far.id, 1000)]

@@ -7,7 +7,7 @@ import pytest
 from tests.simulation import Path, Simulation
 
 from .pair import TARGET
-from .simulated import Peer, joined, rest
+from .simulated import Peer, joined
 
 WAN = Path(delay=0.025, loss=0.01, rate=12.5e6)
 BODY = bytes(range(256)) * 2000  # 512 000 bytes: a few windows
@@ -18,13 +18,13 @@ def two_downloads(simulation: Simulation) -> tuple[Peer, list[int]]:
     client, server = joined(simulation)
     client.eager = True
     for _ in range(2):
-        client.connection.open(TARGET)
+        client.mux.open(TARGET)
     client.pump()
-    rest(simulation)
+    simulation.rest()
     held = server.requested[0].channel
     server.link.hold(held, simulation.now + 1.0)
     for stream in server.requested:
-        server.connection.accept(stream)
+        server.mux.accept(stream)
         server.write(stream, BODY)
     return client, [stream.id for stream in server.requested]
 
@@ -36,7 +36,7 @@ def test_a_held_channel_holds_its_own_stream_only(seed: int) -> None:
     simulation.advance(simulation.now + 0.99)
     assert client.got[free] == BODY
     assert held not in client.got
-    rest(simulation)
+    simulation.rest()
     assert client.got[held] == BODY
 
 
@@ -45,7 +45,7 @@ def test_on_one_channel_they_would_wait() -> None:
     client, (held, free) = two_downloads(simulation)
     simulation.advance(simulation.now + 0.99)
     assert not client.got
-    rest(simulation)
+    simulation.rest()
     assert client.got[held] == client.got[free] == BODY
 
 
@@ -54,17 +54,17 @@ def test_an_hour_of_small_exchanges_on_a_bad_link() -> None:
     client, server = joined(simulation)
     server.eager = client.eager = True
     for second in range(0, 3600, 10):
-        stream = client.connection.open(TARGET)
+        stream = client.mux.open(TARGET)
         client.write(stream, b"%d" % second)
         client.finish(stream)
         simulation.advance(simulation.now + 5)
         for request in list(server.requested):
-            server.connection.accept(request)
+            server.mux.accept(request)
             server.requested.remove(request)
             server.write(request, bytes(server.got[request.id]))
             server.finish(request)
         simulation.advance(simulation.now + 5)
-    rest(simulation)
+    simulation.rest()
     assert b"".join(client.got.values()) == b"".join(b"%d" % second for second in range(0, 3600, 10))
-    assert not client.connection.streams
-    assert not server.connection.streams
+    assert not client.mux.streams
+    assert not server.mux.streams

@@ -49,8 +49,8 @@ def is_fatal(side: Side, channel: int, frame: frames.Frame, match: str) -> None:
     """`frame` is the peer's fault: it raises, closes, and leaves one readable GOAWAY to send."""
     with pytest.raises(RemoteProtocolError, match=match):
         side.hear(channel, frame)
-    assert side.connection.closed
-    assert not side.connection.streams
+    assert side.mux.closed
+    assert not side.mux.streams
     last = decoded(side.take())[-1]
     assert isinstance(last, GoAway)
     assert last.text
@@ -63,10 +63,10 @@ def test_the_client_speaks_first_and_the_server_waits_for_its_second_frame() -> 
     pair = Pair(established=False)
     assert not pair.server.take()
     assert pair.client.flush() == 1
-    assert not pair.server.connection.established
+    assert not pair.server.mux.established
     assert pair.server.flush() == 1
     assert pair.client.of(Established) == [Established(session=2, version=1)]
-    pair.client.connection.open(TARGET)
+    pair.client.mux.open(TARGET)
     pair.client.flush()
     assert pair.server.of(Established) == [Established(session=1, version=1)]
     assert [type(event) for event in pair.server.events] == [Established, StreamRequested]
@@ -82,11 +82,11 @@ def test_no_stream_before_the_session_is_established(client: bool) -> None:
     pair = Pair(established=False)
     side = pair.client if client else pair.server
     with pytest.raises(LocalProtocolError, match="established"):
-        side.connection.open(TARGET)
+        side.mux.open(TARGET)
     if not client:
         pair.client.flush()  # the server has the client's HELLO, the client not yet the server's
         with pytest.raises(LocalProtocolError, match="established"):
-            side.connection.open(TARGET)
+            side.mux.open(TARGET)
 
 
 @pytest.mark.parametrize("client", [True, False])
@@ -94,7 +94,7 @@ def test_no_ping_without_a_session(client: bool) -> None:
     pair = Pair(established=False)
     side = pair.client if client else pair.server
     with pytest.raises(LocalProtocolError, match="ping"):
-        side.connection.ping(1)
+        side.mux.ping(1)
 
 
 @pytest.mark.parametrize("client", [True, False])
@@ -137,21 +137,21 @@ def test_versions_that_do_not_meet_are_named_to_both_sides(oldest: int, newest: 
     assert str(caught.value) == said
     pair.server.flush()
     assert pair.client.of(GoAwayReceived) == [GoAwayReceived(GoAwayCode.VERSION, said)]
-    assert pair.client.connection.closed
+    assert pair.client.mux.closed
 
 
 def test_unknown_features_are_ignored() -> None:
     pair = Pair(established=False)
     pair.client.hear(0, HELLO._replace(features=0xFFFF_FFFF))
-    assert pair.client.connection.established
+    assert pair.client.mux.established
 
 
 def test_streams_the_peer_allows_and_one_more() -> None:
     pair = Pair(server=Limits(streams=2))
     for _ in range(2):
-        pair.client.connection.open(TARGET)
+        pair.client.mux.open(TARGET)
     with pytest.raises(StreamRefused, match="allows 2") as caught:
-        pair.client.connection.open(TARGET)
+        pair.client.mux.open(TARGET)
     assert caught.value.code is Refusal.TOO_MANY_STREAMS
 
 
@@ -175,7 +175,7 @@ def test_a_streams_frame_on_the_sessions_channel(frame: frames.Frame) -> None:
 def test_a_ping_is_answered_with_its_value(client: bool) -> None:
     pair = Pair()
     side = pair.client if client else pair.server
-    side.connection.ping(0xFFFF_FFFF_FFFF_FFFF)
+    side.mux.ping(0xFFFF_FFFF_FFFF_FFFF)
     pair.exchange()
     assert side.of(PongReceived) == [PongReceived(0xFFFF_FFFF_FFFF_FFFF)]
 
@@ -183,7 +183,7 @@ def test_a_ping_is_answered_with_its_value(client: bool) -> None:
 def test_a_ping_is_answered_before_data_that_waits() -> None:
     pair = Pair()
     near, _ = pair.connect()
-    pair.client.connection.write(near, bytes(10_000))
+    pair.client.mux.write(near, bytes(10_000))
     pair.client.hear(0, Ping(5))
     assert decoded(pair.client.take())[0] == Pong(5)
 
@@ -212,7 +212,7 @@ def test_a_session_whose_answers_pile_up_can_still_be_closed() -> None:
     pair = Pair()
     for value in range(MAX_WAITING):
         pair.server.hear(0, Ping(value))
-    pair.server.connection.close(GoAwayCode.STOPPING)
+    pair.server.mux.close(GoAwayCode.STOPPING)
     assert decoded(pair.server.take()) == [GoAway(0, "")]
 
 
@@ -225,11 +225,11 @@ def test_goaway_closes_every_stream_on_both_sides(client: bool) -> None:
     pair.request()
     pair.connect()
     side = pair.client if client else pair.server
-    side.connection.close(GoAwayCode.STOPPING, "see you")
+    side.mux.close(GoAwayCode.STOPPING, "see you")
     pair.exchange()
     for each in (pair.client, pair.server):
-        assert each.connection.closed
-        assert not each.connection.streams
+        assert each.mux.closed
+        assert not each.mux.streams
         closed = each.of(StreamClosed)
         assert len(closed) == 2
         for _, error in closed:
@@ -241,22 +241,22 @@ def test_goaway_closes_every_stream_on_both_sides(client: bool) -> None:
 def test_goaway_passes_everything_that_waits() -> None:
     pair = Pair()
     near, _ = pair.connect()
-    pair.client.connection.write(near, bytes(10_000))
-    pair.client.connection.close(GoAwayCode.STOPPING)
+    pair.client.mux.write(near, bytes(10_000))
+    pair.client.mux.close(GoAwayCode.STOPPING)
     assert decoded(pair.client.take()) == [GoAway(0, "")]
 
 
 def test_goaway_before_hello() -> None:
     pair = Pair(established=False)
-    pair.server.connection.close(GoAwayCode.STOPPING, "not today")
+    pair.server.mux.close(GoAwayCode.STOPPING, "not today")
     pair.server.flush()
     assert pair.client.events == [GoAwayReceived(GoAwayCode.STOPPING, "not today")]
 
 
 def test_a_second_close_says_nothing_more() -> None:
     pair = Pair()
-    pair.client.connection.close(GoAwayCode.STOPPING)
-    pair.client.connection.close(GoAwayCode.PROTOCOL_ERROR)
+    pair.client.mux.close(GoAwayCode.STOPPING)
+    pair.client.mux.close(GoAwayCode.PROTOCOL_ERROR)
     assert decoded(pair.client.take()) == [GoAway(0, "")]
 
 
@@ -271,8 +271,8 @@ def test_nobody_is_told_goaway_twice_for_one_mistake() -> None:
 def test_a_lost_link_closes_every_stream_and_says_nothing() -> None:
     pair = Pair()
     near, _ = pair.connect()
-    pair.client.connection.write(near, b"data")
-    pair.client.connection.lost()
+    pair.client.mux.write(near, b"data")
+    pair.client.mux.lost()
     [closed] = pair.client.of(StreamClosed)
     assert isinstance(closed.error, StreamReset)
     assert closed.error.code is ResetCode.LINK_LOST
@@ -282,8 +282,8 @@ def test_a_lost_link_closes_every_stream_and_says_nothing() -> None:
 def test_the_link_is_lost_after_the_end() -> None:
     pair = Pair()
     pair.connect()
-    pair.client.connection.close(GoAwayCode.STOPPING)
-    pair.client.connection.lost()
+    pair.client.mux.close(GoAwayCode.STOPPING)
+    pair.client.mux.lost()
     [closed] = pair.client.of(StreamClosed)
     assert isinstance(closed.error, StreamReset)
     assert closed.error.code is ResetCode.GOING_AWAY
@@ -293,7 +293,7 @@ def test_the_link_is_lost_after_the_end() -> None:
 def test_frames_after_the_end_are_ignored(frame: frames.Frame) -> None:
     pair = Pair()
     pair.connect()
-    pair.server.connection.close(GoAwayCode.STOPPING)
+    pair.server.mux.close(GoAwayCode.STOPPING)
     pair.server.take()
     pair.server.events.clear()
     pair.server.hear(0 if frame in OF_SESSION else 1, frame)
@@ -303,11 +303,11 @@ def test_frames_after_the_end_are_ignored(frame: frames.Frame) -> None:
 
 def test_nothing_is_opened_or_asked_after_the_end() -> None:
     pair = Pair()
-    pair.client.connection.close(GoAwayCode.STOPPING)
+    pair.client.mux.close(GoAwayCode.STOPPING)
     with pytest.raises(LocalProtocolError):
-        pair.client.connection.open(TARGET)
+        pair.client.mux.open(TARGET)
     with pytest.raises(LocalProtocolError):
-        pair.client.connection.ping(1)
+        pair.client.mux.ping(1)
 
 
 @given(
@@ -339,7 +339,7 @@ def test_whatever_a_peer_sends_the_error_is_the_peers(
     for channel, message in [*plausible, *noise]:
         with suppress(RemoteProtocolError):
             side.receive(channel, message)
-    if side.connection.closed:
-        assert not side.connection.streams
+    if side.mux.closed:
+        assert not side.mux.streams
     for _, message in side.take():
         frames.decode(message)

@@ -21,7 +21,7 @@ def test_opened() -> None:
     [request] = pair.server.of(StreamRequested)
     assert request.target == TARGET
     assert (near.state, far.state) == (StreamState.OPENING, StreamState.REQUESTED)
-    pair.server.connection.accept(far)
+    pair.server.mux.accept(far)
     pair.exchange()
     assert pair.client.of(StreamOpened) == [StreamOpened(near)]
     assert (near.state, far.state) == (StreamState.OPEN, StreamState.OPEN)
@@ -33,7 +33,7 @@ def test_a_target_that_no_frame_can_carry_leaves_no_stream_behind(port: object) 
     target = Target("host.example", 80)
     object.__setattr__(target, "port", port)
     with pytest.raises(struct.error):
-        pair.client.connection.open(target)
+        pair.client.mux.open(target)
     pair.exchange()
     assert is_over(pair)
     near, _ = pair.connect()
@@ -42,10 +42,10 @@ def test_a_target_that_no_frame_can_carry_leaves_no_stream_behind(port: object) 
 
 def test_the_server_opens_too() -> None:
     pair = Pair()
-    far = pair.server.connection.open(TARGET)
+    far = pair.server.mux.open(TARGET)
     pair.exchange()
     [request] = pair.client.of(StreamRequested)
-    pair.client.connection.accept(request.stream)
+    pair.client.mux.accept(request.stream)
     pair.exchange()
     assert far.state is StreamState.OPEN
     assert far.id % 2 == 0
@@ -53,11 +53,11 @@ def test_the_server_opens_too() -> None:
 
 def test_both_sides_open_at_once() -> None:
     pair = Pair()
-    mine, yours = pair.client.connection.open(TARGET), pair.server.connection.open(TARGET)
+    mine, yours = pair.client.mux.open(TARGET), pair.server.mux.open(TARGET)
     pair.exchange()
     for side in (pair.client, pair.server):
         [request] = side.of(StreamRequested)
-        side.connection.accept(request.stream)
+        side.mux.accept(request.stream)
     pair.exchange()
     assert mine.state is yours.state is StreamState.OPEN
 
@@ -65,7 +65,7 @@ def test_both_sides_open_at_once() -> None:
 def test_refused() -> None:
     pair = Pair()
     near, far = pair.request()
-    pair.server.connection.refuse(far, Refusal.CONNECTION_REFUSED, "nobody listens")
+    pair.server.mux.refuse(far, Refusal.CONNECTION_REFUSED, "nobody listens")
     pair.exchange()
     [closed] = pair.client.of(StreamClosed)
     assert closed.stream is near
@@ -77,9 +77,9 @@ def test_refused() -> None:
 
 def test_early_data_arrives_before_the_answer() -> None:
     pair = Pair()
-    near = pair.client.connection.open(TARGET)
-    pair.client.connection.write(near, b"GET /")
-    pair.client.connection.finish(near)
+    near = pair.client.mux.open(TARGET)
+    pair.client.mux.write(near, b"GET /")
+    pair.client.mux.finish(near)
     pair.exchange()
     [request] = pair.server.of(StreamRequested)
     assert pair.server.received(request.stream) == b"GET /"
@@ -88,12 +88,12 @@ def test_early_data_arrives_before_the_answer() -> None:
 
 def test_early_data_stops_at_the_early_window_and_goes_on_when_opened() -> None:
     pair = Pair(server=Limits(early_window=1000, window=5000))
-    near = pair.client.connection.open(TARGET)
-    pair.client.connection.write(near, bytes(9000))
+    near = pair.client.mux.open(TARGET)
+    pair.client.mux.write(near, bytes(9000))
     pair.exchange()
     [request] = pair.server.of(StreamRequested)
     assert len(pair.server.received(request.stream)) == 1000
-    pair.server.connection.accept(request.stream)
+    pair.server.mux.accept(request.stream)
     pair.exchange()
     assert len(pair.server.received(request.stream)) == 5000
 
@@ -101,9 +101,9 @@ def test_early_data_stops_at_the_early_window_and_goes_on_when_opened() -> None:
 def test_refused_with_early_data_in_flight() -> None:
     pair = Pair()
     near, far = pair.request()
-    pair.client.connection.write(near, b"early")
+    pair.client.mux.write(near, b"early")
     early = pair.client.take()
-    pair.server.connection.refuse(far, Refusal.NOT_PERMITTED, "")
+    pair.server.mux.refuse(far, Refusal.NOT_PERMITTED, "")
     for channel, message in early:
         pair.server.receive(channel, message)
     pair.exchange()
@@ -115,9 +115,9 @@ def test_refused_with_early_data_in_flight() -> None:
 def test_refused_with_early_data_still_queued() -> None:
     pair = Pair(server=Limits(early_window=10))
     near, far = pair.request()
-    pair.client.connection.write(near, bytes(1000))
+    pair.client.mux.write(near, bytes(1000))
     pair.exchange()
-    pair.server.connection.refuse(far, Refusal.NOT_PERMITTED, "")
+    pair.server.mux.refuse(far, Refusal.NOT_PERMITTED, "")
     pair.exchange()
     assert near.sender.buffered == 0
     assert is_over(pair)
@@ -126,9 +126,9 @@ def test_refused_with_early_data_still_queued() -> None:
 def test_what_the_far_side_writes_before_it_accepts_follows_the_answer() -> None:
     pair = Pair()
     near, far = pair.request()
-    pair.server.connection.write(far, b"banner")
+    pair.server.mux.write(far, b"banner")
     assert not pair.server.take()
-    pair.server.connection.accept(far)
+    pair.server.mux.accept(far)
     window = far.receiver.window.limit
     assert decoded(pair.server.take()) == [Opened(near.id, window), Data(near.id, 0, b"banner")]
 
@@ -136,8 +136,8 @@ def test_what_the_far_side_writes_before_it_accepts_follows_the_answer() -> None
 def test_given_up_before_the_answer() -> None:
     pair = Pair()
     near, far = pair.request()
-    pair.client.connection.reset(near, ResetCode.CANCELLED)
-    pair.server.connection.accept(far)
+    pair.client.mux.reset(near, ResetCode.CANCELLED)
+    pair.server.mux.accept(far)
     pair.exchange()
     assert not pair.client.of(StreamOpened)
     [closed] = pair.server.of(StreamClosed)
@@ -151,9 +151,9 @@ def test_an_answer_to_a_stream_that_needs_none() -> None:
     near, far = pair.connect()
     for side, stream in ((pair.client, near), (pair.server, far)):
         with pytest.raises(LocalProtocolError, match="requested"):
-            side.connection.accept(stream)
+            side.mux.accept(stream)
         with pytest.raises(LocalProtocolError, match="requested"):
-            side.connection.refuse(stream, Refusal.FAILED, "")
+            side.mux.refuse(stream, Refusal.FAILED, "")
 
 
 @pytest.mark.parametrize("answer", [Opened(1, 0), Refused(1, 1, "")])
@@ -183,7 +183,7 @@ def test_a_kind_of_stream_that_is_not_known() -> None:
     [answer] = decoded(pair.server.take())
     assert isinstance(answer, Refused)
     assert answer.code == Refusal.UNSUPPORTED
-    assert not pair.server.connection.streams
+    assert not pair.server.mux.streams
 
 
 def test_one_stream_more_than_allowed() -> None:
@@ -214,7 +214,7 @@ def test_ids_are_never_used_twice() -> None:
     seen = set()
     for _ in range(50):
         near, far = pair.request()
-        pair.server.connection.refuse(far, Refusal.FAILED, "")
+        pair.server.mux.refuse(far, Refusal.FAILED, "")
         pair.exchange()
         seen.add(near.id)
     assert seen == set(range(1, 100, 2))
@@ -222,11 +222,11 @@ def test_ids_are_never_used_twice() -> None:
 
 def test_a_session_that_has_used_up_its_ids() -> None:
     pair = Pair()
-    pair.client.connection._streams._next_id = frames.MAX_STREAM
+    pair.client.mux._streams._next_id = frames.MAX_STREAM
     near, far = pair.connect()
     assert near.id == far.id == frames.MAX_STREAM
     with pytest.raises(StreamRefused, match="as many connections as it can"):
-        pair.client.connection.open(TARGET)
+        pair.client.mux.open(TARGET)
 
 
 def test_more_streams_than_channels() -> None:
@@ -234,7 +234,7 @@ def test_more_streams_than_channels() -> None:
     streams = [pair.connect() for _ in range(10)]
     for number, (near, far) in enumerate(streams):
         assert near.channel == far.channel
-        pair.client.connection.write(near, b"%d" % number)
+        pair.client.mux.write(near, b"%d" % number)
     pair.exchange()
     for number, (_, far) in enumerate(streams):
         assert pair.server.received(far) == b"%d" % number
@@ -243,7 +243,7 @@ def test_more_streams_than_channels() -> None:
 
 def test_past_254_streams_channels_are_shared_evenly() -> None:
     pair = Pair()
-    channels = [pair.client.connection.open(TARGET).channel for _ in range(2 * 254)]
+    channels = [pair.client.mux.open(TARGET).channel for _ in range(2 * 254)]
     assert all(channels.count(channel) == 2 for channel in range(1, 255))
 
 
@@ -251,7 +251,7 @@ def test_a_stream_that_is_over_makes_room_for_another() -> None:
     pair = Pair(server=Limits(streams=1))
     for _ in range(3):
         near, _ = pair.connect()
-        pair.client.connection.reset(near, ResetCode.CANCELLED)
+        pair.client.mux.reset(near, ResetCode.CANCELLED)
         pair.exchange()
 
 
@@ -261,11 +261,11 @@ def test_a_stream_that_is_over_leaves_its_channel() -> None:
     for _ in range(5):
         near, far = pair.connect()
         assert near.channel != kept.channel
-        pair.server.connection.reset(far, ResetCode.CANCELLED)
+        pair.server.mux.reset(far, ResetCode.CANCELLED)
         pair.exchange()
 
 
 def test_streams_from_both_sides_avoid_one_anothers_channels() -> None:
     pair = Pair(channels=4)
     mine = [pair.connect()[0].channel for _ in range(2)]
-    assert pair.server.connection.open(TARGET).channel not in mine
+    assert pair.server.mux.open(TARGET).channel not in mine

@@ -61,7 +61,7 @@ def test_what_waits_to_be_sent_counts_and_comes_back() -> None:
     before = pool.left
     near, _ = pair.connect()
     opened = pool.left
-    pair.client.connection.write(near, random.Random(1).randbytes(300_000))
+    pair.client.mux.write(near, random.Random(1).randbytes(300_000))
     assert pool.left == opened - 300_000
     for channel, frame in pair.client.take(budget=100_000):
         pair.server.receive(channel, frame)
@@ -70,13 +70,13 @@ def test_what_waits_to_be_sent_counts_and_comes_back() -> None:
     consume_all(pair.server, near_of(pair))
     pair.exchange()
     assert pool.left == opened
-    pair.client.connection.reset(near, ResetCode.CANCELLED)
+    pair.client.mux.reset(near, ResetCode.CANCELLED)
     pair.exchange()
     assert pool.left == before
 
 
 def near_of(pair: Pair) -> Stream:
-    [stream] = pair.server.connection.streams.values()
+    [stream] = pair.server.mux.streams.values()
     return stream
 
 
@@ -86,14 +86,14 @@ def test_where_memory_is_short_each_stream_still_has_a_little() -> None:
     pair = Pair(client=limits, server=Limits(early_window=0, least_window=0, window=0))
     streams = [pair.connect()[0] for _ in range(400)]
     for stream in streams:
-        while not pair.client.connection.write(stream, bytes(1000)):
+        while not pair.client.mux.write(stream, bytes(1000)):
             pass
     assert all(stream.sender.buffered > LEAST_BUFFER for stream in streams)
     held = sum(stream.sender.buffered for stream in streams)
     assert held <= (1 << 20) + len(streams) * (LEAST_BUFFER + 1000)
     pair.exchange()  # the peer takes nothing yet
     assert not pair.client.of(StreamDrained)
-    far = next(iter(pair.server.connection.streams.values()))
+    far = next(iter(pair.server.mux.streams.values()))
     pair.client.hear(far.channel, Credit(far.id, 0, 1 << 20))
     pair.client.take()
     assert [event.stream for event in pair.client.of(StreamDrained)] == [streams[0]]

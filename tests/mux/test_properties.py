@@ -15,7 +15,7 @@ from toxproxy.mux.frames import DATA_HEADER
 from toxproxy.mux.stream import StreamState
 
 from .pair import TARGET
-from .simulated import Peer, joined, rest
+from .simulated import Peer, joined
 
 Act = Callable[["Play", Peer, int, int], None]
 
@@ -31,7 +31,7 @@ class Play:
 
     def open(self, peer: Peer, _: int, early: int) -> None:
         try:
-            stream = peer.connection.open(TARGET)
+            stream = peer.mux.open(TARGET)
         except StreamRefused:
             return
         peer.streams.append(stream)
@@ -42,7 +42,7 @@ class Play:
     def accept(self, peer: Peer, which: int, _: int) -> None:
         if peer.requested:
             stream = peer.requested.pop(which % len(peer.requested))
-            peer.connection.accept(stream)
+            peer.mux.accept(stream)
             peer.streams.append(stream)
             peer.pump()
 
@@ -50,7 +50,7 @@ class Play:
         if peer.requested:
             stream = peer.requested[which % len(peer.requested)]
             self.cut_off.add(stream.id)
-            peer.connection.refuse(stream, Refusal.FAILED, "no")
+            peer.mux.refuse(stream, Refusal.FAILED, "no")
             peer.forget(stream)
             peer.pump()
 
@@ -65,7 +65,7 @@ class Play:
     def reset(self, peer: Peer, which: int, _: int) -> None:
         if (stream := _chosen(peer, which)) is not None:
             self.cut_off.add(stream.id)
-            peer.connection.reset(stream, ResetCode.CANCELLED)
+            peer.mux.reset(stream, ResetCode.CANCELLED)
             peer.forget(stream)
             peer.pump()
 
@@ -94,7 +94,7 @@ class Play:
                         peer.finish(stream)
             if self.simulation.next_due is None:
                 return
-            rest(self.simulation)
+            self.simulation.rest()
 
     def _fresh(self, length: int) -> bytes:
         return b"".join(next(self._bytes).to_bytes(4) for _ in range(length // 4 + 1))
@@ -165,9 +165,9 @@ def test_every_byte_arrives_in_order_and_every_stream_ends(
     play.curtain()
 
     for peer, other in (play.peers, reversed(play.peers)):
-        assert not peer.connection.streams, "a stream is left"
-        assert not peer.connection.wants_to_send, "a frame is left"
-        assert not peer.connection.closed
+        assert not peer.mux.streams, "a stream is left"
+        assert not peer.mux.wants_to_send, "a frame is left"
+        assert not peer.mux.closed
         for number, written in peer.written.items():
             arrived = other.got.get(number, b"")
             if number in play.cut_off or peer.closed.get(number) is not None:
@@ -184,16 +184,16 @@ def test_a_stalled_reader_stops_its_own_writer_only(play: Play, streams: int, da
     client, server = play.peers
     for _ in range(streams):
         play.open(client, 0, 0)
-    rest(play.simulation)
+    play.simulation.rest()
     while server.requested:
         play.accept(server, 0, 0)
-    rest(play.simulation)
+    play.simulation.rest()
     for which in range(len(client.streams)):
         play.write(client, which, 3000)
     stalled = data.draw(st.sampled_from(server.streams))
     readers = [stream for stream in server.streams if stream is not stalled]
     while play.simulation.next_due is not None or any(server.unread.get(stream.id) for stream in readers):
-        rest(play.simulation)
+        play.simulation.rest()
         for stream in readers:
             server.consume(stream, 100)
 

@@ -10,8 +10,6 @@ import pytest
 from tests.simulation import DatagramPipe, Path, Simulation
 from toxproxy.link.base import Link, LinkEnd
 
-from .simulated import rest
-
 
 class Listener:
     """A link's owner that writes down what it hears, and when."""
@@ -39,7 +37,7 @@ class Listener:
 def listening(simulation: Simulation) -> tuple[Listener, Listener]:
     near, far = Listener(simulation), Listener(simulation)
     simulation.connect(near, far)
-    rest(simulation)
+    simulation.rest()
     return near, far
 
 
@@ -60,7 +58,7 @@ class TestSimulation:
         start = simulation.now
         simulation.near.send(1, bytes(100))
         simulation.near.send(2, bytes(50))
-        rest(simulation)
+        simulation.rest()
         assert [(when - start, channel) for when, channel, _ in far.frames] == [(1.5, 1), (2.0, 2)]
 
     def test_the_clock_stops_where_it_is_told(self) -> None:
@@ -78,7 +76,7 @@ class TestSimulation:
         for number in range(600):
             simulation.near.send(number % 3, number.to_bytes(2))
             simulation.advance(simulation.now + 0.001)
-        rest(simulation)
+        simulation.rest()
         arrived = [int.from_bytes(frame) for _, _, frame in far.frames]
         assert sorted(arrived) == list(range(600))
         assert arrived != sorted(arrived), "channels overtake one another"
@@ -92,7 +90,7 @@ class TestSimulation:
             _, far = listening(simulation)
             for number in range(100):
                 simulation.near.send(number % 5, bytes((number,)))
-            rest(simulation)
+            simulation.rest()
             return far.frames
 
         assert run(1) == run(1)
@@ -103,7 +101,7 @@ class TestSimulation:
         _, far = listening(simulation)
         for channel in range(1, 200):
             simulation.near.send(channel, b"")
-        rest(simulation)
+        simulation.rest()
         assert {when for when, _, _ in far.frames} <= {float(2**tries - 1) for tries in range(100)}
         assert len({when for when, _, _ in far.frames}) > 5
 
@@ -125,7 +123,7 @@ class TestSimulation:
         simulation.near.hold(1, 5.0)
         for channel in (1, 2, 1):
             simulation.near.send(channel, bytes((channel,)))
-        rest(simulation)
+        simulation.rest()
         assert [(when, channel) for when, channel, _ in far.frames] == [(0.0, 2), (5.0, 1), (5.0, 1)]
 
     def test_a_closed_end_hears_nothing_more_and_its_peer_hears_why(self) -> None:
@@ -135,7 +133,7 @@ class TestSimulation:
         simulation.far.send(1, b"too late")
         simulation.near.close()
         simulation.near.close()
-        rest(simulation)
+        simulation.rest()
         assert [frame for _, _, frame in far.frames] == [b"last words"]
         assert far.downs == [LinkEnd.PEER_ENDED]
         assert not near.frames
