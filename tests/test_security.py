@@ -48,7 +48,7 @@ def rules(deny: str = "") -> Rules:
 
 
 @contextlib.asynccontextmanager
-async def friend_of(exit: Exit) -> AsyncIterator[SessionKeeper]:
+async def friend_of(exit: Exit | Liar) -> AsyncIterator[SessionKeeper]:
     """One more friend of a server whose way out is `exit`."""
     pipe = DatagramPipe(1)
     near = SessionKeeper(pipe.near.send, changed=lambda _: None, grace=GRACE)
@@ -72,6 +72,17 @@ async def refusal(friend: SessionKeeper, host: str, port: int) -> StreamRefused:
     with pytest.raises(StreamRefused) as caught:
         await friend.session.dial(asyncio.Protocol, Target(host, port))
     return caught.value
+
+
+async def page_through(way_out: Exit | Liar) -> bytes:
+    """What the client's proxy port answers to a request through a server whose way out is `way_out`."""
+    async with friend_of(way_out) as near:
+        assert near.session is not None
+        listener = ProxyListener(proxy(), near.session)
+        await listener.start()
+        page = await talk(listener, b"GET http://127.0.0.1/ HTTP/1.1\r\nHost: a\r\n\r\n")
+        await listener.close()
+    return page
 
 
 # The page itself
@@ -161,12 +172,7 @@ async def test_the_address_that_was_checked_is_dialled_whatever_the_name_server_
 async def test_a_client_that_reaches_nothing_but_ssh_is_told_what_the_server_s_owner_can_do() -> None:
     way_out = Exit(ExitSettings(), config.DEFAULT.access.rules)
     with log_lines(as_json=False) as lines:
-        async with friend_of(way_out) as near:
-            assert near.session is not None
-            listener = ProxyListener(proxy(), near.session)
-            await listener.start()
-            page = await talk(listener, b"GET http://127.0.0.1/ HTTP/1.1\r\nHost: a\r\n\r\n")
-            await listener.close()
+        page = await page_through(way_out)
     said = "not permitted (on the server: [access] permit)"
     assert f"127.0.0.1:80 could not be reached: {said}.\n" in page.decode()
     assert f"browser: 127.0.0.1:80 refused: {said!r}" in "".join(lines())
@@ -266,12 +272,7 @@ class Liar:
 @pytest.mark.parametrize("as_json", [False, True])
 async def test_what_a_server_says_forges_neither_a_log_line_nor_a_page(words: str, as_json: bool) -> None:
     with log_lines(as_json=as_json) as lines:
-        async with friend_of(Liar(words)) as near:
-            assert near.session is not None
-            listener = ProxyListener(proxy(), near.session)
-            await listener.start()
-            page = await talk(listener, b"GET http://127.0.0.1/ HTTP/1.1\r\nHost: a\r\n\r\n")
-            await listener.close()
+        page = await page_through(Liar(words))
     head, _, body = page.decode().partition("\r\n\r\n")
     assert "client allowed" not in head
     assert "refused: " in "".join(lines())
@@ -310,12 +311,7 @@ async def test_an_upstream_that_vanished_is_named_to_clients_without_its_passwor
     port = unused_port()
     way_out = Exit(ExitSettings(upstream=f"socks5://me:pass-7231@127.0.0.1:{port}"), rules())
     with log_lines(as_json=False) as lines:
-        async with friend_of(way_out) as near:
-            assert near.session is not None
-            listener = ProxyListener(proxy(), near.session)
-            await listener.start()
-            page = await talk(listener, b"GET http://127.0.0.1/ HTTP/1.1\r\nHost: a\r\n\r\n")
-            await listener.close()
+        page = await page_through(way_out)
     assert page.startswith(b"HTTP/1.1 502 ")
     assert f"the upstream socks5://127.0.0.1:{port} does not answer".encode() in page
     assert "pass-7231" not in page.decode() + "".join(lines())

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.relay.clients import deaf_client, was_reset
 from toxproxy import relay
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -129,26 +130,9 @@ async def test_abort_sends_a_reset_where_a_plain_abort_would_look_like_an_end() 
         sock.close()
 
 
-def was_reset(client: socket.socket) -> bool:
-    """Read to the end, and say of which kind it was."""
-    with client:
-        try:
-            while client.recv(1 << 20):
-                pass
-        except ConnectionResetError:
-            return True
-    return False
-
-
 async def stuck(body: int) -> tuple[socket.socket, asyncio.Transport]:
-    """A client that reads nothing, and the transport that writes to it and has been closed."""
-    server = socket.create_server(("127.0.0.1", 0))
-    client = socket.socket()
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
-    client.connect(server.getsockname())
-    accepted, _ = server.accept()
-    server.close()
-    transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=accepted)
+    """A client that reads nothing, and its transport, which was closed with `body` bytes to write."""
+    client, transport = await deaf_client(asyncio.Protocol())
     transport.write(bytes(body))
     transport.close()
     return client, transport
@@ -159,7 +143,7 @@ async def test_abort_of_a_connection_that_is_still_flushing_is_a_reset() -> None
     assert transport.get_write_buffer_size()
     relay.abort(transport)
     await asyncio.sleep(0.05)
-    assert was_reset(client)
+    assert await was_reset(client)
 
 
 async def test_abort_of_a_connection_that_has_said_everything_takes_nothing_back() -> None:
@@ -187,4 +171,4 @@ async def test_halves_that_are_answered_for_are_waited_for_and_reset() -> None:
     async with asyncio.timeout(5):
         await waiting
     assert not len(halves)
-    assert was_reset(client)
+    assert await was_reset(client)

@@ -7,11 +7,11 @@ import socket
 
 import pytest
 
+from tests.relay.clients import deaf_client, was_reset
 from toxproxy import relay
 from toxproxy.pace import Notice
 from toxproxy.patience import Patience
-from toxproxy.relay import half
-from toxproxy.relay import stream as connection
+from toxproxy.relay import half, stream
 from toxproxy.relay.half import Half
 from toxproxy.relay.stream import KEEP_BYTES, ByteStream
 
@@ -236,18 +236,6 @@ async def test_a_patient_relay_needs_no_timer():
         writer.close()
 
 
-async def deaf_client(near: Half) -> socket.socket:
-    """Connect `near` with a client that has little room, and return the client."""
-    server = socket.create_server(("127.0.0.1", 0))
-    client = socket.socket()
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
-    client.connect(server.getsockname())
-    accepted, _ = server.accept()
-    server.close()
-    await asyncio.get_running_loop().create_connection(lambda: near, sock=accepted)
-    return client
-
-
 async def said_to_a_deaf_client(
     near: Half, far: Half
 ) -> tuple[asyncio.Task[Exception | None], socket.socket]:
@@ -255,7 +243,7 @@ async def said_to_a_deaf_client(
 
     Returns what runs the relay, and the client.
     """
-    client = await deaf_client(near)
+    client, _ = await deaf_client(near)
     near.transport.set_write_buffer_limits(1 << 30)
     _, writer = await ended_pair(far)
     task = asyncio.create_task(relay.run(near, far))
@@ -270,36 +258,24 @@ async def said_to_a_deaf_client(
     return task, client
 
 
-def was_reset(client: socket.socket) -> bool:
-    client.settimeout(10)
-    try:
-        while client.recv(1 << 20):
-            pass
-    except ConnectionResetError:
-        return True
-    finally:
-        client.close()
-    return False
-
-
 async def test_a_relay_cancelled_while_the_answer_is_under_way_is_a_reset():
     task, client = await said_to_a_deaf_client(Half(), Half())
     task.cancel()
     await asyncio.wait([task])
-    assert await asyncio.to_thread(was_reset, client)
+    assert await was_reset(client)
 
 
 async def test_a_relay_given_up_while_the_answer_is_under_way_is_a_reset():
     task, client = await said_to_a_deaf_client(Half(Patience(half_closed=0.3)), Half())
     async with asyncio.timeout(10):
         await task
-    assert await asyncio.to_thread(was_reset, client)
+    assert await was_reset(client)
 
 
 async def test_a_client_that_stops_reading_the_last_bytes_is_reset(monkeypatch):
-    monkeypatch.setattr(connection, "STALL_SECONDS", 0.3)
+    monkeypatch.setattr(stream, "STALL_SECONDS", 0.3)
     near = ByteStream()
-    client = await deaf_client(near)
+    client, _ = await deaf_client(near)
     near.transport.write(bytes(16 << 20))
     finishing = asyncio.create_task(near.finish())
     client.setblocking(False)
@@ -311,4 +287,4 @@ async def test_a_client_that_stops_reading_the_last_bytes_is_reset(monkeypatch):
     assert not finishing.done()
     async with asyncio.timeout(10):
         await finishing
-    assert await asyncio.to_thread(was_reset, client)
+    assert await was_reset(client)
