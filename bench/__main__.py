@@ -1,4 +1,4 @@
-"""`python -m bench [ROW…]`: measure, show, and write down."""
+"""`python -m bench [ROW…]`: measure the rows, print them and write the report."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _PLOTS = {
 
 
 def main() -> None:
-    """Measure the rows that the command line names; exit status 1 where one could not be."""
+    """Measure the rows that the command line names. The exit status is 1 if one of them failed."""
     options = _options()
     if options.report:
         _report(_read())
@@ -68,9 +68,9 @@ def _options() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("rows", nargs="*", metavar="ROW", help="default: all of them")
-    parser.add_argument("--quick", action="store_true", help="once each, smaller, and write nothing")
-    parser.add_argument("--report", action="store_true", help="write the report anew, and measure nothing")
-    parser.add_argument("--tuntox", type=Path, metavar="PROGRAM", help="compare with this tuntox, too")
+    parser.add_argument("--quick", action="store_true", help="measure once, with less data; write nothing")
+    parser.add_argument("--report", action="store_true", help="measure nothing; write the report again")
+    parser.add_argument("--tuntox", type=Path, metavar="PROGRAM", help="also compare with this tuntox")
     options = parser.parse_args()
     if unknown := [name for name in options.rows if name not in _ROWS]:
         parser.error(f"expected rows of {', '.join(_ROWS)}, found {', '.join(unknown)}")
@@ -85,7 +85,7 @@ async def _measure(options: argparse.Namespace) -> bool:
     here = [rival for rival in rivals(options.tuntox) if rival.here]
     missing = [rival.name for rival in rivals(options.tuntox) if not rival.here]
     if missing:
-        print(f"Not here, so not compared with: {', '.join(missing)}.", flush=True)
+        print(f"Not installed, so not compared with: {', '.join(missing)}.", flush=True)
     progress = _Progress(options.rows or list(_ROWS))
     good = True
     with Emulator() as emulator:
@@ -102,7 +102,7 @@ async def _measure(options: argparse.Namespace) -> bool:
 
 
 class _Progress:
-    """Says on standard error what is being done, which row of how many it is, and the time."""
+    """Prints to standard error the elapsed time, the number of the row, and what is being done."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = names
@@ -110,26 +110,26 @@ class _Progress:
         self._where = ""
 
     def begin(self, name: str) -> None:
-        """A row begins."""
+        """Note that a row begins."""
         self._where = f"{self.names.index(name) + 1} of {len(self.names)}, {name}"
 
     def say(self, text: str) -> None:
-        """Something is being done for the row."""
+        """Print what is being done for the row."""
         minutes, seconds = divmod(round(time.monotonic() - self._began), 60)
         print(f"{minutes:3}:{seconds:02}  {self._where}: {text}", file=sys.stderr, flush=True)
 
 
 async def _try(run: Run, row: Row) -> Outcome | None:
-    """Measure a row and show it; None where that failed."""
+    """Measure a row and print it. None if that failed."""
     try:
         async with asyncio.timeout(row.seconds):
             outcome = await row.measure(run)
     except (ToxproxyError, TimeoutError) as error:
-        print(f"{row.name}: failed: {error or f'not done in {row.seconds:g} s'}", flush=True)
+        print(f"{row.name}: failed: {error or f'not finished within {row.seconds:g} s'}", flush=True)
         return None
     print(f"{row.name}: {row.what}; {row.link}")
     if run.others >= report.DISTURBED:
-        print(f"    disturbed: others used up to {run.others:.0f} % of the machine")
+        print(f"    disturbed: other programs used up to {run.others:.0f} % of the machine")
     for figure in outcome.figures:
         print(report.line(figure))
     for series in outcome.series:
@@ -140,7 +140,7 @@ async def _try(run: Run, row: Row) -> Outcome | None:
 
 
 def _write(row: Row, run: Run, outcome: Outcome) -> None:
-    """Put a row among the results, and write the report anew."""
+    """Add a row to the results and write the report again."""
     known, here = _read(), machine.description()
     result = Result(
         name=row.name,
@@ -161,13 +161,13 @@ def _write(row: Row, run: Run, outcome: Outcome) -> None:
 
 
 def _read() -> dict[str, Any]:
-    """All results until now."""
+    """All results so far."""
     known: dict[str, Any] = {"rows": {}, "machine": {}}
     return known | (json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {})
 
 
 def _report(known: dict[str, Any]) -> None:
-    """Write the report and the plots from the results and the words."""
+    """Write the report and the plots from the results and the notes."""
     results = [Result.from_json(known["rows"][name]) for name in _ROWS if name in known["rows"]]
     words = report.notes(_NOTES.read_text()) if _NOTES.exists() else {}
     shown = {figure.what for result in results for figure in result.figures}
@@ -176,7 +176,7 @@ def _report(known: dict[str, Any]) -> None:
 
 
 def _plots(results: Sequence[Result]) -> list[str]:
-    """Write the plots; the Markdown that shows them."""
+    """Write the plots. Returns the Markdown that shows them."""
     shown = []
     for result in results:
         if result.name in _PLOTS and result.series:

@@ -1,7 +1,7 @@
-"""The two ends of an SSH tunnel made with asyncssh; `server PORT` and `client HOST PORT FORWARD TARGET`.
+"""The two ends of an SSH tunnel made with asyncssh: `server PORT` and `client HOST PORT FORWARD TARGET`.
 
-The client forwards the port FORWARD to TARGET on the server's loopback, and has a SOCKS proxy on the
-port after it. There is no authentication: the server is reached from nowhere else.
+The client forwards the port FORWARD to the port TARGET on the server's loopback, and has a SOCKS proxy
+on the port FORWARD + 1. There is no authentication: nobody else can reach the server.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _ATTEMPTS = 50
 
 
 class _Open(asyncssh.SSHServer):  # type: ignore[misc,unused-ignore]
-    """Lets everybody in, and forward."""
+    """Lets everybody in and permits every forward."""
 
     def begin_auth(self, username: str) -> bool:
         return False
@@ -25,14 +25,14 @@ class _Open(asyncssh.SSHServer):  # type: ignore[misc,unused-ignore]
 
 
 async def serve(port: int) -> None:
-    """The far end."""
+    """Run the far end."""
     key = asyncssh.generate_private_key("ssh-ed25519")
     await asyncssh.listen("", port, server_factory=_Open, server_host_keys=[key])
     await asyncio.get_running_loop().create_future()
 
 
 async def connect(host: str, port: int, forward: int, target: int) -> None:
-    """The near end; waits until the far one listens."""
+    """Run the near end. It waits until the far end listens."""
     for _ in range(_ATTEMPTS):
         try:
             connection = await asyncssh.connect(host, port, known_hosts=None, config=None, client_keys=None)
@@ -48,7 +48,7 @@ async def connect(host: str, port: int, forward: int, target: int) -> None:
 
 
 def main() -> None:
-    """One of the two."""
+    """Run the end that the command line names."""
     role, *words = sys.argv[1:]
     if role == "server":
         asyncio.run(serve(int(words[0])))

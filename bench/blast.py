@@ -1,9 +1,9 @@
-"""What Tox alone can carry: lossy packets from one process to another, as fast as they will go.
+"""What Tox alone can carry: lossy packets from one process to another, as fast as possible.
 
-Nothing of toxproxy is in the way but its binding. Run as `python -m bench.blast listen` and, with
-what that prints, `python -m bench.blast send`; both take `--unlocked`, to keep libtoxcore from
-locking memory for each packet, as toxproxy does. The sender never waits; what the receiver
-cannot take is lost.
+Of toxproxy only the binding to libtoxcore is used. Start `python -m bench.blast listen` first; it
+prints what `python -m bench.blast send` needs to know. With `--unlocked` either keeps libtoxcore from
+locking memory for each packet, as toxproxy does. The sender never waits, so packets that come faster
+than the receiver can take them are lost.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from toxproxy.system.privileges import forbid_memory_locking
 from toxproxy.tox.pytox import MAX_CUSTOM_PACKET_SIZE, Tox, ToxError, ToxOptions
 
 _PACKET = bytes([200]) + bytes(MAX_CUSTOM_PACKET_SIZE - 1)
-_BATCH = 32  # packets between two looks at what arrived
-_SILENCE = 1.0  # seconds without a packet: it is over
+_BATCH = 32  # packets sent between two calls of iterate()
+_SILENCE = 1.0  # seconds without a packet after which the sender counts as done
 
 
 class Node(Tox):
-    """A node that takes everybody for a friend and counts what it gets."""
+    """A node that accepts every friend request and counts the packets that it gets."""
 
     def __init__(self) -> None:
         options = ToxOptions(local_discovery_enabled=False, start_port=22000, end_port=22999)
@@ -45,7 +45,7 @@ class Node(Tox):
 
 
 def listen() -> None:
-    """Say how to be reached, then count until the sender falls silent."""
+    """Print how to reach this node, then count until the sender falls silent."""
     node = Node()
     _say(port=node.self_get_udp_port(), key=node.self_get_dht_id(), tox_id=node.self_get_address())
     while not node.packets or time.perf_counter() - node.last < _SILENCE:
@@ -56,7 +56,7 @@ def listen() -> None:
 
 
 def send(address: str, port: int, key: str, tox_id: str, seconds: float) -> None:
-    """Find the listener, then send for so long."""
+    """Find the listener, then send to it for `seconds`."""
     node = Node()
     node.bootstrap(address, port, key)
     node.friend_add(tox_id, "blast")
@@ -78,7 +78,7 @@ def _say(**what: object) -> None:
 
 
 def main() -> None:
-    """One of the two."""
+    """Run the end that the command line names."""
     parser = argparse.ArgumentParser(prog="python -m bench.blast")
     parser.add_argument("role", choices=["listen", "send"])
     parser.add_argument("--unlocked", action="store_true")

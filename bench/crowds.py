@@ -1,4 +1,4 @@
-"""Rows with many streams: pages, a keystroke beside a download, crowds, and streams that only wait."""
+"""Rows with many streams: web pages, a keystroke beside a download, many downloads, and idle streams."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ OBJECTS, OBJECT_BYTES, AT_ONCE = 300, 30_000, 32
 _BULK, _REQUEST_BYTES, _REQUEST_EVERY = 40, 10_000, 0.05
 _IDLE = 5000
 _OPENINGS = 4000
-_STALLED, _STALLING = 200, 120.0  # readers, and seconds within which they have what they may take
-_STILL, _STILL_SECONDS = 1e5, 2.0  # less bytes than that, in so long
-_MEMORY = 110  # MB: a session's windows (67), 256 KiB of what waits to be sent on each stream, and some
+_STALLED = 200  # downloads that nobody reads
+_STALLING = 120.0  # seconds within which their windows must be full
+_STILL, _STILL_SECONDS = 1e5, 2.0  # the link counts as still below this many bytes in this many seconds
+_MEMORY = 110  # MB: a session's windows (67), 256 KiB of queued data for each stream, and a margin
 _DELAYS = (5, 25, 50, 100, 150)
 
 
 async def _fetch_page(run: Run, across: Course, tunnel: Tunnel) -> tuple[float, float]:
-    """Seconds for all objects, and for one at the 95th percentile."""
+    """Seconds for all objects together, and the 95th percentile of the seconds for one."""
     count = run.size(OBJECTS)
     way = [tunnel.socks, [LOOPBACK, across.port]]
     result = await across.work("page", way=way, objects=count, size=OBJECT_BYTES, at_once=AT_ONCE)
@@ -35,7 +36,7 @@ async def _fetch_page(run: Run, across: Course, tunnel: Tunnel) -> tuple[float, 
 
 
 async def _pages(run: Run, link: Link) -> dict[str, list[tuple[float, float]]]:
-    """`_fetch_page` through toxproxy and ssh."""
+    """The results of `_fetch_page` through toxproxy and ssh, by the name of the tunnel."""
     pages: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
     async with run.tunnels(link, "ssh (bbr)") as (across, tunnels):
         async for _ in run.times():
@@ -182,7 +183,7 @@ async def _stalled(run: Run) -> Outcome:
 
 
 async def _still(across: Course) -> None:
-    """Wait until hardly anything crosses the link any more."""
+    """Wait until hardly any bytes cross the link any more."""
     before = -1.0
     async with asyncio.timeout(_STALLING):
         while (now := await _crossed(across)) - before > _STILL or before < 0:
@@ -191,7 +192,7 @@ async def _still(across: Course) -> None:
 
 
 async def _crossed(across: Course) -> float:
-    """Bytes that came to the near end until now."""
+    """Bytes that have arrived at the near end so far."""
     command = (*across.network.near.command, "ip", "-j", "-s", "link", "show", "dev", "link")
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     output, _ = await process.communicate()

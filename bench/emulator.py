@@ -1,6 +1,6 @@
-"""The emulated network: two namespaces, joined by `link.c`, that nothing leaves.
+"""The emulated network: two network namespaces joined by `link.c`, without a route to anywhere else.
 
-Needs root, `ip` and a C compiler. What is made here is removed with the block it was made for.
+Needs root, `ip` and a C compiler. Everything made here is removed at the end of its `with` block.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bench.links import Link, parse
 from toxproxy.demo.network import Place
 from toxproxy.errors import ToxproxyError
 
-NEAR_ADDRESS, FAR_ADDRESS = "198.18.0.1", "198.18.0.2"  # RFC 2544: for benchmarks, routed nowhere
+NEAR_ADDRESS, FAR_ADDRESS = "198.18.0.1", "198.18.0.2"  # RFC 2544: reserved for benchmarks
 
 _SOURCE = Path(__file__).with_name("link.c")
 _ALLOWED = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
@@ -32,12 +32,12 @@ _numbers = itertools.count()
 
 
 class EmulatorError(ToxproxyError):
-    """The network cannot be emulated here; the text says what is missing."""
+    """The network cannot be emulated on this machine. The text says what is missing."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """Two places with a link between them, and nothing else. Each has its own loopback."""
+    """Two places, near and far, with a link between them. Each has its own loopback."""
 
     link: Link
     near: Place
@@ -46,32 +46,32 @@ class Network:
 
     @property
     def pid(self) -> int:
-        """The process that is the link."""
+        """The id of the process that emulates the link."""
         return self._emulator.pid
 
     def cut(self) -> None:
-        """Drop everything from now on."""
+        """Cut the link: drop every packet from now on."""
         self._emulator.send_signal(signal.SIGUSR1)
 
     def mend(self) -> None:
-        """Let everything through again."""
+        """End a cut: carry packets again."""
         self._emulator.send_signal(signal.SIGUSR2)
 
     def end(self) -> str:
-        """Take the link away; says what went through it, a line for each direction."""
+        """Remove the link. Returns what it carried, in one line for each direction."""
         self._emulator.terminate()
         return self._emulator.communicate()[0].strip()
 
     def use(self, control: str) -> None:
-        """Give every TCP socket that is made in either place from now on this congestion control."""
+        """Set the congestion control of every TCP socket made in either place from now on."""
         for place in (self.near, self.far):
             _run(*place.command, "sysctl", "-qw", f"net.ipv4.tcp_congestion_control={control}")
 
 
 class Emulator:
-    """Makes networks; a context manager, of which a checkout can have one at a time.
+    """Makes networks. A context manager; a checkout can have one at a time.
 
-    Entering raises `EmulatorError`.
+    Entering it raises `EmulatorError` if networks cannot be made here.
     """
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ class Emulator:
         missing = [program for program in _NEEDED if shutil.which(program) is None]
         if os.geteuid() != 0 or missing:
             what = f"the programs {', '.join(missing)}" if missing else "root, to make network namespaces"
-            raise EmulatorError(f"expected {what} to emulate a network, found none")
+            raise EmulatorError(f"expected {what}, found none: a network cannot be emulated")
         with self._stack:
             self._stack.enter_context(_alone())
             folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="toxproxy-link-")))
@@ -96,7 +96,7 @@ class Emulator:
 
     @contextmanager
     def network(self, link: Link, seed: int = 1) -> Iterator[Network]:
-        """A network of its own. Raises `EmulatorError`."""
+        """A new network. Raises `EmulatorError` if it cannot be made."""
         name = f"toxproxy-bench-{os.getpid()}-{next(_numbers)}"
         with ExitStack() as stack:
             near, far = (stack.enter_context(_namespace(f"{name}-{end}")) for end in ("near", "far"))
@@ -105,7 +105,7 @@ class Emulator:
             emulator = stack.enter_context(_running(str(self._program), near, far, *map(str, numbers)))
             for namespace, address in ((near, NEAR_ADDRESS), (far, FAR_ADDRESS)):
                 _run("ip", "-n", namespace, "address", "add", f"{address}/30", "dev", "link")
-                # The device's own queue must not be what drops packets.
+                # Only the link's own queue may drop packets, not the device's.
                 _run("ip", "-n", namespace, "link", "set", "dev", "link", "up", "txqueuelen", "4000")
                 _run("ip", "-n", namespace, "link", "set", "dev", "lo", "up")
             yield Network(link, _place(near, NEAR_ADDRESS), _place(far, FAR_ADDRESS), emulator)
@@ -138,18 +138,18 @@ def _running(*command: str) -> Iterator[subprocess.Popen[str]]:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Two at a time would disturb each other, and take back what the other allowed."""
+    """Hold a lock. Two emulators would disturb each other and undo each other's `sysctl` settings."""
     with _SOURCE.open() as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise EmulatorError("expected no other emulated network, found one: end that first") from None
+            raise EmulatorError("expected no other emulated network, found one: end it first") from None
         yield
 
 
 @contextmanager
 def _allowed(*controls: str) -> Iterator[None]:
-    """Let namespaces use these congestion controls, for as long as the block takes."""
+    """Let network namespaces use these congestion controls until the end of the block."""
     before = _ALLOWED.read_text()
     _ALLOWED.write_text(" ".join(dict.fromkeys([*before.split(), *controls])))
     try:
@@ -165,18 +165,20 @@ def _run(*command: str) -> None:
 
 
 def main() -> None:
-    """Keep a network for trying things by hand, until Ctrl-C."""
+    """Keep up a network for experiments by hand, until Ctrl-C."""
     if len(sys.argv) != 2:
         sys.exit("usage: python -m bench.emulator LINK, by name or as DELAY/LOSS/RATE/QUEUE")
     try:
         link = parse(sys.argv[1])
-        for number in (signal.SIGINT, signal.SIGTERM):  # a shell has its background jobs ignore the first
+        for number in (signal.SIGINT, signal.SIGTERM):  # a shell makes its background jobs ignore SIGINT
             signal.signal(number, signal.default_int_handler)
         with Emulator() as emulator, emulator.network(link) as network, suppress(KeyboardInterrupt):
             print(link)
             for name, place in (("near", network.near), ("far", network.far)):
                 print(f"{name}: {' '.join(place.command)} …    # {place.address}")
-            print(f"kill -USR1 {network.pid} cuts it, -USR2 mends it, Ctrl-C ends it", flush=True)
+            print(
+                f"kill -USR1 {network.pid} cuts the link, kill -USR2 restores it, Ctrl-C ends it", flush=True
+            )
             signal.pause()
     except (ValueError, EmulatorError) as error:
         sys.exit(f"bench: {error}")

@@ -1,4 +1,4 @@
-"""Figures: what was measured, how often, and whether that is enough. Pure."""
+"""Figures: what was measured, its samples, and whether it is good enough. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """What a figure should reach: `limit` or more, or, with `at_most`, `limit` or less."""
+    """What a figure should reach: at least `limit`, or at most `limit` with `at_most`."""
 
     limit: float
     at_most: bool = False
@@ -23,9 +23,9 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One figure, measured once or several times in a run; its value is the median.
+    """One figure of a row, with one sample or more. Its value is the median.
 
-    Without a `bound` it is there to compare with.
+    A figure without a `bound` is shown for comparison only.
     """
 
     what: str
@@ -35,7 +35,7 @@ class Figure:
 
     def __post_init__(self) -> None:
         if not self.samples:
-            raise ValueError(f"expected a sample or more of {self.what!r}, found none")
+            raise ValueError(f"expected at least one sample of {self.what!r}, found none")
 
     @property
     def value(self) -> float:
@@ -44,7 +44,7 @@ class Figure:
 
     @property
     def reached(self) -> bool | None:
-        """Whether the value is good enough; None where nothing is asked of it."""
+        """Whether the value holds the bound. None without a bound."""
         return None if self.bound is None else self.bound.holds(self.value)
 
     @classmethod
@@ -56,7 +56,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A line of a plot."""
+    """One line of a plot: its name and its points."""
 
     name: str
     points: tuple[tuple[float, float], ...]
@@ -68,9 +68,9 @@ class Series:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The least of `values` that `share` of them (0 to 1, not 0) do not exceed: the nearest rank.
+    """The percentile of `values` by the nearest-rank method. `share` is above 0 and at most 1.
 
-    Raises `ValueError` without values.
+    Raises `ValueError` without values, or for another `share`.
     """
     if not values or not 0 < share <= 1:
         raise ValueError(f"expected values and a share above 0 up to 1, found {len(values)} and {share}")
@@ -78,17 +78,20 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def ratios(over: Sequence[float], under: Sequence[float]) -> tuple[float, ...]:
-    """Repetition by repetition, `over` divided by `under`; infinite where that is 0."""
+    """`over` divided by `under`, for each repetition. Infinite where `under` is 0."""
     return tuple(a / b if b else math.inf for a, b in zip(over, under, strict=True))
 
 
 def distribution(values: Sequence[float], steps: int = 100) -> tuple[tuple[float, float], ...]:
-    """(value, percent that is no more than it), for a plot of at most `steps` points."""
+    """The cumulative distribution: pairs of a value and the percent of values up to it.
+
+    At most `steps` points, for a plot.
+    """
     return tuple((percentile(values, step / steps), 100 * step / steps) for step in range(1, steps + 1))
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
-    """How fast y grows with x: the line with the least squares."""
+    """How fast y grows with x, by linear least squares."""
     middle_x, middle_y = (sum(values) / len(points) for values in zip(*points, strict=True))
     spread = sum((x - middle_x) ** 2 for x, _ in points)
     return sum((x - middle_x) * (y - middle_y) for x, y in points) / spread if spread else 0.0

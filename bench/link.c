@@ -1,17 +1,17 @@
-/* link: joins two network namespaces by a link with a delay, a rate, a queue and faults.
+/* link: joins two network namespaces with an emulated link: delay, rate, queue and faults.
  *
  *   link NEAR FAR DELAY_MS LOSS RATE_MBIT QUEUE_KIB DUPLICATION REORDERING CORRUPTION SEED
  *
- * NEAR and FAR are names below /run/netns; each gets a TUN device called "link". Each direction
- * is on its own: the delay is one way, the queue drops what comes when it is full, a rate or a
- * queue of 0 is none. The same seed loses the same packets of a direction, counted from its first.
+ * NEAR and FAR are names below /run/netns; each gets a TUN device called "link". The two directions
+ * are independent: the delay is one way, and a full queue drops what arrives. A rate or a queue of 0
+ * means no limit. The same seed loses the same packets of a direction, counted from the first.
  *
- * The faults are percentages of the packets. A duplicate arrives beside its original, what is
- * reordered up to two delays late, and what is corrupted has a bit of its UDP payload flipped in
- * such a way that the receiver's kernel lets it through.
+ * The faults are percentages of the packets. A duplicate arrives together with its original. A
+ * reordered packet arrives up to two delays late. A corrupted packet has one bit of its UDP payload
+ * flipped and no checksum, so that the receiver's kernel accepts it.
  *
- * Says "up" once the devices exist. SIGUSR1 cuts the link (whatever enters it is dropped), SIGUSR2
- * mends it. SIGTERM ends it, and it says what went through; so does the death of its parent.
+ * Prints "up" once the devices exist. SIGUSR1 cuts the link (every packet that enters is dropped),
+ * SIGUSR2 restores it. SIGTERM, or the death of the parent, ends it; it then prints what it carried.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -45,11 +45,11 @@ struct packet {
 
 struct direction {
     int from, to;
-    struct packet *first, **last; /* underway, in the order in which they are due */
-    struct packet *late;          /* those that are reordered, in theirs */
-    int underway;                 /* both together */
-    uint64_t idle_at;             /* when the rate has let out everything that is queued, ns */
-    uint64_t losses, faults;      /* what `draw` knows: the other faults do not change what is lost */
+    struct packet *first, **last; /* under way, sorted by `due` */
+    struct packet *late;          /* the reordered ones, sorted by `due` */
+    int underway;                 /* how many packets both lists hold */
+    uint64_t idle_at;             /* when the queue will be empty, ns */
+    uint64_t losses, faults;      /* states of `draw`; two, so that other faults do not change the losses */
     uint64_t packets, bytes, lost, dropped, duplicated, reordered, corrupted;
 };
 
@@ -121,7 +121,7 @@ static void give_back(struct packet *packet)
     unused = packet;
 }
 
-/* When a packet that enters now has left the queue; 0: the queue is full. */
+/* When a packet that enters now will have left the queue; 0 if the queue is full. */
 static uint64_t queued_until(struct direction *way, const struct settings *set, size_t length, uint64_t time)
 {
     uint64_t start = way->idle_at > time ? way->idle_at : time;
@@ -137,7 +137,7 @@ static uint64_t queued_until(struct direction *way, const struct settings *set, 
     return start;
 }
 
-/* UDP over IPv4 only. A checksum of 0 says that there is none (RFC 768). */
+/* Corrupts UDP over IPv4 only. A checksum of 0 means that there is none (RFC 768). */
 static void corrupt(struct direction *way, struct packet *packet)
 {
     unsigned char *data = packet->data;
@@ -150,7 +150,7 @@ static void corrupt(struct direction *way, struct packet *packet)
     way->corrupted++;
 }
 
-/* Has a packet arrive a delay after it `left`, or later. */
+/* Schedules a packet that `left` the queue: it arrives after the delay, or later if it is reordered. */
 static void carry(struct direction *way, const struct settings *set, struct packet *packet, uint64_t left)
 {
     packet->due = left + set->delay;
@@ -207,7 +207,7 @@ static void enter(struct direction *way, const struct settings *set)
     }
 }
 
-/* The packet that is due first; NULL: there is none. */
+/* The packet that is due first, or NULL. */
 static struct packet *next(const struct direction *way)
 {
     return way->late && (!way->first || way->late->due < way->first->due) ? way->late : way->first;
@@ -232,7 +232,7 @@ static void leave(struct direction *way, uint64_t time)
     }
 }
 
-/* Signals are read like anything else, so that none is missed and none interrupts. */
+/* Signals are read from a descriptor, so that none is missed and none interrupts a call. */
 static int catch_signals(void)
 {
     static const int numbers[] = {SIGINT, SIGTERM, SIGUSR1, SIGUSR2};

@@ -1,4 +1,4 @@
-"""Links: what the path between the two ends is like. Pure."""
+"""Links: the properties of the path between the two ends. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A path, the same in both directions.
+    """A path that is the same in both directions.
 
-    `delay` is one way, in ms; `loss` in percent; `rate` in Mbit/s, of IP packets; `queue` in KiB,
-    what does not fit is dropped. A rate or queue of 0 is no limit. Of the packets that are not
-    lost `duplication` percent arrive twice, `reordering` up to two delays late, `corruption` with
-    a wrong bit in what they carry.
+    `delay` is one way, in ms; `loss` in percent; `rate` in Mbit/s of IP packets; `queue` in KiB.
+    Packets that find the queue full are dropped. A rate or queue of 0 is no limit. Of the packets
+    that are not lost, `duplication` percent arrive twice, `reordering` percent arrive up to two
+    delays late, and `corruption` percent arrive with one bit of their payload flipped.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Link:
 
     @property
     def capacity(self) -> float:
-        """MB/s of IP packets; 0 is no limit."""
+        """MB/s of IP packets. 0 means no limit."""
         return self.rate / 8
 
 
@@ -55,7 +55,7 @@ LINKS = {link.name: link for link in (CLEAN, FAR, WAN, DEEP, SLOW)}
 
 
 def parse(text: str) -> Link:
-    """A link by its name, or as DELAY/LOSS/RATE/QUEUE. Raises `ValueError`."""
+    """A link by its name, or from DELAY/LOSS/RATE/QUEUE. Raises `ValueError` for anything else."""
     if text in LINKS:
         return LINKS[text]
     try:

@@ -1,7 +1,7 @@
-"""The near end of every measurement: a client that uses a tunnel and says how that went.
+"""The near end of every measurement: a client that uses a tunnel and reports the result.
 
-Run as `python -m bench.load WORK ARGUMENTS`, the arguments a JSON object; prints one of its own.
-Times are in seconds, sizes in bytes.
+Run as `python -m bench.load WORK ARGUMENTS`. The arguments are a JSON object; the result is printed as
+another one. Times are in seconds, sizes in bytes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from python_socks import ProxyError
 from python_socks.async_.asyncio import Proxy
 
 _PIECE = 1 << 20
-_SMALL_BUFFER = 4096  # bytes that the system takes for a reader that does not read
+_SMALL_BUFFER = 4096  # bytes: the receive buffer of a client that does not read
 _RANDOM = os.urandom(1 << 23)
 
 Result = dict[str, Any]
@@ -29,13 +29,16 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Way:
-    """How to reach the origin: at `address` itself, or through the SOCKS proxy there to `beyond`."""
+    """How to reach the origin: at `address`, or at `beyond` through the SOCKS proxy at `address`."""
 
     address: tuple[str, int]
     beyond: tuple[str, int] | None = None
 
     async def connect(self, buffer: int = 0) -> socket.socket:
-        """A connection, with a receive buffer of so many bytes if not 0. Raises `OSError` or `ProxyError`."""
+        """Connect. `buffer` is the receive buffer in bytes; 0 leaves it to the system.
+
+        Raises `OSError` or `ProxyError`.
+        """
         loop = asyncio.get_running_loop()
         if self.beyond is not None:
             proxy = Proxy.from_url(f"socks5://{self.address[0]}:{self.address[1]}")
@@ -54,21 +57,21 @@ class Way:
         return sock
 
     async def ask(self, line: str, buffer: int = 0) -> socket.socket:
-        """A connection, as `connect`, to an origin that was asked for something."""
+        """Connect as `connect` does, then send the origin the request `line`."""
         sock = await self.connect(buffer)
         await asyncio.get_running_loop().sock_sendall(sock, f"{line}\n".encode())
         return sock
 
 
 class Download:
-    """One connection that is sent `size` bytes; `got` grows meanwhile."""
+    """A download of `size` bytes on one connection. `got` counts the bytes that have come."""
 
     def __init__(self, way: Way, size: int, what: str = "send") -> None:
         self.got = 0
         self._way, self._size, self._what = way, size, what
 
     async def run(self) -> None:
-        """Until everything is here. Raises `ConnectionError` for less."""
+        """Receive everything. Raises `ConnectionError` if the connection ends early."""
         loop, buffer = asyncio.get_running_loop(), bytearray(_PIECE)
         with await self._way.ask(f"{self._what} {self._size}") as sock:
             while size := await loop.sock_recv_into(sock, buffer):
@@ -78,7 +81,7 @@ class Download:
 
 
 async def reach(way: Way, seconds: float) -> Result:
-    """Wait until the origin answers."""
+    """Wait until the origin answers, for at most `seconds`."""
     async with asyncio.timeout(seconds):
         while True:
             try:
@@ -90,7 +93,7 @@ async def reach(way: Way, seconds: float) -> Result:
 
 
 async def download(way: Way, size: int, seconds: float, what: str = "send") -> Result:
-    """Fetch `size` bytes, or what comes within `seconds`."""
+    """Fetch `size` bytes, or as many as come within `seconds`."""
     began, transfer = time.perf_counter(), Download(way, size, what)
     try:
         async with asyncio.timeout(seconds):
@@ -101,7 +104,7 @@ async def download(way: Way, size: int, seconds: float, what: str = "send") -> R
 
 
 async def upload(way: Way, size: int, seconds: float) -> Result:
-    """Send `size` bytes and wait until the origin has them all."""
+    """Send `size` bytes and wait until the origin has received all of them."""
     loop, left = asyncio.get_running_loop(), size
     began = time.perf_counter()
     async with asyncio.timeout(seconds):
@@ -118,7 +121,7 @@ async def upload(way: Way, size: int, seconds: float) -> Result:
 
 
 async def page(way: Way, objects: int, size: int, at_once: int) -> Result:
-    """Fetch many objects, each with a connection of its own."""
+    """Fetch many objects, each on a connection of its own, `at_once` at a time."""
     times: list[float] = []
     left = iter(range(objects))
 
@@ -136,7 +139,7 @@ async def page(way: Way, objects: int, size: int, at_once: int) -> Result:
 
 
 async def exchanges(way: Way, seconds: float, bulk: int) -> Result:
-    """A byte there and back, again and again, beside `bulk` downloads on other connections."""
+    """Send a byte and wait for its echo, again and again, beside `bulk` downloads."""
     loop, times = asyncio.get_running_loop(), []
     downloads = [Download(way, 1 << 40) for _ in range(bulk)]
     with await way.ask("echo") as sock:
@@ -153,7 +156,10 @@ async def exchanges(way: Way, seconds: float, bulk: int) -> Result:
 
 
 async def crowd(way: Way, streams: int, seconds: float, every: float, size: int) -> Result:
-    """A new small request every so often, beside `streams` downloads; all of it after a second."""
+    """Make a small request `every` so many seconds beside `streams` downloads.
+
+    The measurement begins one second after the downloads.
+    """
     times: list[float] = []
 
     async def request() -> None:
@@ -177,7 +183,7 @@ async def crowd(way: Way, streams: int, seconds: float, every: float, size: int)
 
 
 async def beside(way: Way, other: Way, seconds: float) -> Result:
-    """A download each way at the same time, for so long."""
+    """Two downloads at the same time for `seconds`: one by `way`, one by `other`."""
     downloads = [Download(way, 1 << 40), Download(other, 1 << 40)]
     tasks = [asyncio.create_task(transfer.run()) for transfer in downloads]
     await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
@@ -187,7 +193,7 @@ async def beside(way: Way, other: Way, seconds: float) -> Result:
 
 
 async def idle(way: Way, count: int, at_once: int) -> Result:
-    """Open connections, see each of them work, say so, and keep them until the input ends."""
+    """Open connections, check that each works, print a line, and keep them until the input ends."""
     loop = asyncio.get_running_loop()
     socks: list[socket.socket] = []
     left = iter(range(count))
@@ -210,7 +216,7 @@ async def idle(way: Way, count: int, at_once: int) -> Result:
 
 
 async def stalled(way: Way, count: int, size: int) -> Result:
-    """Ask `count` times for `size` bytes and read none of them, say so, and stay until the input ends."""
+    """Begin `count` downloads of `size` bytes and read none. Print a line, stay until the input ends."""
     socks = [await way.ask(f"send {size}", _SMALL_BUFFER) for _ in range(count)]
     print("open", flush=True)
     await asyncio.to_thread(sys.stdin.read)
@@ -238,7 +244,7 @@ def _way(data: list[Any]) -> Way:
 
 
 def main() -> None:
-    """Do one piece of work."""
+    """Do the work that the command line names."""
     work, arguments = _WORKS[sys.argv[1]], json.loads(sys.argv[2])
     for name in ("way", "other"):
         if name in arguments:

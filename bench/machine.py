@@ -1,4 +1,4 @@
-"""This machine: what it is, how busy others keep it, what a process uses of it (Linux)."""
+"""This machine: its description, the load of other programs, the usage of one process (Linux)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CAP_SYS_PTRACE = 19  # linux/capability.h
 
 
 def description() -> dict[str, str]:
-    """What figures depend on, by name."""
+    """The properties of the machine that figures depend on, by name."""
     cpu = next(
         (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
         platform.machine(),
@@ -37,7 +37,7 @@ def description() -> dict[str, str]:
 
 
 async def others() -> float:
-    """How much of this machine is in use while we only wait, in percent of all cores."""
+    """The load by other programs, measured while this one sleeps, in percent of all cores."""
     idle, total = _times()
     await asyncio.sleep(_LOOK_SECONDS)
     idle_now, total_now = _times()
@@ -45,26 +45,29 @@ async def others() -> float:
 
 
 def see_processes() -> None:
-    """Have the programs that are started from now on let this user measure them, where it is not root."""
+    """Let this user read /proc/PID of the toxproxy programs started from now on.
+
+    Needed only without CAP_SYS_PTRACE: toxproxy closes its /proc to other programs.
+    """
     status = dict(line.split(":", 1) for line in _lines("/proc/self/status"))
     if not int(status["CapEff"], 16) >> _CAP_SYS_PTRACE & 1:
         os.environ[INSPECTABLE] = "yes"
 
 
 def memory(pid: int) -> int:
-    """Bytes that a process has to itself."""
+    """Bytes of private memory of a process."""
     fields = dict(line.split(":") for line in _lines(f"/proc/{pid}/smaps_rollup")[1:])
     return 1024 * sum(int(fields[name].split()[0]) for name in ("Private_Clean", "Private_Dirty"))
 
 
 def processor_seconds(pid: int) -> float:
-    """What a process has used of the processor until now."""
+    """Processor time that a process has used so far, in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _times() -> tuple[int, int]:
-    """Ticks that all cores were idle, and all ticks."""
+    """Idle ticks and all ticks, summed over the cores."""
     fields = [int(field) for field in _lines("/proc/stat")[0].split()[1:9]]
     return fields[3] + fields[4], sum(fields)
 

@@ -1,12 +1,12 @@
-"""The far end of every measurement: a service that sends, takes or echoes what it is asked to.
+"""The far end of every measurement: a service that sends, receives or echoes on request.
 
-Run as `python -m bench.origin`; it says on which port it listens. A connection begins with one
-line, which is one of
+Run as `python -m bench.origin`; it prints the port on which it listens. The client begins a
+connection with one of these lines:
 
-    send COUNT      that many random bytes, then the end
-    text COUNT      that many bytes of a log, then the end
-    take            reads to the end, then says how many bytes there were
-    echo            sends back what it gets
+    send COUNT      sends COUNT random bytes and ends
+    text COUNT      sends COUNT bytes of a log and ends
+    take            reads to the end, then sends the number of bytes
+    echo            sends back what it receives
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import socket
 from collections.abc import Iterator
 
 _PIECE = 1 << 18
-_POOL_BYTES = 1 << 23  # random bytes are made once: more than any compressor remembers
+_POOL_BYTES = 1 << 23  # random bytes, made once; more than the history of any compressor
 _LOG_LINES = 200_000
 _LINE_BYTES = 64
 
 
 def pieces(pool: bytes, count: int) -> Iterator[memoryview]:
-    """`count` bytes of `pool`, from its beginning and around."""
+    """`count` bytes of `pool`, repeated from its beginning as often as needed."""
     view, start = memoryview(pool), 0
     while count:
         piece = view[start : start + min(count, _PIECE)]
@@ -35,7 +35,7 @@ def pieces(pool: bytes, count: int) -> Iterator[memoryview]:
 
 
 def log(lines: int) -> bytes:
-    """An access log of a busy web server, always the same."""
+    """The access log of a busy web server. Always the same."""
     dice = random.Random(1)
     paths = [f"/{a}/{b}" for a in ("api/v2", "static", "img", "user") for b in range(400)]
     agents = [
@@ -60,7 +60,7 @@ class Origin:
         self._loop = asyncio.get_running_loop()
 
     async def serve(self, listener: socket.socket) -> None:
-        """Serve for ever."""
+        """Serve until cancelled."""
         async with asyncio.TaskGroup() as group:
             while True:
                 sock, _ = await self._loop.sock_accept(listener)
@@ -82,7 +82,7 @@ class Origin:
                     case "echo":
                         while data := await self._loop.sock_recv(sock, _PIECE):
                             await self._loop.sock_sendall(sock, data)
-            except ConnectionError:  # whoever asked has enough
+            except ConnectionError:  # the client has left
                 pass
 
     async def _line(self, sock: socket.socket) -> str:
@@ -105,7 +105,7 @@ class Origin:
 
 
 async def main() -> None:
-    """Listen on a free port of every address, and say which."""
+    """Listen on a free port of every address and print the port."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with socket.create_server(("", 0), backlog=4096) as listener:

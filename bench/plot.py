@@ -11,7 +11,7 @@ from bench.figures import Series
 
 _WIDTH, _HEIGHT = 720, 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 70, 55
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito: for everybody's eyes
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito: distinguishable for the colour-blind
 _STYLE = "font-family:sans-serif;font-size:13px;fill:#222"
 
 
@@ -25,7 +25,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot of one series or more, each in a colour of its own."""
+    """A plot of one or more series, each in its own colour."""
 
     title: str
     x: Axis
@@ -34,7 +34,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class _Scale:
-    """Values to positions, with the values that get a label."""
+    """Maps values to positions; `ticks` are the labelled values."""
 
     ticks: tuple[float, ...]
     log: bool
@@ -50,7 +50,7 @@ class _Scale:
 
 
 def ticks(highest: float) -> tuple[float, ...]:
-    """Round numbers from 0 to `highest` or just beyond it, four to eleven of them."""
+    """Four to eleven round numbers, from 0 to `highest` or just above it."""
     if highest <= 0:
         return (0.0, 1.0)
     rough = highest / 5
@@ -60,7 +60,7 @@ def ticks(highest: float) -> tuple[float, ...]:
 
 
 def log_ticks(lowest: float, highest: float) -> tuple[float, ...]:
-    """1, 2, 5, 10 … around what is plotted. Raises `ValueError` where that is not above 0."""
+    """The numbers 1, 2, 5, 10 … that enclose the values. Raises `ValueError` for values of 0 or less."""
     if lowest <= 0:
         raise ValueError(f"expected values above 0 on a logarithmic axis, found {lowest}")
     first, last = math.floor(math.log10(lowest)) - 1, math.ceil(math.log10(highest)) + 1
@@ -71,10 +71,10 @@ def log_ticks(lowest: float, highest: float) -> tuple[float, ...]:
 
 
 def render(plot: Plot, series: Sequence[Series]) -> str:
-    """The SVG. Raises `ValueError` without a point."""
+    """The plot as SVG. Raises `ValueError` without a point."""
     points = [point for line in series for point in line.points]
     if not points:
-        raise ValueError(f"expected a point or more for {plot.title!r}, found none")
+        raise ValueError(f"expected at least one point for {plot.title!r}, found none")
     x = _scale(plot.x, [point[0] for point in points], _LEFT, _WIDTH - _RIGHT)
     y = _scale(plot.y, [point[1] for point in points], _HEIGHT - _BOTTOM, _TOP)
     body = [*_grid(plot, x, y), *_lines(series, x, y)]

@@ -1,4 +1,4 @@
-"""Programs that a measurement starts, each somewhere in the emulated network."""
+"""Programs that a measurement starts in a place of the emulated network."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from toxproxy.errors import ToxproxyError
 
 _STOP_SECONDS = 5.0
 _TAIL_BYTES = 2000
-_LINE_BYTES = 1 << 24  # of a result: thousands of times
+_LINE_BYTES = 1 << 24  # the longest line of output: a result may hold thousands of times
 
 
 class ProgramFailed(ToxproxyError):
-    """A program ended before it did what it was started for; the text has its last words."""
+    """A program ended too early. The text has the end of its error output."""
 
 
 class Program:
-    """A running program; its error output is in a file."""
+    """A running program. Its error output goes to a file."""
 
     def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
         self._process = process
@@ -35,14 +35,14 @@ class Program:
         return self._process.pid
 
     async def line(self) -> str:
-        """The next line of its output. Raises `ProgramFailed`."""
+        """The next line of its output. Raises `ProgramFailed` if the program has ended."""
         assert self._process.stdout is not None
         if not (line := await self._process.stdout.readline()):
-            raise ProgramFailed(f"{self._log.stem} ended; it said:\n{self._last_words()}")
+            raise ProgramFailed(f"{self._log.stem} ended early; its last output:\n{self._last_words()}")
         return line.decode()
 
     async def result(self) -> dict[str, Any]:
-        """The next line, a JSON object. Raises `ProgramFailed`."""
+        """The next line of its output, decoded from JSON. Raises `ProgramFailed`."""
         data: dict[str, Any] = json.loads(await self.line())
         return data
 
@@ -52,7 +52,7 @@ class Program:
         self._process.stdin.close()
 
     async def stop(self) -> None:
-        """Terminate it, or kill it where that takes too long."""
+        """Terminate it; kill it if it does not end in time."""
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
         try:
@@ -68,7 +68,7 @@ class Program:
 
 @contextlib.asynccontextmanager
 async def running(place: Place, folder: Path, name: str, *command: str) -> AsyncIterator[Program]:
-    """A program for as long as the block takes; `folder` gets the file `name`.log."""
+    """Run a program until the end of the block. Its error output goes to `folder`/`name`.log."""
     log = folder / f"{name}.log"
     with log.open("ab") as file:
         process = await asyncio.create_subprocess_exec(
@@ -78,7 +78,7 @@ async def running(place: Place, folder: Path, name: str, *command: str) -> Async
             stdout=asyncio.subprocess.PIPE,
             stderr=file,
             limit=_LINE_BYTES,
-            start_new_session=True,  # Ctrl-C is for the benchmark, which ends the programs in order
+            start_new_session=True,  # Ctrl-C must reach the benchmark only: it ends the programs in order
         )
     program = Program(process, log)
     try:
@@ -88,5 +88,5 @@ async def running(place: Place, folder: Path, name: str, *command: str) -> Async
 
 
 def python(module: str, *arguments: str) -> tuple[str, ...]:
-    """The command line of a module of this benchmark."""
+    """The command line that runs a Python module of this checkout."""
     return sys.executable, "-m", module, *arguments

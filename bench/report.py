@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.figures import Bound, Figure, Series
 
-DISTURBED = 10.0  # percent of the machine that others may use before a figure is called disturbed
+DISTURBED = 10.0  # percent of the machine; a row during which others use more is marked as disturbed
 
 _INTRODUCTION = """\
 Written by `python -m bench`, which needs root to make network namespaces; the words are from
@@ -21,7 +21,7 @@ _NOTE = re.compile(r"^## *`?([a-z]+)`? *$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A row as it was measured, and when."""
+    """The result of a row, and when it was measured."""
 
     name: str
     what: str
@@ -42,31 +42,31 @@ class Result:
 
 
 def number(value: float) -> str:
-    """Three digits that matter, and no more zeros than those before the point need."""
+    """A number with three significant digits."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def wanted(bound: Bound) -> str:
-    """What is asked of a figure."""
+    """The bound of a figure, for the report."""
     return f"{'≤' if bound.at_most else '≥'} {number(bound.limit)}"
 
 
 def spread(figure: Figure) -> str:
-    """The least and the greatest sample, where there are several."""
+    """The smallest and the largest sample, if there are several."""
     if len(figure.samples) == 1:
         return "once"
     return f"{number(min(figure.samples))} to {number(max(figure.samples))}"
 
 
 def line(figure: Figure) -> str:
-    """A figure for a terminal."""
+    """A figure as one line of text, for a terminal."""
     asked = "" if figure.bound is None else f"{wanted(figure.bound):>9}  {_mark(figure)}"
     value = f"{number(figure.value):>9} {figure.unit}"
     return f"    {figure.what:<52}{value:<25}{spread(figure):<18}{asked}".rstrip()
 
 
 def notes(text: str) -> dict[str, str]:
-    """The parts of the notes by the row that their heading `## row` names; "" is before the first."""
+    """The notes by row. A heading `## row` begins the notes of that row; "" is the text before the first."""
     parts = _NOTE.split(text)
     return {"": parts[0].strip()} | {
         name: part.strip() for name, part in zip(parts[1::2], parts[2::2], strict=True)
@@ -80,7 +80,7 @@ def render(
     words: dict[str, str],
     plots: Sequence[str],
 ) -> str:
-    """The report; `plots` are Markdown, `words` the notes."""
+    """The report. `plots` are lines of Markdown, `words` the notes by row."""
     parts = [
         "# Performance",
         _INTRODUCTION,

@@ -1,4 +1,4 @@
-"""Other tunnels, measured where they are found; which, and how they are led across a network."""
+"""Other tunnels to compare with: whether they are installed, and how to run them across a network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bench.tunnels import LOOPBACK, Course, Tunnel, ssh
 _TOX_ID = re.compile(r"\b[0-9A-F]{76}\b")
 _CONTROLS = ("bbr", "cubic")
 
-# pproxy 2.7.9 wants uvloop where it is installed, and then does not start with a recent one.
+# pproxy 2.7.9 uses uvloop if it is installed, but does not start with a recent one.
 _PPROXY = "import sys; sys.modules['uvloop'] = None; from pproxy.server import main; main()"
 
 Crossing = Callable[[Course], AbstractAsyncContextManager[Tunnel]]
@@ -27,7 +27,7 @@ Crossing = Callable[[Course], AbstractAsyncContextManager[Tunnel]]
 
 @dataclass(frozen=True)
 class Rival:
-    """Something to compare with: whether it is `here`, and how to lead it across."""
+    """A tunnel to compare with: whether it is installed `here`, and how to run it `cross` a network."""
 
     name: str
     here: bool
@@ -35,7 +35,7 @@ class Rival:
 
 
 def rivals(tuntox: Path | None = None) -> list[Rival]:
-    """All that are known; tuntox is looked for nowhere, but may be given."""
+    """All known rivals. tuntox is not searched for: `tuntox` is the path of its program."""
     has_ssh = all(_find(program) for program in ("ssh", "sshd", "ssh-keygen"))
     has_kcptun = all(_find(program) for program in ("kcptun-client", "kcptun-server"))
     return [
@@ -53,7 +53,7 @@ def _find(program: str) -> str | None:
 
 @asynccontextmanager
 async def _asyncssh(across: Course) -> AsyncIterator[Tunnel]:
-    """The SSH of Python, as `bench.asyncssh_ends` uses it."""
+    """SSH by asyncssh, run by `bench.asyncssh_ends`."""
     across.network.use("cubic")
     network, port, forward = across.network, 2300, 3300
     near = python(
@@ -70,7 +70,7 @@ async def _asyncssh(across: Course) -> AsyncIterator[Tunnel]:
 
 @asynccontextmanager
 async def _pproxy(across: Course) -> AsyncIterator[Tunnel]:
-    """Two proxies in a row: unencrypted, and a TCP connection across for each stream."""
+    """Two proxies in a row, unencrypted, with one TCP connection across the link for each stream."""
     across.network.use("cubic")
     network, port, forward, socks = across.network, 2400, 3400, 3401
     remote = f"socks5://{network.far.address}:{port}"
@@ -88,7 +88,7 @@ async def _pproxy(across: Course) -> AsyncIterator[Tunnel]:
 
 @asynccontextmanager
 async def _kcptun(across: Course) -> AsyncIterator[Tunnel]:
-    """TCP over UDP with retransmission, as it comes."""
+    """kcptun with its default settings: TCP over a UDP protocol with retransmission."""
     network, port, forward = across.network, 2500, 3500
     server = ("kcptun-server", "-t", f"{LOOPBACK}:{across.port}", "-l", f":{port}")
     client = ("kcptun-client", "-r", f"{network.far.address}:{port}", "-l", f"{LOOPBACK}:{forward}")
@@ -101,7 +101,7 @@ async def _kcptun(across: Course) -> AsyncIterator[Tunnel]:
 
 @asynccontextmanager
 async def _tuntox(across: Course, program: str) -> AsyncIterator[Tunnel]:
-    """Another tunnel over Tox; a third node on the far side introduces its two ends."""
+    """Another tunnel over Tox. A third node on the far side is the bootstrap node of both ends."""
     network, folder, forward = across.network, across.folder, 3600
     async with running(network.far, folder, "introducer", *python("bench.blast", "listen")) as introducer:
         known = await introducer.result()
@@ -118,13 +118,13 @@ async def _tuntox(across: Course, program: str) -> AsyncIterator[Tunnel]:
 
 
 def _introduction(address: str, known: dict[str, str | int]) -> dict[str, object]:
-    """A node, in the format of https://nodes.tox.chat/json."""
+    """A bootstrap node in the format of https://nodes.tox.chat/json."""
     state = {"status_udp": True, "status_tcp": False, "tcp_ports": []}
     return {"ipv4": address, "ipv6": "-", "port": known["port"], "public_key": known["key"], **state}
 
 
 async def _said(server: Program) -> str:
-    """The Tox ID that a server tells on its output, within its first lines."""
+    """The Tox ID that the server prints within its first lines."""
     for _ in range(50):
         if found := _TOX_ID.search(await server.line()):
             return found[0]

@@ -1,4 +1,4 @@
-"""A run of the benchmark: what every row needs, and what it gives back."""
+"""A run of the benchmark: what each row gets and what it returns."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from toxproxy.errors import ToxproxyError
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a row measured. `others` is how busy the machine was without us, in percent, at worst."""
+    """What a row measured: figures for the table, series for a plot."""
 
     figures: list[Figure] = field(default_factory=list)
     series: list[Series] = field(default_factory=list)
-    others: float = 0.0
 
 
 @dataclass
 class Run:
-    """How thoroughly to measure: `repetitions`, and sizes and times multiplied by `scale`.
+    """How to measure: the number of `repetitions`, and the `scale` by which sizes and times are multiplied.
 
-    `rivals` are those that are here.
+    `rivals` are the installed ones, by name. `others` is the highest load by other programs seen so far,
+    in percent of the machine.
     """
 
     emulator: Emulator
@@ -41,12 +41,12 @@ class Run:
     others: float = 0.0
 
     def size(self, count: float) -> int:
-        """A number of bytes or of objects for this run."""
+        """`count` bytes, objects or seconds, scaled for this run."""
         return max(1, round(count * self.scale))
 
     @asynccontextmanager
     async def course(self, link: Link, control: str = "bbr") -> AsyncIterator[Course]:
-        """A network of its own with an origin, whose TCP has this congestion control."""
+        """A new network with an origin. `control` is the congestion control of its TCP."""
         self.say(f"making the link: {link}")
         with (
             tempfile.TemporaryDirectory(prefix="toxproxy-bench-") as folder,
@@ -58,7 +58,7 @@ class Run:
 
     @asynccontextmanager
     async def tunnels(self, link: Link, *rivals: str) -> AsyncIterator[tuple[Course, list[Tunnel]]]:
-        """toxproxy, and of these rivals those that are here and work, all across one new network."""
+        """toxproxy and those of `rivals` that are installed and work, all across one new network."""
         async with self.course(link) as across, AsyncExitStack() as stack:
             tunnels = [await stack.enter_async_context(toxproxy(across))]
             for name in rivals:
@@ -70,7 +70,7 @@ class Run:
             yield across, tunnels
 
     async def times(self) -> AsyncIterator[int]:
-        """The numbers of the repetitions, from 1; sees how busy others are before and after each."""
+        """The numbers of the repetitions, from 1. Measures the load by other programs around each."""
         for number in range(1, self.repetitions + 1):
             self.others = max(self.others, await machine.others())
             self.say(f"repetition {number} of {self.repetitions}")
@@ -80,7 +80,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table; `seconds` is how long it may take."""
+    """A row of the table. `seconds` is its time limit."""
 
     name: str
     what: str

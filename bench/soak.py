@@ -1,12 +1,13 @@
-"""Half an hour of mixed load, and what it leaves in memory: `python -m bench.soak [MINUTES]`.
+"""Memory during half an hour of mixed load: `python -m bench.soak [MINUTES]`.
 
-Downloads, uploads, pages and a keystroke beside them, again and again, over `wan`, which is cut now
-and then. What both processes have in memory is noted meanwhile; after a sixth of the time, when
-everything has been used once, it should not grow any more.
+Downloads, uploads, pages and keystrokes run again and again over the link `wan`, which is cut now and
+then. The memory of both processes is recorded. The first sixth of the time is warm-up: afterwards the
+memory should not grow any more.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import signal
@@ -26,7 +27,7 @@ from bench.tunnels import LOOPBACK, Course, Tunnel, course, toxproxy
 from toxproxy.errors import ToxproxyError
 
 _MINUTES = 30.0
-_EVERY = 5.0  # seconds between two looks
+_EVERY = 5.0  # seconds between two samples
 _PEACE, _CUT = 100.0, 5.0  # seconds
 _WARM_UP = 1 / 6  # of the time
 _PLOT = Plot("Memory during mixed load", Axis("minutes"), Axis("MB"))
@@ -34,7 +35,7 @@ _FILE = Path(__file__).parents[1] / "docs" / "memory.svg"
 
 
 async def soak(across: Course, ours: Tunnel, seconds: float) -> list[Series]:
-    """Load for so long; the memory of the client and of the server, MB over minutes."""
+    """Make load for `seconds`. Returns the memory of the client and of the server, in MB over minutes."""
     assert ours.processes is not None
     points: tuple[list[tuple[float, float]], list[tuple[float, float]]] = ([], [])
     began = time.monotonic()
@@ -74,7 +75,7 @@ async def _disturb(network: Network) -> None:
 
 
 async def main(minutes: float) -> None:
-    """Measure, draw the plot, and say how fast memory grows."""
+    """Measure, draw the plot, and print how fast the memory grows."""
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
@@ -88,15 +89,26 @@ async def main(minutes: float) -> None:
     _FILE.write_text(render(_PLOT, lines))
     for line in lines:
         warm = [(60 * minute, mb) for minute, mb in line.points if minute > _WARM_UP * minutes]
-        print(f"{line.name}: {warm[0][1]:.1f} MB after warming up, {warm[-1][1]:.1f} MB at the end, ", end="")
-        print(f"{3600 * slope(warm):+.2f} MB an hour")
+        print(
+            f"{line.name}: {warm[0][1]:.1f} MB after the warm-up, {warm[-1][1]:.1f} MB at the end, ", end=""
+        )
+        print(f"{3600 * slope(warm):+.2f} MB per hour")
     print(f"The plot is {_FILE}.")
 
 
+def _minutes() -> float:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.soak", description="Measure the memory of both ends during mixed load."
+    )
+    parser.add_argument("minutes", nargs="?", type=float, default=_MINUTES, help="default: %(default)g")
+    return float(parser.parse_args().minutes)
+
+
 if __name__ == "__main__":
+    span = _minutes()
     try:
         with contextlib.suppress(asyncio.CancelledError):
-            asyncio.run(main(float(sys.argv[1]) if len(sys.argv) > 1 else _MINUTES))
+            asyncio.run(main(span))
     except ToxproxyError as error:
         sys.exit(f"bench: {error}")
     except KeyboardInterrupt:

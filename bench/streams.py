@@ -1,4 +1,4 @@
-"""Rows with one stream: how much of a link it fills, beside Tox alone, ssh and others."""
+"""Rows with one stream: how much of a link it fills, compared with Tox alone, ssh and others."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from bench.tunnels import Course, Tunnel, toxproxy
 MB = 1_000_000
 
 _BLAST_SECONDS = 5.0
-_LONGEST = 120.0  # seconds that a download may take …
-_RIVAL_LONGEST = 12.0  # … of a rival: its rate is known by then
+_LONGEST = 120.0  # seconds: the time limit of a download
+_RIVAL_LONGEST = 12.0  # the same for a rival: enough to measure its rate
 _LOSSES = (0.0, 0.1, 1.0, 2.0, 5.0)
 
 
@@ -25,13 +25,13 @@ def rate(result: dict[str, Any]) -> float:
 
 
 async def download(across: Course, tunnel: Tunnel, size: int, seconds: float, what: str = "send") -> float:
-    """MB/s of one download."""
+    """The rate of one download, in MB/s."""
     way = [tunnel.forward, None]
     return rate(await across.work("download", way=way, size=size, seconds=seconds, what=what))
 
 
 async def blast(across: Course, *options: str) -> float:
-    """MB/s that arrive when one process sends Tox packets to another without pause."""
+    """MB/s that arrive when one process sends Tox packets to another without a pause."""
     far, near = across.network.far, across.network.near
     async with running(
         far, across.folder, "blast-listen", *python("bench.blast", "listen", *options)
@@ -72,7 +72,7 @@ async def _clean(run: Run) -> Outcome:
 
 
 async def _rates(run: Run, link: Link, size: int, *rivals: str) -> dict[str, list[float]]:
-    """MB/s of toxproxy and of rivals."""
+    """MB/s of toxproxy and of rivals, by name, for each repetition."""
     rates: defaultdict[str, list[float]] = defaultdict(list)
     async with run.tunnels(link, *rivals) as (across, tunnels):
         async for _ in run.times():
@@ -87,7 +87,7 @@ def _figures(rates: dict[str, list[float]]) -> list[Figure]:
 
 
 def _against(rates: dict[str, list[float]], rival: str, limit: float) -> list[Figure]:
-    """The figure that compares with a rival, where it was measured."""
+    """The figure that compares toxproxy with a rival, if the rival was measured."""
     if rival not in rates:
         return []
     return [Figure(f"of {rival}", "×", ratios(rates["toxproxy"], rates[rival]), Bound(limit))]

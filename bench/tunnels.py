@@ -1,7 +1,7 @@
-"""The tunnels that are compared, each set up as its users would, across an emulated network.
+"""The tunnels that are compared, each set up as its users do, across an emulated network.
 
-Every one has a port in the near place that stands for the origin in the far place and, where it
-can, a SOCKS proxy beside it.
+Each has a port in the near place that is forwarded to the origin in the far place. Those that can also
+have a SOCKS proxy in the near place.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ MaxStartups 1000
 
 @dataclass(frozen=True)
 class Tunnel:
-    """A tunnel that works: `forward` is the origin, `socks` a proxy; both in the near place.
+    """A running tunnel: `forward` leads to the origin, `socks` is a proxy. Both are in the near place.
 
-    `processes` are the ids of the near and the far program, where the tunnel knows them.
+    `processes` are the process ids of the near and the far program, where known.
     """
 
     name: str
@@ -55,20 +55,20 @@ class Tunnel:
 
 @dataclass(frozen=True)
 class Course:
-    """What a tunnel is led across: the network, the origin's port on the far side, a folder for files."""
+    """What a tunnel is tested on: the network, the origin's port on the far side, a folder for files."""
 
     network: Network
     port: int
     folder: Path
 
     async def work(self, name: str, **arguments: Any) -> dict[str, Any]:
-        """Have `bench.load` do a piece of work in the near place."""
+        """Run `bench.load` in the near place. Returns its result."""
         command = python("bench.load", name, json.dumps(arguments))
         async with running(self.network.near, self.folder, f"load-{name}", *command) as program:
             return await program.result()
 
     async def reached(self, tunnel: Tunnel) -> Tunnel:
-        """The same tunnel, once the origin answered through it."""
+        """Wait until the origin answers through the tunnel, then return it."""
         await self.work("reach", way=[tunnel.forward, None], seconds=_REACH_SECONDS)
         return tunnel
 
@@ -115,7 +115,7 @@ async def ssh(across: Course, control: str) -> AsyncIterator[Tunnel]:
     command += [word for option in options for word in ("-o", option)]
     command += ["-L", f"{forward}:{LOOPBACK}:{across.port}", "-D", str(socks)]
     command += [f"{getpass.getuser()}@{across.network.far.address}"]
-    sshd = shutil.which("sshd") or "/usr/sbin/sshd"  # it runs itself again, by its whole path
+    sshd = shutil.which("sshd") or "/usr/sbin/sshd"  # sshd executes itself again, so it needs its full path
     async with AsyncExitStack() as stack:
         for place, name, words in (
             (across.network.far, "sshd", (sshd, "-D", "-e", "-f", f"{folder}/sshd_config")),

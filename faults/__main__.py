@@ -1,4 +1,4 @@
-"""`python -m faults`: carry out a plan and judge what came of it. Needs root, `ip` and a C compiler."""
+"""`python -m faults`: carry out a plan and judge the result. Needs root, `ip` and a C compiler."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from toxproxy.errors import ToxproxyError
 
 _FULL = (3000, 15.0)  # streams, minutes
 _QUICK = (300, 1.0)
-_RATE = 1_500_000  # bytes per second that are asked of the link; a cut one does not carry more for sure
+_RATE = 1_500_000  # bytes per second that the streams ask for: few enough for a link that is cut often
 _MOST_SEED = 1 << 32
 
 
 def main() -> None:
-    """Run the suite; exit status 1 where anything went wrong."""
+    """Run the suite. The exit status is 1 if anything went wrong."""
     options = _options()
     command = (
         f"python -m faults --seed {options.seed} --streams {options.streams} --minutes {options.minutes:g}"
@@ -51,19 +51,19 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m faults",
-        description="Send streams through a tunnel whose link is cut again and again, and lies meanwhile.",
+        description="Send streams through a tunnel whose link has every fault and is cut again and again.",
     )
-    parser.add_argument("--seed", type=int, help="of what is done and when; default: another every time")
-    parser.add_argument("--streams", type=int, help=f"how many; default {_FULL[0]}, quick {_QUICK[0]}")
+    parser.add_argument("--seed", type=int, help="what the plan is made from; default: a random one")
+    parser.add_argument("--streams", type=int, help=f"their number; default {_FULL[0]}, quick {_QUICK[0]}")
     parser.add_argument("--minutes", type=float, help=f"at most; default {_FULL[1]:g}, quick {_QUICK[1]:g}")
-    parser.add_argument("--quick", action="store_true", help="less of everything, shorter cuts")
+    parser.add_argument("--quick", action="store_true", help="fewer streams, less time, shorter cuts")
     options = parser.parse_args()
     streams, minutes = _QUICK if options.quick else _FULL
     options.seed = secrets.randbelow(_MOST_SEED) if options.seed is None else options.seed
     options.streams = options.streams or streams
     options.minutes = options.minutes or minutes
     if options.streams < 2 or options.minutes <= 0:
-        parser.error("expected at least 2 streams and some time")
+        parser.error("expected at least 2 streams and more than 0 minutes")
     return options
 
 
@@ -99,7 +99,7 @@ async def _carry_out(options: argparse.Namespace, folder: Path, command: str) ->
 
 
 def _leaves(errors: BaseExceptionGroup[ToxproxyError]) -> list[BaseException]:
-    """The errors themselves, without their groups."""
+    """All errors in a group, at any depth."""
     found: list[BaseException] = []
     for error in errors.exceptions:
         found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]

@@ -1,5 +1,5 @@
-"""What streams carry. It follows from the run's seed, the stream and the side that sends it, so
-that the other end knows what must arrive. Pure.
+"""What streams carry. It is derived from the seed of the run, the stream and the sending side, so the
+receiving side knows what must arrive. Pure.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 BLOCK = 1 << 16  # bytes
 
-_COMPRESSIBLE = 0.4  # of the blocks
-_REPEATED = 256  # bytes, again and again in those
+_COMPRESSIBLE = 0.4  # share of the blocks
+_REPEATED = 256  # bytes that a compressible block repeats
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The `size` bytes that a side sends on a stream; some of them can be compressed."""
+    """The `size` bytes that a side sends on a stream. Some blocks of them can be compressed."""
 
     seed: int
     number: int
@@ -31,16 +31,16 @@ class Content:
 
     @classmethod
     def of(cls, plan: Plan, stream: Stream, sender: Side) -> Content:
-        """What `sender` sends on a stream of this plan."""
+        """The content that `sender` sends on a stream of this plan."""
         return cls(plan.seed, stream.number, sender, stream.size(sender))
 
     def pieces(self) -> Iterator[bytes]:
-        """All of it."""
+        """The content, in pieces of at most `BLOCK` bytes."""
         for start in range(0, self.size, BLOCK):
             yield self.block(start // BLOCK)[: self.size - start]
 
     def block(self, index: int) -> bytes:
-        """A whole block, as if the content had no end."""
+        """A whole block, even at the end of the content."""
         dice = random.Random(f"{self.seed} {self.number} {self.side.value} {index}")
         if dice.random() < _COMPRESSIBLE:
             return dice.randbytes(_REPEATED) * (BLOCK // _REPEATED)
@@ -48,9 +48,9 @@ class Content:
 
 
 class Receipt:
-    """Compares what arrives, in pieces of any size, with what must.
+    """Compares what arrives, in pieces of any size, with the content.
 
-    `got` counts the bytes; `wrong_at` is the offset of the first that is another, or None.
+    `got` counts the bytes. `wrong_at` is the offset of the first wrong byte, or None.
     """
 
     def __init__(self, content: Content) -> None:
@@ -61,7 +61,7 @@ class Receipt:
         self._block = b""
 
     def take(self, data: Buffer) -> None:
-        """The next bytes."""
+        """Compare the next bytes."""
         view = memoryview(data)
         while view:
             index, start = divmod(self.got, BLOCK)

@@ -1,4 +1,4 @@
-"""One end's part in a stream, over any pair of asyncio's streams."""
+"""What one end of a stream does, over any pair of asyncio streams."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _READ = 1 << 16  # bytes
 
 
 class _Enough(Exception):
-    """This side is to reset the stream now."""
+    """The plan says that this side resets the stream now."""
 
 
 async def converse(
     plan: Plan, stream: Stream, side: Side, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> Account:
-    """Do what the plan says, within the stream's bound, and close or reset the connection."""
+    """Do what the plan says, within the time bound of the stream. Then close or reset the connection."""
     part = _Part(plan, stream, side, reader, writer)
     end, why = End.LATE, ""
     try:
@@ -42,7 +42,7 @@ async def converse(
 
 
 class _Part:
-    """What one side does."""
+    """The part of one side."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class _Part:
         self._writer = writer
 
     async def play(self) -> None:
-        """All of it, until the connection is closed. Raises `ConnectionError` or `_Enough`."""
+        """Play the part until the connection is closed. Raises `ConnectionError` or `_Enough`."""
         first = {Kind.NEAR_FIRST: Side.NEAR, Kind.FAR_FIRST: Side.FAR}.get(self._stream.kind)
         if first is None:
             await _both(self._send(), self._receive())
@@ -91,7 +91,7 @@ class _Part:
 
 
 async def _both(sending: Coroutine[Any, Any, None], receiving: Coroutine[Any, Any, None]) -> None:
-    """Both at once. What ends the receiving ends the sending too."""
+    """Send and receive at the same time. An error while receiving cancels the sending."""
     task = asyncio.create_task(sending)
     try:
         await receiving

@@ -1,7 +1,7 @@
 """The far end of every stream: a service that does its part of the plan.
 
-Run as `python -m faults.far PLAN`; says on which port it listens, then prints an account of each
-stream. A connection begins with the number of its stream.
+Run as `python -m faults.far PLAN`. It prints the port on which it listens, then an account of each
+stream. The client begins a connection with the number of its stream.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NUMBER = struct.Struct("!I")
 async def attend(
     plan: Plan, told: Callable[[Account], None], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    """Serve one connection. One that says no number of a stream is reset, and `told` hears nothing."""
+    """Serve one connection and give `told` its account. A connection without a stream's number is reset."""
     try:
         async with asyncio.timeout(plan.shape.patience):
             (number,) = NUMBER.unpack(await reader.readexactly(NUMBER.size))
@@ -38,18 +38,18 @@ async def attend(
 
 
 def show(account: Account) -> None:
-    """Print an account for whoever started this program."""
+    """Print an account, for the program that started this one."""
     print(json.dumps(account.to_json()), flush=True)
 
 
 def allow_descriptors() -> None:
-    """Let this program have as many connections as the system permits."""
+    """Raise the limit of open files to the most that the system permits."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def main() -> None:
-    """Serve on a free port, for ever."""
+    """Serve on a free port until cancelled."""
     allow_descriptors()
     plan = Plan.from_json(sys.argv[1])
     server = await asyncio.start_server(

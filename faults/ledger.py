@@ -1,4 +1,4 @@
-"""What became of the streams: each end's account of each, and the judgement on the two. Pure."""
+"""The outcome of the streams: the accounts of both ends, and the judgement on them. Pure."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from faults.plan import Kind, Side, Stream
 
 
 class End(Enum):
-    """How a stream ended for one side."""
+    """How one side saw a stream end."""
 
-    WHOLE = "whole"  # both directions, each by itself
-    CUT = "cut"  # it reset the stream, as planned
-    RESET = "reset"  # it was told of a reset
-    REFUSED = "refused"  # there was no stream
-    LATE = "late"  # not within the stream's bound
+    WHOLE = "whole"  # both directions ended in order
+    CUT = "cut"  # this side reset the stream, as planned
+    RESET = "reset"  # the stream was reset
+    REFUSED = "refused"  # the stream could not be opened
+    LATE = "late"  # the stream had not ended within its time bound
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What one side saw of a stream: `got` bytes, of which the first wrong one is at `wrong_at`."""
+    """What one side saw of a stream: it got `got` bytes; `wrong_at` is the offset of the first wrong one."""
 
     number: int
     side: Side
@@ -34,39 +34,39 @@ class Account:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """What `to_json` made."""
+        """The account that `to_json` described."""
         return cls(**data | {"side": Side(data["side"]), "end": End(data["end"])})
 
     def to_json(self) -> dict[str, Any]:
-        """For another process."""
+        """A description for another process."""
         return asdict(self) | {"side": self.side.value, "end": self.end.value}
 
 
 class Ledger:
-    """Both sides' accounts of all streams."""
+    """The accounts of both sides, for all streams."""
 
     def __init__(self) -> None:
         self._accounts: defaultdict[int, dict[Side, Account]] = defaultdict(dict)
 
     def note(self, account: Account) -> None:
-        """One side is done with a stream."""
+        """Enter the account of a side that is done with a stream."""
         self._accounts[account.number][account.side] = account
 
     def count(self, side: Side) -> int:
-        """How many streams a side is done with."""
+        """The number of streams that a side is done with."""
         return sum(side in known for known in self._accounts.values())
 
     @property
     def bytes(self) -> int:
-        """That arrived at either end."""
+        """Bytes that arrived, at both ends together."""
         return sum(account.got for known in self._accounts.values() for account in known.values())
 
     def complete(self, streams: Iterable[Stream]) -> bool:
-        """Whether both sides are done with all of these."""
+        """Whether both sides are done with all of these streams."""
         return all(len(self._accounts[stream.number]) == len(Side) for stream in streams)
 
     def ends(self, stream: Stream) -> dict[Side, End]:
-        """How a stream ended, for those sides that said so."""
+        """How a stream ended, for the sides that have reported."""
         return {side: account.end for side, account in self._accounts[stream.number].items()}
 
     def got(self, stream: Stream) -> int:
@@ -74,7 +74,7 @@ class Ledger:
         return sum(account.got for account in self._accounts[stream.number].values())
 
     def problems(self, stream: Stream) -> list[str]:
-        """Whatever is not as it must be; empty for a stream that went well."""
+        """What is wrong with a stream. Empty if nothing is."""
         known = self._accounts[stream.number]
         return [text for side in Side for text in judge(stream, side, known.get(side))]
 

@@ -1,7 +1,7 @@
-"""The near end of every stream: a client that goes in by the tunnel's ports.
+"""The near end of every stream: a client of the tunnel's ports.
 
-Run as `python -m faults.near ARGUMENTS`, a JSON object with the plan, the numbers of the first stream
-and the one after the last, and the ports' addresses; prints an account of each stream.
+Run as `python -m faults.near ARGUMENTS`. The arguments are a JSON object: the plan, the first stream's
+number, the last one's plus one, and the addresses of the ports. It prints an account of each stream.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Open = Callable[[Stream], Awaitable[Opened]]
 async def carry_out(
     plan: Plan, streams: Iterable[Stream], open: Open, told: Callable[[Account], None]
 ) -> None:
-    """Have all these streams, as many at once as the plan says; `told` gets each one's account."""
+    """Run these streams, as many at once as the plan says, and give `told` the account of each."""
     left = iter(streams)
 
     async def work() -> None:
@@ -51,7 +51,7 @@ async def _play(plan: Plan, stream: Stream, open: Open) -> Account:
 
 
 def through(plan: Plan, ports: dict[Way, Address], target: Address) -> Open:
-    """Opens streams to `target` by the two ways in."""
+    """A function that opens streams to `target` through the forward or the proxy port."""
 
     async def open(stream: Stream) -> Opened:
         host, port = ports[stream.way]
@@ -64,7 +64,7 @@ def through(plan: Plan, ports: dict[Way, Address], target: Address) -> Open:
 
 
 async def main() -> None:
-    """Have the streams that the command line names."""
+    """Run the streams that the command line names."""
     allow_descriptors()
     arguments = json.loads(sys.argv[1])
     plan = Plan.from_json(arguments["plan"])

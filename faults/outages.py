@@ -1,11 +1,11 @@
-"""Outages: what becomes of a download and of an ssh session while the path is away or another.
+"""Outages: a download and an ssh session while the path is cut or changes.
 
     python -m faults.outages [ROW…]
 
-Each row has a network of its own: a server, a client and a node that both know, which is a TCP
-relay as well. A download of 100 MB is disturbed after three seconds; it must come whole. What is
-said of it: how long after the path's return bytes came again, and how long after Tox had found
-the friend again, where it had lost it.
+Each row has a network of its own: a server, a client, and a third node that is the bootstrap node and
+TCP relay of both. A download of 100 MB is disturbed after three seconds; it must arrive whole. The row
+reports how long after the end of the outage bytes came again and, where Tox had lost the friend, how
+long after Tox had found it again.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from toxproxy.errors import ToxproxyError
 
 SIZE = 100_000_000  # bytes
 _UNDISTURBED = 3.0  # seconds before anything happens
-_SETTLED = 1.0  # seconds after which nothing comes that was on its way before
-_LONGEST = 300.0  # seconds that a download may take beside the outage itself
+_SETTLED = 1.0  # seconds after a cut after which packets sent before it have arrived
+_LONGEST = 300.0  # seconds that a download may take, the outage not counted
 _NODE_PORT, _SSHD_PORT = 21000, 2222
 _NEW_ADDRESS = "198.18.1.1"
 
-# Ten minutes of outage, and some for Tox to find the friend again.
+# The longest outage takes ten minutes; then Tox needs time to find the friend again.
 _TOX = "[tox]\nlocal_discovery = no\nbootstrap = {bootstrap}\ngrace = 900\n"
 _NODE = _TOX.format(bootstrap="none") + f"port = {_NODE_PORT}-{_NODE_PORT}\ntcp_relay = {_NODE_PORT}\n"
 
@@ -60,7 +60,7 @@ class Scene:
         return host, port
 
     def found_again(self, after: float) -> float | None:
-        """When Tox last found the server, if that was after a moment."""
+        """When Tox last found the server, if that was after the time `after`."""
         found = None
         for line in self.client.log.read_text().splitlines():
             record = json.loads(line)
@@ -73,10 +73,10 @@ class Scene:
 
 @dataclass
 class Course:
-    """How a download went: when how many bytes were there, by `time.time`.
+    """The course of a download: how many bytes had come at which time. Times are those of `time.time`.
 
-    The disturbance went from `began` to `over`; `found` is when Tox had found the server again, where
-    it had lost it.
+    The disturbance lasted from `began` to `over`. `found` is when Tox had found the server again, if it
+    had lost it.
     """
 
     began: float = 0.0
@@ -87,12 +87,12 @@ class Course:
     why: str = ""
 
     def between(self, begin: float, end: float) -> int:
-        """Bytes that came between two moments."""
+        """Bytes that came between two times."""
         there = [got for at, got in self.progress if begin <= at <= end]
         return there[-1] - there[0] if there else 0
 
     def flows_after(self, moment: float) -> float | None:
-        """Seconds until bytes came."""
+        """Seconds from a time until bytes came. None if none came."""
         return next((at - moment for at, _ in self.progress if at > moment), None)
 
 
@@ -100,13 +100,13 @@ class Course:
 async def scene(
     emulator: Emulator, target: Callable[[Network, Path], Awaitable[int]]
 ) -> AsyncIterator[Scene]:
-    """A scene whose forward leads to a port of the far end, which `target` gives."""
+    """A scene. The client's forward leads to the port of the far end that `target` returns."""
     secret = secrets.token_hex(8)
     with tempfile.TemporaryDirectory(prefix="toxproxy-outages-") as name, emulator.network(WAN) as network:
         folder = Path(name)
         async with contextlib.AsyncExitStack() as stack:
-            # As between hosts: a segment of 64 KiB can fill a TCP relay's receive buffer with what is
-            # left of it to be read, and both wait for ever.
+            # Segments as small as between real hosts. One of 64 KiB can fill the receive buffer of a TCP
+            # relay that waits for the rest of a packet: then both ends wait for ever.
             _run(*network.far.command, "ip", "link", "set", "dev", "lo", "mtu", "1500")
             port = await target(network, folder)
             processes = []
@@ -129,7 +129,7 @@ async def scene(
 async def download(
     emulator: Emulator, disturb: Callable[[Network], Awaitable[None]], seconds: float
 ) -> Course:
-    """A download, disturbed for so many seconds."""
+    """Run a download and disturb it after three seconds."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def serve(network: Network, folder: Path) -> int:
@@ -169,7 +169,7 @@ async def download(
 
 
 def cut(seconds: float) -> Callable[[Network], Awaitable[None]]:
-    """Nothing gets through for so long."""
+    """A disturbance: cut the link for `seconds`."""
 
     async def disturb(network: Network) -> None:
         network.cut()
@@ -180,7 +180,7 @@ def cut(seconds: float) -> Callable[[Network], Awaitable[None]]:
 
 
 async def block_udp(network: Network) -> None:
-    """UDP gets nowhere for a minute, as in many hotels."""
+    """Drop all UDP for a minute, as many hotel networks do."""
     rule = ("pref", "1", "to", "198.18.0.0/15", "ipproto", "udp", "blackhole")
     for place in (network.near, network.far):
         _run(*place.command, "ip", "rule", "add", *rule)
@@ -190,7 +190,7 @@ async def block_udp(network: Network) -> None:
 
 
 async def move(network: Network) -> None:
-    """The client gets another address, as from Wi-Fi to mobile."""
+    """Give the client another address, as when it changes from Wi-Fi to mobile."""
     near, far = network.near.command, network.far.command
     _run(*far, "ip", "route", "add", f"{_NEW_ADDRESS}/32", "dev", "link")
     _run(*near, "ip", "address", "flush", "dev", "link")
@@ -212,7 +212,7 @@ async def _download(
     meanwhile = course.between(course.began + _SETTLED, course.over)
     text = f"{name}: {'whole' if course.whole else f'NOT WHOLE ({course.why})'}"
     if (flows := course.flows_after(course.over)) is not None:
-        text += f"; {meanwhile / 1e6:.1f} MB meanwhile; bytes again {flows:.1f} s after the path was back"
+        text += f"; {meanwhile / 1e6:.1f} MB meanwhile; bytes again {flows:.1f} s after the outage"
         if course.found is not None:
             text += f", {course.over + flows - course.found:.1f} s after Tox had found the server again"
     print(text, flush=True)
@@ -220,7 +220,7 @@ async def _download(
 
 
 async def _ssh(name: str, emulator: Emulator, seconds: float) -> bool:
-    """A line typed before, and one after the client moved and the network was away."""
+    """Type a line into an ssh session, move the client, cut the network for `seconds`, type another line."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def sshd(network: Network, folder: Path) -> int:
@@ -257,7 +257,7 @@ async def _ssh(name: str, emulator: Emulator, seconds: float) -> bool:
             answers.append(await _type(shell, b"after"))
             waited = time.time() - back
             state = "alive" if all(answers) else "LOST"
-            print(f"{name}: {state}; answered {waited:.1f} s after the path was back", flush=True)
+            print(f"{name}: {state}; answered {waited:.1f} s after the outage", flush=True)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 shell.kill()
@@ -292,10 +292,10 @@ ROWS: dict[str, Callable[[str, Emulator], Awaitable[bool]]] = {
 
 
 async def main() -> bool:
-    """The rows that the command line names, one after the other; whether nothing was lost."""
+    """Run the rows that the command line names, one after the other. True if nothing was lost."""
     parser = argparse.ArgumentParser(prog="python -m faults.outages", description=__doc__.split("\n\n")[0])
     parser.add_argument(
-        "rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}; default: all, 25 minutes"
+        "rows", nargs="*", metavar="ROW", help=f"one of {', '.join(ROWS)}; default: all, 25 minutes"
     )
     names = parser.parse_args().rows or list(ROWS)
     if unknown := [name for name in names if name not in ROWS]:
@@ -309,7 +309,7 @@ async def main() -> bool:
             try:
                 good = await ROWS[name](name, emulator) and good
             except (ToxproxyError, TimeoutError) as error:
-                print(f"{name}: FAILED: {error or 'not done in time'}", flush=True)
+                print(f"{name}: FAILED: {error or 'not finished in time'}", flush=True)
                 good = False
     return good
 

@@ -1,6 +1,6 @@
-"""The plan of a run, all of it from a seed: what each stream does and when the path is cut. Pure.
+"""The plan of a run, made from a seed: what each stream does, and when the path is cut. Pure.
 
-Either end makes the same plan by itself, so that a stream need say no more than its number.
+Both ends make the same plan, so a connection need only tell the number of its stream.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from typing import Self
 
-_SLOWEST = 25_000  # bytes per second that a stream gets at least, beside all the others
+_SLOWEST = 25_000  # bytes per second that a stream gets at least, beside all other streams
 _SIZES = ((0, 0), (1, 1 << 16), (1 << 16, 1 << 20), (1 << 20, 6 << 20))  # bytes, from and to
 _SIZE_WEIGHTS = (10, 60, 25, 5)
-_ACTED_ON = (1 << 14, 1 << 21)  # bytes that whoever stalls or resets would get: there is a middle
+_ACTED_ON = (1 << 14, 1 << 21)  # bytes sent to the side that stalls or resets: enough to have a middle
 
 
 class Side(Enum):
-    """An end of a stream: near is the client's, far the server's."""
+    """An end of a stream: near is at the client, far at the server."""
 
     NEAR = "near"
     FAR = "far"
@@ -32,14 +32,14 @@ class Side(Enum):
 
 
 class Way(Enum):
-    """Which of the client's ports a stream goes in by."""
+    """The port of the client through which a stream goes."""
 
     FORWARD = "forward"
     SOCKS = "socks"
 
 
 class Kind(Enum):
-    """What is particular about a stream."""
+    """What is special about a stream."""
 
     TOGETHER = "both at once"
     NEAR_FIRST = "near sends and ends, then far"
@@ -53,10 +53,10 @@ _KIND_WEIGHTS = {Kind.TOGETHER: 40, Kind.NEAR_FIRST: 20, Kind.FAR_FIRST: 15, Kin
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """One stream: `up` bytes from the near end, `down` from the far one.
+    """One stream: `up` bytes from the near end, `down` bytes from the far end.
 
-    Of a STALL or RESET the `actor` does it, when it has got the `share` (0 to 1) of what the other
-    side would send, at least a byte; a stall takes `pause` seconds.
+    In a STALL or RESET the `actor` stalls or resets when it has got the `share` (0 to 1) of what the
+    other side sends, but at least one byte. A stall lasts `pause` seconds.
     """
 
     number: int
@@ -69,18 +69,18 @@ class Stream:
     pause: float
 
     def size(self, sender: Side) -> int:
-        """Bytes that a side sends, unless the stream is reset before."""
+        """Bytes that a side sends, unless the stream is reset earlier."""
         return self.up if sender is Side.NEAR else self.down
 
     @property
     def after(self) -> int:
-        """Bytes that the actor gets before it acts."""
+        """Bytes that the actor gets before it stalls or resets."""
         return max(1, int(self.share * self.size(self.actor.other)))
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The path works for `peace` seconds and is then cut for some."""
+    """The path works for `peace` seconds and is then cut for `seconds`."""
 
     peace: float
     seconds: float
@@ -88,11 +88,12 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How large a run is. Times are in seconds, pairs are from and to.
+    """The size of a run. Times are in seconds; pairs are a lowest and a highest value.
 
-    `streams`, of which `warm` are a round of their own before memory is first looked at; `at_once`
-    of them at a time; `total` bytes, at most and with some left over by resets; the longest `stall`;
-    a cut after so much `peace`; `patience`, after which a stream without bytes counts as hung.
+    `streams` is their number. The first `warm` of them are a round of their own, before memory is first
+    measured. `at_once` of them run at a time. `total` is the most bytes that they carry. `stall` is the
+    longest stall. A `cut` comes after `peace`. A stream is hung after `patience` and the time that its
+    bytes take.
     """
 
     streams: int
@@ -107,7 +108,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run does."""
+    """The plan of a run."""
 
     seed: int
     shape: Shape
@@ -115,7 +116,7 @@ class Plan:
 
     @classmethod
     def make(cls, seed: int, shape: Shape) -> Self:
-        """The plan of this seed and shape, always the same."""
+        """The plan for a seed and a shape. The same arguments give the same plan."""
         drawn = [_draw(seed, number, shape) for number in range(shape.streams)]
         factor = min(1.0, shape.total / max(1, sum(stream.up + stream.down for stream in drawn)))
         streams = tuple(
@@ -126,24 +127,24 @@ class Plan:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """What `to_json` wrote down."""
+        """The plan that `to_json` described."""
         data = json.loads(text)
         shape = data["shape"] | {name: tuple(data["shape"][name]) for name in ("peace", "cut")}
         return cls.make(data["seed"], Shape(**shape))
 
     def to_json(self) -> str:
-        """What another process needs to make the same plan."""
+        """A description from which another process makes the same plan."""
         return json.dumps({"seed": self.seed, "shape": asdict(self.shape)})
 
     def rounds(self) -> tuple[tuple[Stream, ...], tuple[Stream, ...]]:
-        """The streams before and after memory is first looked at."""
+        """The streams of the two rounds: before memory is first measured, and after."""
         return self.streams[: self.shape.warm], self.streams[self.shape.warm :]
 
     def cuts(self, turn: int = 0) -> Iterator[Cut]:
-        """When the path is cut during a round, 0 or 1: as often as there is time for.
+        """The cuts of a round, 0 or 1. An endless iterator.
 
-        Short cuts are the more frequent. The longest possible comes first, so that either round
-        makes the processes hold as much as they ever do.
+        Short cuts are more frequent. The longest possible cut comes first, so that both rounds make the
+        processes hold as much as they ever do.
         """
         dice = random.Random(f"{self.seed} cuts {turn}")
         yield Cut(self.shape.peace[0], self.shape.cut[1])
@@ -178,11 +179,11 @@ def _draw(seed: int, number: int, shape: Shape) -> Stream:
 
 
 def _size(dice: random.Random) -> int:
-    """Bytes of one direction: mostly few, sometimes none, sometimes millions."""
+    """Bytes of one direction: mostly few, sometimes none or millions."""
     ((low, high),) = dice.choices(_SIZES, _SIZE_WEIGHTS)
     return round(_between(dice, low, high)) if high else 0
 
 
 def _between(dice: random.Random, low: float, high: float) -> float:
-    """Every power of ten as likely as every other."""
+    """A number with a logarithmic distribution: every power of ten is equally likely."""
     return math.exp(dice.uniform(math.log(low), math.log(high)))

@@ -1,4 +1,4 @@
-"""What a run found, for people. Pure."""
+"""The report of a run. Pure."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from faults.ledger import End, Ledger
 from faults.plan import Kind, Plan, Stream
 from faults.usage import Usage
 
-_MOST_SHOWN = 20  # streams that went wrong, and as many other troubles
+_MOST_SHOWN = 20  # failed streams, and as many other problems
 
 
 @dataclass
 class Findings:
-    """All that a run found. `trouble` is what went wrong beside the streams.
+    """The findings of a run. `trouble` lists the problems that are not about one stream.
 
-    `usage` has for each process what it held before and after.
+    `usage` has the usage of each process before and after.
     """
 
     plan: Plan
@@ -29,18 +29,18 @@ class Findings:
     traffic: str = ""
 
     def failed(self) -> list[tuple[Stream, list[str]]]:
-        """The streams that went wrong, and how."""
+        """The streams that failed, each with its problems."""
         judged = ((stream, self.ledger.problems(stream)) for stream in self.plan.streams)
         return [(stream, problems) for stream, problems in judged if problems]
 
     @property
     def good(self) -> bool:
-        """Whether everything was as it must be."""
+        """Whether nothing went wrong."""
         return not self.trouble and not self.failed()
 
 
 def render(findings: Findings, command: str) -> str:
-    """The whole report; `command` repeats the run."""
+    """The whole report. `command` is the command that repeats the run."""
     failed = findings.failed()
     lines = [*_table(findings, {stream.number for stream, _ in failed}), ""]
     lines.append(f"{len(findings.cuts)} cuts, {sum(findings.cuts):.0f} of {findings.seconds:.0f} s")
@@ -50,10 +50,10 @@ def render(findings: Findings, command: str) -> str:
         lines.append(f"stream {stream.number} ({_description(stream)}):")
         lines += [f"    {problem}" for problem in problems]
     if len(failed) > _MOST_SHOWN:
-        lines.append(f"and {len(failed) - _MOST_SHOWN} more streams")
+        lines.append(f"and {len(failed) - _MOST_SHOWN} more failed streams")
     lines += findings.trouble[:_MOST_SHOWN]
     if findings.good:
-        lines.append("Every stream was whole, or a right beginning where it was reset.")
+        lines.append("Every stream was whole, or right up to its planned reset.")
     else:
         lines += ["", f"FAILED. Again: {command}"]
     return "\n".join(lines)

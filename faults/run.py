@@ -1,4 +1,4 @@
-"""A run: a tunnel across the emulated link, the streams through it, the cuts meanwhile."""
+"""A run: a tunnel across an emulated link that is cut while the streams run."""
 
 from __future__ import annotations
 
@@ -24,19 +24,20 @@ LINK = Link("faults", 25, 5, 100, 600, duplication=2, reordering=5, corruption=0
 _LOOPBACK = "127.0.0.1"
 _SERVER = "[access]\npermit = {target}\n"
 _CLIENT = "[tox]\nwait = 300\n[client]\nforward = 0:{target}:TOXID\n[socks]\nsocks = 0:TOXID\n"
-_MEETING = 300.0  # seconds: Tox takes its time where the first packets are lost
-_SETTLE = 60.0  # seconds within which the last streams end and everything is given back
-_TRIM = 8.0  # seconds after the last stream within which memory is given back
-_LOOK = 0.5  # seconds between two looks at whether it was
+_MEETING = 300.0  # seconds: Tox is slow to connect if its first packets are lost
+_SETTLE = 60.0  # seconds within which the last streams end and release what they hold
+_TRIM = 8.0  # seconds after the last stream within which memory goes back to the system
+_LOOK = 0.5  # seconds between two looks at the processes
 _TELL = 5.0  # seconds between two lines of progress
 
 
 async def run(
     plan: Plan, emulator: Emulator, folder: Path, say: Callable[[str], None], seconds: float
 ) -> Findings:
-    """Carry out a plan, the streams within so many seconds. `folder` gets the logs, `say` the progress.
+    """Carry out a plan. The streams must end within `seconds`.
 
-    Raises `ToxproxyError` for what keeps it from being done, alone or in a group.
+    `folder` gets the logs, `say` the progress. Raises `ToxproxyError`, alone or in a group, if the plan
+    cannot be carried out.
     """
     findings = Findings(plan)
     machine.see_processes()
@@ -52,7 +53,7 @@ async def run(
                 places=(network.far, network.near),
             )
             await stack.enter_async_context(tunnel)
-            say("the two ends look for each other")
+            say("waiting until the two ends have connected")
             await tunnel.connected(_MEETING)
             await _Run(findings, network, tunnel, folder, say).play(far, target, seconds)
         findings.traffic = network.end()
@@ -62,7 +63,7 @@ async def run(
 
 
 class _Run:
-    """What happens once the tunnel works."""
+    """The part of a run in which the tunnel is up."""
 
     def __init__(
         self,
@@ -78,10 +79,10 @@ class _Run:
         self._tunnel = tunnel
         self._folder = folder
         self._say = say
-        self._heard = asyncio.Event()  # an account came
+        self._heard = asyncio.Event()  # set when an account comes
 
     async def play(self, far: Program, target: str, seconds: float) -> None:
-        """All streams, in two rounds, and what the processes hold after each."""
+        """Run all streams, in two rounds, and measure the processes after each round."""
         async with asyncio.TaskGroup() as group:
             company = [group.create_task(self._hear(far)), group.create_task(self._tell())]
             idle, began = self._usages(), time.monotonic()
@@ -91,7 +92,7 @@ class _Run:
                     before = await self._settled(idle)
                     await self._round(1, target)
             except TimeoutError:
-                self._findings.trouble.append(f"the streams were not done within {seconds:g} s")
+                self._findings.trouble.append(f"the streams had not ended within {seconds:g} s")
             else:
                 after = await self._settled(idle)
                 for name, now in after.items():
@@ -102,7 +103,7 @@ class _Run:
                 task.cancel()
 
     async def _round(self, turn: int, target: str) -> None:
-        """The streams of a round, while the path is cut again and again."""
+        """Run the streams of a round while the path is cut again and again."""
         streams = self._plan.rounds()[turn]
         host, _, port = target.rpartition(":")
         arguments = {
@@ -122,7 +123,7 @@ class _Run:
                 cutting.cancel()
                 with suppress(asyncio.CancelledError):
                     await cutting
-        with suppress(TimeoutError):  # who is missing then is judged with the others
+        with suppress(TimeoutError):  # a missing account is a problem of its stream in the report
             async with asyncio.timeout(_SETTLE):
                 while not self._findings.ledger.complete(streams):
                     self._heard.clear()
@@ -148,7 +149,7 @@ class _Run:
         self._heard.set()
 
     async def _settled(self, idle: dict[str, Usage]) -> dict[str, Usage]:
-        """What the processes hold when they have given back what can be waited for."""
+        """The usage of the processes once they have released what they hold, or after `_SETTLE`."""
         for _ in range(round(_SETTLE / _LOOK)):
             await asyncio.sleep(_LOOK)
             now = self._usages()
@@ -162,7 +163,7 @@ class _Run:
         return {process.name: usage(process.name, process.pid) for process in processes}
 
     async def _tell(self) -> None:
-        """Say how far it is; and fail as soon as a process has ended."""
+        """Report the progress. Raises `ProcessEnded` as soon as a process has ended."""
         while True:
             await asyncio.sleep(_TELL)
             ledger, count = self._findings.ledger, len(self._plan.streams)
@@ -177,12 +178,12 @@ class _Run:
 
 
 def complaints(process: Process) -> list[str]:
-    """What a process wrote into its log that is a warning or worse, each once."""
+    """The warnings and errors in the log of a process, each once."""
     found: dict[str, None] = {}
     for line in process.log.read_text(errors="replace").splitlines():
         try:
             record = json.loads(line)
-        except ValueError:  # the interpreter's own words
+        except ValueError:  # not JSON: written by the interpreter itself
             found[f"the {process.name} wrote: {line}"] = None
             continue
         if record["level"] not in ("DEBUG", "INFO"):

@@ -1,9 +1,9 @@
-"""One long download, to be disturbed. Run as
+"""One long download, to be disturbed.
 
-    python -m faults.transfer serve SIZE              at the far end; says on which port
-    python -m faults.transfer fetch HOST PORT SIZE    at the near end; says what came, and when
+    python -m faults.transfer serve SIZE              at the far end; prints the port
+    python -m faults.transfer fetch HOST PORT SIZE    at the near end; prints how many bytes came, and when
 
-SIZE is in bytes. What comes is compared with what must, byte by byte.
+SIZE is in bytes. Every byte that comes is checked.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import time
 from faults.content import BLOCK, Content, Receipt
 from faults.plan import Side
 
-_TELL = 0.02  # seconds between two lines
+_TELL = 0.02  # seconds between two lines of output
 _SEED = 1
 
 
 async def serve(size: int) -> None:
-    """Send it to everybody who connects."""
+    """Send the content to every client."""
 
     async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
@@ -37,7 +37,7 @@ async def serve(size: int) -> None:
 
 
 async def fetch(host: str, port: int, size: int) -> None:
-    """Print {"at": time, "got": bytes} while it comes, and at the end {"whole": whether all of it did}."""
+    """Print {"at": time, "got": bytes} now and then. The last line also has "whole" and "why"."""
     reader, writer = await asyncio.open_connection(host, port, limit=BLOCK)
     receipt, told = Receipt(_content(size)), 0.0
     why = ""

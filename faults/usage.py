@@ -1,4 +1,4 @@
-"""What a process holds: memory, descriptors, connections (Linux)."""
+"""What a process uses: memory, descriptors, connections (Linux)."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from pathlib import Path
 from bench import machine
 from toxproxy.errors import ToxproxyError
 
-MOST_MEMORY = 24_000_000  # bytes more than before, which nobody calls a leak
-MOST_DESCRIPTORS = 4  # the same: a link that is being replaced has two sockets
+MOST_MEMORY = 24_000_000  # bytes: a smaller increase does not count as a leak
+MOST_DESCRIPTORS = 4  # the same for descriptors: a link that is being replaced has two sockets
 
 _LISTENING = "0A"  # TCP_LISTEN in /proc/net/tcp
 
 
 class ProcessEnded(ToxproxyError):
-    """A process that was to be looked at is gone."""
+    """The process has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """`memory` in bytes, as the process has to itself; open `descriptors`; TCP `connections` among them."""
+    """Private `memory` in bytes, open `descriptors`, and the TCP `connections` among them."""
 
     memory: int
     descriptors: int
     connections: int
 
     def at_rest(self, before: Usage) -> bool:
-        """Whether connections and descriptors are given back."""
+        """Whether all connections are closed and the descriptors are about as few as before."""
         return not self.connections and self.descriptors <= before.descriptors + MOST_DESCRIPTORS
 
     def excess(self, before: Usage) -> list[str]:
-        """What is left that should be gone, in words."""
+        """What the process should have released and did not, one sentence each."""
         found = []
         if (more := self.memory - before.memory) > MOST_MEMORY:
             found.append(
@@ -47,7 +47,7 @@ class Usage:
 
 
 def usage(name: str, pid: int) -> Usage:
-    """What the process holds now. Raises `ProcessEnded`, which calls it `name`."""
+    """The usage of a process. Raises `ProcessEnded`, whose text calls it `name`."""
     try:
         held = _descriptors(pid)
         return Usage(machine.memory(pid), len(held), len(_connections(pid).intersection(held)))
@@ -56,7 +56,7 @@ def usage(name: str, pid: int) -> Usage:
 
 
 def _descriptors(pid: int) -> list[str]:
-    """What each descriptor is a link to."""
+    """The targets of the process's descriptors, as /proc/PID/fd shows them."""
     links = []
     for entry in os.scandir(f"/proc/{pid}/fd"):
         with suppress(FileNotFoundError):  # closed meanwhile
@@ -65,7 +65,7 @@ def _descriptors(pid: int) -> list[str]:
 
 
 def _connections(pid: int) -> set[str]:
-    """All TCP connections where a process is, each as the link of a descriptor to it."""
+    """All TCP connections in the network namespace of a process, as descriptors show them."""
     rows = [
         line.split()
         for table in ("tcp", "tcp6")

@@ -1,6 +1,6 @@
-"""Hostile input for everything that reads some: `python -m fuzz` tries to find what was not thought of.
+"""Hostile input for every parser: `python -m fuzz` searches for inputs that break something.
 
-A target is a function of bytes that raises only for a bug. `targets` names them all, `guided` drives
-one by its coverage (atheris), `blind` where atheris cannot be had. What is in `corpus` is tried
-by the tests, too.
+A target is a function that takes bytes and raises only for a bug. `targets` lists them. `guided` runs
+one with coverage feedback (atheris); `blind` runs it without, where atheris is not installed. The tests
+try every input in `corpus`.
 """

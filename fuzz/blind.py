@@ -1,6 +1,6 @@
-"""`python -m fuzz.blind TARGET SECONDS FOUND CRASHES CORPUS`: one target, with examples changed at random.
+"""`python -m fuzz.blind TARGET SECONDS FOUND CRASHES CORPUS`: run one target on random changes of examples.
 
-For where atheris cannot be had. It finds less, for it does not see what an input reaches.
+Used where atheris is not installed. It finds less, since it does not know what code an input reaches.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main() -> None:
             traceback.print_exc()
             (Path(crashes) / f"crash-{hashlib.sha1(data).hexdigest()}").write_bytes(data)
             sys.exit(1)
-    print(f"stat::number_of_executed_units: {runs}")  # as libFuzzer says it
+    print(f"stat::number_of_executed_units: {runs}")  # the line that libFuzzer prints
 
 
 def _changed(chance: random.Random, examples: list[bytes]) -> bytes:

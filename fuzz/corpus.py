@@ -1,4 +1,4 @@
-"""The inputs that are kept: real examples, and what fuzzing found that reaches something new."""
+"""The kept inputs: real examples, and inputs found by fuzzing that reach more code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def inputs(target: str) -> list[Path]:
 
 
 def write_examples() -> None:
-    """Write what `examples` has into the corpus."""
+    """Write the inputs of `fuzz.examples` into the corpus."""
     for target, named in examples().items():
         (FOLDER / target).mkdir(parents=True, exist_ok=True)
         for name, data in named.items():
@@ -31,9 +31,9 @@ def write_examples() -> None:
 
 
 def keep(target: str, found: Path) -> int:
-    """Take over what reaches lines of toxproxy that no input reached before, as far as there is room.
+    """Copy inputs that reach new lines of toxproxy into the corpus, up to `MOST_KEPT` bytes.
 
-    Returns how many inputs that were.
+    Returns the number of inputs copied.
     """
     known: set[tuple[str, int]] = set()
     room = MOST_KEPT

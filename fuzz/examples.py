@@ -1,6 +1,6 @@
-"""Real examples for the corpus: what honest peers, clients and files say.
+"""Real examples for the corpus: input from honest peers, clients and files.
 
-Where a target draws decisions from its bytes, an example is a script of moves.
+For a target that reads decisions from its bytes, an example is a script of moves.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fuzz.peer import packed
 from toxproxy.mux import frames
 from toxproxy.tox.pytox import Tox, ToxOptions
 
-Move = tuple[Callable[..., object], bytes]  # and the bytes it decides by
+Move = tuple[Callable[..., object], bytes]  # the move, and the bytes from which it reads its decisions
 
 _CONFIGURATIONS = Path(__file__).parents[1] / "examples"
 _KEY = "FEDCBA9876543210" * 4
@@ -102,7 +102,7 @@ proxy = socks5://127.0.0.1:9050
 wait = 30
 """
 _SENT = b"\0\0\2ab"  # a frame, on channel 0
-_ACK = b"\0\4\5\1\0"  # for channel 0; which count, and whether it is damaged, follow
+_ACK = b"\0\4\5\1\0"  # for channel 0; the choices of its count and of the damage follow
 _CLIENTS = {
     "all": {
         _KEY: {"by": "command"},
@@ -121,7 +121,7 @@ _QUESTIONS = {
 
 
 def examples() -> dict[str, dict[str, bytes]]:
-    """For each target, inputs by their file's name."""
+    """The inputs of each target, by the name of their file."""
     return {
         "frame": {frames.name(type(frame)).lower(): frames.encode(frame) for frame in _FRAMES},
         "block": {"three": 3 * _text(b"toxproxy", 40), "large": _text(b"x", 255)},
@@ -153,7 +153,7 @@ def _text(raw: bytes, times: int) -> bytes:
 
 
 def _pairs(join: Callable[[bytes, bytes], bytes]) -> dict[str, bytes]:
-    """Each request with one response, each response with one request."""
+    """Pairs in which each request and each response occurs."""
     pairs = {name: join(request, _RESPONSES["length"]) for name, request in _REQUESTS.items()}
     for name, response in _RESPONSES.items():
         request = _REQUESTS["upgrade" if name == "switch" else "get"]
@@ -162,12 +162,12 @@ def _pairs(join: Callable[[bytes, bytes], bytes]) -> dict[str, bytes]:
 
 
 def _conversation(request: bytes, response: bytes) -> bytes:
-    """Twice the same on one connection."""
+    """The same request and response twice on one connection."""
     return b"-" + request + request + near.ANSWERS + _answer(response + response)
 
 
 def _answer(said: bytes) -> bytes:
-    """A server that is reached and says this."""
+    """The choices of a server that is reached and sends this."""
     return b"\0" + len(said).to_bytes(2) + said
 
 
@@ -205,11 +205,11 @@ def _resuming() -> dict[str, bytes]:
     game = resuming.Game
     room: Move = (game.ready, b"\7\0")
     busy: list[Move] = [room, (game.open, b"\0\x64\0"), room, (game.ask, b"\3\0")]
-    lost: Move = (game.cut, b"\2")  # with two frames of each channel
+    lost: Move = (game.cut, b"\2")  # with the last two frames of each channel
     early: list[Move] = [(game.grow, b"\7\0"), (game.ask, b"\3\0"), (game.open, b"\0\x64\0"), room]
     scripts = {}
     for side, begin in {
-        "client": [(game.cut, b"\1"), (game.meet, b"\0")],  # on a link with hardly any room
+        "client": [(game.cut, b"\1"), (game.meet, b"\0")],  # on a link with a small budget
         "server": [(game.cut, b"\1\0")],
     }.items():
         twice = [lost, *begin, *busy, lost, *begin, lost, *begin, *early]
@@ -233,7 +233,7 @@ def _links() -> dict[str, bytes]:
 
 
 def _dice(*seeds: int) -> dict[str, bytes]:
-    """For targets whose decisions make something of any bytes."""
+    """Random inputs, for targets that read decisions from their bytes."""
     return {f"dice-{seed}": random.Random(seed).randbytes(600) for seed in seeds}
 
 

@@ -1,4 +1,4 @@
-"""Targets: files that somebody else may have written, and the question on the control socket."""
+"""Targets: files that somebody else may have written, and requests on the control socket."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from toxproxy.tox.startup import explained
 
 _PLACE = re.compile(r"[^\n]*/fuzz\.ini:([0-9]+): (expected |this cannot )[^\n]*")
 _ROLES: tuple[advice.Role, ...] = ("server", "client")
-_QUESTION = 4096  # bytes
+_QUESTION = 4096  # bytes: the longest request
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def _folder() -> Iterator[Path]:
 
 
 def config(data: bytes) -> None:
-    """A file is a configuration, of which everything can be asked, or one error that names a line of it."""
+    """A file is a configuration whose every property can be read, or one error that names a line of it."""
     with _folder() as folder:
         path = folder / "fuzz.ini"
         path.write_bytes(data)
@@ -55,13 +55,13 @@ def config(data: bytes) -> None:
 
 def _check_place(error: str, lines: int) -> None:
     place = _PLACE.fullmatch(error)
-    assert place is not None, f"not a place and what was expected: {error}"
+    assert place is not None, f"expected a place and what was expected there, found: {error}"
     assert 1 <= int(place[1]) <= lines
     assert error.isprintable()
 
 
 def clients(data: bytes) -> None:
-    """Whatever is in the file of clients: it says who may come, or is damaged, and stays as it is."""
+    """The file of clients is read, or is an error because it is damaged. It is not changed."""
     settings = AccessSettings(anyone=data[:1] == b"*", secret="a secret")
     with _folder() as folder:
         state = StateFolder(folder)
@@ -73,7 +73,7 @@ def clients(data: bytes) -> None:
 
 
 def identity(data: bytes) -> None:
-    """Whatever is in the file of the identity: it is one, or libtoxcore's refusal is explained."""
+    """The identity file is taken by libtoxcore, or its refusal is explained."""
     options = ToxOptions(savedata_data=data, udp_enabled=False, local_discovery_enabled=False)
     try:
         tox = Tox(options)  # never iterated: it sends nothing
@@ -89,7 +89,7 @@ def identity(data: bytes) -> None:
 
 
 def control(data: bytes) -> None:
-    """Whatever is asked on the control socket gets one line of JSON for an answer."""
+    """Every request on the control socket is answered with one line of JSON."""
     scene.run(_ask(data))
 
 
@@ -118,7 +118,7 @@ async def _ask(data: bytes) -> None:
 async def _read(reader: asyncio.StreamReader) -> bytes:
     try:
         return await reader.read(-1)
-    except ConnectionError:  # more was said than was read
+    except ConnectionError:  # the server closed before it had read everything
         return b""
 
 

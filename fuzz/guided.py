@@ -1,7 +1,7 @@
-"""`python -m fuzz.guided TARGET SECONDS FOUND CRASHES CORPUS`: one target, guided by what its inputs reach.
+"""`python -m fuzz.guided TARGET SECONDS FOUND CRASHES CORPUS`: fuzz one target with coverage feedback.
 
-A process of its own: libFuzzer, which atheris drives, ends it. What reaches something new goes into
-FOUND, what crashes into CRASHES; the exit status is not 0 then.
+It needs a process of its own, since libFuzzer (which atheris uses) ends the process. Inputs that reach
+new code go into FOUND. One that raises goes into CRASHES, and the exit status is not 0.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What ENet holds of a peer's frames, read out of its memory: enet.h of ENet 1.3.17."""
+"""The frames of a peer that ENet holds, read from its memory (enet.h of ENet 1.3.17)."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _ffi.cdef(
 
 
 def waiting(link: EnetLink) -> int:
-    """Bytes of frames that ENet holds and has not handed over."""
-    known = overlay._ffi.sizeof("ENetPeer")  # what the overlay has of it
+    """Bytes of frames that ENet holds and has not delivered."""
+    known = overlay._ffi.sizeof("ENetPeer")  # the part that the overlay declares
     return int(_ffi.cast("EndOfPeer *", hash(link._peer) + known).totalWaitingData)
 
 
 def next_numbers(link: EnetLink) -> dict[int, int]:
-    """The sequence number that is due on each channel; nothing of a link that is not up."""
+    """The next sequence number expected on each channel. Empty if the link is not up."""
     channels = _channels(link)
     return {number: (channel.incomingReliable + 1) & 0xFFFF for number, channel in enumerate(channels)}
 
@@ -47,7 +47,7 @@ def numbers_to_send(link: EnetLink) -> dict[int, int]:
 
 
 def agree(link: EnetLink) -> None:
-    """Raises AssertionError where ENet holds something else than the filter in front of it believes."""
+    """Raises `AssertionError` if ENet holds other frames than the filter in front of it has counted."""
     channels = _channels(link)
     if not channels:
         return
@@ -74,7 +74,7 @@ def _channels(link: EnetLink) -> list[Any]:
 
 
 def _length(end: Any) -> int:
-    """How many nodes a list of ENet's has."""
+    """The number of nodes in one of ENet's lists."""
     count, first = 0, _ffi.addressof(end)
     node = first.next
     while node != first:

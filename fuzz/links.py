@@ -1,4 +1,4 @@
-"""Targets: what comes from a friend, in packets and in the frames of its links, with real ENet in between."""
+"""Targets: packets from a friend, and frames on its links. A real ENet is in between."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from toxproxy.rules import Rules
 from toxproxy.tunnel.keeper import SessionKeeper
 
 _MOVES_MOST = 60
-_ROUNDS = 12  # there and back: enough for ENet to meet and for a session to begin
+_ROUNDS = 12  # round trips: enough for ENet to connect and for a session to begin
 _NOWHERE = Rules()
 _PEER = 77  # a session's id
 
 
 def packets(data: bytes) -> None:
-    """Two ends, and packets between them that are lost, repeated, damaged or made up."""
+    """Packets between two ends are lost, repeated, damaged or forged, and nothing breaks."""
     scene.run(_packets(Choices(data)))
 
 
 def links(data: bytes) -> None:
-    """A friend begins links, or takes them, and says what it likes on each."""
+    """A friend begins or accepts links and sends arbitrary frames on each, and nothing breaks."""
     scene.run(Friend(Choices(data)).play())
 
 
 class Wire:
-    """Carries packets between two ends when told to; `fate` says what becomes of each."""
+    """Carries packets between two ends when told to."""
 
     def __init__(self) -> None:
         self.queues: tuple[deque[bytes], deque[bytes]] = deque(), deque()
@@ -69,7 +69,7 @@ def _end(wire: Wire, to: int, exit: Exit | None) -> SessionKeeper:
 
 
 async def _over(*ends: SessionKeeper) -> None:
-    """Free everything, without waiting for a peer that never answers."""
+    """Close everything without waiting for a peer that never answers."""
     for end in ends:
         end.lose()
         await end.close("over")
@@ -109,11 +109,11 @@ async def _packets(choices: Choices) -> None:
 
 
 class Friend:
-    """A peer with real links and no manners; it hears what it is told on the last of them."""
+    """A hostile peer with real links. It owns them and hears the frames of the last one."""
 
     def __init__(self, choices: Choices) -> None:
         self.choices = choices
-        self.got: Counter[int] = Counter()  # frames that count, by channel
+        self.got: Counter[int] = Counter()  # received frames that SPEC.md counts, by channel
         self.link: EnetLink | None = None
         self.up = False
 
@@ -140,7 +140,7 @@ class Friend:
         await _over(self.end)
         self._drop()
 
-    # The owner of its own links
+    # As the owner of its links
 
     def _own(self, link: EnetLink) -> Friend:
         self.link, self.up = link, False
@@ -159,10 +159,10 @@ class Friend:
     def link_down(self, reason: LinkEnd) -> None:
         self.up = False
 
-    # What it does
+    # Its moves
 
     def begin(self) -> None:
-        """The next link."""
+        """Begin the next link."""
         if self.begins:
             self.carrier.connect()
         elif self.link is not None:
@@ -195,12 +195,12 @@ class Friend:
             self.say(0, damaged(self.choices, frames.encode(frames.Resume(*ids, counts))))
 
     def vanish(self) -> None:
-        """It is gone without a word, and begins anew."""
+        """Vanish without closing the link, and begin a new one."""
         self._drop()
         self.begin()
 
     def leave(self) -> None:
-        """It closes the link, and begins anew."""
+        """Close the link and begin a new one."""
         if self.link is not None and self.up:
             self.up = False
             self.link.close()

@@ -1,6 +1,6 @@
-"""Targets: a whole `Multiplexer`, as either side, whose peer does what it likes.
+"""Targets: a whole `Multiplexer`, as client or server, with a hostile peer.
 
-The application keeps to the rules; what it does is drawn from the bytes, too.
+The application keeps to the rules. Its moves are read from the bytes, too.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ _PLENTY = 1 << 40
 
 
 def client(data: bytes) -> None:
-    """A client's connection: what the peer sends is fine or its error, and within the limits."""
+    """As client: whatever the peer sends is valid or the peer's error, and the limits hold."""
     Game(Choices(data), client=True).play()
 
 
 def server(data: bytes) -> None:
-    """A server's connection: what the peer sends is fine or its error, and within the limits."""
+    """As server: whatever the peer sends is valid or the peer's error, and the limits hold."""
     Game(Choices(data), client=False).play()
 
 
 class Game:
-    """One connection, its application and its peer."""
+    """A multiplexer, its application and its peer."""
 
     def __init__(self, choices: Choices, *, client: bool) -> None:
         self.choices = choices
         self.mux = Multiplexer(client=client, session=1, limits=LIMITS, channels=CHANNELS)
         self.client = client
-        self.unread: dict[Stream, int] = {}  # of the living streams: bytes the application has not taken
-        self.written = 0  # bytes by the application
-        self.causes = 1  # frames that came and calls that were made: each may cause a few frames
-        self.sent = 0  # frames
-        self.peer_id = 2 if client else 1  # of the peer's next stream
+        self.unread: dict[Stream, int] = {}  # bytes that the application has not read, of the open streams
+        self.written = 0  # bytes that the application has written
+        self.causes = 1  # frames received and calls made: each may cause a few frames
+        self.sent = 0  # frames that the multiplexer has sent
+        self.peer_id = 2 if client else 1  # the id of the peer's next stream
 
     def play(self) -> None:
         moves = 0
@@ -79,7 +79,7 @@ class Game:
         try:
             self.mux.receive(channel, message)
         except RemoteProtocolError as error:
-            assert not was_closed, "an error after the end"
+            assert not was_closed, "the peer was blamed after the session had ended"
             self.listen()
             self.over(str(error))
         else:
@@ -87,7 +87,7 @@ class Game:
             self.listen()
 
     def forbidden(self, channel: int, message: bytes) -> str:
-        """What SPEC.md says against a frame for a stream that lives; "" where that is nothing."""
+        """The rule of SPEC.md that a frame for an open stream breaks. "" if it breaks none."""
         try:
             frame = frames.decode(message)
         except RemoteProtocolError as error:
@@ -122,7 +122,7 @@ class Game:
         self.receive(channel, any_frame(self.choices, self.likely()))
 
     def likely(self) -> list[int]:
-        """Numbers that would be right somewhere."""
+        """Numbers that are valid in some field."""
         numbers = [self.peer_id, 1, 2]
         for stream in self.mux.streams.values():
             numbers += (stream.id, stream.receiver.window.received, stream.sender.offset, stream.sender.limit)
@@ -218,7 +218,7 @@ class Game:
             self.mux.write(stream, data)
 
     def take(self) -> None:
-        """The application reads."""
+        """The application reads some bytes."""
         if (stream := self.some(lambda s: not s.receiver.ignored)) is not None:
             length = self.choices.integer(self.unread[stream])
             self.unread[stream] -= length
@@ -241,7 +241,7 @@ class Game:
         self.listen()
 
     def send(self, budget: int | None = None) -> list[frames.Frame]:
-        """The link has room."""
+        """The link takes frames."""
         said = []
         before = {stream: stream.sender.limit for stream in self.mux.streams.values()}
         for channel, message in self.mux.frames_to_send(budget or self.choices.integer(2000), _SIZE):
@@ -253,7 +253,7 @@ class Game:
             assert stream.sender.offset <= limit, "sent beyond the peer's credit"
         return said
 
-    # What is always true
+    # Invariants
 
     def check(self) -> None:
         streams = self.mux.streams
@@ -269,7 +269,7 @@ class Game:
         assert size <= LIMITS.session_window + LIMITS.least_window * (len(streams) + 1)
 
     def over(self, why: str) -> None:
-        """The session ended by the peer's error: every stream is gone, it is told, and nothing follows."""
+        """After the peer's error: every stream is closed, the peer is told why, and nothing else is sent."""
         assert self.mux.closed
         assert not self.mux.streams
         assert not self.unread

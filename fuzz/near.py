@@ -1,4 +1,4 @@
-"""Targets: what a client of the proxy port sends, and what the server that it wants answers."""
+"""Targets: what a client of the proxy port sends, and what the server that it asks for answers."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from toxproxy.socks import ProxyListener
 _LOGIN = Credentials(b"alice", b"secret")
 _LOOPBACK = Bind("127.0.0.1", 0)
 _NOBODY = ToxId(bytes(38))
-_UNFINISHED = 1024  # bytes that a handshake keeps, at most
-ANSWERS = b"\0ANSWERS\0"  # between what the client says and what is for the servers
-_TURNS = 40  # of the loop: enough for all that a few sockets have said
+_UNFINISHED = 1024  # the most bytes that an unfinished handshake keeps
+ANSWERS = b"\0ANSWERS\0"  # separates the client's bytes from the servers'
+_TURNS = 40  # turns of the event loop: enough to deliver what a few sockets have sent
 
 
 def socks(data: bytes) -> None:
-    """A handshake comes out the same whole and byte by byte, and the far end can be asked for its target."""
+    """A handshake has the same result whole and byte by byte. A stream to its target can be opened."""
     credentials = _LOGIN if data[:1] == b"L" else None
     whole = _shake(credentials, [data[1:]])
     assert whole == _shake(credentials, [data[at : at + 1] for at in range(1, len(data))])
@@ -61,7 +61,7 @@ def _can_be_asked_for(target: Target) -> None:
 
 
 def http(data: bytes) -> None:
-    """A request that h11 understands is answered with an error or can be sent on; so can the response."""
+    """A request that h11 parses is answered with an error or can be forwarded. So can the response."""
     request, _, response = data.partition(b"\0")
     client, server = HttpReader(h11.SERVER), HttpReader(h11.CLIENT)
     asked = _next(client, request)
@@ -98,7 +98,7 @@ def _next(reader: HttpReader, data: bytes) -> object:
 
 
 def proxy(data: bytes) -> None:
-    """A client of the proxy port and the servers it reaches say what they like: each connection ends."""
+    """The client of a proxy port and the servers it reaches send anything: every connection ends."""
     scene.run(_serve(data))
 
 
@@ -124,14 +124,14 @@ async def _serve(data: bytes) -> None:
 
 
 class _World:
-    """Sockets that say something at once, and end when everybody has said what there was to say."""
+    """Sockets that send their bytes at once and end when all have been sent."""
 
     def __init__(self) -> None:
         self._peers: list[socket.socket] = []
         self._ending = False
 
     async def connect(self, protocol_factory: Callable[[], P], said: bytes) -> tuple[asyncio.Transport, P]:
-        """A connection to somebody who says this."""
+        """A connection to a peer that sends `said`."""
         near, far = socket.socketpair()
         self._peers.append(far)
         far.setblocking(False)
@@ -141,7 +141,7 @@ class _World:
         return await asyncio.get_running_loop().create_connection(protocol_factory, sock=near)
 
     async def rest(self) -> None:
-        """Let everything happen that needs no more bytes."""
+        """Run the event loop until nothing happens without more bytes."""
         for _ in range(_TURNS):
             await asyncio.sleep(0)
 
@@ -156,7 +156,7 @@ class _World:
 
 
 class _Dialer:
-    """Reaches servers that say some of the bytes, or nobody."""
+    """Reaches servers that send some of the bytes, or fails to."""
 
     def __init__(self, world: _World, choices: Choices) -> None:
         self._world = world

@@ -1,4 +1,4 @@
-"""What a hostile peer sends: anything, and frames that are right but for one thing."""
+"""What a hostile peer sends: arbitrary bytes, and frames that are valid except for one field."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lz4.block import compress
 
 from fuzz.choices import Choices
 
-# type: the widths of its fields in bytes, as SPEC.md lays them out
+# the widths of the fields of each frame type in bytes (SPEC.md, section 4)
 _FIELDS = {
     0x01: (1, 1, 8, 4, 4, 4),  # HELLO
     0x02: (8,),  # PING
@@ -34,7 +34,7 @@ _EDGES = (0, 1, 2, 3, 255, 256, 65535, 65536, (1 << 32) - 1, 1 << 62, (1 << 64) 
 
 
 def any_frame(choices: Choices, likely: Iterable[int] = ()) -> bytes:
-    """A frame, perhaps damaged, with fields that are `likely`, edges or anything; or no frame at all."""
+    """A frame, perhaps damaged, or arbitrary bytes. A field is one of `likely`, an extreme or any number."""
     number = choices.pick((*_TYPES, 0x00))
     if number not in _FIELDS:
         return choices.chunk(_MOST_TAIL)
@@ -44,7 +44,7 @@ def any_frame(choices: Choices, likely: Iterable[int] = ()) -> bytes:
 
 
 def damaged(choices: Choices, message: bytes) -> bytes:
-    """Mostly as it is; else cut, longer, or with one byte changed."""
+    """The message: mostly unchanged, else cut short, with bytes appended, or with one byte changed."""
     match choices.integer(15):
         case 1:
             return message[: choices.integer(len(message))]
@@ -58,7 +58,7 @@ def damaged(choices: Choices, message: bytes) -> bytes:
 
 
 def packed(raw: bytes, history: bytes = b"") -> bytes:
-    """An LZ4 block."""
+    """An LZ4 block of `raw`, which may refer to `history`."""
     block: bytes = compress(raw, store_size=False, dict=history)
     return block
 

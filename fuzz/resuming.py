@@ -1,4 +1,4 @@
-"""Target: a session on a durable link, whose links fail and whose peer does what it likes on each."""
+"""Target: a session on a durable link whose links fail and whose peer is hostile."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from toxproxy.tunnel.events import Loss, SessionEnd
 from toxproxy.tunnel.session import Session
 
 _MOVES_MOST = 200
-_PEER = 77  # its session id
+_PEER = 77  # the peer's session id
 _OURS = (frames.Resume, frames.Ack)
 
 
 def resume(data: bytes) -> None:
-    """Links fail: RESUME comes first on each, and an honest peer gets every frame once and in order."""
+    """When links fail, RESUME comes first on each, and an honest peer gets every frame once and in order."""
     scene.run(Game(Choices(data)).play())
 
 
 class _Line:
-    """A link whose frames arrive at once; it minds what may be said when."""
+    """A link whose frames arrive at once. It checks that the frames come in a valid order."""
 
     channels = CHANNELS
     frame_size = 200
@@ -39,7 +39,7 @@ class _Line:
         self.room = game.choices.pick((1000, 20, 200))
         self.closed = False
         self._game = game
-        self._silent = not first  # RESUME was not said yet, and has to be
+        self._silent = not first  # RESUME must come before anything else
 
     def budget(self) -> int:
         return self.room
@@ -68,7 +68,7 @@ class _Line:
 
 
 class _Noted(DurableLink):
-    """Notes what the session sends, each frame once."""
+    """Records every frame that the session sends."""
 
     def __init__(self) -> None:
         super().__init__(CHANNELS, lambda _: None)
@@ -80,16 +80,16 @@ class _Noted(DurableLink):
 
 
 class Game:
-    """A session, its links one after another, and what its peer has of it."""
+    """A session, its successive links, and what its peer has received."""
 
     def __init__(self, choices: Choices) -> None:
         self.choices = choices
         self.client = bool(choices.integer(1))
         self.ended: list[SessionEnd] = []
-        self.honest = True  # the peer's counts are what it has
-        self.given: Counter[int] = Counter()  # frames of the peer's that count, by channel
-        self.got: Counter[int] = Counter()  # frames that the peer has, by channel
-        self.acknowledged: Counter[int] = Counter()  # of which it said so
+        self.honest = True  # whether the peer's counts have always been true
+        self.given: Counter[int] = Counter()  # frames sent by the peer that SPEC.md counts, by channel
+        self.got: Counter[int] = Counter()  # frames that the peer has received, by channel
+        self.acknowledged: Counter[int] = Counter()  # how many of these it has acknowledged
 
     async def play(self) -> None:
         self.durable = _Noted()
@@ -112,7 +112,7 @@ class Game:
     # Links
 
     def begin(self) -> None:
-        """The next link, on which a client speaks first."""
+        """Begin the next link. The client sends first."""
         first = self.session.identity is None
         self.line = _Line(self, first=first)
         self.durable.attach(self.line)
@@ -122,25 +122,25 @@ class Game:
             self.meet()
 
     def cut(self) -> None:
-        """The link fails, and what was last on its way with it."""
+        """The link fails. The last frames on it are lost."""
         if self.durable.state is LinkState.AWAY:
             self.begin()
             return
         lost = self.choices.integer(3)
         for channel in self.got:
             self.got[channel] = max(self.got[channel] - lost, self.acknowledged[channel])
-        self.line.closed = True  # as a link that failed
+        self.line.closed = True  # a link that failed takes no frames
         self.durable.link_down(LinkEnd.SILENT)
 
     def arrived(self, channel: int, frame: bytes) -> None:
-        """One frame is at the peer."""
-        if self.honest and not self.session._multiplexer.closed:  # last words need not wait for their turn
+        """One frame arrives at the peer."""
+        if self.honest and not self.session._multiplexer.closed:  # GOAWAY may overtake
             assert self.got[channel] < len(self.durable.log[channel]), "more frames than the session sent"
             assert frame == self.durable.log[channel][self.got[channel]], "another frame than the next"
         self.got[channel] += 1
 
     def grow(self) -> None:
-        """There is room, of which nobody was told yet."""
+        """The budget grows; `link_ready` has not been called yet."""
         self.line.room = self.choices.integer(2000)
 
     def ready(self) -> None:
@@ -169,10 +169,10 @@ class Game:
         self.hear(self.choices.integer(CHANNELS - 1), frame)
 
     def ask(self) -> None:
-        """A stream, whose request is refused, or a question."""
+        """Open a stream, which is refused, or send a PING."""
         number = 2 * self.choices.integer(20) + 1 + self.client
         questions: tuple[frames.Frame, ...] = (
-            frames.Ping(sum(self.given.values())),  # each answer unlike the others
+            frames.Ping(sum(self.given.values())),  # a different value each time
             frames.Open(number, frames.TCP, 64, 80, "a"),
         )
         asked = self.choices.pick(questions)
@@ -210,7 +210,7 @@ class Game:
         if self.session.established:
             dialling = self.session.dial(Half, Target("host.example", 80), early=True)
             try:
-                dialling.send(None)  # with `early` nothing is waited for
+                dialling.send(None)  # with `early` the first step does not wait
             except StopIteration as done:
                 transport, _ = done.value
                 transport.write(bytes(self.choices.integer(500)))

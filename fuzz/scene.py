@@ -1,4 +1,4 @@
-"""Targets that need an event loop: each input gets a new one, and whatever goes wrong on it is raised."""
+"""Targets that need an event loop. Each input gets a new one, and every error on it is raised."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
-SECONDS = 20.0  # far more than any input takes: longer is a bug
+SECONDS = 20.0  # far more than any input needs: a longer run is a bug
 
 _LOG = logging.getLogger("toxproxy")
 
 
 class _Complaints(logging.Handler):
-    """Keeps what is logged as an error: an exception that somebody caught and had no answer to."""
+    """Keeps the log records of errors: exceptions that were caught and only logged."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -24,8 +24,11 @@ class _Complaints(logging.Handler):
 
 
 def run(scene: Coroutine[Any, Any, None]) -> None:
-    """Run it to its end. Raises what it raises, and `AssertionError` for a task that is left, for what the
-    loop was told of as an error, and for what was logged as one."""
+    """Run a coroutine to its end. Raises what it raises.
+
+    Raises `AssertionError` for a task that is still running, for an error reported to the event loop,
+    and for an error in the log.
+    """
     complaints = _Complaints()
     propagate, _LOG.propagate = _LOG.propagate, False
     _LOG.addHandler(complaints)

@@ -1,4 +1,4 @@
-"""Every target by its name, which is also its folder's in the corpus.
+"""All targets by name. The name is also that of the target's folder in the corpus.
 
 A target takes any bytes and raises only for a bug.
 """
@@ -30,4 +30,4 @@ TARGETS: dict[str, Target] = {
     "identity": files.identity,
     "control": files.control,
 }
-MOST_BYTES = 4096  # of an input
+MOST_BYTES = 4096  # the longest input

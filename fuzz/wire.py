@@ -1,4 +1,4 @@
-"""Targets: what comes in one frame."""
+"""Targets: the contents of single frames."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from toxproxy.mux import frames
 from toxproxy.mux.compression import HISTORY, Decompressor
 from toxproxy.mux.replay import Replay
 
-_INEXACT = (frames.Hello, frames.GoAway, frames.Refused)  # a tail that is ignored, or cleaned
+_INEXACT = (frames.Hello, frames.GoAway, frames.Refused)  # their tail is ignored or cleaned
 
 
 def frame(data: bytes) -> None:
-    """A message is a frame, and the same bytes again, or the peer's error."""
+    """A message is the peer's error, or a frame that is encoded to the same bytes again."""
     for message in (data, any_frame(Choices(data))):
         try:
             read = frames.decode(message)
@@ -35,7 +35,7 @@ def frame(data: bytes) -> None:
 
 
 def block(data: bytes) -> None:
-    """A block holds as many bytes as it says, or is the peer's error; good ones in a row are read."""
+    """A block is the peer's error, or holds as many bytes as declared. Valid blocks are never refused."""
     choices, reader, history = Choices(data), Decompressor(), b""
     while choices:
         raw = (choices.chunk(255) or b"\0") * (1 + choices.integer(255))
@@ -55,7 +55,7 @@ def block(data: bytes) -> None:
 
 @dataclass
 class _Channel:
-    """What a test knows of a channel."""
+    """What the target knows of a channel."""
 
     sent: list[bytes] = field(default_factory=list)
     acknowledged: int = 0
@@ -63,7 +63,7 @@ class _Channel:
 
 
 def counts(data: bytes) -> None:
-    """Counts that a peer says are possible, or its error; what it has not is kept, in order."""
+    """A peer's counts are possible or its error. Frames that it has not received are kept in order."""
     choices, replay = Choices(data), Replay()
     channels: defaultdict[int, _Channel] = defaultdict(_Channel)
     while choices:
@@ -89,7 +89,7 @@ def counts(data: bytes) -> None:
 
 
 def _say(choices: Choices, replay: Replay, channels: dict[int, _Channel]) -> bool:
-    """Counts of the peer's; False where they end the session."""
+    """Take an ACK or RESUME of the peer. False if it ends the session."""
     likely = [count for each in channels.values() for count in (each.acknowledged, len(each.sent))]
     try:
         said = frames.decode(any_frame(choices, likely))

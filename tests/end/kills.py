@@ -1,16 +1,16 @@
-"""Either end killed under load and started again, again and again: `python -m tests.end.kills [TIMES]`.
+"""Kill either end under load and start it again, many times: `python -m tests.end.kills [TIMES]`.
 
-Every time the identity must be the same, the state folder clean, what was under way ended, and a
-new connection answered. How long that takes is libtoxcore's to decide; the figures are printed.
+Each time the identity must be the same, the state folder clean, the old connections closed, and a new
+connection answered. How long that takes depends on libtoxcore; the times are printed.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import os
 import signal
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -27,8 +27,8 @@ Address = tuple[str, int]
 
 LOAD = 4  # connections
 AT_ONCE = 4  # pairs
-AGAIN = 240  # seconds; libtoxcore may take its 32 s to see that a friend left, and minutes to find it again
-_ENOUGH = 1_000_000  # bytes that each connection has moved when the blow comes
+AGAIN = 240  # seconds: libtoxcore may need 32 s to notice that a friend left, and minutes to find it again
+_ENOUGH = 1_000_000  # bytes that each connection has carried before the kill
 _PIECE = bytes(1 << 16)
 _FILES = {"identity.tox", "lock", "clients.json", "control"}
 
@@ -55,7 +55,7 @@ browser = 0:{server}
 
 
 class Endless(Origin):
-    """Sends without end, takes whatever comes, and counts the connections that are still there."""
+    """Sends without end, reads whatever comes, and counts its open connections."""
 
     def __init__(self) -> None:
         super().__init__(self._serve)
@@ -74,7 +74,7 @@ class Endless(Origin):
 
 
 async def pour(writer: asyncio.StreamWriter) -> None:
-    """Write for as long as somebody is there."""
+    """Write until the connection is lost."""
     with contextlib.suppress(ConnectionError):
         while True:
             writer.write(_PIECE)
@@ -82,13 +82,13 @@ async def pour(writer: asyncio.StreamWriter) -> None:
 
 
 class Bulk:
-    """One connection to an `Endless` origin, used in both directions at once."""
+    """One connection to an `Endless` origin, with traffic in both directions."""
 
     def __init__(self) -> None:
         self.under_way = asyncio.Event()
 
     async def run(self, address: Address) -> bool:
-        """Go on to the end, which comes from elsewhere; whether it was a reset."""
+        """Send and receive until the connection ends. True if it was reset."""
         reader, writer = await asyncio.open_connection(*address)
         pouring = asyncio.create_task(pour(writer))
         try:
@@ -107,7 +107,7 @@ class Bulk:
 
 
 class Ends:
-    """A server in `place` and a client, two processes that join the network of `others`."""
+    """A server process in `place` and a client process, which join the Tox network of `others`."""
 
     def __init__(self, folder: Path, others: PrivateNetwork, place: Place = HERE) -> None:
         self.server = Process("server", folder, place)
@@ -118,7 +118,7 @@ class Ends:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Ends]:
-        """Both run inside, and have met."""
+        """Run both until the end of the block, which begins when they are connected."""
         async with self.endless, self.echo:
             try:
                 common = _CONFIG.format(bootstrap=known_by(self._others.server), wait=AGAIN)
@@ -132,7 +132,7 @@ class Ends:
                 await self.ended()
 
     def process(self, side: str) -> Process:
-        """The server or the client."""
+        """The process of the server or of the client."""
         return self.server if side == "server" else self.client
 
     def listener(self, name: str) -> Address:
@@ -142,7 +142,7 @@ class Ends:
         return host, int(port)
 
     async def answered(self) -> None:
-        """Have a new connection answered; one that was made before the other end was missed is reset."""
+        """Wait until a new connection is answered. Those made before the loss was noticed are reset."""
         async with asyncio.timeout(AGAIN):
             while True:
                 with contextlib.suppress(ConnectionError):
@@ -151,7 +151,7 @@ class Ends:
                 await asyncio.sleep(0.2)
 
     async def load(self) -> None:
-        """Have connections under way that do not end by themselves."""
+        """Begin connections that do not end by themselves."""
         bulks = [Bulk() for _ in range(LOAD)]
         self._load = [asyncio.create_task(bulk.run(self.listener("endless"))) for bulk in bulks]
         async with asyncio.timeout(AGAIN):
@@ -159,7 +159,7 @@ class Ends:
                 await bulk.under_way.wait()
 
     async def ended(self) -> list[bool]:
-        """Wait until the connections of `load` are no more; which of them were reset."""
+        """Wait until the connections of `load` have ended. Returns which of them were reset."""
         async with asyncio.timeout(AGAIN):
             resets = await asyncio.gather(*self._load)
             while self.endless.open:
@@ -168,12 +168,12 @@ class Ends:
         return resets
 
     async def kill(self, side: str) -> None:
-        """End a process as a crash does."""
+        """Kill a process without warning (SIGKILL)."""
         os.kill(self.process(side).pid, signal.SIGKILL)
         assert await self.process(side).stop() == -signal.SIGKILL
 
     async def restart(self, side: str) -> None:
-        """Start a process again, from the files that it left."""
+        """Start a process again, with the files that it left."""
         left = self.process(side)
         process = Process(side, self._folder, self._place if side == "server" else HERE)
         setattr(self, side, process)
@@ -185,9 +185,9 @@ class Ends:
 async def killed_and_back(ends: Ends, side: str) -> tuple[list[bool], float]:
     """Kill one side under load and start it again.
 
-    Both must have been connected for a while: libtoxcore is slower to find again who left at once.
-    Which of the connections under way ended with a reset, and the seconds from the start to the
-    answer that a new connection got.
+    The sides must have been connected for a while: libtoxcore is slower to find a friend again that
+    left soon after it came. Returns which of the open connections were reset, and the seconds from the
+    restart until a new connection was answered.
     """
     await asyncio.sleep(SETTLED)
     await ends.load()
@@ -200,7 +200,7 @@ async def killed_and_back(ends: Ends, side: str) -> tuple[list[bool], float]:
 
 
 async def killed_of_pair(folder: Path, others: PrivateNetwork, side: str) -> tuple[str, list[bool], float]:
-    """As `killed_and_back`, for a pair of its own: a second blow soon after the first is another matter."""
+    """As `killed_and_back`, with a new pair: a second kill soon after the first is a different case."""
     os.mkdir(folder)
     async with Ends(folder, others).running() as ends:
         return side, *await killed_and_back(ends, side)
@@ -231,4 +231,8 @@ def batched(numbers: range, size: int) -> Iterator[range]:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]) if sys.argv[1:] else 20))
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.end.kills", description="Kill either end under load and start it again."
+    )
+    parser.add_argument("times", nargs="?", type=int, default=20, help="default: %(default)s")
+    asyncio.run(main(parser.parse_args().times))
