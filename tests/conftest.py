@@ -1,4 +1,4 @@
-"""For all tests: names of their own."""
+"""Fixtures for all tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.machine import Hosts
 
 @pytest.fixture
 def hosts(monkeypatch: pytest.MonkeyPatch) -> Hosts:
-    """All names that this test's process knows, each with its addresses: fill it in."""
+    """The names that the resolver of this test knows, with their addresses. The test fills it."""
     known: Hosts = {}
 
     def getaddrinfo(host: str, port: object, *_: object, **__: object) -> list[object]:

@@ -1,6 +1,6 @@
-"""Namespaces for what a test must not do to the machine: another name server, other interfaces, other mounts.
+"""Namespaces for tests that need another name server, other interfaces or other mounts.
 
-`python -m tests.isolated NAME` is what runs inside: an experiment, whose outcome it prints as JSON.
+`python -m tests.isolated NAME` runs inside: it does the experiment NAME and prints the outcome as JSON.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ needs_namespaces = pytest.mark.skipif(not MAY_ISOLATE, reason="needs root and na
 
 
 def resolving_with(file: Path) -> tuple[str, ...]:
-    """What a command line begins with so that its process reads `file` as /etc/resolv.conf."""
+    """The beginning of a command line whose process reads `file` as /etc/resolv.conf."""
     return ("unshare", "--mount", "sh", "-c", _RESOLVE_WITH, str(file))
 
 
 async def isolated(experiment: str) -> Any:
-    """The outcome of an experiment on a machine without a network but loopback, its own name server."""
+    """The outcome of an experiment where loopback is the only network and has a name server of its own."""
     with tempfile.TemporaryDirectory() as folder:
         resolv_conf = Path(folder) / "resolv.conf"
         resolv_conf.write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:2\n")
@@ -76,7 +76,7 @@ async def isolated(experiment: str) -> Any:
 
 
 def reach() -> dict[str, tuple[bool, bool]]:
-    """For each spelling whether the kernel connects to this machine by it, and whether the rules let it."""
+    """For each spelling of an address: does the kernel reach this machine by it, do the rules allow it?"""
     with _listening("0.0.0.0", 0) as four, _listening("::", four.getsockname()[1]):
         port = four.getsockname()[1]
         return {
@@ -99,7 +99,7 @@ def _reaches(host: str, port: int) -> bool:
 
 
 def rebind() -> list[str]:
-    """What a client meets that asks for one name again and again, whose address is another every time."""
+    """What a client reaches by one name whose address is another one at every look-up."""
     with _listening("127.0.0.1", 0) as allowed, _listening("127.0.0.2", allowed.getsockname()[1]):
         names = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         names.bind(("127.0.0.1", 53))
@@ -118,7 +118,7 @@ async def _dial_often(port: int) -> list[str]:
 
 
 async def _met(way_out: Exit, host: str, port: int) -> str:
-    """Whom a connection reached, or why there is none."""
+    """The name of the service that a connection reached, or the code of the refusal."""
     try:
         transport, _ = await way_out.dial(asyncio.Protocol, Target(host, port))
     except StreamRefused as refused:
@@ -128,7 +128,7 @@ async def _met(way_out: Exit, host: str, port: int) -> str:
 
 
 def moved() -> list[dict[str, str]]:
-    """What is met at some addresses with three rules, before the machine has them and after."""
+    """What is reached at some addresses under three rules, before and after this machine has them."""
     with _listening("0.0.0.0", 0) as four, _listening("::", four.getsockname()[1]):
         return asyncio.run(_dial_before_and_after(four.getsockname()[1]))
 
@@ -151,7 +151,7 @@ async def _dial_before_and_after(port: int) -> list[dict[str, str]]:
 
 
 def _answer(names: socket.socket, addresses: list[str]) -> None:
-    """Be a name server (RFC 1035, section 4): the next address for each question, for 0 seconds."""
+    """Be a name server (RFC 1035, section 4): answer each question with the next address and a TTL of 0."""
     turns = cycle(addresses)
     while True:
         question, asker = names.recvfrom(512)

@@ -1,4 +1,4 @@
-"""What a machine may lack, and a test then does without or is skipped for."""
+"""What a machine may lack. A test that needs it is skipped."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-#: What a test's own resolver knows; see the fixture `hosts`.
+#: The names that a test's own resolver knows; see the fixture `hosts`.
 Hosts = dict[str, list[str]]
 
 
@@ -18,7 +18,7 @@ def _addresses(name: str) -> set[object]:
         return set()
 
 
-#: For what other processes look up; within its own process a test brings its names along.
+#: For tests in which another process looks up a name. Within its own process a test uses `hosts`.
 needs_localhost = pytest.mark.skipif(
     "127.0.0.1" not in _addresses("localhost"),
     reason="localhost is not 127.0.0.1 here: is there an /etc/hosts?",
@@ -26,7 +26,7 @@ needs_localhost = pytest.mark.skipif(
 
 
 def pseudo_terminal() -> tuple[int, int]:
-    """The descriptors of its two ends. Some containers have none: the test is skipped."""
+    """The descriptors of the two ends of a new pseudo-terminal. Skips the test where there are none."""
     try:
         return os.openpty()
     except OSError as error:
@@ -34,7 +34,7 @@ def pseudo_terminal() -> tuple[int, int]:
 
 
 def has_ipv6(address: str = "::1") -> bool:
-    """Whether an IPv6 address is one of this machine's."""
+    """Whether this machine has an IPv6 address."""
     try:
         with socket.socket(socket.AF_INET6) as sock:
             sock.bind((address, 0))

@@ -1,8 +1,8 @@
-"""Links without a network, for tests and simulations: seeded, so that every run can be repeated.
+"""Links without a network. They are seeded, so that every run can be repeated.
 
-`Simulation` joins two `MemoryLink`s in virtual time: no event loop, no waiting, the clock moves
-when it is told to. `DatagramPipe` carries datagrams over a running event loop in real time, with
-everything that a bad path does to them, for a real ENet to cope with.
+`Simulation` joins two `MemoryLink`s in virtual time: there is no event loop, and the test advances the
+clock. `DatagramPipe` carries datagrams over a running event loop in real time, with delay, loss,
+duplication and reordering, for a real ENet.
 """
 
 from __future__ import annotations
@@ -16,43 +16,42 @@ from dataclasses import dataclass
 
 from toxproxy.link.base import LinkEnd, LinkOwner
 
-MAX_HELD = 4096  # datagrams that a pipe keeps back; more are lost
-_LEAST_LATENESS = 0.001  # seconds: how far reordering reaches, at least, on a path without delay
+MAX_HELD = 4096  # datagrams that `PipeEnd.hold` keeps back; more are lost
+_LEAST_LATENESS = 0.001  # seconds: the delay that reordering is based on, on a path without delay
 
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """One direction of the way between two ends; both directions are alike."""
+    """The path between two ends. Both directions have these properties."""
 
     delay: float = 0.0  # seconds
-    loss: float = 0.0  # the share that is lost, 0 to below 1; 1, a cut, for a `DatagramPipe` only
+    loss: float = 0.0  # the share that is lost, from 0 to below 1; a `DatagramPipe` also takes 1, a cut
     rate: float = math.inf  # bytes per second
 
 
 @dataclass(slots=True)
 class _Bottleneck:
-    """Where bytes wait for the rate of the path."""
+    """The queue in which bytes wait for the rate of the path."""
 
     rate: float
     busy_until: float = 0.0
 
     def pass_through(self, now: float, length: int) -> float:
-        """When the last of `length` bytes that came `now` has left."""
+        """The time at which the last of `length` bytes that came `now` will have left."""
         self.busy_until = max(self.busy_until, now) + length / self.rate
         return self.busy_until
 
     def queued(self, now: float) -> float:
-        """Bytes that have not left yet."""
+        """Bytes in the queue."""
         return 0.0 if self.busy_until <= now else (self.busy_until - now) * self.rate
 
 
 class Simulation:
     """Two linked ends, `near` and `far`, and their clock, in seconds from 0.
 
-    `window` is what each end lets be in flight, in bytes. A frame that the path loses is sent
-    again after `timeout` seconds, then after twice as long, and so on: until it is there the
-    later frames of its channel wait, those of other channels do not. What an owner raises goes
-    through to the caller of `advance`.
+    `window` is the most bytes in flight from each end. A lost frame is retransmitted after `timeout`
+    seconds, then after twice as long, and so on. Meanwhile later frames of its channel wait; those of
+    other channels do not. Exceptions of an owner reach the caller of `advance`.
     """
 
     def __init__(
@@ -73,26 +72,26 @@ class Simulation:
         self.far = MemoryLink(self, window, channels, frame_size)
         self.near.peer, self.far.peer = self.far, self.near
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
-        self._count = 0  # keeps what is due at the same time in the order in which it was planned
+        self._count = 0  # keeps the order of actions that are due at the same time
 
     @property
     def next_due(self) -> float | None:
-        """When something happens next; None while everything is at rest."""
+        """The time of the next action. None if nothing is planned."""
         return self._agenda[0][0] if self._agenda else None
 
     def connect(self, near: LinkOwner, far: LinkOwner) -> None:
-        """Give the links their owners; both hear `link_up` after a round trip."""
+        """Give the links their owners. Both get `link_up` after a round trip."""
         for link, owner in ((self.near, near), (self.far, far)):
             link.owner = owner
             self.plan(self.now + 2 * self.path.delay, link.up)
 
     def plan(self, when: float, action: Callable[[], None]) -> None:
-        """Have `action` called when the clock passes `when`."""
+        """Call `action` when the clock reaches `when`."""
         self._count += 1
         heapq.heappush(self._agenda, (when, self._count, action))
 
     def advance(self, to: float) -> None:
-        """Let everything happen that is due until then."""
+        """Do everything that is due up to the time `to`, and set the clock to it."""
         while self._agenda and self._agenda[0][0] <= to:
             self.now, _, action = heapq.heappop(self._agenda)
             action()
@@ -105,7 +104,7 @@ class Simulation:
 
 
 class MemoryLink:
-    """One end of a `Simulation`; a `Link`."""
+    """One end of a `Simulation`. A `Link`."""
 
     peer: MemoryLink
 
@@ -118,20 +117,20 @@ class MemoryLink:
         self._window = window
         self._in_flight = 0
         self._bottleneck = _Bottleneck(simulation.path.rate)
-        self._free_at = [0.0] * channels  # when the last frame of each channel is delivered
+        self._free_at = [0.0] * channels  # when each channel has delivered its last frame
 
     def up(self) -> None:
-        """The simulation's call: the link stands."""
+        """Called by the simulation: the link is up."""
         if self.owner is not None:
             self.round_trip = 2 * self._simulation.path.delay
             self.owner.link_up()
 
     def budget(self) -> int:
-        """Bytes that fit into the window."""
+        """Bytes that still fit into the window."""
         return 0 if self.round_trip is None else max(0, self._window - self._in_flight)
 
     def send(self, channel: int, frame: bytes) -> None:
-        """Put one frame on its way."""
+        """Send one frame."""
         simulation, path = self._simulation, self._simulation.path
         arrival = self._bottleneck.pass_through(simulation.now, len(frame)) + path.delay
         again = simulation.timeout
@@ -144,14 +143,14 @@ class MemoryLink:
         simulation.plan(self._free_at[channel], lambda: self._deliver(channel, frame))
 
     def flush(self) -> None:
-        """Nothing to do: frames leave with `send`."""
+        """Does nothing: `send` has sent the frames."""
 
     def hold(self, channel: int, until: float) -> None:
-        """Deliver no frame sent from now on before `until`, as if the first were lost again and again."""
+        """Deliver no later frame of a channel before `until`, as if the first were lost again and again."""
         self._free_at[channel] = max(self._free_at[channel], until)
 
     def close(self) -> None:
-        """Let go; the peer hears `link_down` after the path's delay."""
+        """Close the link. The peer gets `link_down` after the delay of the path."""
         if self.owner is not None:
             self.owner = None
             simulation = self._simulation
@@ -177,9 +176,9 @@ class MemoryLink:
 class DatagramPipe:
     """Two ends, `near` and `far`, that pass datagrams to each other over the running event loop.
 
-    Beside what `path` does, `duplication` of the datagrams arrive twice, `reordering` of them
-    late, after up to two delays more, and `queue` bytes may wait for the rate; what finds the
-    queue full is lost, silently, as in a router. Close it when done.
+    `duplication` is the share of datagrams that arrive twice, `reordering` the share that arrive up to
+    two delays late. At most `queue` bytes wait for the rate of `path`. A datagram that finds the queue
+    full is lost without an error, as in a router. Close the pipe when done.
     """
 
     def __init__(
@@ -201,7 +200,7 @@ class DatagramPipe:
         self.near.peer, self.far.peer = self.far, self.near
 
     def close(self) -> None:
-        """Drop whatever is on its way; nothing is received any more, and `send` says False."""
+        """Drop all datagrams under way. Nothing is received any more, and `send` returns False."""
         self.near.close()
         self.far.close()
 
@@ -209,7 +208,7 @@ class DatagramPipe:
 class PipeEnd:
     """One end of a `DatagramPipe`. Set `receive` and `batch_ended` before the first datagram.
 
-    `receive` gets each datagram; after those of one turn of the loop comes one `batch_ended`.
+    `receive` gets each datagram. `batch_ended` is called after those of one turn of the event loop.
     Neither is called from within `send`.
     """
 
@@ -221,8 +220,8 @@ class PipeEnd:
         self._pipe = pipe
         self._bottleneck = _Bottleneck(pipe.path.rate)
         self._loop = asyncio.get_running_loop()
-        self._arrivals: list[tuple[float, int, bytes]] = []  # at this end
-        self._count = 0  # keeps what arrives at the same time in order
+        self._arrivals: list[tuple[float, int, bytes]] = []  # the datagrams that are due at this end
+        self._count = 0  # keeps the order of datagrams that arrive at the same time
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = 0.0
         self._predicate: Callable[[bytes], bool] | None = None
@@ -231,7 +230,7 @@ class PipeEnd:
         self._closed = False
 
     def send(self, datagram: bytes | bytearray | memoryview) -> bool:
-        """Put a copy on its way to the other end. False once the pipe is closed."""
+        """Send a copy of a datagram to the other end. False if the pipe is closed."""
         if self._closed:
             return False
         copy = bytes(datagram)
@@ -242,9 +241,9 @@ class PipeEnd:
         return True
 
     def hold(self, predicate: Callable[[bytes], bool], seconds: float | None = None) -> None:
-        """Keep back the datagrams sent here for which `predicate` is true, until `release`.
+        """Keep back the datagrams sent at this end for which `predicate` is true, until `release`.
 
-        With `seconds` the release comes by itself.
+        With `seconds` they are released after that time.
         """
         self.release()
         self._predicate = predicate
@@ -252,7 +251,7 @@ class PipeEnd:
             self._release = self._loop.call_later(seconds, self.release)
 
     def release(self) -> None:
-        """End a hold: what was kept goes on its way, in order."""
+        """End a hold: send what was kept back, in order."""
         if self._release is not None:
             self._release.cancel()
             self._release = None
@@ -262,7 +261,7 @@ class PipeEnd:
             self._pass_on(datagram)
 
     def close(self) -> None:
-        """The pipe's call: drop everything."""
+        """Called by the pipe: drop everything."""
         self._closed = True
         self._arrivals.clear()
         self._held.clear()
@@ -288,7 +287,7 @@ class PipeEnd:
         self._arm()
 
     def _arm(self) -> None:
-        """Wake when the next datagram arrives, unless something wakes before."""
+        """Set a timer for the next arrival, unless an earlier one is set."""
         due = self._arrivals[0][0]
         if self._timer is not None:
             if self._rings_at <= due:

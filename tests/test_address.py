@@ -1,4 +1,4 @@
-"""Addresses as people write them."""
+"""Parsing of addresses, ports, keys and Tox IDs as people write them."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from toxproxy.address import (
 )
 
 KEY = "FEDCBA9876543210" * 4
-TOX_ID = KEY + "0" * 12  # its byte pairs cancel out, so the checksum is zero
+TOX_ID = KEY + "0" * 12  # the XOR of its byte pairs is 0, and so is the checksum
 
 
 def checksummed(body: bytes) -> bytes:
-    """A Tox ID from key and nospam, with the checksum written another way than the parser's."""
+    """The Tox ID of `body`, key and nospam. The checksum is computed independently of the parser."""
     checksum = 0
     for i in range(0, len(body), 2):
         checksum ^= int.from_bytes(body[i : i + 2], "big")
@@ -45,24 +45,24 @@ ports = st.integers(1, 65535)
 
 
 @given(hosts, ports)
-def test_a_target_written_out_is_read_back(host: str, port: int) -> None:
+def test_a_target_is_the_same_after_writing_and_parsing(host: str, port: int) -> None:
     assert parse_target(str(Target(host, port))) == Target(host, port)
 
 
 @pytest.mark.parametrize("host", ["", "x" * 256, "two words", "new\nline", "\x7f", "bücher.example", "nul\0"])
-def test_a_target_has_a_host_that_an_open_frame_can_carry(host: str) -> None:
+def test_a_host_that_no_open_frame_can_carry_is_refused(host: str) -> None:
     with pytest.raises(ValueError, match="expected a host of 1 to 255 visible ASCII characters"):
         Target(host, 80)
 
 
 @pytest.mark.parametrize("port", [0, -1, 65536, 70000, 80.5])
-def test_a_target_has_a_port(port: int) -> None:
+def test_a_target_with_an_impossible_port_is_refused(port: int) -> None:
     with pytest.raises(ValueError, match="expected a port from 1 to 65535, found"):
         Target("host.example", port)
 
 
 @given(st.binary(min_size=36, max_size=36))
-def test_a_tox_id_written_out_is_read_back(body: bytes) -> None:
+def test_a_tox_id_is_the_same_after_writing_and_parsing(body: bytes) -> None:
     body = body[:31] + bytes((body[31] & 0x7F,)) + body[32:]
     tox_id = ToxId(checksummed(body))
     assert parse_tox_id(str(tox_id)) == parse_tox_id(str(tox_id).lower()) == tox_id
@@ -70,7 +70,7 @@ def test_a_tox_id_written_out_is_read_back(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("last", ["80", "EF", "FF"])
-def test_a_key_that_libtoxcore_would_not_take(last: str) -> None:
+def test_a_key_that_libtoxcore_does_not_accept_is_refused(last: str) -> None:
     key = "A" * 62 + last
     for parse, text in (
         (parse_key, key),
@@ -95,7 +95,7 @@ def test_fields_joined_by_colons_are_split_again(fields: list[str]) -> None:
 
 
 @given(st.text())
-def test_whatever_is_no_host_is_a_value_error(text: str) -> None:
+def test_arbitrary_text_is_a_host_or_a_value_error(text: str) -> None:
     try:
         host = parse_host(text)
     except ValueError:
@@ -107,7 +107,7 @@ def test_whatever_is_no_host_is_a_value_error(text: str) -> None:
 
 @given(st.text(alphabet="[]:%a1.", max_size=20))
 @example("[[:]")
-def test_whatever_brackets_are_a_value_error_or_fields(text: str) -> None:
+def test_arbitrary_brackets_are_fields_or_a_value_error(text: str) -> None:
     try:
         fields = split_fields(text)
     except ValueError:
@@ -115,7 +115,7 @@ def test_whatever_brackets_are_a_value_error_or_fields(text: str) -> None:
     assert not any("[" in field or "]" in field for field in fields)
 
 
-def test_very_many_colons_are_split_in_one_go() -> None:
+def test_a_hundred_thousand_colons_are_split() -> None:
     assert len(split_fields(":" * 100_000)) == 100_001
     with pytest.raises(ValueError, match=r"^expected brackets only around"):
         split_fields("[" + ":" * 100_000)
@@ -178,7 +178,7 @@ def test_hosts_in_their_canonical_form(text: str, host: str) -> None:
         "*",
     ],
 )
-def test_what_is_neither_name_nor_address(text: str) -> None:
+def test_a_text_that_is_neither_name_nor_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"^expected a host name or an IP address, found "):
         parse_host(text)
 
@@ -201,7 +201,7 @@ def test_what_is_neither_name_nor_address(text: str) -> None:
         "127。0。0。1",
     ],
 )
-def test_what_a_resolver_would_take_for_an_address_is_no_name(text: str) -> None:
+def test_a_name_that_a_resolver_would_take_for_an_ipv4_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"^expected an IPv4 address as four decimal numbers, found "):
         parse_host(text)
 
@@ -251,7 +251,7 @@ def test_errors_say_what_was_expected_and_found(call: object, message: str) -> N
 
 
 @pytest.mark.parametrize("scheme", ["tox:", "TOX:", "tox://", "Tox://"])
-def test_an_id_may_be_a_uri(scheme: str) -> None:
+def test_a_tox_id_may_be_a_uri(scheme: str) -> None:
     tox_id = checksummed(bytes.fromhex(KEY) + bytes(4))
     digits = tox_id.hex().upper()
     assert parse_tox_id(scheme + digits).raw == tox_id
@@ -261,18 +261,18 @@ def test_an_id_may_be_a_uri(scheme: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["tox:", "tox:tox:12", "tox:///12"])
-def test_a_uri_of_something_else_is_no_id(text: str) -> None:
+def test_a_uri_of_another_kind_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected a Tox ID of 76"):
         parse_tox_id(text)
 
 
-def test_a_comment_of_another_kind_behind_an_id_is_told_of() -> None:
+def test_a_comment_after_a_tox_id_that_begins_with_a_hash_is_named_in_the_error() -> None:
     with pytest.raises(ValueError, match=r"^expected a Tox ID, found one with `#` behind it: "):
         parse_tox_id(KEY + " # my server")
 
 
 @pytest.mark.parametrize("text", ["080", "000080", "0" * 1000 + "80"])
-def test_a_port_may_have_zeros_before_it(text: str) -> None:
+def test_a_port_may_have_leading_zeros(text: str) -> None:
     assert parse_port(text) == 80
 
 
@@ -281,7 +281,7 @@ def test_a_range_of_one_port() -> None:
     assert parse_port_range("8000-8100") == (8000, 8100)
 
 
-def test_a_star_to_listen_on_is_every_address() -> None:
+def test_a_star_as_the_local_address_is_every_address() -> None:
     assert parse_bind_host("*") == ""
     assert str(Bind("", 80)) == "*:80"
     assert str(Bind("::1", 80)) == "[::1]:80"
@@ -293,6 +293,6 @@ def test_only_an_ipv6_address_is_put_in_brackets() -> None:
     assert ipaddress.ip_address(split_fields(join_host_port("::1", 80))[0]).is_loopback
 
 
-def test_a_long_input_is_shown_in_part() -> None:
+def test_an_error_shows_only_the_beginning_of_a_long_input() -> None:
     assert shown("a\n") == r"'a\n'"
     assert shown("a" * 61) == repr("a" * 60) + "…"

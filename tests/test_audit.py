@@ -1,4 +1,4 @@
-"""The locked dependencies, as far as no network is needed, and what `tools/audit` makes of an answer."""
+"""The locked dependencies, checked without a network, and what `tools/audit` prints for an answer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def wanted(*groups: list[str]) -> list[Requirement]:
 
 
 def locked(lock: Path) -> dict[str, tuple[str, int]]:
-    """The version of each name, and how many hashes it has."""
+    """For each name its version and the number of its hashes."""
     entries = re.split(r"^(?=[A-Za-z0-9])", lock.read_text(), flags=re.MULTILINE)[1:]
     pins = [(Requirement(entry.partition(" \\\n")[0]), entry.count("--hash=sha256:")) for entry in entries]
     return {canonicalize_name(pin.name): (str(pin.specifier)[2:], hashes) for pin, hashes in pins}
@@ -47,7 +47,7 @@ RUN, TEST = locked(audit.LOCK), locked(audit.TEST_LOCK)
     [(RUN, wanted()), (TEST, wanted(*project()["project"]["optional-dependencies"].values()))],
     ids=["run", "test"],
 )
-def test_what_the_project_asks_for_is_locked_to_a_version_that_it_allows(
+def test_every_dependency_is_locked_to_a_version_that_the_project_allows(
     versions: dict[str, tuple[str, int]], requirements: list[Requirement]
 ) -> None:
     assert len(versions) > len(requirements) > 7
@@ -57,7 +57,7 @@ def test_what_the_project_asks_for_is_locked_to_a_version_that_it_allows(
         assert requirement.specifier.contains(version), f"{requirement}: {version}; run tools/audit lock"
 
 
-def test_what_toxproxy_runs_with_is_what_it_is_tested_with() -> None:
+def test_both_locks_have_the_same_versions() -> None:
     assert RUN.items() <= TEST.items()
 
 
@@ -70,7 +70,7 @@ def test_every_locked_version_has_its_hashes() -> None:
     ("system", "machine"),
     [("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "x86_64"), ("darwin", "arm64")],
 )
-def test_uvloop_is_a_dependency_where_it_has_wheels(python: str, system: str, machine: str) -> None:
+def test_uvloop_is_a_dependency_where_there_are_wheels(python: str, system: str, machine: str) -> None:
     assert wants_uvloop("cpython", python, system, machine)
 
 
@@ -84,7 +84,7 @@ def test_uvloop_is_a_dependency_where_it_has_wheels(python: str, system: str, ma
         ("cpython", "3.15", "linux", "x86_64"),
     ],
 )
-def test_uvloop_is_no_dependency_where_it_would_have_to_be_compiled(
+def test_uvloop_is_not_a_dependency_where_there_are_no_wheels(
     implementation: str, python: str, system: str, machine: str
 ) -> None:
     assert not wants_uvloop(implementation, python, system, machine)
@@ -103,7 +103,7 @@ def wants_uvloop(implementation: str, python: str, system: str, machine: str) ->
     )
 
 
-def test_a_vulnerable_dependency_is_named_with_the_version_that_mends_it(
+def test_a_vulnerable_dependency_is_named_with_the_version_that_fixes_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert not audit.judge([VULNERABLE, SKIPPED])
@@ -118,11 +118,11 @@ def test_sound_dependencies_are_counted(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().out == "1 of 1 dependencies audited: none vulnerable\n"
 
 
-def test_a_service_that_answers_for_nothing_has_not_found_everything_sound() -> None:
+def test_an_answer_about_no_dependency_is_not_a_good_result() -> None:
     with pytest.raises(audit.Unreachable):
         audit.judge([SKIPPED])
 
 
-def test_two_locks_that_differ_in_hashes_pin_the_same() -> None:
+def test_locks_that_differ_only_in_hashes_pin_the_same_versions() -> None:
     one, other = ("h11==0.16.0 \\\n    --hash=sha256:" + digit * 64 for digit in "ab")
     assert audit.pins(one) == audit.pins(other) == ["h11==0.16.0"]

@@ -65,7 +65,7 @@ def test_a_link_by_its_numbers() -> None:
 @pytest.mark.parametrize(
     "text", ["", "lan", "1/2/3", "1/2/3/4/5", "a/b/c/d", "-1/0/0/0", "0/101/0/0", "nan/0/0/0"]
 )
-def test_what_is_no_link_is_refused(text: str) -> None:
+def test_a_text_that_is_no_link_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected"):
         links.parse(text)
 
@@ -78,7 +78,7 @@ def test_a_link_describes_only_what_limits_it() -> None:
 
 
 @pytest.mark.parametrize("shares", [(101, 0, 0), (0, 101, 0), (0, 0, 101), (-1, 0, 0)])
-def test_no_more_than_all_packets_have_a_fault(shares: tuple[float, float, float]) -> None:
+def test_a_fault_of_more_than_100_percent_is_refused(shares: tuple[float, float, float]) -> None:
     with pytest.raises(ValueError, match="percentages up to 100"):
         Link("odd", 0, 0, 0, 0, *shares)
 
@@ -86,7 +86,7 @@ def test_no_more_than_all_packets_have_a_fault(shares: tuple[float, float, float
 # The emulated link
 
 DATAGRAMS = 500
-STRAY = 20  # packets of the kernel's own, that is its IPv6
+STRAY = 20  # packets that the kernel itself sends by IPv6
 
 _COUNT = """
 import socket, sys
@@ -111,7 +111,7 @@ for number in range(int(sys.argv[2])):
 
 
 def carried(network: Network) -> list[bytes]:
-    """What arrives at the far end of DATAGRAMS datagrams, each its number 50 times."""
+    """Send DATAGRAMS datagrams, each its number 50 times. Returns those that arrive at the far end."""
     command = (*network.far.command, sys.executable, "-c", _COUNT)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as receiver:
         assert receiver.stdout is not None
@@ -122,7 +122,7 @@ def carried(network: Network) -> list[bytes]:
 
 
 def counted(network: Network) -> Counter[str]:
-    """What the link says of the packets from near to far when it is taken away."""
+    """End the link. Returns its counts of the packets from near to far."""
     (line,) = (line for line in network.end().splitlines() if line.startswith("near to far"))
     return Counter({name: int(number) for number, name in re.findall(r"(\d+) (\w+)", line)})
 
@@ -147,7 +147,7 @@ def test_a_faulty_link_duplicates_reorders_and_corrupts() -> None:
 
 
 def flipped(datagram: bytes) -> int:
-    """How many bits are not as in most of its numbers."""
+    """How many bits differ from the number that a datagram repeats."""
     (number, _), *_ = Counter(datagram[at : at + 2] for at in range(0, len(datagram), 2)).most_common()
     expected = number * (len(datagram) // 2)
     return (int.from_bytes(datagram, "big") ^ int.from_bytes(expected, "big")).bit_count()
@@ -187,12 +187,12 @@ def test_a_percentile_of_nothing_is_refused(values: list[float], share: float) -
 
 
 @given(st.lists(finite, min_size=1, max_size=50), st.floats(0.001, 1))
-def test_so_many_values_do_not_exceed_a_percentile(values: list[float], share: float) -> None:
+def test_a_percentile_is_not_exceeded_by_its_share_of_the_values(values: list[float], share: float) -> None:
     limit = percentile(values, share)
     assert sum(value <= limit for value in values) >= share * len(values) - 1e-9
 
 
-def test_ratios_go_repetition_by_repetition() -> None:
+def test_a_ratio_is_taken_for_each_repetition() -> None:
     assert ratios([6, 8], [3, 2]) == (2, 4)
     assert ratios([1], [0]) == (math.inf,)
 
@@ -215,11 +215,11 @@ def test_results_survive_json() -> None:
 @pytest.mark.parametrize(
     ("value", "text"), [(0.0123456, "0.0123"), (9.87654, "9.88"), (12.0, "12"), (1234.5, "1,234"), (0, "0")]
 )
-def test_numbers_have_three_digits_that_matter(value: float, text: str) -> None:
+def test_numbers_have_three_significant_digits(value: float, text: str) -> None:
     assert report.number(value) == text
 
 
-def test_the_summary_holds_what_something_is_asked_of() -> None:
+def test_the_summary_has_the_figures_with_a_bound() -> None:
     summary = written(result(FAST, LATE, PLAIN)).partition("## Row by row")[0]
     assert "| `wan` | one stream | down | 11.5 MB/s | ≥ 10 | reached | 11 to 12 |" in summary
     assert "| `wan` | one stream | p95 | 120 ms | ≤ 80 | not reached | once |" in summary
@@ -232,23 +232,23 @@ def test_a_miss_says_how_far() -> None:
     assert "- `wan`, down: 11.5 MB/s where ≥ 23 is wanted, 50 % too little." in text
 
 
-def test_without_a_miss_nothing_is_said_of_any() -> None:
+def test_without_a_miss_there_is_no_list_of_misses() -> None:
     assert "Not reached" not in written(result(FAST))
 
 
-def test_every_row_says_how_to_repeat_it() -> None:
+def test_every_row_has_the_command_that_repeats_it() -> None:
     text = written(result(PLAIN), result(FAST, name="far"))
     assert "`python -m bench wan`" in text
     assert "`python -m bench far`" in text
 
 
-def test_a_disturbed_row_says_so() -> None:
+def test_a_disturbed_row_is_marked() -> None:
     assert "**Disturbed:** others used up to 25 %" in written(result(FAST, others=25))
     assert "| reached, disturbed |" in written(result(FAST, others=25))
     assert "isturbed" not in written(result(FAST, others=5))
 
 
-def test_notes_go_to_the_rows_that_they_name() -> None:
+def test_notes_are_split_by_the_row_that_a_heading_names() -> None:
     words = "Of everything.\n\n## wan\n\nOf the one.\n\n## `far`\nOf the other.\n"
     assert report.notes(words) == {"": "Of everything.", "wan": "Of the one.", "far": "Of the other."}
     text = written(result(FAST), result(FAST, name="far"), words=words)
@@ -258,7 +258,7 @@ def test_notes_go_to_the_rows_that_they_name() -> None:
     assert places == sorted(places)
 
 
-def test_who_is_missing_is_named() -> None:
+def test_missing_rivals_are_named() -> None:
     assert "Not compared with, since not here: kcptun." in written(result(FAST))
 
 

@@ -1,4 +1,4 @@
-"""The commands as a user meets them: what they print, what they leave, the status they exit with."""
+"""The commands: what they print, which files they leave, and their exit status."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ CLIENT = f"{ALONE}[socks]\nbrowser = 0:{SERVER}\n[client]\nssh = 0:127.0.0.1:22:
 
 @pytest.fixture
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the server's state is unless something else is said."""
+    """The default state folder of the server."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
     return tmp_path / "home" / "toxproxy" / "server"
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """A configuration that keeps to itself and has nothing to listen for."""
+    """A configuration without a network and without listeners."""
     path = tmp_path / "alone.ini"
     path.write_text(ALONE)
     return path
 
 
 def with_text(config: Path, text: str) -> Path:
-    """The configuration with more to say."""
+    """The configuration with `text` added."""
     config.write_text(config.read_text() + text)
     return config
 
@@ -80,7 +80,7 @@ def test_without_a_command_the_help_is_shown_and_the_status_is_2(capsys: pytest.
 @pytest.mark.parametrize(
     "arguments", [["serve"], ["client"], ["id", "nobody"], ["server", "--log-format", "xml"], ["allow"]]
 )
-def test_a_command_line_that_is_wrong_exits_with_2(arguments: list[str]) -> None:
+def test_a_wrong_command_line_exits_with_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
@@ -105,21 +105,21 @@ def test_a_state_folder_with_a_percent_sign_breaks_no_help(
     assert "100%d" in capsys.readouterr().out
 
 
-def test_the_version_is_the_packages_and_libtoxcores(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_prints_those_of_the_package_and_of_libtoxcore(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--version"])
     assert caught.value.code == 0
     assert capsys.readouterr().out == f"toxproxy {toxproxy.__version__} (libtoxcore {library.version()})\n"
 
 
-async def test_the_version_can_be_asked_where_libtoxcore_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_version_works_without_libtoxcore(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOXPROXY_LIBTOXCORE", "/nonexistent")
     status, out, err = await finished(await toxproxy_process("--version"))
     assert (status, err) == (0, "")
     assert out.startswith(f"toxproxy {toxproxy.__version__} (TOXPROXY_LIBTOXCORE names /nonexistent")
 
 
-def test_options_count_before_the_command_and_after_it(
+def test_options_may_stand_before_or_after_the_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = str(tmp_path / "state")
@@ -151,14 +151,12 @@ def test_a_bad_configuration_is_one_line_and_exits_with_2(
     assert complaint in line
 
 
-def test_a_configuration_that_is_missing_exits_with_2(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_configuration_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["server", str(tmp_path / "none.ini")]) == 2
     assert "none.ini: expected a readable file" in capsys.readouterr().err
 
 
-def test_with_json_a_failure_is_json_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_with_json_logs_an_error_is_json_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--log-format", "json", "server", str(tmp_path / "none.ini")]) == 2
     record = json.loads(capsys.readouterr().err)
     assert record["level"] == "ERROR"
@@ -166,7 +164,7 @@ def test_with_json_a_failure_is_json_too(tmp_path: Path, capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize(("option", "traceback"), [("-v", False), ("-vv", True)])
-def test_a_traceback_is_shown_to_those_who_ask_twice(
+def test_a_traceback_is_shown_with_two_v(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, traceback: bool
 ) -> None:
     assert main([option, "server", str(tmp_path / "none.ini")]) == 2
@@ -196,7 +194,7 @@ async def test_a_port_that_is_taken_is_named_and_the_status_is_1(tmp_path: Path,
     assert f"browser: cannot listen on 127.0.0.1:{port}" in err
 
 
-async def test_a_ready_file_that_cannot_be_written_is_said_and_the_status_is_1(
+async def test_a_ready_file_that_cannot_be_written_is_an_error_and_the_status_is_1(
     config: Path, state: Path, tmp_path: Path
 ) -> None:
     process = await toxproxy_process("server", config, "--ready-file", tmp_path / "none" / "ready")
@@ -223,7 +221,7 @@ def test_the_client_has_an_id_of_its_own(state: Path, capsys: pytest.CaptureFixt
     assert server != client
 
 
-def test_a_damaged_identity_is_said_and_left_as_it_is(
+def test_a_damaged_identity_is_an_error_and_is_left_as_it_is(
     state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     StateFolder(state).write("identity.tox", b"no identity")
@@ -235,13 +233,13 @@ def test_a_damaged_identity_is_said_and_left_as_it_is(
 # Letting clients in
 
 
-def test_allow_is_recorded_where_no_server_runs(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_allow_without_a_running_server_is_recorded(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["allow", KEY]) == 0
     assert "next start" in capsys.readouterr().out
     assert Access(AccessSettings(), StateFolder(state)).admits(bytes.fromhex(KEY))
 
 
-def test_without_uvloop_the_commands_work_and_tell_so_when_asked_for_more(
+def test_the_commands_work_without_uvloop_and_a_verbose_log_tells_that_it_is_missing(
     state: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "uvloop", None)
@@ -293,7 +291,7 @@ async def test_a_server_prints_its_id_and_lines_to_paste_and_stops_in_order(
 
 
 @pytest.mark.parametrize("deny", ["", "[access]\ndeny = 10.0.0.0/8:*\n"])
-async def test_a_server_that_permits_nothing_yet_says_what_its_clients_reach_and_how_to_let_them_reach_more(
+async def test_a_server_without_rules_prints_what_clients_reach_and_how_to_permit_more(
     config: Path, state: Path, deny: str
 ) -> None:
     process = await toxproxy_process("server", with_text(config, deny))
@@ -320,7 +318,7 @@ async def test_a_server_that_permits_nothing_yet_says_what_its_clients_reach_and
         ("", "", "--permit: expected at least one host:port, found none"),
     ],
 )
-def test_a_permit_that_cannot_be_used_is_one_line_and_exits_with_2(
+def test_a_bad_permit_option_is_one_line_and_exits_with_2(
     config: Path, state: Path, capsys: pytest.CaptureFixture[str], access: str, permit: str, complaint: str
 ) -> None:
     assert main(["server", str(with_text(config, access)), "--permit", permit]) == 2
@@ -328,9 +326,7 @@ def test_a_permit_that_cannot_be_used_is_one_line_and_exits_with_2(
     assert not state.exists()
 
 
-async def test_a_permit_of_the_command_line_is_warned_about_as_one_of_the_file(
-    config: Path, state: Path
-) -> None:
+async def test_the_permit_option_is_warned_about_like_permit_in_the_file(config: Path, state: Path) -> None:
     process = await toxproxy_process("server", with_text(config, "[access]\nallow = *\n"), "--permit", "*:*")
     assert process.stdout is not None
     await asyncio.wait_for(process.stdout.readuntil(b"browser = "), 20)
@@ -340,7 +336,7 @@ async def test_a_permit_of_the_command_line_is_warned_about_as_one_of_the_file(
     assert "may connect to whatever this machine can reach" in log
 
 
-async def test_who_let_somebody_in_is_not_told_how(state: Path, config: Path) -> None:
+async def test_a_server_with_clients_does_not_print_how_to_allow_one(state: Path, config: Path) -> None:
     await asyncio.to_thread(main, ["allow", KEY])
     process = await toxproxy_process("server", config)
     assert process.stdout is not None
@@ -351,7 +347,7 @@ async def test_who_let_somebody_in_is_not_told_how(state: Path, config: Path) ->
     assert "allow" not in out.decode() + rest
 
 
-async def test_a_running_server_is_asked_and_its_identity_read(
+async def test_allow_asks_the_running_server_and_id_reads_its_identity(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server = Process("server", tmp_path)
@@ -408,14 +404,14 @@ async def test_a_client_told_to_stop_waits_for_connections_until_it_is_told_agai
         await client.start(CLIENT)
         reader, writer = await asyncio.open_connection("127.0.0.1", port_of(client, "browser"))
         writer.write(b"\x05\x01\x00")
-        assert await reader.readexactly(2) == b"\x05\x00"  # so it was accepted
+        assert await reader.readexactly(2) == b"\x05\x00"  # the connection has been accepted
         os.kill(client.pid, signal.SIGINT)
         with contextlib.suppress(ConnectionError):
-            while True:  # until it no longer listens
+            while True:  # until nobody listens there any more
                 _, other = await asyncio.open_connection("127.0.0.1", port_of(client, "ssh"))
                 other.close()
     finally:
-        assert await client.stop() == 0  # by force it would be -9
+        assert await client.stop() == 0  # a SIGKILL would be -9
     writer.close()
     assert "waiting for" in client.tail[-1]
 
@@ -423,7 +419,7 @@ async def test_a_client_told_to_stop_waits_for_connections_until_it_is_told_agai
 # Signals
 
 
-async def test_a_signal_ends_one_block_and_the_next_the_next() -> None:
+async def test_each_signal_ends_one_block() -> None:
     ended = []
     with Interrupts() as interrupts:
         for number in (signal.SIGINT, signal.SIGTERM):

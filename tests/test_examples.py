@@ -1,4 +1,4 @@
-"""What the README and the examples show works as they show it."""
+"""The configurations and programs in the README and in examples/ work."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ permit = 127.0.0.1:*
 
 
 async def library(*arguments: object) -> tuple[int | None, bytes, str]:
-    """The status, the output and the errors of the example."""
+    """Run the example program. Returns its exit status, output and error output."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, LIBRARY, *map(str, arguments),
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -77,7 +77,7 @@ async def test_a_program_fetches_a_page_through_a_server(tmp_path: Path) -> None
     assert body == site.content["/object/1"]
 
 
-async def test_a_configuration_that_cannot_be_used_is_told_in_one_line(tmp_path: Path) -> None:
+async def test_the_example_reports_a_bad_configuration_in_one_line(tmp_path: Path) -> None:
     status, out, err = await library(tmp_path / "missing.ini", tmp_path / "client", "http://127.0.0.1/")
     assert (status, out) == (1, b"")
     assert re.fullmatch(r"toxproxy does not start: .*missing\.ini: expected a readable file, .*\n", err)

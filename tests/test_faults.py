@@ -1,4 +1,4 @@
-"""The fault suite: its plan and its judgement, and a small run of it over a pipe."""
+"""The fault suite: its plan, its judgement, and a small run over a pipe."""
 
 from __future__ import annotations
 
@@ -82,13 +82,13 @@ def test_a_plan_has_streams_of_every_sort() -> None:
 
 
 @given(seeds, st.integers(1, 100_000_000))
-def test_a_plan_keeps_to_its_bytes(seed: int, total: int) -> None:
+def test_a_plan_has_no_more_bytes_than_its_total(seed: int, total: int) -> None:
     made = Plan.make(seed, replace(SHAPE, streams=40, total=total))
     assert sum(stream.up + stream.down for stream in made.streams) <= total + 2 * len(made.streams)
 
 
 @given(seeds)
-def test_who_acts_does_so_before_the_end_of_what_it_gets(seed: int) -> None:
+def test_a_side_stalls_or_resets_before_it_has_got_everything(seed: int) -> None:
     for stream in Plan.make(seed, replace(SHAPE, streams=40, total=100_000)).streams:
         if stream.kind in (Kind.STALL, Kind.RESET):
             assert 1 <= stream.after <= stream.size(stream.actor.other)
@@ -101,7 +101,7 @@ def test_cuts_keep_to_the_shape(seed: int) -> None:
         assert SHAPE.cut[0] * 0.999 <= cut.seconds <= SHAPE.cut[1] * 1.001
 
 
-def test_either_round_begins_with_the_longest_cut_and_goes_on_otherwise() -> None:
+def test_both_rounds_begin_with_the_longest_cut_and_then_differ() -> None:
     first, second = (list(islice(plan().cuts(turn), 9)) for turn in (0, 1))
     assert first[0] == second[0] == Cut(SHAPE.peace[0], SHAPE.cut[1])
     assert first[1:] != second[1:]
@@ -113,7 +113,7 @@ def test_every_stream_is_in_one_of_the_rounds() -> None:
     assert (*warm, *rest) == plan().streams
 
 
-def test_more_bytes_and_a_stall_take_longer() -> None:
+def test_more_bytes_and_a_stall_have_a_longer_bound() -> None:
     assert plan().bound(WHOLE) > SHAPE.patience
     assert plan().bound(replace(WHOLE, up=1_000_000)) > plan().bound(WHOLE)
     assert plan().bound(replace(WHOLE, pause=5)) == plan().bound(WHOLE) + 5
@@ -123,24 +123,24 @@ def test_more_bytes_and_a_stall_take_longer() -> None:
 
 
 @given(contents)
-def test_content_is_as_long_as_it_says(content: Content) -> None:
+def test_content_has_the_declared_size(content: Content) -> None:
     assert sum(len(piece) for piece in content.pieces()) == content.size
 
 
-def test_no_two_directions_carry_the_same() -> None:
+def test_no_two_directions_carry_the_same_bytes() -> None:
     some = Content(1, 1, Side.NEAR, 100)
     others = (replace(some, seed=2), replace(some, number=2), replace(some, side=Side.FAR))
     assert len({some.block(0), some.block(1), *(other.block(0) for other in others)}) == 5
 
 
-def test_some_of_it_can_be_compressed() -> None:
+def test_some_of_the_content_can_be_compressed() -> None:
     content = Content(1, 1, Side.NEAR, 40 * BLOCK)
     packed = [len(zlib.compress(piece)) for piece in content.pieces()]
     assert 4 < sum(size < BLOCK / 10 for size in packed) < 36
 
 
 @given(contents, st.data())
-def test_what_arrives_in_any_pieces_is_right(content: Content, data: st.DataObject) -> None:
+def test_the_content_is_right_in_pieces_of_any_size(content: Content, data: st.DataObject) -> None:
     whole, receipt = b"".join(content.pieces()), Receipt(content)
     for piece in split(whole, data):
         receipt.take(piece)
@@ -148,7 +148,7 @@ def test_what_arrives_in_any_pieces_is_right(content: Content, data: st.DataObje
 
 
 @given(contents.filter(lambda content: content.size > 0), st.data())
-def test_a_wrong_byte_is_found_where_it_is(content: Content, data: st.DataObject) -> None:
+def test_the_offset_of_a_wrong_byte_is_found(content: Content, data: st.DataObject) -> None:
     whole, receipt = bytearray(b"".join(content.pieces())), Receipt(content)
     at = data.draw(st.integers(0, content.size - 1))
     whole[at] ^= data.draw(st.integers(1, 255))
@@ -176,7 +176,7 @@ def split(whole: bytes, data: st.DataObject) -> Iterator[bytes]:
         (CUT, Side.FAR, Account(7, Side.FAR, End.WHOLE, 100)),
     ],
 )
-def test_what_must_be_is_no_problem(stream: Stream, side: Side, account: Account) -> None:
+def test_an_account_as_planned_is_no_problem(stream: Stream, side: Side, account: Account) -> None:
     assert judge(stream, side, account) == []
 
 
@@ -195,17 +195,19 @@ def test_what_must_be_is_no_problem(stream: Stream, side: Side, account: Account
         (CUT, Account(7, Side.NEAR, End.CUT, 5, 4), "got a wrong byte at 4 of 3000"),
     ],
 )
-def test_what_must_not_be_is_a_problem(stream: Stream, account: Account | None, problem: str) -> None:
+def test_an_account_not_as_planned_is_a_problem(
+    stream: Stream, account: Account | None, problem: str
+) -> None:
     (found,) = judge(stream, Side.NEAR, account)
     assert problem in found
 
 
-def test_an_end_in_order_that_a_reset_should_have_been_is_a_problem() -> None:
+def test_an_end_in_order_in_place_of_a_reset_is_a_problem() -> None:
     (found,) = judge(CUT, Side.FAR, Account(7, Side.FAR, End.WHOLE, 99))
     assert "saw an end in order after 99 of 100 bytes" in found
 
 
-def test_a_stream_is_complete_when_both_ends_have_told() -> None:
+def test_a_stream_is_complete_when_both_ends_have_reported() -> None:
     ledger = Ledger()
     ledger.note(Account(7, Side.NEAR, End.WHOLE, 3000))
     assert not ledger.complete([WHOLE])
@@ -221,7 +223,7 @@ def test_accounts_survive_json() -> None:
     assert Account.from_json(account.to_json()) == account
 
 
-def test_what_a_process_keeps_is_told() -> None:
+def test_memory_descriptors_and_connections_left_over_are_named() -> None:
     before = Usage(50_000_000, 20, 0)
     most = Usage(before.memory + MOST_MEMORY, before.descriptors + MOST_DESCRIPTORS, 0)
     assert not most.excess(before)
@@ -272,7 +274,7 @@ def test_trouble_beside_the_streams_fails_a_run_too() -> None:
 
 
 async def disturb(plan: Plan, ends: Ends) -> None:
-    """Cut the path as planned; every second time what was on it is lost as well."""
+    """Cut the path as planned. Every second cut also loses the datagrams under way."""
     whole, lost = ends.pipe.path, False
     try:
         for cut in plan.cuts():
@@ -289,7 +291,7 @@ async def disturb(plan: Plan, ends: Ends) -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-async def test_streams_survive_a_path_that_is_cut_and_lies(seed: int) -> None:
+async def test_streams_survive_a_faulty_path_that_is_cut(seed: int) -> None:
     made = Plan.make(seed, replace(SHAPE, streams=150, total=12_000_000))
     ledger, told = Ledger(), asyncio.Event()
 

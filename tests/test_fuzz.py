@@ -1,4 +1,4 @@
-"""Hostile input: what was found before, and some that is new. `python -m fuzz` looks for more."""
+"""Hostile input: the kept inputs, and some new ones. `python -m fuzz` searches for more."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ KEPT = [
 
 
 @pytest.mark.parametrize(("target", "path"), KEPT)
-def test_an_input_that_was_kept(target: str, path: Path) -> None:
+def test_a_kept_input(target: str, path: Path) -> None:
     TARGETS[target](path.read_bytes())
 
 
 @st.composite
 def changed(draw: st.DrawFn, inputs: list[bytes]) -> bytes:
-    """One of the inputs with a piece replaced by anything."""
+    """One of the inputs with a piece replaced by random bytes."""
     data = draw(st.sampled_from(inputs))
     at = draw(st.integers(0, len(data)))
     to = draw(st.integers(at, min(len(data), at + 8)))
@@ -58,17 +58,17 @@ def test_the_corpus_has_something_for_every_target_and_stays_small() -> None:
     assert all(corpus.inputs(target) for target in TARGETS)
 
 
-# The tools themselves
+# The tools
 
 
-def test_an_input_is_tried_again_from_its_file() -> None:
+def test_replay_tries_one_input_from_its_file() -> None:
     path = corpus.inputs("frame")[0]
     command = [sys.executable, "-m", "fuzz", "frame", "--replay", str(path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "Nothing broke.\n")
 
 
-def test_a_target_that_there_is_not() -> None:
+def test_an_unknown_target_is_an_error() -> None:
     command = [sys.executable, "-m", "fuzz", "no-such"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
@@ -76,7 +76,7 @@ def test_a_target_that_there_is_not() -> None:
     assert "found no-such" in done.stderr
 
 
-def test_valgrind_that_is_not_there_is_said_so() -> None:
+def test_missing_valgrind_is_an_error() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "fuzz", "--valgrind"],
         cwd=ROOT,
@@ -121,7 +121,7 @@ VALGRIND = """\
 """
 
 
-def test_of_what_valgrind_says_only_what_is_about_enet_counts() -> None:
+def test_only_valgrinds_complaints_about_enet_count() -> None:
     first, second = memory.about_enet(VALGRIND)
     assert first.startswith("Conditional jump")
     assert second.startswith("Invalid read")
@@ -148,6 +148,6 @@ async def fail_in_a_callback() -> None:
         (fail_in_a_callback, "ZeroDivisionError"),
     ],
 )
-def test_what_a_loop_would_hide_is_noticed(act: object, match: str) -> None:
+def test_an_error_that_an_event_loop_would_hide_is_raised(act: object, match: str) -> None:
     with pytest.raises(AssertionError, match=match):
         scene.run(act())  # type: ignore[operator]

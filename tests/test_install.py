@@ -1,4 +1,4 @@
-"""Installing: nothing but what is locked, and no service of the system enabled or started."""
+"""tools/install installs only what is locked, and neither enables nor starts a system service."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SYSTEM = "/usr/sbin:/usr/bin:/sbin:/bin"
 UNIT = "[Service]\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n"
 WANTED = Path("etc/systemd/system/multi-user.target.wants/new.service")
 
-# As debhelper writes it into a package, dh_installinit and dh_installsystemd.
+# What debhelper's dh_installinit and dh_installsystemd write into a package.
 CONFIGURE = """\
 set -e
 if deb-systemd-helper --quiet was-enabled new.service; then
@@ -47,7 +47,7 @@ needs_venv = pytest.mark.skipif(
 
 @pytest.fixture
 def system(tmp_path: Path) -> Path:
-    """The root of a system that has the files of a new service."""
+    """The root folder of a system with the files of a new service."""
     units = tmp_path / "lib/systemd/system"
     units.mkdir(parents=True)
     (units / "new.service").write_text(UNIT)
@@ -57,13 +57,13 @@ def system(tmp_path: Path) -> Path:
 
 
 def maintainer_script(script: str, path: str, root: Path) -> int:
-    """The exit status of a package's script, about the system in `root`."""
+    """Run a package's script on the system in `root`. Returns its exit status."""
     environment = {"PATH": path, "DPKG_ROOT": str(root), "DPKG_MAINTSCRIPT_PACKAGE": "new"}
     return subprocess.run(["/bin/sh", "-c", script], env=environment, capture_output=True).returncode
 
 
 @on_debian
-def test_debian_enables_a_new_service(system: Path) -> None:
+def test_without_our_helpers_debian_enables_a_new_service(system: Path) -> None:
     assert maintainer_script(CONFIGURE, SYSTEM, system) == 0
     assert (system / WANTED).is_symlink()
 
@@ -85,12 +85,12 @@ def test_a_service_that_was_enabled_before_stays_enabled(system: Path) -> None:
 
 @on_debian
 def test_no_service_is_started(system: Path) -> None:
-    """The system's own helpers would fail: it knows no such service."""
+    """The system's own helpers would fail, since the service does not exist there."""
     assert maintainer_script(START, f"{NO_SERVICES}:{SYSTEM}", system) == 0
 
 
 @needs_venv
-def test_a_package_that_is_not_the_locked_one_is_refused(tmp_path: Path) -> None:
+def test_a_package_with_another_hash_than_the_locked_one_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tools").mkdir()
     shutil.copy(ROOT / "tools/install", tmp_path / "tools")
     (tmp_path / "pyproject.toml").write_text("")

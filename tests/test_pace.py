@@ -1,4 +1,4 @@
-"""Things that may happen only so often."""
+"""Limits on how often something may happen, and growing pauses."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from toxproxy import pace
 from toxproxy.pace import Backoff, Notice, Pace
 
 
-def test_so_many_in_a_minute_and_no_more() -> None:
+def test_no_more_than_the_limit_within_a_minute() -> None:
     requests = Pace(3)
     assert [requests.take() for _ in range(5)] == [True] * 3 + [False] * 2
 
 
-def test_never() -> None:
+def test_a_limit_of_0_permits_nothing() -> None:
     assert not Pace(0).take()
 
 
-def test_what_is_a_minute_ago_counts_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_happened_a_minute_ago_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "MINUTE", 0.1)
     requests = Pace(2)
     assert [requests.take() for _ in range(3)] == [True, True, False]
@@ -28,7 +28,7 @@ def test_what_is_a_minute_ago_counts_no_more(monkeypatch: pytest.MonkeyPatch) ->
     assert [requests.take() for _ in range(3)] == [True, True, False]
 
 
-def test_a_flood_is_a_line_now_and_then(
+def test_a_flood_of_notices_is_a_log_line_now_and_then(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(pace, "MINUTE", 0.1)
@@ -46,14 +46,14 @@ def test_a_flood_is_a_line_now_and_then(
     ]
 
 
-def test_some_lines_say_something_each(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_few_notices_are_all_logged(caplog: pytest.LogCaptureFixture) -> None:
     notice = Notice(logging.getLogger("login"), logging.WARNING, most=3)
     for number in range(10):
         notice("wrong password %d", number)
     assert caplog.messages == [f"wrong password {number}" for number in range(3)]
 
 
-def test_a_backoff_begins_at_once_and_doubles_up_to_its_most() -> None:
+def test_a_back_off_begins_with_no_pause_and_doubles_up_to_its_limit() -> None:
     backoff = Backoff(first=1.0, most=30.0)
     pauses = [backoff.pause() for _ in range(10)]
     assert pauses[0] == 0.0

@@ -1,4 +1,4 @@
-"""Where connections may go."""
+"""The rules of permit and deny: which targets connections may reach."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from toxproxy.address import Target, parse_host
 from toxproxy.rules import NETWORKS, HostSet, Machine, Rules, Verdict, parse_rule, parse_rules
 
-SOMEWHERE = "192.0.2.77"  # what a name means where it does not matter
+SOMEWHERE = "192.0.2.77"  # the address of a name where the test does not depend on it
 HOME = Machine(
     frozenset(map(ip_address, ["192.168.1.5", "203.0.113.9", "2001:db8:1:2::5", "fe80::5"])),
     (IPv6Network("2001:db8:1:2::/64"),),
@@ -37,7 +37,7 @@ def test_without_a_permit_nothing_is_allowed() -> None:
     assert Rules().judge_name(Target("example.org", 80)) is Verdict.DENIED
 
 
-def test_a_permit_for_everything_is_one_but_for_link_local() -> None:
+def test_a_permit_for_everything_does_not_permit_link_local_addresses() -> None:
     for host in ("example.org", "127.0.0.1", "::1", "10.0.0.1", "fd00::1"):
         assert allows(rules(), host)
     assert not allows(rules(), "169.254.169.254")
@@ -58,7 +58,7 @@ def test_a_deny_is_stronger_than_a_permit() -> None:
     assert not allows(both, "bad.example.org", address="192.0.2.1")
 
 
-def test_a_name_is_permitted_by_the_address_it_leads_to() -> None:
+def test_a_name_is_permitted_by_a_rule_for_its_address() -> None:
     network = rules(permit="10.0.0.0/8:*")
     assert allows(network, "db.example", address="10.1.2.3")
     assert not allows(network, "db.example", address="192.0.2.1")
@@ -89,7 +89,7 @@ def test_each_address_of_a_name_is_judged_by_itself() -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["a.org", "A.Org."])
-def test_a_name_is_judged_as_far_as_its_addresses_do_not_matter(
+def test_what_the_rules_decide_about_a_name_before_its_look_up(
     permit: str, deny: str, verdict: Verdict, name: str
 ) -> None:
     assert rules(permit, deny).judge_name(Target(name, 80)) is verdict
@@ -106,7 +106,7 @@ ANY_RULES = st.lists(
 @given(
     ANY_RULES, ANY_RULES, st.sampled_from(["10.0.0.1", "192.0.2.1", "::1", "127.0.0.1", "2001:db8:1:2::5"])
 )
-def test_what_was_said_of_a_name_holds_for_each_of_its_addresses(
+def test_the_decision_about_a_name_holds_for_each_of_its_addresses(
     permit: str, deny: str, address: str
 ) -> None:
     judged = rules(permit, deny)
@@ -116,12 +116,12 @@ def test_what_was_said_of_a_name_holds_for_each_of_its_addresses(
 
 
 @pytest.mark.parametrize("name", ["a.example.org", "A.EXAMPLE.ORG", "a.example.org.", "b.a.example.org"])
-def test_a_wildcard_is_every_name_below(name: str) -> None:
+def test_a_wildcard_matches_every_name_below(name: str) -> None:
     assert allows(rules(permit="*.Example.org.:*"), name)
 
 
 @pytest.mark.parametrize("name", ["example.org", "aexample.org", "a.example.org.evil", "a.example.com"])
-def test_a_wildcard_is_nothing_beside(name: str) -> None:
+def test_a_wildcard_matches_no_other_name(name: str) -> None:
     assert not allows(rules(permit="*.example.org:*"), name)
 
 
@@ -130,22 +130,22 @@ def test_a_wildcard_within_a_label() -> None:
     assert not allows(rules(permit="mail*.example.org:*"), "www.example.org")
 
 
-def test_a_name_rule_is_the_name_alone_in_any_case_and_script() -> None:
+def test_a_name_rule_matches_exactly_the_name_in_any_case_and_script() -> None:
     assert allows(rules(permit="Bücher.Example.:*"), parse_host("bücher.example"))
     assert not allows(rules(permit="bücher.example:*"), "www.xn--bcher-kva.example")
 
 
-def test_a_star_is_every_host() -> None:
+def test_a_star_matches_every_host() -> None:
     for host in ("example.org", "127.0.0.1", "::1"):
         assert allows(rules(permit="*:80"), host, 80)
         assert not allows(rules(permit="*:80"), host, 81)
 
 
-def test_a_wildcard_for_names_is_no_address() -> None:
+def test_a_wildcard_for_names_matches_no_address() -> None:
     assert not allows(rules(permit="*.*:*"), "127.0.0.1", address="127.0.0.1")
 
 
-def test_ports_from_to() -> None:
+def test_a_range_of_ports() -> None:
     judged = rules(permit="*:8000-8100")
     assert [port for port in (1, 7999, 8000, 8100, 8101) if allows(judged, "a", port)] == [8000, 8100]
 
@@ -188,7 +188,7 @@ def test_an_address_is_denied_however_it_is_written(rule: str, address: str) -> 
         ("self", ["::ffff:203.0.113.9", "64:ff9b::203.0.113.9"]),
     ],
 )
-def test_a_set_is_its_addresses_however_they_are_written(word: str, addresses: list[str]) -> None:
+def test_a_set_matches_its_addresses_in_every_spelling(word: str, addresses: list[str]) -> None:
     for address in addresses:
         assert not allows(rules(deny=f"{word}:*"), address)
         assert not allows(rules(deny=f"{word}:*"), "name.example", address=address)
@@ -200,7 +200,7 @@ def test_a_set_is_its_addresses_however_they_are_written(word: str, addresses: l
 @pytest.mark.parametrize(
     "address", ["192.0.2.1", "203.0.113.10", "100.128.0.1", "172.32.0.1", "2001:db8:1:3::1"]
 )
-def test_a_set_is_no_address_beside_its_own(word: str, address: str) -> None:
+def test_a_set_matches_no_other_address(word: str, address: str) -> None:
     assert allows(rules(deny=f"{word}:*"), address)
     assert not allows(rules(permit=f"{word}:*"), address)
 
@@ -214,13 +214,13 @@ def test_the_local_network_can_be_permitted_without_this_machine() -> None:
 
 
 @pytest.mark.parametrize("word", ["self", "SELF", "Private"])
-def test_a_set_in_any_case_is_a_set_and_with_a_dot_a_name(word: str) -> None:
+def test_a_set_is_named_in_any_case_and_with_a_dot_it_is_a_host_name(word: str) -> None:
     assert isinstance(parse_rule(f"{word}:*").host, HostSet)
     assert parse_rule(f"{word}.:*").host == word.lower()
     assert allows(rules(permit=f"{word}.:*"), word)
 
 
-def test_rules_about_this_machine_are_not_judged_without_it() -> None:
+def test_rules_about_this_machine_cannot_be_judged_without_its_addresses() -> None:
     for rule, needed in (
         ("self:*", True),
         ("private:*", True),
@@ -280,7 +280,7 @@ def test_a_rule_about_link_local_addresses_permits_them(permit: str, address: st
         ("10.0.0.0/8:*", "private:22", False),
     ],
 )
-def test_a_deny_that_forgets_loopback_is_seen(permit: str, deny: str, forgotten: bool) -> None:
+def test_a_deny_that_leaves_out_loopback_is_recognised(permit: str, deny: str, forgotten: bool) -> None:
     assert rules(permit, deny).forget_loopback is forgotten
 
 
@@ -293,24 +293,24 @@ def test_a_deny_that_forgets_loopback_is_seen(permit: str, deny: str, forgotten:
         ("192.0.2.0/24:*", "2002:c000:201::1"),
     ],
 )
-def test_the_two_families_are_told_apart(rule: str, address: str) -> None:
+def test_a_rule_for_one_address_family_does_not_match_the_other(rule: str, address: str) -> None:
     assert not allows(rules(permit=rule), address)
 
 
-def test_a_list_of_rules_is_divided_by_commas() -> None:
+def test_a_list_of_rules_is_split_at_commas() -> None:
     assert parse_rules(" a:1, b:2 ,") == (parse_rule("a:1"), parse_rule("b:2"))
     with pytest.raises(ValueError, match="expected at least one host:port, found none"):
         parse_rules(" , ")
 
 
 @given(st.ip_addresses(), st.integers(0, 128))
-def test_every_network_holds_its_own_address(address: object, bits: int) -> None:
+def test_every_network_contains_its_own_address(address: object, bits: int) -> None:
     text = str(address)
     assert allows(rules(permit=f"[{text}]:*" if ":" in text else f"{text}:*"), text)
 
 
 @given(st.text() | st.text(alphabet="[]:/*.-0123456789abf%", max_size=30))
-def test_whatever_is_no_rule_is_a_value_error(text: str) -> None:
+def test_arbitrary_text_is_a_rule_or_a_value_error(text: str) -> None:
     with suppress(ValueError):
         assert len(parse_rule(text).ports) >= 1
 

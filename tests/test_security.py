@@ -1,4 +1,4 @@
-"""What docs/security.md promises and one process can show: rules, sessions, strangers' words, web pages."""
+"""Promises of docs/security.md that one process can show: rules, sessions, hostile texts, web pages."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def rules(deny: str = "") -> Rules:
 
 @contextlib.asynccontextmanager
 async def friend_of(exit: Exit | Liar) -> AsyncIterator[SessionKeeper]:
-    """One more friend of a server whose way out is `exit`."""
+    """A new client, connected to a server whose exit is `exit`."""
     pipe = DatagramPipe(1)
     near = SessionKeeper(pipe.near.send, changed=lambda _: None, grace=GRACE)
     far = SessionKeeper(pipe.far.send, changed=lambda _: None, grace=GRACE, exit=exit)
@@ -75,7 +75,7 @@ async def refusal(friend: SessionKeeper, host: str, port: int) -> StreamRefused:
 
 
 async def page_through(way_out: Exit | Liar) -> bytes:
-    """What the client's proxy port answers to a request through a server whose way out is `way_out`."""
+    """What the client's proxy port answers to a request through a server with this exit."""
     async with friend_of(way_out) as near:
         assert near.session is not None
         listener = ProxyListener(proxy(), near.session)
@@ -90,7 +90,7 @@ async def page_through(way_out: Exit | Liar) -> bytes:
 PAGE = (Path(__file__).parents[1] / "docs" / "security.md").read_text()
 
 
-def test_every_promise_names_tests_that_exist() -> None:
+def test_every_test_that_the_document_names_exists() -> None:
     named = re.findall(r"`(tests/[^`:]+)::(\w+)`", PAGE)
     assert len(named) > 20
     for file, name in named:
@@ -98,7 +98,7 @@ def test_every_promise_names_tests_that_exist() -> None:
         assert f"def {name}(" in text, f"{file}::{name}"
 
 
-def test_the_rules_that_it_advises_keep_clients_out_of_the_servers_own_network() -> None:
+def test_the_advised_rules_keep_clients_out_of_the_servers_own_network() -> None:
     (advice,) = re.findall(r"`(deny = [^`]+)`", PAGE)
     judged = config.parse(f"[access]\npermit = *.example.org:443\n{advice}\n", "page").access.rules
     machine = Machine(
@@ -169,7 +169,7 @@ async def test_the_address_that_was_checked_is_dialled_whatever_the_name_server_
     assert set(met) == {"127.0.0.1", "NOT_PERMITTED"}
 
 
-async def test_a_client_that_reaches_nothing_but_ssh_is_told_what_the_server_s_owner_can_do() -> None:
+async def test_a_refusal_by_the_rules_tells_the_client_which_setting_of_the_server_decides() -> None:
     way_out = Exit(ExitSettings(), config.DEFAULT.access.rules)
     with log_lines(as_json=False) as lines:
         page = await page_through(way_out)
@@ -182,7 +182,7 @@ async def test_a_client_that_reaches_nothing_but_ssh_is_told_what_the_server_s_o
 
 
 class Thief:
-    """The near end of a link that says RESUME for a session, and hears what comes of it."""
+    """The near end of a link. It sends RESUME for somebody else's session and records the answer."""
 
     def __init__(self, link: EnetLink, identity: tuple[int, int]) -> None:
         self.answers: asyncio.Queue[frames.Frame] = asyncio.Queue()
@@ -232,7 +232,7 @@ async def test_a_friend_cannot_resume_the_session_of_another() -> None:
         pipe.close()
 
 
-# What strangers say
+# Texts from strangers
 
 FORGED = [
     "x\n2026-01-31T12:00:00Z INFO client allowed",
@@ -244,20 +244,20 @@ FORGED = [
 
 
 def is_plain(text: str) -> bool:
-    """Whether a terminal shows the text as it is: no control, no format character, no other separator."""
+    """Whether the text has no control or format character and no separator but the space."""
     return all(unicodedata.category(c)[0] != "C" and (c == " " or c.isprintable()) for c in text)
 
 
 @contextlib.contextmanager
 def log_lines(*, as_json: bool) -> Iterator[Callable[[], list[str]]]:
-    """Everything that is logged inside, at any level, as the lines that were written."""
+    """Log inside the block, at every level. Yields a function that returns the lines so far."""
     stream = io.StringIO()
     with logging_to(stream, debug=True, as_json=as_json):
         yield lambda: stream.getvalue().splitlines()
 
 
 class Liar:
-    """A server's way out that refuses everything in words of its own."""
+    """A server's exit that refuses every target with a text of its own."""
 
     def __init__(self, words: str) -> None:
         self._words = words
@@ -317,7 +317,7 @@ async def test_an_upstream_that_vanished_is_named_to_clients_without_its_passwor
     assert "pass-7231" not in page.decode() + "".join(lines())
 
 
-# What a web page can make a browser send to the proxy's port: anything in the body, nothing in the first line
+# What a web page can make a browser send to the proxy port. The page chooses the body, not the request line.
 
 HERE = "HTTP/1.1\r\nHost: 127.0.0.1:1080\r\nOrigin: http://evil.example\r\n"
 REBOUND = "HTTP/1.1\r\nHost: evil.example:1080\r\nOrigin: http://evil.example:1080\r\n"

@@ -1,4 +1,4 @@
-"""The links without a network: what they promise to those who are tested over them."""
+"""The simulated links behave as the tests over them assume."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from toxproxy.link.base import Link, LinkEnd
 
 
 class Listener:
-    """A link's owner that writes down what it hears, and when."""
+    """A link's owner that records every call and its time."""
 
     def __init__(self, simulation: Simulation) -> None:
         self.simulation = simulation
@@ -44,7 +44,7 @@ def listening(simulation: Simulation) -> tuple[Listener, Listener]:
 class TestSimulation:
     def test_its_ends_are_links(self) -> None:
         ends: list[Link] = [Simulation(0).near, Simulation(0).far]
-        assert all(end.budget() == 0 for end in ends), "nothing may be sent before the link is up"
+        assert all(end.budget() == 0 for end in ends), "there is a budget before the link is up"
 
     def test_a_link_is_up_after_a_round_trip(self) -> None:
         simulation = Simulation(0, Path(delay=0.1))
@@ -52,7 +52,7 @@ class TestSimulation:
         assert near.ups == far.ups == [0.2]
         assert simulation.near.round_trip == 0.2
 
-    def test_a_frame_takes_its_time(self) -> None:
+    def test_a_frame_takes_the_delay_and_its_transmission_time(self) -> None:
         simulation = Simulation(0, Path(delay=0.5, rate=100))
         _, far = listening(simulation)
         start = simulation.now
@@ -61,7 +61,7 @@ class TestSimulation:
         simulation.rest()
         assert [(when - start, channel) for when, channel, _ in far.frames] == [(1.5, 1), (2.0, 2)]
 
-    def test_the_clock_stops_where_it_is_told(self) -> None:
+    def test_the_clock_advances_no_further_than_told(self) -> None:
         simulation = Simulation(0, Path(delay=0.5))
         _, far = listening(simulation)
         simulation.near.send(1, b"x")
@@ -79,7 +79,7 @@ class TestSimulation:
         simulation.rest()
         arrived = [int.from_bytes(frame) for _, _, frame in far.frames]
         assert sorted(arrived) == list(range(600))
-        assert arrived != sorted(arrived), "channels overtake one another"
+        assert arrived != sorted(arrived), "no channel overtook another"
         for channel in range(3):
             mine = [number for number in arrived if number % 3 == channel]
             assert mine == sorted(mine)
@@ -105,7 +105,7 @@ class TestSimulation:
         assert {when for when, _, _ in far.frames} <= {float(2**tries - 1) for tries in range(100)}
         assert len({when for when, _, _ in far.frames}) > 5
 
-    def test_what_is_in_flight_uses_up_the_budget_until_it_is_acknowledged(self) -> None:
+    def test_bytes_in_flight_use_the_budget_until_they_are_acknowledged(self) -> None:
         simulation = Simulation(0, Path(delay=0.5), window=100)
         near, _ = listening(simulation)
         simulation.near.send(1, bytes(150))
@@ -126,7 +126,7 @@ class TestSimulation:
         simulation.rest()
         assert [(when, channel) for when, channel, _ in far.frames] == [(0.0, 2), (5.0, 1), (5.0, 1)]
 
-    def test_a_closed_end_hears_nothing_more_and_its_peer_hears_why(self) -> None:
+    def test_a_closed_end_gets_nothing_more_and_its_peer_gets_link_down(self) -> None:
         simulation = Simulation(0, Path(delay=0.1))
         near, far = listening(simulation)
         simulation.near.send(1, b"last words")
@@ -141,7 +141,7 @@ class TestSimulation:
 
 
 class Ear:
-    """One end's owner: the batches of datagrams as they came."""
+    """The owner of one end. Records the datagrams in batches."""
 
     def __init__(self) -> None:
         self.batches: list[list[bytes]] = []
@@ -161,7 +161,7 @@ class Ear:
         self._changed.set()
 
     async def hears(self, datagram: bytes) -> None:
-        """Wait until this datagram came."""
+        """Wait until this datagram has come."""
         async with asyncio.timeout(5):
             while datagram not in self.heard:
                 self._changed.clear()
@@ -189,7 +189,7 @@ class TestDatagramPipe:
         assert pipe.near.send(buffer)
         buffer[:] = b"2"
         assert pipe.near.send(memoryview(buffer))
-        assert not far.heard, "an end is never called from within send"
+        assert not far.heard, "the receiver was called from within send"
         await far.hears(b"2")
         assert far.batches == [[b"1", b"2"]]
         pipe.far.send(b"back")
@@ -204,7 +204,7 @@ class TestDatagramPipe:
         assert far.heard == [bytes((number,)) for number in range(50)]
 
     @pytest.mark.parametrize("way", ["loss", "duplication", "reordering"])
-    async def test_a_bad_path(self, pipes: list[DatagramPipe], way: str) -> None:
+    async def test_loss_duplication_and_reordering(self, pipes: list[DatagramPipe], way: str) -> None:
         pipes_of = {
             "loss": lambda: DatagramPipe(3, Path(loss=0.3)),
             "duplication": lambda: DatagramPipe(3, duplication=0.3),
@@ -225,10 +225,10 @@ class TestDatagramPipe:
             assert sorted(far.heard) == sent
             assert far.heard != sent
 
-    async def test_what_finds_the_queue_full_is_lost(self, pipes: list[DatagramPipe]) -> None:
+    async def test_a_datagram_that_finds_the_queue_full_is_lost(self, pipes: list[DatagramPipe]) -> None:
         pipe, _, far = self.opened(pipes, DatagramPipe(0, Path(rate=2e4), queue=500))
         sent = [bytes((number,)) * 100 for number in range(40)]
-        assert all(pipe.near.send(datagram) for datagram in sent), "a router's loss is silent"
+        assert all(pipe.near.send(datagram) for datagram in sent), "the sender noticed a loss"
         await far.hears(sent[4])
         pipe.near.send(b"later")
         await far.hears(b"later")
@@ -263,7 +263,7 @@ class TestDatagramPipe:
         await asyncio.sleep(0.01)
         assert not far.heard
 
-    async def test_closed_in_the_middle_of_a_batch(self, pipes: list[DatagramPipe]) -> None:
+    async def test_a_pipe_closed_in_the_middle_of_a_batch(self, pipes: list[DatagramPipe]) -> None:
         pipe, _, far = self.opened(pipes, DatagramPipe(0))
 
         def receive(datagram: bytes) -> None:

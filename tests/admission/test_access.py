@@ -1,4 +1,4 @@
-"""Who may be a friend, and what of it is remembered."""
+"""Who is let in, and what is recorded of it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def door(state: StateFolder, *allow: bytes, anyone: bool = False, secret: str | 
 
 
 def judge(access: Access, key: bytes, message: bytes) -> bool:
-    """Whether a friend request lets its sender in, at whatever pace it comes."""
+    """Whether a friend request lets its sender in. Requests are not limited in number here."""
     claim = access.claim(key, message)
     if claim in (Claim.SECRET, Claim.ANYONE):
         return access.admit(key, claim)
@@ -87,28 +87,28 @@ def test_anyone_comes_and_goes_with_the_setting(state: StateFolder) -> None:
     assert door(state).admitted() == set()
 
 
-def test_anyone_means_any_client_not_any_stranger_with_a_messenger(state: StateFolder) -> None:
+def test_anyone_means_every_client_but_no_other_tox_user(state: StateFolder) -> None:
     access = door(state, anyone=True)
     assert not judge(access, KEY, b"Hi, this is Bob")
     assert not judge(access, KEY, b"toxproxyish")
     assert access.waiting == ()
 
 
-def test_a_command_outlives_the_other_reasons(state: StateFolder) -> None:
+def test_an_allow_command_outlives_the_other_reasons(state: StateFolder) -> None:
     access = door(state, anyone=True)
     judge(access, KEY, b"toxproxy")
     access.allow(KEY)
     assert door(state).admitted() == {KEY}
 
 
-def test_a_command_given_without_the_configuration_forgets_nobody(state: StateFolder) -> None:
+def test_an_allow_command_without_the_configuration_removes_nobody(state: StateFolder) -> None:
     judge(door(state, secret="sesame"), KEY, b"toxproxy sesame")
     door(state).allow(OTHER)
     assert door(state, secret="sesame").admitted() == {KEY, OTHER}
 
 
 @pytest.mark.parametrize("message", [b"toxproxy", b"toxproxy open sesame"])
-def test_a_key_that_tox_does_not_take_is_neither_let_in_nor_written_down(
+def test_a_key_that_tox_does_not_accept_is_neither_let_in_nor_recorded(
     state: StateFolder, message: bytes
 ) -> None:
     access = door(state, anyone=True, secret="open sesame")
@@ -119,7 +119,7 @@ def test_a_key_that_tox_does_not_take_is_neither_let_in_nor_written_down(
     assert access.waiting == ()
 
 
-def test_a_key_that_tox_does_not_take_is_left_out_of_the_file_with_a_warning(
+def test_a_recorded_key_that_tox_does_not_accept_is_ignored_with_a_warning(
     state: StateFolder, caplog: pytest.LogCaptureFixture
 ) -> None:
     entries = {key.hex().upper(): {"by": "command"} for key in (IMPOSSIBLE, KEY)}
@@ -133,7 +133,7 @@ def test_a_key_that_tox_does_not_take_is_left_out_of_the_file_with_a_warning(
     assert IMPOSSIBLE.hex().upper() not in json.loads(state.read("clients.json") or b"")
 
 
-def test_what_a_later_version_wrote_is_kept_and_lets_nobody_in(
+def test_records_of_a_later_version_are_kept_and_let_nobody_in(
     state: StateFolder, caplog: pytest.LogCaptureFixture
 ) -> None:
     later = {
@@ -166,7 +166,7 @@ def test_a_key_deleted_by_hand_does_not_come_back(state: StateFolder) -> None:
         assert KEY.hex().upper() not in json.loads(state.read("clients.json") or b"")
 
 
-def test_a_file_that_was_damaged_meanwhile_is_left_alone(state: StateFolder) -> None:
+def test_a_file_damaged_while_the_server_runs_is_not_overwritten(state: StateFolder) -> None:
     access = door(state)
     access.allow(KEY)
     state.write("clients.json", b"{")
@@ -185,7 +185,7 @@ def test_recorded_strangers_have_a_limit_and_commands_do_not(
     assert judge(access, keys[0], b"toxproxy")
     access.met(keys[0])
     assert [judge(access, key, b"toxproxy") for key in keys[1:]] == [True] * 3
-    assert access.admitted() == {keys[0], keys[3]}  # who never came gave way
+    assert access.admitted() == {keys[0], keys[3]}  # the one who never connected made room
     access.met(keys[3])
     assert not judge(access, OTHER, b"toxproxy")
     access.allow(KEY)
@@ -200,10 +200,10 @@ def test_the_secret_finds_room_among_strangers(state: StateFolder, monkeypatch: 
         access.met(key)
     assert judge(access, b"\x01" * 32, b"toxproxy open sesame")
     assert access.admitted() == {OTHER, b"\x01" * 32}
-    assert not judge(access, KEY, b"toxproxy")  # a stranger takes nobody's place who was here
+    assert not judge(access, KEY, b"toxproxy")  # nobody who has been connected makes room for a stranger
 
 
-def test_nobody_gives_way_who_has_the_secret_and_was_here(
+def test_a_client_that_has_the_secret_and_was_connected_makes_no_room(
     state: StateFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(access_module, "_MAX_RECORDS", 1)
@@ -214,7 +214,7 @@ def test_nobody_gives_way_who_has_the_secret_and_was_here(
     assert door(state, secret="open sesame").admitted() == {KEY}
 
 
-def test_who_was_here_is_remembered_over_a_restart(
+def test_who_was_connected_is_remembered_over_a_restart(
     state: StateFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(access_module, "_MAX_RECORDS", 1)
@@ -224,7 +224,7 @@ def test_who_was_here_is_remembered_over_a_restart(
     assert not judge(door(state, anyone=True), OTHER, b"toxproxy")
 
 
-def test_records_that_no_longer_hold_make_room(state: StateFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_whose_reason_is_gone_make_room(state: StateFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(access_module, "_MAX_RECORDS", 1)
     assert judge(door(state, secret="old"), KEY, b"toxproxy old")
     assert judge(door(state, secret="new"), OTHER, b"toxproxy new")
@@ -240,7 +240,7 @@ def test_the_waiting_are_few_and_the_newest_are_last(state: StateFolder) -> None
     assert access.waiting == (*keys[6:10], *keys[11:], keys[10])
 
 
-def test_an_admission_that_cannot_be_recorded_is_none(state: StateFolder) -> None:
+def test_a_client_that_cannot_be_recorded_is_not_let_in(state: StateFolder) -> None:
     access = door(state, anyone=True)
     (state.path / "clients.json").mkdir()
     with pytest.raises(StateError):
@@ -263,7 +263,7 @@ DAMAGED = [
 
 
 @pytest.mark.parametrize("content", DAMAGED)
-def test_a_damaged_file_is_named_and_left_alone(state: StateFolder, content: bytes) -> None:
+def test_a_damaged_file_is_named_and_not_overwritten(state: StateFolder, content: bytes) -> None:
     state.write("clients.json", content)
     with pytest.raises(StateError, match=r"clients\.json is damaged .*: mend it, or remove it"):
         door(state, anyone=True)
@@ -276,7 +276,7 @@ def test_a_damaged_file_is_named_and_left_alone(state: StateFolder, content: byt
         st.none() | st.text() | st.integers(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
     )
 )
-def test_no_content_of_the_file_raises_anything_else(state: StateFolder, content: object) -> None:
+def test_arbitrary_json_in_the_file_is_read_or_a_state_error(state: StateFolder, content: object) -> None:
     (state.path / "clients.json").write_text(json.dumps(content))
     try:
         assert door(state).admitted() == set()
@@ -284,7 +284,7 @@ def test_no_content_of_the_file_raises_anything_else(state: StateFolder, content
         assert content != {}
 
 
-def test_the_request_fits_tox_or_says_why_not() -> None:
+def test_a_secret_that_does_not_fit_a_friend_request_is_an_error() -> None:
     assert request_message(None) == b"toxproxy"
     assert request_message("zwölf") == "toxproxy zwölf".encode()
     assert len(request_message("x" * 912)) == 921

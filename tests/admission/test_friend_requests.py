@@ -1,4 +1,4 @@
-"""Strangers at the server's door: how many are judged, and what the log says of the others."""
+"""Friend requests of strangers: how many are judged, and what is logged of the others."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ def server(tmp_path: Path, text: str) -> Server:
 
 
 def recorded(tmp_path: Path) -> set[str]:
-    """The keys in the file of clients."""
+    """The keys in the server's file of clients."""
     file = tmp_path / "clients.json"
     return set(json.loads(file.read_bytes())) if file.is_file() else set()
 
 
 async def dismissed(end: Server, client: bytes) -> None:
-    """Wait until a client is no friend any more."""
+    """Wait until a client is not a friend any more."""
     async with asyncio.timeout(10):
         while client in end.node.friends:
             await asyncio.sleep(0.01)
 
 
-# How many are heard
+# How many are judged
 
 
-async def test_more_strangers_than_may_ask_in_a_minute_are_ignored_with_one_line(
+async def test_requests_beyond_the_limit_are_ignored_with_one_log_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -60,7 +60,7 @@ async def test_more_strangers_than_may_ask_in_a_minute_are_ignored_with_one_line
     assert ignored == "friend requests beyond 3 a minute are ignored ([limits] friend_requests)"
 
 
-async def test_a_minute_later_the_next_ones_are_judged(
+async def test_a_minute_later_requests_are_judged_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     end = server(tmp_path, "[limits]\nfriend_requests = 1")
@@ -71,7 +71,7 @@ async def test_a_minute_later_the_next_ones_are_judged(
     assert end.access.waiting == (key(1), key(3))
 
 
-async def test_a_client_that_waits_already_is_no_new_line_and_no_new_stranger(
+async def test_a_repeated_request_is_neither_logged_nor_counted_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -84,7 +84,9 @@ async def test_a_client_that_waits_already_is_no_new_line_and_no_new_stranger(
 
 
 @pytest.mark.parametrize("secret", [WEAK, STRONG])
-async def test_strangers_do_not_shut_out_the_holder_of_the_right_secret(tmp_path: Path, secret: str) -> None:
+async def test_a_flood_of_strangers_does_not_keep_out_a_client_with_the_secret(
+    tmp_path: Path, secret: str
+) -> None:
     async with server(tmp_path, f"[access]\nsecret = {secret}") as end:
         for number in range(90):
             end.friend_request(key(number), words("wrong") if number % 2 else GREETING)
@@ -92,7 +94,7 @@ async def test_strangers_do_not_shut_out_the_holder_of_the_right_secret(tmp_path
         assert end.access.admitted() == set(end.node.friends) == {key(100)}
 
 
-async def test_twenty_clients_of_one_owner_that_start_together_are_all_let_in(tmp_path: Path) -> None:
+async def test_twenty_clients_with_the_secret_at_once_are_all_let_in(tmp_path: Path) -> None:
     async with server(tmp_path, f"[access]\nsecret = {STRONG}\n[limits]\nfriend_requests = 1") as end:
         keys = {key(number) for number in range(20)}
         for each in keys:
@@ -100,7 +102,7 @@ async def test_twenty_clients_of_one_owner_that_start_together_are_all_let_in(tm
         assert set(end.node.friends) == keys
 
 
-async def test_a_secret_that_can_be_guessed_cannot_be_guessed_fast(
+async def test_a_weak_secret_cannot_be_guessed_fast(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(requests, "GUESSES", 3)
@@ -127,7 +129,7 @@ async def test_a_full_list_is_a_line_with_the_command_that_lets_in_all_the_same(
     assert caplog.messages == [f"a client is not let in: clients.json is full; to let it in: {command}"]
 
 
-async def test_a_secret_that_cannot_be_guessed_lets_in_however_many_guess(tmp_path: Path) -> None:
+async def test_a_strong_secret_lets_in_during_a_flood_of_guesses(tmp_path: Path) -> None:
     async with server(tmp_path, f"[access]\nsecret = {STRONG}") as end:
         for number in range(10 * requests.GUESSES):
             end.friend_request(key(number), words(f"guess {number}"))
@@ -135,7 +137,9 @@ async def test_a_secret_that_cannot_be_guessed_lets_in_however_many_guess(tmp_pa
         assert end.access.admitted() == {key(0)}
 
 
-async def test_who_gave_way_is_no_friend_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_made_room_is_no_friend_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(access, "_MAX_RECORDS", 2)
     async with server(tmp_path, "[access]\nallow = *") as end:
         for number in range(3):
@@ -164,7 +168,9 @@ async def test_a_key_deleted_from_the_file_is_no_friend_after_the_next_change(tm
 
 
 @pytest.mark.parametrize("text", ["[access]\nallow = *", f"[access]\nsecret = {STRONG}"])
-async def test_a_request_from_a_key_that_tox_does_not_take_changes_nothing(tmp_path: Path, text: str) -> None:
+async def test_a_request_from_a_key_that_tox_does_not_accept_changes_nothing(
+    tmp_path: Path, text: str
+) -> None:
     impossible = bytes(31) + b"\x80"
     async with server(tmp_path, text) as end:
         for message in (GREETING, words(STRONG)):
@@ -192,7 +198,7 @@ async def test_a_recorded_key_that_tox_refuses_is_a_warning_at_the_start(
     assert told[1].endswith("is not let in: Tox does not accept its key (TOX_ERR_FRIEND_ADD_OWN_KEY)")
 
 
-async def test_the_servers_own_key_is_refused_before_it_is_written_down(tmp_path: Path) -> None:
+async def test_the_servers_own_key_is_refused_and_not_recorded(tmp_path: Path) -> None:
     async with server(tmp_path, "") as end:
         answer = await request(StateFolder(tmp_path), "allow", key=end.node.public_key.hex())
     assert answer == {"ok": False, "error": "this is the key of the server itself: give the client's"}
@@ -200,7 +206,7 @@ async def test_the_servers_own_key_is_refused_before_it_is_written_down(tmp_path
 
 
 @pytest.mark.parametrize("file", ["identity.tox", "clients.json"])
-async def test_what_cannot_be_written_leaves_neither_a_friend_nor_a_record(
+async def test_a_client_that_cannot_be_recorded_is_no_friend_either(
     tmp_path: Path, file: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with server(tmp_path, f"[access]\nsecret = {STRONG}") as end:

@@ -1,4 +1,4 @@
-"""What a client tells each of its servers before anybody let it in."""
+"""The friend request that a client sends to each of its servers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from toxproxy.tox.identity import IDENTITY
 from toxproxy.tox.pytox import Tox, ToxOptions
 
 ALONE = "[tox]\nbootstrap = none\nlocal_discovery = no\nport = 22000-22999\n"
-REQUEST_BYTES = 1024  # libtoxcore's field for the request behind a friend's key (state format, "FRIENDS")
+REQUEST_BYTES = 1024  # the field for the request after a friend's key (Tox state format, "FRIENDS")
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def servers() -> tuple[ToxId, ToxId]:
 
 
 def asked(identity: bytes, server: ToxId) -> bytes:
-    """The friend request to `server` that libtoxcore keeps until it is answered."""
+    """The friend request to `server` in a saved identity. libtoxcore keeps it until it is answered."""
     start = identity.index(server.public_key) + 32
     return identity[start : start + REQUEST_BYTES]
 
@@ -37,7 +37,7 @@ def forwards(mine: ToxId, theirs: ToxId) -> str:
     return f"[client]\nalarm = 0:10.0.0.5:80:{mine}\nwiki = 0:wiki:80:{theirs}\n"
 
 
-async def test_each_server_is_sent_its_own_secret_and_no_names(
+async def test_each_server_gets_its_own_secret_and_no_names(
     tmp_path: Path, servers: tuple[ToxId, ToxId]
 ) -> None:
     mine, theirs = servers

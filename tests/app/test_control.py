@@ -1,4 +1,4 @@
-"""Questions to a running server, over a real socket in a real folder."""
+"""Requests to a running server on its control socket, in a real folder."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ async def send(state: StateFolder, line: bytes) -> object:
     return json.loads(answer)
 
 
-async def test_a_question_is_answered(state: StateFolder) -> None:
+async def test_a_request_is_answered(state: StateFolder) -> None:
     async with running(state):
         assert await request(state, "echo", text="hällo") == {"ok": True, "text": "hällo"}
 
 
-async def test_two_questions_at_once_are_both_answered(state: StateFolder) -> None:
+async def test_two_requests_at_once_are_both_answered(state: StateFolder) -> None:
     async with running(state):
         answers = await asyncio.gather(*(request(state, "echo", text=each) for each in "ab"))
         assert answers == [{"ok": True, "text": "a"}, {"ok": True, "text": "b"}]
@@ -70,7 +70,7 @@ async def test_without_a_server_there_is_no_answer(state: StateFolder) -> None:
     assert not (state.path / "control").exists()
 
 
-async def test_the_socket_of_a_server_that_died_is_no_server_and_is_replaced(state: StateFolder) -> None:
+async def test_the_socket_of_a_killed_server_is_replaced(state: StateFolder) -> None:
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(state.path / "control"))
     assert await request(state, "echo") is None
@@ -83,7 +83,7 @@ async def test_the_socket_is_for_this_user_only(state: StateFolder) -> None:
         assert stat.S_IMODE((state.path / "control").stat().st_mode) == 0o600
 
 
-async def test_a_folder_too_deep_for_a_socket_address_works_too(tmp_path: Path) -> None:
+async def test_a_folder_whose_path_is_too_long_for_a_socket_address_works(tmp_path: Path) -> None:
     state = StateFolder(tmp_path / ("x" * 100) / ("y" * 100))
     async with running(state):
         assert (state.path / "control").is_socket()
@@ -112,7 +112,7 @@ async def test_a_folder_that_vanished_is_named(state: StateFolder) -> None:
         (b'{"command": "fail"}\n', "the disk is full"),
     ],
 )
-async def test_what_cannot_be_done_is_said_and_the_server_goes_on(
+async def test_an_invalid_request_is_answered_with_an_error_and_the_server_goes_on(
     state: StateFolder, line: bytes, error: str
 ) -> None:
     async with running(state):
@@ -120,7 +120,7 @@ async def test_what_cannot_be_done_is_said_and_the_server_goes_on(
         assert await request(state, "echo", text="on") == {"ok": True, "text": "on"}
 
 
-async def test_a_silent_connection_is_hung_up_on(state: StateFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_connection_is_closed(state: StateFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "_SECONDS", 0.1)
     async with running(state):
         reader, writer = await asyncio.open_unix_connection(state.path / "control")
@@ -128,7 +128,7 @@ async def test_a_silent_connection_is_hung_up_on(state: StateFolder, monkeypatch
         writer.close()
 
 
-async def test_the_seventeenth_connection_is_hung_up_on_and_places_come_free(state: StateFolder) -> None:
+async def test_the_seventeenth_connection_at_once_is_closed(state: StateFolder) -> None:
     async with running(state):
         silent = [await asyncio.open_unix_connection(state.path / "control") for _ in range(16)]
         with pytest.raises(StateError, match="does not answer as it should"):
@@ -140,7 +140,9 @@ async def test_the_seventeenth_connection_is_hung_up_on_and_places_come_free(sta
         assert await request(state, "echo", text="room") == {"ok": True, "text": "room"}
 
 
-async def test_closing_hangs_up_on_everybody(state: StateFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_closing_the_server_closes_every_connection(
+    state: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(control, "_SECONDS", 60)
     before = asyncio.all_tasks()
     async with asyncio.timeout(10), running(state):

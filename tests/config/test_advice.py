@@ -1,4 +1,4 @@
-"""What a configuration is warned of: who gets in too easily, and what others can read or reach."""
+"""Warnings about a configuration: who gets in too easily, and what others can read or reach."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from toxproxy.config.parsing import load, parse
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 KEY = "FEDCBA9876543210" * 4
-ID = KEY + "0" * 12  # its byte pairs cancel out, so the checksum is zero
+ID = KEY + "0" * 12  # the XOR of its byte pairs is 0, and so is the checksum
 ROLES: tuple[Role, ...] = ("server", "client")
 OPEN = "anyone who has the Tox ID"
 EVERYWHERE = "may connect to whatever this machine can reach; say where to with permit"
@@ -53,7 +53,7 @@ def test_a_server_that_is_too_easy_to_enter_is_warned_about(text: str, warning: 
     assert warnings(config, "client") == []
 
 
-def test_every_pass_phrase_that_is_shown_is_known_to_be() -> None:
+def test_the_pass_phrase_of_every_example_is_known_as_one() -> None:
     files = [EXAMPLES.parent / "README.md", *EXAMPLES.glob("*.ini")]
     phrases = [
         match[1] for file in files for match in re.finditer(r"^(?:; )?secret = (.+)$", file.read_text(), re.M)
@@ -76,7 +76,7 @@ def test_a_listener_open_to_the_network_is_warned_about(bind: str) -> None:
 
 
 @pytest.mark.parametrize("bind", ["", "[::1]:", "127.0.0.2:", "Localhost:", "me:pw@*:"])
-def test_a_proxy_on_loopback_or_with_a_password_is_not(bind: str) -> None:
+def test_a_proxy_on_loopback_or_with_a_password_is_not_warned_about(bind: str) -> None:
     assert warnings(parse(f"[socks]\nbrowser = {bind}1080:{ID}", "tox.ini"), "client") == []
 
 

@@ -1,4 +1,4 @@
-"""What is said about a wrong configuration file: the file, the line, what was expected, what was found."""
+"""The errors of a configuration file: the file, the line, what was expected, what was found."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from toxproxy.config.settings import Config
 from toxproxy.errors import ConfigError
 
 KEY = "FEDCBA9876543210" * 4
-ID = KEY + "0" * 12  # its byte pairs cancel out, so the checksum is zero
-LIKE_ID = "FEDCBA98" * 2 + "76543210" * 6 + "0" * 12  # begins as ID does
+ID = KEY + "0" * 12  # the XOR of its byte pairs is 0, and so is the checksum
+LIKE_ID = "FEDCBA98" * 2 + "76543210" * 6 + "0" * 12  # the first digits of ID
 OTHER = "89ABCDEF01234567" * 4
 IMPOSSIBLE = "0123456789ABCDEF" * 4  # its last bit is set
 NO_KEY = "this cannot be a Tox key: the 63rd digit of one is 0 to 7; is it from an example?"
@@ -200,7 +200,7 @@ FIELDS = st.sampled_from(
 
 
 @given(st.lists(FIELDS | st.sampled_from(":@@:[]# "), max_size=9), st.sampled_from(":@"))
-def test_no_error_about_a_proxy_port_repeats_what_may_be_its_password(fields: list[str], join: str) -> None:
+def test_no_error_about_a_proxy_port_shows_its_password(fields: list[str], join: str) -> None:
     for text in (join.join(fields), "".join(fields)):
         told = ""
         try:
@@ -210,7 +210,7 @@ def test_no_error_about_a_proxy_port_repeats_what_may_be_its_password(fields: li
         assert "hunter2" not in told
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file(tmp_path: Path) -> None:
     path = tmp_path / "tox.ini"
     with pytest.raises(ConfigError) as caught:
         load(path)
@@ -223,7 +223,7 @@ def test_a_file_that_is_a_folder(tmp_path: Path) -> None:
     assert str(caught.value) == f"{tmp_path}: expected a readable file, found: Is a directory"
 
 
-def test_a_file_that_does_not_end() -> None:
+def test_an_endless_file() -> None:
     with pytest.raises(ConfigError) as caught:
         load("/dev/zero")
     assert str(caught.value) == "/dev/zero: expected at most 1048576 bytes, found more"
@@ -257,13 +257,13 @@ values = st.text(max_size=20) | pieces.map("".join) | pieces.map(":".join)
 
 
 @given(st.text() | st.lists(st.tuples(lines, values).map("".join)).map("\n".join))
-def test_whatever_the_text_it_is_a_config_or_a_config_error(text: str) -> None:
+def test_arbitrary_text_is_a_configuration_or_a_config_error(text: str) -> None:
     with suppress(ConfigError):
         assert isinstance(parse(text, "tox.ini"), Config)
 
 
 @given(st.binary())
-def test_whatever_the_bytes_it_is_a_config_or_a_config_error(
+def test_arbitrary_bytes_are_a_configuration_or_a_config_error(
     tmp_path_factory: pytest.TempPathFactory, raw: bytes
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "tox.ini"

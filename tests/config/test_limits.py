@@ -1,4 +1,4 @@
-"""What [limits] means, and what is said about a wrong one."""
+"""The values of [limits], and the errors about wrong ones."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def test_every_key() -> None:
     )
 
 
-def test_what_is_not_said_is_as_ever() -> None:
+def test_a_missing_key_has_its_default() -> None:
     assert parse("[limits]\nidle = 60", "tox.ini").limits == LimitSettings(patience=Patience(idle=60))
     assert DEFAULT.limits == LimitSettings()
 
 
-def test_a_session_has_the_limits_that_the_protocol_describes() -> None:
+def test_by_default_a_session_has_the_limits_of_the_specification() -> None:
     assert session_limits(LimitSettings()) == Limits()
 
 
@@ -96,7 +96,7 @@ def test_every_error_names_the_line_what_was_expected_and_what_was_found(line: s
     assert str(caught.value) == f"tox.ini:2: {message}"
 
 
-def test_a_grace_of_more_than_a_week() -> None:
+def test_a_grace_of_more_than_a_week_is_an_error() -> None:
     with pytest.raises(ConfigError) as caught:
         parse("[tox]\ngrace = 604801", "tox.ini")
     assert str(caught.value) == "tox.ini:2: expected seconds from 0 to 604800, found '604801'"

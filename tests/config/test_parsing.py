@@ -1,4 +1,4 @@
-"""What a configuration file means."""
+"""The meaning of a configuration file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from toxproxy.rules import parse_rule
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 KEY = "FEDCBA9876543210" * 4
-ID = KEY + "0" * 12  # its byte pairs cancel out, so the checksum is zero
+ID = KEY + "0" * 12  # the XOR of its byte pairs is 0, and so is the checksum
 SAME_SERVER = KEY + "000000010001"
 OTHER = "89ABCDEF01234567" * 4
 OTHER_ID = OTHER + "0" * 12
@@ -48,10 +48,10 @@ def error_of(text: str) -> str:
     return str(caught.value)
 
 
-# What files may look like
+# The syntax of files
 
 
-def test_toxtun_s_own_example() -> None:
+def test_the_example_of_toxtun() -> None:
     config = parse(TOXTUN, "tox.ini")
     assert config.server_name == "whttpd"
     assert [(each.name, each.bind, each.target, each.line) for each in config.forwards] == [
@@ -82,12 +82,12 @@ def test_a_forward_of_udp_says_what_was_expected() -> None:
     ],
     ids=["indented", "crlf", "bom", "no spaces", "comments"],
 )
-def test_the_same_file_written_by_others(text: str) -> None:
+def test_the_same_file_in_other_spellings(text: str) -> None:
     assert parse(text, "tox.ini") == parse(TOXTUN, "tox.ini")
 
 
 def filled_in(name: str) -> Config:
-    """An example whose keys were replaced, as its user does."""
+    """An example with its placeholder keys replaced, as its user does."""
     text = (EXAMPLES / name).read_text()
     example = "0123456789ABCDEF" * 4
     text = text.replace("change this pass phrase", "correct horse battery staple")
@@ -99,11 +99,11 @@ def test_every_example_parses_once_its_keys_are_replaced(name: str) -> None:
     config = filled_in(name)
     assert config != DEFAULT
     assert warnings(config, "server") == []
-    if name != "toxtun.ini":  # whose forwards listen on every address
+    if name != "toxtun.ini":  # its forwards listen on every address
         assert warnings(config, "client") == []
 
 
-def test_the_examples_are_what_their_names_say() -> None:
+def test_each_example_has_what_its_name_says() -> None:
     assert (EXAMPLES / "toxtun.ini").read_text() == TOXTUN
     assert filled_in("home-server.ini").access.rules.permit
     filled_in("browser.ini").require_client("browser.ini")
@@ -113,7 +113,7 @@ def test_the_examples_are_what_their_names_say() -> None:
     assert private.proxies
 
 
-def test_an_example_whose_keys_were_not_replaced_says_so() -> None:
+def test_an_example_with_its_placeholder_keys_is_an_error() -> None:
     with pytest.raises(
         ConfigError, match=r"browser\.ini:\d+: this cannot be a Tox key: .* is it from an example"
     ):
@@ -123,11 +123,11 @@ def test_an_example_whose_keys_were_not_replaced_says_so() -> None:
 @pytest.mark.parametrize(
     "text", ["", "\n", "; nothing", "# nothing", "[client]\n[socks]\n[server]\n", "  \t\n"]
 )
-def test_an_empty_file_says_what_no_file_says(text: str) -> None:
+def test_an_empty_file_has_the_defaults(text: str) -> None:
     assert parse(text, "tox.ini") == DEFAULT == Config()
 
 
-def test_a_file_from_windows(tmp_path: Path) -> None:
+def test_a_file_with_a_byte_order_mark_and_windows_line_ends(tmp_path: Path) -> None:
     path = tmp_path / "tox.ini"
     path.write_bytes("[server]\r\nname = Bücher\r\n".encode("utf-8-sig"))
     assert load(path).server_name == "Bücher"
@@ -144,17 +144,17 @@ def test_a_file_from_windows(tmp_path: Path) -> None:
         ("default = yes\nbrowser = no", {"browser"}),
     ],
 )
-def test_what_is_compressed_is_said_by_name(lines: str, uncompressed: set[str]) -> None:
+def test_compress_names_the_listeners(lines: str, uncompressed: set[str]) -> None:
     listeners = f"[client]\nssh = 1:h:22:{ID}\nweb = 2:h:80:{ID}\n[socks]\nbrowser = 3:{ID}\n"
     for text in (f"[compress]\n{lines}\n{listeners}", f"{listeners}[compress]\n{lines}"):
         assert parse(text, "tox.ini").uncompressed == uncompressed
 
 
-def test_a_secret_may_hold_what_elsewhere_is_syntax() -> None:
+def test_a_secret_may_contain_syntax_characters() -> None:
     assert parse("[access]\nsecret = a;b#c=d [e]\n;comment", "tox.ini").access.secret == "a;b#c=d [e]"
 
 
-def test_a_comment_that_cuts_no_password_may_stand_behind_one() -> None:
+def test_a_comment_may_follow_a_line_with_a_password() -> None:
     text = f"[socks]\na = me:pw@1:{ID} ; for bob@example.org\nb = 2:{ID} ; bob@example.org\n"
     text += "[exit]\nupstream = socks5://me:pw@h:1 ; bob@example.org\n"
     config = parse(text, "tox.ini")
@@ -162,19 +162,19 @@ def test_a_comment_that_cuts_no_password_may_stand_behind_one() -> None:
     assert config.exit.upstream == "socks5://me:pw@h:1"
 
 
-def test_a_list_goes_on_over_indented_lines() -> None:
+def test_a_list_continues_on_indented_lines() -> None:
     text = f"[access]\nallow = {KEY},  ; the laptop\n\n   # the phone:\n\t{OTHER}\n  ,*\n"
     access = parse(text, "tox.ini").access
     assert access.allow == {bytes.fromhex(KEY), bytes.fromhex(OTHER)}
     assert access.anyone
 
 
-def test_a_section_may_be_opened_again() -> None:
+def test_a_section_may_occur_twice() -> None:
     config = parse("[tox]\nudp = no\n[exit]\n[tox]\nwait = 0", "tox.ini")
     assert (config.tox.udp, config.tox.wait) == (False, 0)
 
 
-# What values mean
+# Values
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_access_exit_and_tox() -> None:
     )
 
 
-def test_without_a_permit_clients_reach_the_forward_that_the_server_prints() -> None:
+def test_without_permit_clients_reach_the_target_of_the_forward_that_the_server_prints() -> None:
     for text in ("", "[access]\ndeny = 10.0.0.0/8:*"):
         access = parse(text, "tox.ini").access
         assert access.permit is None
@@ -262,7 +262,7 @@ def test_without_a_permit_clients_reach_the_forward_that_the_server_prints() -> 
     assert DEFAULT.access.rules.permit == (parse_rule("127.0.0.1:22"),)
 
 
-def test_bootstrap_none_is_no_node_and_not_the_built_in_list() -> None:
+def test_bootstrap_none_means_no_nodes() -> None:
     assert parse("[tox]\nbootstrap = none", "tox.ini").tox.bootstrap == ()
     assert DEFAULT.tox.bootstrap is None
 
@@ -282,18 +282,18 @@ def test_words_for_no(word: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["socks5", "socks5h", "SOCKS5h", "socks4", "socks4a", "http"])
-def test_an_upstream_may_be_called_as_curl_calls_it(scheme: str) -> None:
+def test_an_upstream_may_have_the_schemes_of_curl(scheme: str) -> None:
     url = f"{scheme}://:token@127.0.0.1:9050"
     assert parse(f"[exit]\nupstream = {url}", "tox.ini").exit.upstream == url
 
 
-def test_tox_may_be_carried_by_what_curl_calls_socks5h() -> None:
+def test_the_proxy_for_tox_may_have_the_scheme_socks5h() -> None:
     proxy = parse("[tox]\nproxy = socks5h://127.0.0.1:9050", "tox.ini").tox.proxy
     assert proxy == TransportProxy("socks5", "127.0.0.1", 9050)
 
 
 @pytest.mark.parametrize("scheme", ["tox:", "TOX:", "tox://"])
-def test_a_server_may_be_named_by_a_uri(scheme: str) -> None:
+def test_a_server_may_be_a_tox_uri(scheme: str) -> None:
     server = parse_tox_id(ID)
     uri = scheme + ID
     config = parse(
@@ -305,7 +305,7 @@ def test_a_server_may_be_named_by_a_uri(scheme: str) -> None:
 
 
 @given(st.from_regex(r"(?i)(socks5|socks4|http)://[a-z0-9:@%.\[\]/?#-]{0,30}:[0-9]{1,5}", fullmatch=True))
-def test_an_upstream_that_is_taken_is_one_python_socks_understands(url: str) -> None:
+def test_every_accepted_upstream_is_accepted_by_python_socks(url: str) -> None:
     try:
         upstream = parse(f"[exit]\nupstream = {url}", "tox.ini").exit.upstream
     except ConfigError:
@@ -314,7 +314,7 @@ def test_an_upstream_that_is_taken_is_one_python_socks_understands(url: str) -> 
     assert parse_proxy_url(upstream)[2] > 0
 
 
-# What the whole file amounts to
+# The whole file
 
 
 def test_a_server_with_a_new_nospam_is_the_same_server() -> None:
@@ -333,13 +333,13 @@ def test_a_secret_belongs_to_a_server(name: str) -> None:
     assert (config.secret_for(FIRST), config.secret_for(SECOND)) == ("for the first", None)
 
 
-def test_the_secret_of_the_only_server_needs_no_name() -> None:
+def test_with_one_server_the_secret_in_access_is_for_it() -> None:
     config = parse(f"[access]\nsecret = hunter2\n[client]\na = 1:h:1:{ID}\nb = 2:h:1:{SAME_SERVER}", "x")
     config.require_client("x")
     assert config.secret_for(FIRST) == "hunter2"
 
 
-def test_one_secret_for_several_servers_is_sent_to_none_of_them() -> None:
+def test_one_secret_for_several_servers_is_an_error() -> None:
     config = parse(f"[access]\nsecret = hunter2\n{TWO_SERVERS}", "tox.ini")
     for ask in (lambda: config.secret_for(SECOND), lambda: config.require_client("tox.ini")):
         with pytest.raises(ConfigError) as caught:
@@ -350,7 +350,7 @@ def test_one_secret_for_several_servers_is_sent_to_none_of_them() -> None:
         )
 
 
-def test_a_file_for_both_roles_keeps_the_servers_own_secret_to_itself() -> None:
+def test_a_file_for_both_roles_sends_the_servers_own_secret_to_nobody() -> None:
     config = parse(f"[access]\nsecret = hunter2\n{TWO_SERVERS}[secrets]\n{KEY} = for the first", "tox.ini")
     config.require_client("tox.ini")
     assert (config.secret_for(FIRST), config.secret_for(SECOND)) == ("for the first", None)
@@ -376,7 +376,7 @@ def test_secrets_are_not_in_the_repr() -> None:
     assert "hunter2" not in repr(config)
 
 
-# Listeners that get in each other's way
+# Listeners with the same address
 
 
 @pytest.mark.parametrize(
@@ -391,7 +391,7 @@ def test_secrets_are_not_in_the_repr() -> None:
         ("[::1]:80", "[::]:80"),
     ],
 )
-def test_two_listeners_on_one_address(first: str, second: str) -> None:
+def test_two_listeners_on_one_address_are_an_error(first: str, second: str) -> None:
     message = error_of(f"[client]\na = {first}:h:1:{ID}\n\n[socks]\nb = {second}:{ID}")
     assert message.startswith("tox.ini:5: expected a local address of its own, found ")
     assert message.endswith(" on line 2")
@@ -416,6 +416,6 @@ def test_the_clash_is_reported_for_the_later_line() -> None:
         ("*:0", "*:0"),
     ],
 )
-def test_two_listeners_side_by_side(first: str, second: str) -> None:
+def test_two_listeners_on_different_addresses(first: str, second: str) -> None:
     config = parse(f"[client]\na = {first}:h:1:{ID}\nb = {second}:h:1:{ID}", "tox.ini")
     assert len(config.listeners) == 2

@@ -16,7 +16,7 @@ async def dialer() -> DirectDialer:
 
 @pytest.fixture
 async def port(dialer: DirectDialer) -> AsyncIterator[ProxyListener]:
-    """A proxy port without password."""
+    """A proxy port without a password."""
     listener = ProxyListener(proxy(), dialer)
     await listener.start()
     yield listener
@@ -26,7 +26,7 @@ async def port(dialer: DirectDialer) -> AsyncIterator[ProxyListener]:
 
 @pytest.fixture
 async def locked_port(dialer: DirectDialer) -> AsyncIterator[ProxyListener]:
-    """A proxy port for alice, whose password is secret."""
+    """A proxy port for the user alice with the password secret."""
     listener = ProxyListener(proxy("alice", "sécret"), dialer)
     await listener.start()
     yield listener

@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 server that does to the proxy what servers do, by path."""
+"""A small HTTP/1.1 server. The path of a request chooses what it does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BIG = bytes(range(256)) * 8192  # 2 MiB
 
 
 class HttpOrigin(Origin):
-    """Counts its connections and keeps the heads of the requests it was sent."""
+    """Counts its connections and keeps the heads of the requests that it gets."""
 
     def __init__(self) -> None:
         super().__init__(self._serve)
@@ -44,12 +44,8 @@ class HttpOrigin(Origin):
         while (event := http.next_event()) is h11.NEED_DATA:
             if http.they_are_waiting_for_100_continue:
                 self.events.append("continue")
-                self._writer_for(http)
             http.receive_data(await reader.read(65536))
         return event
-
-    def _writer_for(self, http) -> None:
-        """Set per request by actions that answer Expect."""
 
     async def _body(self, http, reader) -> bytes:
         body = b""
@@ -116,14 +112,14 @@ class HttpOrigin(Origin):
         await self._respond(http, writer, b"hinted")
 
     async def do_cut(self, http, reader, writer, request) -> None:
-        """Promise more than comes."""
+        """Send less than the Content-Length."""
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\npart")
 
     async def do_cut_chunk(self, http, reader, writer, request) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n")
 
     async def do_cut_reset(self, http, reader, writer, request) -> None:
-        """Reset where only an end would have told the length."""
+        """Reset the connection during a body that ends with the connection."""
         writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\npart")
         await writer.drain()
         await self.gate.wait()
@@ -137,14 +133,14 @@ class HttpOrigin(Origin):
         await writer.drain()
 
     async def do_smuggle(self, http, reader, writer, request) -> None:
-        """A whole answer with another one behind it that nobody asked for."""
+        """Send a whole answer, and another one that nobody asked for."""
         answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
         writer.write(answer + b"ok" + answer + b"no")
         await writer.drain()
         await asyncio.sleep(5)
 
     async def do_too_large(self, http, reader, writer, request) -> None:
-        """Answer before the body came, and close."""
+        """Answer before the body has come, and close."""
         await self._respond(http, writer, b"too large", ("Connection", "close"), status=413)
 
     async def do_slow(self, http, reader, writer, request) -> None:
@@ -153,7 +149,7 @@ class HttpOrigin(Origin):
         await self._respond(http, writer, b"at last")
 
     async def do_flood(self, http, reader, writer, request) -> None:
-        """Send for as long as someone takes it."""
+        """Send until the connection is lost."""
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
         self.sent = 0
         while True:

@@ -1,4 +1,4 @@
-"""A far end, origin servers and plain clients for the listeners, all real and all on loopback."""
+"""What listeners talk to: a dialer, origin servers and plain clients, all real and on loopback."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def proxy(username: str | None = None, password: str | None = None, bind: Bind =
 
 
 class DirectDialer:
-    """A far end that is this machine: `names` resolve to 127.0.0.1, `refusals` are refused by host."""
+    """Dials from this machine. `names` resolve to 127.0.0.1; hosts in `refusals` are refused."""
 
     def __init__(self) -> None:
         self.dialled: list[Target] = []
         self.refusals: dict[str, Refusal] = {}
         self.names = {"origin.test"}
-        self.gate = asyncio.Event()  # dials wait for it
+        self.gate = asyncio.Event()  # dials wait until it is set
         self.gate.set()
         self.waiting = asyncio.Event()
         self.cancelled = asyncio.Event()
@@ -99,7 +99,7 @@ class Origin:
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Send back what comes, end when it ends."""
+    """Send back what comes, and half-close when the peer does."""
     while data := await reader.read(65536):
         writer.write(data)
         await writer.drain()
@@ -114,13 +114,13 @@ def reset(writer: asyncio.StreamWriter) -> None:
 
 
 async def connect(listener: object) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A plain client of a listener's first address."""
+    """Connect to the first address of a listener."""
     host, _, port = listener.addresses[0].rpartition(":")  # type: ignore[attr-defined]
     return await asyncio.open_connection(host.strip("[]"), int(port))
 
 
 async def talk(listener: object, data: bytes) -> bytes:
-    """Send, end, and return everything that came back."""
+    """Send `data`, half-close, and return everything that comes back."""
     reader, writer = await connect(listener)
     writer.write(data)
     writer.write_eof()
@@ -130,7 +130,7 @@ async def talk(listener: object, data: bytes) -> bytes:
 
 
 async def flood(writer: asyncio.StreamWriter) -> int:
-    """Write until nobody takes any more; how many bytes that were."""
+    """Write until the peer takes no more. Returns the number of bytes written."""
     sent = 0
 
     async def pour() -> None:
@@ -151,7 +151,7 @@ async def flood(writer: asyncio.StreamWriter) -> int:
 
 
 def unused_port() -> int:
-    """A port of 127.0.0.1 where nobody listens."""
+    """A port of 127.0.0.1 on which nobody listens."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
@@ -159,7 +159,7 @@ def unused_port() -> int:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait, for at most five seconds, until something became true."""
+    """Wait until `condition` is true, for at most five seconds."""
     async with asyncio.timeout(5):
         while not condition():
             await asyncio.sleep(0.005)

@@ -1,4 +1,4 @@
-"""What real clients do: curl through the proxy port."""
+"""curl through the proxy port, in every way that it knows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROXY_REFUSED = 97  # CURLE_PROXY
 
 
 async def curl(*arguments: str) -> tuple[int, bytes]:
-    """Run curl without a configuration of its own; returns its exit status and output."""
+    """Run curl without a configuration file. Returns its exit status and output."""
     process = await asyncio.create_subprocess_exec(
         "curl",
         "-q",
@@ -96,7 +96,7 @@ async def test_many_pages_over_one_connection(port, origin, dialer):
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_page_that_is_cut_short_is_an_error(port, origin, way):
+async def test_a_page_cut_short_is_an_error(port, origin, way):
     status, _ = await curl(*ways(port)[way], origin.url + "/cut")
     assert status in (18, RESET)
 
@@ -120,7 +120,7 @@ async def test_a_password_opens_a_locked_port(locked_port, origin, way):
 
 @pytest.mark.parametrize("way", ["socks5h", "socks4", "http", "connect"])
 @pytest.mark.parametrize("login", [[], ["--proxy-user", "alice:wrong"]])
-async def test_a_locked_port_stays_locked(locked_port, origin, dialer, way, login):
+async def test_a_locked_port_refuses_a_wrong_login(locked_port, origin, dialer, way, login):
     status, output = await curl(*ways(locked_port)[way], *login, origin.url + "/hello")
     assert b"hello" not in output
     assert status != 0 or b"user name and a password" in output
@@ -132,7 +132,7 @@ async def test_https_to_the_proxy_port_fails_at_once(port):
     assert status in (35, RESET)
 
 
-async def test_a_browser_sent_to_the_proxy_port_is_told_what_it_is(port):
+async def test_a_plain_request_to_the_proxy_port_is_told_that_this_is_a_proxy(port):
     status, output = await curl(f"http://{port.addresses[0]}/")
     assert status == 0
     assert b"This is a proxy, not a web server." in output

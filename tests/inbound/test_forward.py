@@ -1,4 +1,4 @@
-"""Static forwards between real sockets."""
+"""Forwards (toxproxy/forward.py) between real sockets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def started(dialer, target: Target) -> ForwardListener:
     return listener
 
 
-async def test_bytes_go_there_and_back_and_each_end_ends(dialer):
+async def test_bytes_pass_in_both_directions_and_each_ends_by_itself(dialer):
     async with Origin(echo) as server:
         listener = await started(dialer, server.target)
         data = bytes(range(256)) * 4096
@@ -28,7 +28,7 @@ async def test_bytes_go_there_and_back_and_each_end_ends(dialer):
         await listener.close()
 
 
-async def test_what_a_client_sends_before_the_dial_arrives_first(dialer):
+async def test_bytes_sent_before_the_dial_has_succeeded_arrive_first(dialer):
     async with Origin(echo) as server:
         dialer.gate.clear()
         listener = await started(dialer, server.target)
@@ -44,7 +44,7 @@ async def test_what_a_client_sends_before_the_dial_arrives_first(dialer):
         await listener.close()
 
 
-async def test_a_client_that_ends_before_the_dial_still_gets_its_answer(dialer):
+async def test_a_client_that_half_closes_during_the_dial_still_gets_its_answer(dialer):
     async with Origin(echo) as server:
         dialer.gate.clear()
         listener = await started(dialer, server.target)
@@ -90,8 +90,8 @@ async def test_a_refused_target_resets_the_client_and_is_logged_once(dialer, cap
     await listener.close()
 
 
-async def test_a_refusal_after_the_first_bytes_left_resets_the_client_and_is_logged(dialer, caplog):
-    """A stream opened early is refused by losing it."""
+async def test_a_refusal_after_the_first_bytes_were_sent_resets_the_client_and_is_logged(dialer, caplog):
+    """With `early` the transport exists before the answer. A refusal then is a lost connection."""
 
     class EarlyDialer:
         async def dial(self, protocol_factory, target, *, early=False, compress=True):
@@ -182,12 +182,12 @@ async def test_a_client_that_does_not_read_stops_the_far_end(dialer):
                 await asyncio.sleep(0.3)
         assert sent < 32 << 20
         writer.transport.resume_reading()
-        await reader.readexactly(sent + 65536)  # it goes on
+        await reader.readexactly(sent + 65536)  # the far end goes on
         writer.close()
         await listener.close()
 
 
-async def test_a_client_that_waits_for_a_dial_is_read_only_so_far(dialer):
+async def test_a_bounded_number_of_bytes_is_read_from_a_client_during_the_dial(dialer):
     dialer.gate.clear()
     listener = await started(dialer, Target("127.0.0.1", unused_port()))
     _, writer = await connect(listener)

@@ -1,4 +1,4 @@
-"""How long wrong passwords have an address wait."""
+"""How long an address waits after wrong passwords."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from toxproxy.inbound.guesses import (
 )
 
 
-def test_each_wrong_password_doubles_the_pause_up_to_a_few_seconds():
+def test_each_wrong_password_doubles_the_pause_up_to_a_limit():
     guesses, now, pauses = Guesses(), 1000.0, []
     assert guesses.pause("192.0.2.1", now) == 0
     for _ in range(7):
@@ -42,7 +42,7 @@ def test_guesses_are_forgotten_after_a_while():
     assert len(guesses) == 1
 
 
-def test_no_more_than_so_many_addresses_are_kept_and_the_others_wait_together():
+def test_addresses_beyond_the_limit_share_one_pause():
     guesses = Guesses()
     for number in range(MOST_ADDRESSES + 1000):
         guesses.failed(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", 0.0)
@@ -67,7 +67,7 @@ def test_no_more_than_so_many_addresses_are_kept_and_the_others_wait_together():
         ("an unknown address", "an unknown address"),
     ],
 )
-def test_what_one_owner_has_counts_as_one_address(host, name):
+def test_the_addresses_of_one_owner_count_as_one(host, name):
     assert source(host) == name
 
 
@@ -79,7 +79,7 @@ def test_what_one_owner_has_counts_as_one_address(host, name):
         max_size=30,
     )
 )
-def test_nobody_ever_waits_for_longer_than_the_cap(steps):
+def test_no_pause_is_longer_than_the_limit(steps):
     guesses, now = Guesses(), 0.0
     for host, seconds in steps:
         now += seconds

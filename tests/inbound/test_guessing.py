@@ -1,4 +1,4 @@
-"""Somebody guesses the password of a proxy port."""
+"""Guesses at the password of a proxy port, over real connections."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PASSWORD = "sécret"
 
 @pytest.fixture
 def long_pause(monkeypatch):
-    """One wrong password has its address wait for longer than any test, and nobody waits for that."""
+    """The pause after one wrong password is longer than any test."""
     monkeypatch.setattr(guesses, "FIRST_PAUSE", 1000.0)
     monkeypatch.setattr(guesses, "LONGEST_PAUSE", 1000.0)
     monkeypatch.setattr(guard, "LONGEST_WAIT", 0.05)
@@ -53,7 +53,7 @@ async def ask_socks(port, target: Target, password: str) -> bytes:
 
 
 @pytest.mark.parametrize("guessed_on", ["HTTP", "SOCKS5"])
-async def test_parallel_connections_get_no_further_guess(locked_port, origin, dialer, long_pause, guessed_on):
+async def test_parallel_connections_give_no_more_guesses(locked_port, origin, dialer, long_pause, guessed_on):
     if guessed_on == "HTTP":
         assert await ask_http(locked_port, origin, "wrong") == 407
     else:
@@ -63,10 +63,10 @@ async def test_parallel_connections_get_no_further_guess(locked_port, origin, di
     assert set(statuses) == {429}
     refusals = await asyncio.gather(*(ask_socks(locked_port, origin.target, password) for password in tries))
     assert set(refusals) <= {b"\x05\xff", b"\x05\x02\x01\x01"}
-    assert dialer.dialled == [], "not even the right one was looked at"
+    assert dialer.dialled == [], "a password was checked during the pause"
 
 
-async def test_guesses_on_one_connection_wait_for_each_other(locked_port, origin, long_pause):
+async def test_further_guesses_on_one_connection_wait_for_the_pause(locked_port, origin, long_pause):
     reader, writer = await connect(locked_port)
     statuses = []
     for password in ("wrong", "worse", PASSWORD):
@@ -77,7 +77,7 @@ async def test_guesses_on_one_connection_wait_for_each_other(locked_port, origin
 
 
 async def test_guesses_on_loopback_count_together(dialer, origin, long_pause):
-    """Whoever is on this machine has all addresses of its loopback."""
+    """A local program can use every address of the loopback."""
     port = ProxyListener(proxy("alice", PASSWORD, Bind("0.0.0.0", 0)), dialer)
     await port.start()
     assert await ask_http(port, origin, "wrong", "127.0.0.1") == 407
@@ -87,7 +87,7 @@ async def test_guesses_on_loopback_count_together(dialer, origin, long_pause):
 
 
 def own_address() -> str | None:
-    """An address of this machine that is not its loopback; nothing is sent to find it."""
+    """An address of this machine other than loopback. No packet is sent to find it."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         try:
             sock.connect(("192.0.2.1", 9))
@@ -98,7 +98,7 @@ def own_address() -> str | None:
 
 
 @pytest.mark.skipif(own_address() is None, reason="needs an address beside the loopback")
-async def test_a_right_password_from_another_address_does_not_wait(dialer, origin, long_pause):
+async def test_the_right_password_from_another_address_does_not_wait(dialer, origin, long_pause):
     port = ProxyListener(proxy("alice", PASSWORD, Bind("0.0.0.0", 0)), dialer)
     await port.start()
     assert await ask_http(port, origin, "wrong", "127.0.0.1") == 407
@@ -108,7 +108,7 @@ async def test_a_right_password_from_another_address_does_not_wait(dialer, origi
     await port.drain()
 
 
-async def test_a_connection_that_is_let_in_does_not_wait_for_others(locked_port, origin, long_pause):
+async def test_a_connection_that_has_logged_in_does_not_wait(locked_port, origin, long_pause):
     reader, writer = await connect(locked_port)
     request = get(origin.url + "/hello", login(PASSWORD))
     writer.write(request)
@@ -119,7 +119,7 @@ async def test_a_connection_that_is_let_in_does_not_wait_for_others(locked_port,
     writer.close()
 
 
-async def test_whoever_mistypes_is_let_in_after_the_pause(locked_port, origin, monkeypatch):
+async def test_the_right_password_is_accepted_after_the_pause(locked_port, origin, monkeypatch):
     monkeypatch.setattr(guesses, "FIRST_PAUSE", 0.05)
     monkeypatch.setattr(guesses, "LONGEST_PAUSE", 0.05)
     async with Origin(echo) as server:
@@ -140,7 +140,7 @@ async def test_a_request_without_a_login_is_no_guess(locked_port, origin, long_p
     writer.close()
 
 
-async def test_a_port_without_a_password_has_nothing_to_guess(port, origin, long_pause):
+async def test_a_login_at_a_port_without_a_password_is_no_guess(port, origin, long_pause):
     for _ in range(3):
         assert await ask_http(port, origin, "anything") == 200
     async with Origin(echo) as server:
@@ -150,9 +150,7 @@ async def test_a_port_without_a_password_has_nothing_to_guess(port, origin, long
         writer.close()
 
 
-async def test_guesses_are_logged_with_the_address_but_not_without_end(
-    locked_port, origin, caplog, monkeypatch
-):
+async def test_guesses_are_logged_with_the_address_now_and_then(locked_port, origin, caplog, monkeypatch):
     monkeypatch.setattr(guesses, "FIRST_PAUSE", 0.0)
     monkeypatch.setattr(guesses, "LONGEST_PAUSE", 0.0)
     caplog.set_level(logging.WARNING)
@@ -168,7 +166,7 @@ async def test_guesses_are_logged_with_the_address_but_not_without_end(
     assert "hunter2" not in caplog.text
 
 
-async def test_who_leaves_while_waiting_takes_the_wait_along(dialer: DirectDialer, origin, monkeypatch):
+async def test_a_client_that_leaves_during_the_pause_ends_it(dialer: DirectDialer, origin, monkeypatch):
     monkeypatch.setattr(guesses, "FIRST_PAUSE", 0.2)
     port = ProxyListener(proxy("alice", PASSWORD), dialer)
     await port.start()

@@ -1,4 +1,4 @@
-"""The SOCKS handshake as bytes in and bytes out: whole, byte by byte, and with more behind it."""
+"""The SOCKS handshake as bytes in and bytes out: whole, byte by byte, and with trailing data."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_a_request_that_comes_byte_by_byte(credentials, data, replies, target):
     handshake = Handshake(credentials)
     sent = b""
     for position, byte in enumerate(data):
-        assert handshake.target is None, f"complete {len(data) - position} bytes early"
+        assert handshake.target is None, f"complete with {len(data) - position} bytes still to come"
         sent += handshake.receive(bytes([byte]))
     assert sent == replies
     assert handshake.target == target
@@ -136,7 +136,7 @@ def test_a_request_that_comes_byte_by_byte(credentials, data, replies, target):
 
 @pytest.mark.parametrize(("credentials", "data", "replies"), TURNED_AWAY.values(), ids=TURNED_AWAY)
 @pytest.mark.parametrize("step", [1, 2, 1000])
-def test_a_client_that_is_turned_away(credentials, data, replies, step):
+def test_a_refused_handshake(credentials, data, replies, step):
     handshake = Handshake(credentials)
     sent = b""
 
@@ -168,7 +168,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("code", Refusal)
-def test_the_last_reply_says_what_the_far_end_met(code):
+def test_the_last_reply_has_the_code_of_the_refusal(code):
     five, four = Handshake(), Handshake()
     five.receive(GREETING + TO_NAME)
     four.receive(b"\x04\x01\x00\x50\x7f\x00\x00\x01\x00")
@@ -200,7 +200,7 @@ STARTS = [
     cuts=st.lists(st.integers(0, 2000), max_size=8),
     credentials=st.sampled_from([None, ALICE]),
 )
-def test_whatever_comes_it_is_a_request_or_an_error_however_it_is_cut(start, noise, cuts, credentials):
+def test_arbitrary_bytes_are_a_request_or_an_error_in_pieces_of_any_size(start, noise, cuts, credentials):
     def outcome(parts: list[bytes]) -> tuple[object, ...]:
         handshake = Handshake(credentials)
         sent = b""
@@ -221,7 +221,7 @@ def test_whatever_comes_it_is_a_request_or_an_error_however_it_is_cut(start, noi
     password=st.binary(max_size=255),
     guess=st.binary(max_size=255),
 )
-def test_only_the_password_lets_in(username, password, guess):
+def test_only_the_right_login_is_accepted(username, password, guess):
     handshake = Handshake(Credentials(username, password))
     handshake.receive(LOGIN_GREETING)
     login = bytes((1, len(username))) + username + bytes((len(guess),)) + guess

@@ -1,4 +1,4 @@
-"""What of an HTTP message goes on, and where to."""
+"""Forwarding of HTTP messages: the destination, and the headers that are kept."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_request_names_its_destination(method, uri, target, host, path):
         (b"CONNECT", b"a.test:0", 400, "CONNECT needs"),
     ],
 )
-def test_a_request_without_a_destination_is_told_what_is_wrong(method, uri, status, text):
+def test_a_request_without_a_destination_is_an_error_with_a_reason(method, uri, status, text):
     with pytest.raises(RequestError) as error:
         destination(request(uri, method=method))
     assert error.value.reply.status == status
@@ -88,7 +88,7 @@ def test_a_request_without_a_destination_is_told_what_is_wrong(method, uri, stat
 
 
 @given(target=st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1), http=st.booleans())
-def test_whatever_the_target_it_is_a_destination_or_an_error(target, http):
+def test_an_arbitrary_target_is_a_destination_or_an_error(target, http):
     uri = b"http://" * http + target.encode()
     try:
         found = destination(request(uri))
@@ -99,7 +99,7 @@ def test_whatever_the_target_it_is_a_destination_or_an_error(target, http):
     outgoing_request(request(uri), found)
 
 
-def test_a_request_goes_on_without_what_was_for_this_hop():
+def test_a_request_is_forwarded_without_its_hop_by_hop_headers():
     before = request(
         b"http://a.test:81/x",
         (b"Connection", b"X-Secret, keep-alive, TE"),
@@ -121,7 +121,7 @@ def test_a_request_goes_on_without_what_was_for_this_hop():
     ]
 
 
-def test_an_upgrade_is_asked_for_anew():
+def test_an_upgrade_is_requested_again_at_the_next_hop():
     before = request(
         b"http://a.test/",
         (b"Connection", b"Upgrade, X-Mine"),
@@ -138,19 +138,19 @@ def test_an_upgrade_is_asked_for_anew():
     ]
 
 
-def test_a_connection_header_cannot_take_away_the_framing():
+def test_a_connection_header_cannot_remove_the_framing():
     before = request(b"http://a.test/", (b"Connection", b"content-length, host"), (b"Content-Length", b"3"))
     after = outgoing_request(before, destination(before))
     assert after.headers.raw_items() == [(b"Host", b"a.test"), (b"Content-Length", b"3")]
 
 
-def test_a_length_next_to_chunks_is_dropped():
+def test_a_content_length_beside_chunked_coding_is_dropped():
     before = request(b"http://a.test/", (b"Content-Length", b"3"), (b"Transfer-Encoding", b"chunked"))
     after = outgoing_request(before, destination(before))
     assert after.headers.raw_items() == [(b"Host", b"a.test"), (b"Transfer-Encoding", b"chunked")]
 
 
-def test_a_response_goes_on_without_what_was_for_this_hop():
+def test_a_response_is_forwarded_without_its_hop_by_hop_headers():
     headers = [
         (b"Connection", b"close, X-Hop, upgrade"),
         (b"X-Hop", b"1"),
@@ -179,12 +179,12 @@ def test_a_response_goes_on_without_what_was_for_this_hop():
         (b"", False),
     ],
 )
-def test_only_the_right_login_is_let_in(value, right):
+def test_only_the_right_login_is_accepted(value, right):
     asked = request(b"http://a.test/", (b"Proxy-Authorization", value))
     assert authorized(asked, Credentials(b"alice", b"sec:ret")) is right
 
 
-def test_every_refusal_has_its_line_in_the_table():
+def test_every_refusal_has_a_status():
     assert set(ANSWERS) == set(Refusal)
     for code in Refusal:
         reply = refused(Target("a.test", 80), StreamRefused(code, "no luck"))

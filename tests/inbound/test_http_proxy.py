@@ -1,4 +1,4 @@
-"""The HTTP proxy against a real server, spoken to in raw bytes."""
+"""The HTTP proxy between a client that sends raw bytes and a real server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def test_requests_to_one_server_share_a_connection(port, origin, dialer):
     writer.close()
 
 
-async def test_another_server_gets_a_connection_of_its_own(port, origin, dialer):
+async def test_a_request_to_another_server_has_its_own_connection(port, origin, dialer):
     reader, writer = await connect(port)
     for host in ("127.0.0.1", "origin.test", "127.0.0.1"):
         writer.write(get(f"http://{host}:{origin.port}/hello"))
@@ -75,7 +75,7 @@ async def test_a_request_may_come_in_pieces(port, origin, size):
     writer.close()
 
 
-async def test_chunks_and_trailers_go_on_as_they_come(port, origin):
+async def test_chunks_and_trailers_are_forwarded(port, origin):
     reader, writer = await connect(port)
     writer.write(get(origin.url + "/chunked", "Connection: close"))
     answer = await reader.read()
@@ -98,7 +98,7 @@ async def test_an_http_1_0_client_gets_no_early_hints(port, origin):
     assert answer.endswith(b"hinted")
 
 
-async def test_early_hints_go_on(port, origin):
+async def test_early_hints_are_forwarded(port, origin):
     reader, writer = await connect(port)
     writer.write(get(origin.url + "/hints"))
     status, head = await head_of(reader)
@@ -124,7 +124,7 @@ async def test_an_answer_that_ends_with_the_connection_is_chunked_for_the_client
     ("path", "method", "status"),
     [("/hello", "HEAD", 200), ("/no-content", "GET", 204), ("/not-modified", "GET", 304)],
 )
-async def test_answers_without_a_body_leave_the_connection_open(port, origin, path, method, status):
+async def test_an_answer_without_a_body_keeps_the_connection_open(port, origin, path, method, status):
     reader, writer = await connect(port)
     writer.write(get(origin.url + path, method=method))
     assert (await head_of(reader))[0] == status
@@ -155,7 +155,7 @@ async def test_a_chunked_upload_arrives_whole(port, origin):
     writer.close()
 
 
-async def test_an_answer_that_comes_before_the_body_is_passed_on(port, origin):
+async def test_an_answer_before_the_end_of_the_body_is_forwarded(port, origin):
     reader, writer = await connect(port)
     writer.write(get(origin.url + "/too-large", "Content-Length: 1000000000", method="POST") + bytes(100_000))
     status, _, body = await response(reader)
@@ -191,7 +191,7 @@ async def test_an_upgrade_that_the_server_ignores_is_an_ordinary_answer(port, or
     writer.close()
 
 
-async def test_connect_becomes_a_tunnel_with_what_came_behind_it(port):
+async def test_bytes_sent_with_a_connect_go_through_its_tunnel(port):
     async with Origin(echo) as server:
         reader, writer = await connect(port)
         writer.write(get(str(server.target), method="CONNECT") + b"early ")
@@ -206,7 +206,7 @@ async def test_connect_becomes_a_tunnel_with_what_came_behind_it(port):
         await until(lambda: port.connections == 0)
 
 
-async def test_connect_in_http_1_0_becomes_a_tunnel(port):
+async def test_connect_in_http_1_0_opens_a_tunnel(port):
     async with Origin(echo) as server:
         reader, writer = await connect(port)
         writer.write(f"CONNECT {server.target} HTTP/1.0\r\n\r\n".encode())
@@ -216,7 +216,7 @@ async def test_connect_in_http_1_0_becomes_a_tunnel(port):
         writer.close()
 
 
-async def test_a_refused_connect_may_try_again_on_the_same_connection(port, dialer):
+async def test_a_client_may_repeat_a_refused_connect_on_the_same_connection(port, dialer):
     dialer.refusals["closed.test"] = Refusal.CONNECTION_REFUSED
     async with Origin(echo) as server:
         reader, writer = await connect(port)

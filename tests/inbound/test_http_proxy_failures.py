@@ -1,4 +1,4 @@
-"""What the HTTP proxy does when something fails, is refused, or goes away."""
+"""The HTTP proxy when something fails, is refused, or disconnects."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ STATUS = {
 @pytest.mark.parametrize(
     ("method", "target"), [("GET", "http://{}/"), ("HEAD", "http://{}/"), ("CONNECT", "{}")]
 )
-async def test_a_refusal_is_answered_with_its_status_and_the_connection_goes_on(
+async def test_a_refusal_is_answered_with_its_status_and_the_connection_stays_open(
     port, dialer, origin, code, method, target
 ):
     dialer.refusals["refused.test"] = code
@@ -77,7 +77,7 @@ async def test_a_dead_port_is_a_bad_gateway(port):
 
 
 @pytest.mark.parametrize("path", ["/", "/index.html", "*"])
-async def test_a_request_for_a_web_server_is_told_that_this_is_a_proxy(port, dialer, path):
+async def test_a_request_in_origin_form_is_told_that_this_is_a_proxy(port, dialer, path):
     answer = await talk(port, get(path, method="OPTIONS"))
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"This is a proxy, not a web server." in answer
@@ -97,7 +97,7 @@ async def test_a_request_for_a_web_server_is_told_that_this_is_a_proxy(port, dia
         (b"CONNECT a.test:443 HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n", 400),
     ],
 )
-async def test_a_request_that_breaks_the_rules_is_answered_and_not_passed_on(port, dialer, data, status):
+async def test_an_invalid_request_is_answered_and_not_forwarded(port, dialer, data, status):
     reader, writer = await connect(port)
     writer.write(data)
     assert (await response(reader))[0] == status
@@ -106,7 +106,7 @@ async def test_a_request_that_breaks_the_rules_is_answered_and_not_passed_on(por
     writer.close()
 
 
-async def test_a_broken_chunk_is_the_clients_fault(port, origin):
+async def test_a_broken_chunk_is_answered_as_the_clients_error(port, origin):
     reader, writer = await connect(port)
     writer.write(get(origin.url + "/digest", "Transfer-Encoding: chunked", method="POST") + b"zz\r\n")
     assert (await response(reader))[0] == 400
@@ -115,7 +115,7 @@ async def test_a_broken_chunk_is_the_clients_fault(port, origin):
 
 
 @pytest.mark.parametrize("path", ["/vanish", "/garbage"])
-async def test_a_server_without_a_proper_answer_is_a_bad_gateway(port, origin, path):
+async def test_a_server_without_a_valid_answer_is_a_bad_gateway(port, origin, path):
     reader, writer = await connect(port)
     writer.write(get(origin.url + path))
     status, _, body = await response(reader)
@@ -126,7 +126,7 @@ async def test_a_server_without_a_proper_answer_is_a_bad_gateway(port, origin, p
     writer.close()
 
 
-async def test_a_kept_connection_that_dies_unanswered_closes_the_clients(port, origin):
+async def test_a_reused_connection_lost_without_an_answer_closes_the_clients(port, origin):
     reader, writer = await connect(port)
     writer.write(get(origin.url + "/hello"))
     await response(reader)
@@ -139,7 +139,7 @@ async def test_a_kept_connection_that_dies_unanswered_closes_the_clients(port, o
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 @pytest.mark.parametrize("path", ["/cut", "/cut-chunk", "/cut-reset"])
-async def test_an_answer_that_is_cut_short_is_never_complete_for_the_client(port, origin, path, version):
+async def test_an_answer_cut_short_is_incomplete_for_the_client(port, origin, path, version):
     reader, writer = await connect(port)
     writer.write(get(origin.url + path, version=version))
     status, _ = await head_of(reader)
@@ -151,7 +151,7 @@ async def test_an_answer_that_is_cut_short_is_never_complete_for_the_client(port
     await until(lambda: port.connections == 0)
 
 
-async def test_an_answer_nobody_asked_for_is_given_to_nobody(port, origin):
+async def test_an_unrequested_answer_is_discarded(port, origin):
     reader, writer = await connect(port)
     writer.write(get(origin.url + "/smuggle"))
     assert (await response(reader))[2] == b"ok"
@@ -161,7 +161,7 @@ async def test_an_answer_nobody_asked_for_is_given_to_nobody(port, origin):
     writer.close()
 
 
-async def test_a_client_that_ends_its_side_still_gets_its_answer(port, origin):
+async def test_a_client_that_half_closes_still_gets_its_answer(port, origin):
     assert (await talk(port, get(origin.url + "/hello"))).endswith(b"hello")
 
 
@@ -185,14 +185,14 @@ async def test_a_client_that_is_reset_during_a_connect_cancels_the_dial(port, di
     await until(lambda: port.connections == 0)
 
 
-async def test_a_client_that_ends_its_side_behind_a_connect_gets_its_tunnel(port):
+async def test_a_client_that_half_closes_after_a_connect_gets_its_tunnel(port):
     async with Origin(echo) as server:
         answer = await talk(port, get(str(server.target), method="CONNECT") + b"data")
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert answer.endswith(b"\r\n\r\ndata")
 
 
-async def test_a_client_that_is_reset_while_the_server_thinks_lets_go_of_the_server(port, origin, dialer):
+async def test_a_client_reset_before_the_answer_closes_the_connection_to_the_server(port, origin, dialer):
     _, writer = await connect(port)
     writer.write(get(origin.url + "/slow"))
     await until(lambda: "slow" in origin.events)
@@ -214,7 +214,7 @@ async def test_a_client_that_does_not_read_stops_the_server(port, origin):
     assert 0 < origin.sent < 32 << 20
     writer.transport.resume_reading()
     async with asyncio.timeout(5):
-        while origin.sent == before:  # it goes on
+        while origin.sent == before:  # the server goes on
             await reader.read(1 << 20)
     reset(writer)
     await until(lambda: port.connections == 0)
@@ -250,7 +250,7 @@ async def test_a_locked_port_asks_for_a_login_and_keeps_the_connection(locked_po
     writer.close()
 
 
-async def test_a_head_that_stops_is_answered_with_408(dialer, caplog):
+async def test_an_unfinished_head_is_answered_with_408(dialer, caplog):
     caplog.set_level(logging.INFO)
     port = ProxyListener(proxy(), dialer, LimitSettings(handshake=0.05))
     await port.start()
@@ -271,7 +271,7 @@ async def test_a_head_that_stops_is_answered_with_408(dialer, caplog):
     ]
 
 
-async def test_a_later_head_that_stops_is_answered_with_408(port, origin, monkeypatch):
+async def test_an_unfinished_head_of_a_later_request_is_answered_with_408(port, origin, monkeypatch):
     monkeypatch.setattr(http_proxy, "IDLE_SECONDS", 0.1)
     reader, writer = await connect(port)
     writer.write(get(origin.url + "/hello"))
@@ -282,7 +282,7 @@ async def test_a_later_head_that_stops_is_answered_with_408(port, origin, monkey
     writer.close()
 
 
-async def test_a_server_that_says_nothing_for_too_long_is_given_up(dialer, origin):
+async def test_a_server_that_does_not_answer_in_time_is_given_up(dialer, origin):
     port = ProxyListener(proxy(), dialer, LimitSettings(patience=Patience(idle=0.1)))
     await port.start()
     reader, writer = await connect(port)
@@ -304,7 +304,7 @@ async def test_an_idle_connection_is_closed_after_a_while(port, origin, monkeypa
     writer.close()
 
 
-async def test_names_are_left_to_the_far_end(port, origin, dialer):
+async def test_names_are_resolved_at_the_far_end(port, origin, dialer):
     reader, writer = await connect(port)
     writer.write(get(f"http://origin.test:{origin.port}/hello"))
     assert (await response(reader))[0] == 200

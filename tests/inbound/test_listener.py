@@ -1,4 +1,4 @@
-"""What all listening ports have in common: addresses, limits, and how they end."""
+"""What all listeners have in common: addresses, limits, and how they close."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ async def test_a_port_in_use_is_named_in_the_error(dialer):
     assert str(error.value) == f"web: cannot listen on 127.0.0.1:{port}: address already in use"
 
 
-async def test_an_address_that_is_not_this_machines_is_named_in_the_error(dialer):
+async def test_an_address_of_another_machine_is_named_in_the_error(dialer):
     listener = ForwardListener(forward(SOMEWHERE, Bind("192.0.2.1", 0)), dialer)
     with pytest.raises(ToxproxyError, match=r"web: cannot listen on 192\.0\.2\.1:0: cannot assign"):
         await listener.start()
 
 
-async def test_a_client_that_vanished_is_noticed(dialer):
+async def test_keepalive_notices_a_client_that_vanished(dialer):
     class Curious(Listener):
         async def serve(self, client):
             sock = client.transport.get_extra_info("socket")
@@ -63,7 +63,7 @@ async def test_a_client_that_vanished_is_noticed(dialer):
     await listener.drain()
 
 
-async def test_every_address_shares_one_free_port(dialer):
+async def test_all_addresses_share_one_free_port(dialer):
     listener = ForwardListener(forward(SOMEWHERE, Bind("", 0)), dialer)
     await listener.start()
     hosts, ports = zip(*(address.rsplit(":", 1) for address in listener.addresses), strict=True)
@@ -72,7 +72,7 @@ async def test_every_address_shares_one_free_port(dialer):
     await listener.close()
 
 
-async def test_one_taken_family_is_an_error_not_half_a_listener(dialer):
+async def test_a_port_taken_in_one_address_family_is_an_error(dialer):
     if not has_ipv6():
         pytest.skip("this machine has no IPv6")
     with socket.create_server(("::", 0), family=socket.AF_INET6) as taken:
@@ -80,7 +80,7 @@ async def test_one_taken_family_is_an_error_not_half_a_listener(dialer):
         listener = ForwardListener(forward(SOMEWHERE, Bind("", port)), dialer)
         with pytest.raises(ToxproxyError, match=r"cannot listen on \*:"):
             await listener.start()
-    with socket.create_server(("0.0.0.0", port)):  # nothing of it was left open
+    with socket.create_server(("0.0.0.0", port)):  # the failed listener has left nothing open
         pass
 
 
@@ -98,7 +98,7 @@ async def test_an_ipv6_listener_shows_its_address_in_brackets(dialer):
         await listener.close()
 
 
-async def test_connections_are_counted_until_they_are_over(dialer):
+async def test_connections_are_counted_until_they_end(dialer):
     async with Origin(echo) as server:
         listener = ForwardListener(forward(server.target), dialer)
         await listener.start()
@@ -113,7 +113,7 @@ async def test_connections_are_counted_until_they_are_over(dialer):
         await listener.close()
 
 
-async def test_closing_lets_connections_end_and_takes_no_more(dialer):
+async def test_a_closing_listener_accepts_no_more_and_waits_for_its_connections(dialer):
     async with Origin(echo) as server:
         listener = ForwardListener(forward(server.target), dialer)
         await listener.start()
@@ -131,7 +131,7 @@ async def test_closing_lets_connections_end_and_takes_no_more(dialer):
         writer.close()
 
 
-async def test_draining_resets_what_does_not_end(dialer):
+async def test_connections_that_do_not_end_in_time_are_reset(dialer):
     async with Origin(echo) as server:
         listener = ForwardListener(forward(server.target), dialer)
         await listener.start()
@@ -146,7 +146,7 @@ async def test_draining_resets_what_does_not_end(dialer):
         writer.close()
 
 
-async def test_a_client_beyond_the_limit_waits_until_another_one_ended(dialer, caplog):
+async def test_a_client_beyond_the_limit_waits_until_another_one_ends(dialer, caplog):
     async with Origin(echo) as server:
         listener = ForwardListener(forward(server.target), dialer, LimitSettings(connections=2))
         await listener.start()
@@ -169,7 +169,7 @@ async def test_a_client_beyond_the_limit_waits_until_another_one_ended(dialer, c
     ]
 
 
-async def test_a_client_that_is_waiting_when_the_listener_closes_is_reset(dialer, caplog):
+async def test_a_waiting_client_is_reset_when_the_listener_closes(dialer, caplog):
     async with Origin(echo) as server:
         listener = ForwardListener(forward(server.target), dialer, LimitSettings(connections=1))
         await listener.start()
@@ -186,7 +186,7 @@ async def test_a_client_that_is_waiting_when_the_listener_closes_is_reset(dialer
             writer.close()
 
 
-async def test_clients_that_ask_for_nothing_make_room_for_those_that_do(dialer, caplog):
+async def test_clients_that_have_asked_for_nothing_make_room_for_new_ones(dialer, caplog):
     async with Origin(echo) as server:
         listener = ProxyListener(proxy(), dialer, LimitSettings(connections=20))
         await listener.start()
@@ -203,7 +203,7 @@ async def test_clients_that_ask_for_nothing_make_room_for_those_that_do(dialer, 
         for each in (tunnel_reader, tunnel_writer), (reader, writer):
             each[1].write(b"still here")
             assert await each[0].readexactly(10) == b"still here"
-        assert silent[-1][0].exception() is None  # who came last is not thrown out first
+        assert silent[-1][0].exception() is None  # the newest client is not closed first
         for _, each in silent:
             each.close()
         writer.close()
@@ -266,7 +266,7 @@ async def test_many_refusals_are_few_lines(caplog):
     assert caplog.messages == [f"web: {SOMEWHERE} refused: 'no'"] * 10
 
 
-async def test_small_answers_leave_at_once(dialer):
+async def test_small_writes_are_not_delayed(dialer):
     seen: list[int] = []
 
     class Watching(ForwardListener):
@@ -285,7 +285,7 @@ async def test_small_answers_leave_at_once(dialer):
 
 @contextmanager
 def descriptors(most: int) -> Iterator[None]:
-    """So many files may be open beyond those that are."""
+    """Limit the process to `most` descriptors more than are open now."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with socket.socket() as lowest:
         resource.setrlimit(resource.RLIMIT_NOFILE, (lowest.fileno() + most, hard))
@@ -296,7 +296,7 @@ def descriptors(most: int) -> Iterator[None]:
 
 
 async def fill_up(listener: ForwardListener, count: int) -> list[socket.socket]:
-    """Connections that take one descriptor more each, if they are accepted."""
+    """Make connections. Each costs one more descriptor if it is accepted."""
     loop = asyncio.get_running_loop()
     port = int(listener.addresses[0].rpartition(":")[2])
     clients = [socket.socket() for _ in range(count)]
@@ -317,9 +317,9 @@ async def fill_up(listener: ForwardListener, count: int) -> list[socket.socket]:
 async def test_running_out_of_descriptors_does_not_end_the_listener(
     dialer: DirectDialer, caplog, monkeypatch, most, reason
 ):
-    if most < SPARE:  # as when something else has taken the last ones meanwhile
+    if most < SPARE:  # as if something else had taken the last ones meanwhile
         monkeypatch.setattr(listener_module, "scarce", lambda _: False)
-    dialer.gate.clear()  # so that each connection costs one descriptor
+    dialer.gate.clear()  # without a dial each connection costs one descriptor
     listener = ForwardListener(forward(Target("127.0.0.1", unused_port())), dialer)
     await listener.start()
     with descriptors(most):

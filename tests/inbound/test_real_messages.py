@@ -1,4 +1,4 @@
-"""What real servers and clients send that keeps to no rule, through the proxy port and back."""
+"""Invalid messages that real servers and clients send, through the proxy port and back."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
 @asynccontextmanager
 async def answering(*pieces: bytes, keep: bool = False) -> AsyncIterator[tuple[str, list[bytes]]]:
-    """A server that gives this answer to each connection's first request, piece by piece: URL and heads."""
+    """A server that answers the first request of each connection in `pieces`.
+
+    Yields its URL and the heads of the requests.
+    """
     heads: list[bytes] = []
 
     async def answer(reader, writer):
@@ -31,7 +34,7 @@ async def answering(*pieces: bytes, keep: bool = False) -> AsyncIterator[tuple[s
             writer.write(piece)
             await writer.drain()
             if piece is not pieces[-1]:
-                await asyncio.sleep(0.1)  # so that TCP cuts there
+                await asyncio.sleep(0.1)  # so that each piece is a TCP segment
         if keep:
             await reader.read()
 
@@ -64,7 +67,7 @@ FORGIVEN = {
     "status", [b"HTTP/1.1 200 OK", b"HTTP/1.0 200 OK", b"\r\nHTTP/1.1 200", b"ICY 200 OK"]
 )
 @pytest.mark.parametrize(("fields", "passed"), FORGIVEN.values(), ids=FORGIVEN)
-async def test_an_answer_that_browsers_take_is_passed_on(port, status, fields, passed):
+async def test_an_invalid_answer_that_browsers_accept_is_forwarded(port, status, fields, passed):
     async with answering(status + b"\r\n" + fields + b"\r\nhello") as (url, _):
         answer = await fetch(port, url)
     assert answer.startswith(b"HTTP/1.1 200 ")
@@ -72,7 +75,7 @@ async def test_an_answer_that_browsers_take_is_passed_on(port, status, fields, p
     assert b"hello" in answer
 
 
-async def test_an_early_hint_is_forgiven_as_well(port):
+async def test_an_invalid_early_hint_is_forwarded_too(port):
     sloppy = b"HTTP/1.1 103 Hints\r\nLink : </x>\r\nnonsense\r\n\r\n"
     async with answering(sloppy + OK) as (url, _):
         answer = await fetch(port, url)
@@ -85,12 +88,12 @@ async def test_an_early_hint_is_forgiven_as_well(port):
     "fields",
     [b"Transfer-Encoding: gzip\r\n", b"Content-Length: 5\r\nContent-Length: 6\r\n", b"Content-Length 5\r\n"],
 )
-async def test_an_answer_whose_length_is_not_certain_is_a_bad_gateway(port, fields):
+async def test_an_answer_of_uncertain_length_is_a_bad_gateway(port, fields):
     async with answering(b"HTTP/1.1 200 OK\r\n" + fields + b"\r\nhello") as (url, _):
         assert (await fetch(port, url)).startswith(b"HTTP/1.1 502 ")
 
 
-async def test_chunk_extensions_and_trailers_may_be_sloppy(port):
+async def test_invalid_chunk_extensions_and_trailers_are_accepted(port):
     body = (
         b"5 ; foo=bar\r\nhello\r\n0 ;x\r\nX-Sum : 5\r\nnonsense\r\nContent-Length: 99\r\nHost: evil\r\n\r\n"
     )
@@ -99,7 +102,7 @@ async def test_chunk_extensions_and_trailers_may_be_sloppy(port):
     assert answer.endswith(b"\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 5\r\n\r\n")
 
 
-async def test_a_request_trailer_keeps_nothing_that_belongs_into_the_head(port, origin):
+async def test_fields_that_belong_in_the_head_are_dropped_from_a_trailer(port, origin):
     trailer = b"X-Sum: 5\r\nHost: evil\r\nContent-Length: 9\r\nProxy-Authorization: Basic eDp5\r\n\r\n"
     bodies = []
 
@@ -121,7 +124,7 @@ LONG = b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: %s\r\n" % (i, b"y" * 1000) for 
 
 
 @pytest.mark.parametrize("cut", [30_000, 150_000, len(LONG) - 10])
-async def test_a_long_head_is_taken_however_it_is_cut(port, cut):
+async def test_a_long_head_is_accepted_in_pieces_of_any_size(port, cut):
     whole = LONG + b"Content-Length: 2\r\n\r\nhi"
     async with answering(whole[:cut], whole[cut:]) as (url, _):
         answer = await fetch(port, url)
@@ -130,14 +133,14 @@ async def test_a_long_head_is_taken_however_it_is_cut(port, cut):
 
 
 @pytest.mark.parametrize("cut", [100, 250_000])
-async def test_a_head_that_is_too_long_is_a_bad_gateway_however_it_is_cut(port, cut):
+async def test_a_head_over_the_limit_is_a_bad_gateway_in_pieces_of_any_size(port, cut):
     whole = LONG + LONG[17:] + b"Content-Length: 2\r\n\r\nhi"
     async with answering(whole[:cut], whole[cut:]) as (url, _):
         assert (await fetch(port, url)).startswith(b"HTTP/1.1 502 ")
 
 
 @pytest.mark.parametrize("empty", [b"\r\n", b"\r\n\r\n", b"\n"])
-async def test_empty_lines_before_requests_are_passed_over(port, origin, empty):
+async def test_empty_lines_before_requests_are_ignored(port, origin, empty):
     reader, writer = await connect(port)
     for _ in range(2):
         writer.write(empty + get(origin.url + "/hello"))
@@ -148,7 +151,7 @@ async def test_empty_lines_before_requests_are_passed_over(port, origin, empty):
     writer.close()
 
 
-async def test_an_address_in_another_script_is_passed_on_encoded(port, origin, dialer):
+async def test_a_url_with_other_characters_than_ascii_is_forwarded_encoded(port, origin, dialer):
     dialer.names.add("xn--bcher-kva.test")
     reader, writer = await connect(port)
     for host in ("bücher.test", "b%C3%BCcher.test", "B%c3%9ccher.test"):
@@ -164,7 +167,7 @@ async def test_an_address_in_another_script_is_passed_on_encoded(port, origin, d
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
-async def test_curl_may_send_an_address_as_it_was_typed(port, origin):
+async def test_curl_may_send_a_url_without_encoding_it(port, origin):
     proxy = "http://" + port.addresses[0]
     process = await asyncio.create_subprocess_exec(
         "curl", "-sS", "-m", "5", "-x", proxy, origin.url + "/hello?q=ü", stdout=asyncio.subprocess.PIPE
@@ -173,8 +176,8 @@ async def test_curl_may_send_an_address_as_it_was_typed(port, origin):
     assert origin.requests[0].target == b"/hello?q=%C3%BC"
 
 
-async def test_an_answer_before_the_end_of_an_upload_arrives_as_it_would_without_a_proxy(port, monkeypatch):
-    """The client sends all of a long upload before it reads, as http.client does."""
+async def test_an_answer_before_the_end_of_an_upload_arrives_as_without_a_proxy(port, monkeypatch):
+    """The client sends a long upload completely before it reads the answer, as http.client does."""
     sending, read_all = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -205,7 +208,7 @@ async def test_an_answer_before_the_end_of_an_upload_arrives_as_it_would_without
     assert found == (413, b"big", "close")
 
 
-async def test_an_upload_that_nobody_wants_is_read_for_longer_than_an_ordinary_end(port, dialer, monkeypatch):
+async def test_an_upload_after_a_refusal_is_read_for_longer_than_an_ordinary_end(port, dialer, monkeypatch):
     monkeypatch.setattr("toxproxy.relay.stream.LINGER_SECONDS", 0.0)
     reader, writer = await connect(port)
     dialer.refusals["refused.test"] = Refusal.NOT_PERMITTED
@@ -219,7 +222,7 @@ async def test_an_upload_that_nobody_wants_is_read_for_longer_than_an_ordinary_e
     writer.close()
 
 
-async def test_an_upload_that_stops_is_not_waited_for(port, origin, monkeypatch):
+async def test_an_unwanted_upload_that_stops_is_not_waited_for(port, origin, monkeypatch):
     monkeypatch.setattr(http_proxy, "UPLOAD_SILENCE", 0.05)
     monkeypatch.setattr("toxproxy.relay.stream.LINGER_SECONDS", 0.0)
     reader, writer = await connect(port)
@@ -232,7 +235,7 @@ async def test_an_upload_that_stops_is_not_waited_for(port, origin, monkeypatch)
     writer.close()
 
 
-async def test_an_upload_that_never_ends_is_not_read_for_ever(port, origin, monkeypatch):
+async def test_an_unwanted_upload_is_not_read_for_ever(port, origin, monkeypatch):
     monkeypatch.setattr(http_proxy, "UPLOAD_SECONDS", 0.2)
     monkeypatch.setattr("toxproxy.relay.stream.LINGER_SECONDS", 0.0)
     _, writer = await connect(port)
@@ -248,7 +251,7 @@ async def test_an_upload_that_never_ends_is_not_read_for_ever(port, origin, monk
 
 
 @pytest.mark.parametrize("path", ["/hello", "/refused"])
-async def test_a_request_that_tells_its_length_twice_is_the_last(port, origin, dialer, path):
+async def test_a_request_with_two_lengths_is_the_last_on_its_connection(port, origin, dialer, path):
     headers = ["Content-Length: 6", "Transfer-Encoding: chunked"]
     url = origin.url + path if path == "/hello" else "ftp://a.test/"
     answer_to_next = get(origin.url + "/hello")
@@ -261,7 +264,7 @@ async def test_a_request_that_tells_its_length_twice_is_the_last(port, origin, d
     writer.close()
 
 
-async def test_a_server_that_tells_a_length_twice_is_not_asked_again(port):
+async def test_the_connection_of_an_answer_with_two_lengths_is_not_reused(port):
     twice = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"
     async with answering(twice, keep=True) as (url, heads):
         reader, writer = await connect(port)
@@ -269,12 +272,12 @@ async def test_a_server_that_tells_a_length_twice_is_not_asked_again(port):
             writer.write(get(url))
             await head_of(reader)
             assert await reader.readexactly(12) == b"2\r\nhi\r\n0\r\n\r\n"
-        assert len(heads) == 2, "each connection answers once"
+        assert len(heads) == 2, "the connection was reused"
         writer.close()
 
 
 @pytest.mark.parametrize("cut", [0, 5])
-async def test_a_connect_with_a_body_is_refused_whether_it_came_or_not(port, dialer, cut):
+async def test_a_connect_with_a_body_is_refused(port, dialer, cut):
     reader, writer = await connect(port)
     writer.write(get("a.test:443", "Content-Length: 5", method="CONNECT") + b"hello"[:cut])
     assert (await response(reader))[0] == 400
@@ -282,7 +285,7 @@ async def test_a_connect_with_a_body_is_refused_whether_it_came_or_not(port, dia
     writer.close()
 
 
-async def test_an_old_client_cannot_ask_for_another_protocol(port, origin):
+async def test_an_http_1_0_client_cannot_ask_for_an_upgrade(port, origin):
     answer = await talk(
         port, get(origin.url + "/upgrade", "Connection: Upgrade", "Upgrade: echo", version="1.0")
     )
@@ -294,7 +297,7 @@ async def test_an_old_client_cannot_ask_for_another_protocol(port, origin):
 @pytest.mark.parametrize(
     ("upgrade", "passed"), [("h2c", None), ("H2C, websocket", b"websocket"), ("websocket", b"websocket")]
 )
-async def test_http2_is_not_asked_for_without_its_settings(port, upgrade, passed):
+async def test_an_upgrade_to_http2_is_not_forwarded(port, upgrade, passed):
     headers = ["Connection: Upgrade, HTTP2-Settings", f"Upgrade: {upgrade}", "HTTP2-Settings: AAMAAABk"]
     async with answering(OK) as (url, heads):
         reader, writer = await connect(port)
@@ -308,7 +311,7 @@ async def test_http2_is_not_asked_for_without_its_settings(port, upgrade, passed
 
 
 @pytest.mark.parametrize("method", ["OPTIONS", "TRACE"])
-async def test_a_request_that_may_go_no_further_is_answered_here(port, origin, dialer, method):
+async def test_max_forwards_of_0_is_answered_by_the_proxy(port, origin, dialer, method):
     secrets = ["Authorization: Basic eDp5", "Cookie: a=b", "Proxy-Authorization: Basic eDp5"]
     reader, writer = await connect(port)
     writer.write(get(origin.url + "/hello", "Max-Forwards: 0", "X-Mine: 1", *secrets, method=method))
@@ -323,11 +326,11 @@ async def test_a_request_that_may_go_no_further_is_answered_here(port, origin, d
     writer.write(get(origin.url + "/hello", "Max-Forwards: 3"))
     await response(reader)
     counts = [dict(request.headers)[b"max-forwards"] for request in origin.requests]
-    assert counts == [b"2", b"3"], "only OPTIONS and TRACE are counted down"
+    assert counts == [b"2", b"3"], "Max-Forwards is decremented for OPTIONS and TRACE only (RFC 9110)"
     writer.close()
 
 
-async def test_a_byte_sent_as_urgent_is_one_of_the_stream(port):
+async def test_tcp_urgent_data_is_part_of_the_stream(port):
     async with Origin(echo) as server:
         reader, writer = await connect(port)
         writer.write(get(str(server.target), method="CONNECT"))

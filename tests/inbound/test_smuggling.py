@@ -1,4 +1,4 @@
-"""Requests that one server reads in one way and the next in another: what the server behind gets of them."""
+"""Request smuggling: ambiguous requests, and what of them reaches the server behind the proxy."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def exchange(port, server: Origin, start: bytes, fields: bytes) -> bytes:
 
 
 class Seen(Origin):
-    """Answers when a request is there to the `end` that is expected, and keeps all that came."""
+    """Reads a request up to the expected `end`, answers, and keeps all that it has read."""
 
     def __init__(self, end: bytes = b"\r\n\r\n") -> None:
         super().__init__(self._serve)
@@ -75,7 +75,7 @@ class Seen(Origin):
 
 
 @pytest.mark.parametrize(("start", "fields", "status"), REFUSED.values(), ids=REFUSED)
-async def test_a_request_that_could_be_read_in_two_ways_reaches_nobody(port, dialer, start, fields, status):
+async def test_an_ambiguous_request_is_refused(port, dialer, start, fields, status):
     async with Seen() as server:
         answer = await exchange(port, server, start, fields)
         assert answer.startswith(b"HTTP/1.1 %d " % status)
@@ -116,7 +116,7 @@ PASSED = {
 
 
 @pytest.mark.parametrize(("start", "fields", "expected"), PASSED.values(), ids=PASSED)
-async def test_a_request_is_passed_on_as_one_that_can_be_read_in_one_way(port, start, fields, expected):
+async def test_a_request_is_forwarded_in_an_unambiguous_form(port, start, fields, expected):
     end = expected[expected.index(b"\r\n\r\n") :]
     async with Seen(end) as server:
         expected = expected.replace(b"{}", b"127.0.0.1:%d" % server.port)
@@ -137,7 +137,7 @@ async def test_a_request_is_passed_on_as_one_that_can_be_read_in_one_way(port, s
         b"3\r\nabc\r\n0\r\nX : 1\r\n\r\n",
     ],
 )
-async def test_a_body_whose_chunks_are_wrong_is_never_complete_for_the_server(port, chunks):
+async def test_a_body_with_wrong_chunks_is_incomplete_for_the_server(port, chunks):
     async with Seen(b"0\r\n\r\n") as server:
         fields = b"Transfer-Encoding: chunked\r\n\r\n" + chunks
         reader, writer = await connect(port)
@@ -152,7 +152,7 @@ async def test_a_body_whose_chunks_are_wrong_is_never_complete_for_the_server(po
 
 
 @pytest.mark.parametrize("authority", ["user:pw@127.0.0.1:{}", "good.example\\@127.0.0.1:{}"])
-async def test_only_what_is_behind_the_at_sign_is_the_server(port, dialer, authority):
+async def test_only_the_part_after_the_at_sign_names_the_server(port, dialer, authority):
     async with Seen() as server:
         start = f"GET http://{authority.format(server.port)}/ HTTP/1.1".encode()
         assert (await exchange(port, server, start, b"\r\n")).startswith(b"HTTP/1.1 200 ")

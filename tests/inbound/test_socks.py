@@ -1,4 +1,4 @@
-"""The proxy port between real sockets: SOCKS tunnels, and what else knocks there."""
+"""The proxy port (toxproxy/socks.py) between real sockets: SOCKS tunnels, and other clients."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ KINDS = {"socks5": (socks5, OK_5), "socks4": (socks4, OK_4), "socks4a": (socks4a
 
 
 @pytest.mark.parametrize(("ask", "granted"), KINDS.values(), ids=KINDS)
-async def test_a_tunnel_opens_with_the_first_bytes_in_the_same_packet(port, dialer, ask, granted):
+async def test_bytes_sent_with_the_request_go_through_the_tunnel(port, dialer, ask, granted):
     async with Origin(echo) as server:
         assert await talk_after(port, ask(server.target) + b"hello", granted) == b"hello"
     assert dialer.dialled == [server.target]
 
 
 async def talk_after(port, data: bytes, granted: bytes) -> bytes:
-    """Send, wait for the tunnel, end, and return what came through it."""
+    """Send `data`, expect `granted`, half-close, and return the rest of what comes."""
     reader, writer = await connect(port)
     writer.write(data)
     assert await reader.readexactly(len(granted)) == granted
@@ -66,7 +66,7 @@ async def test_a_handshake_may_come_byte_by_byte(port):
         writer.close()
 
 
-async def test_a_server_that_speaks_first_is_heard_after_the_answer(port):
+async def test_the_bytes_of_a_server_that_speaks_first_follow_the_reply(port):
     async def greet(reader, writer):
         writer.write(b"220 welcome")
         writer.write_eof()
@@ -95,7 +95,7 @@ async def test_each_direction_of_a_tunnel_ends_by_itself(port):
         await until(lambda: port.connections == 0)
 
 
-async def test_nothing_is_answered_before_the_far_end_answered(port, dialer):
+async def test_the_reply_waits_for_the_far_end(port, dialer):
     async with Origin(echo) as server:
         dialer.gate.clear()
         reader, writer = await connect(port)
@@ -115,12 +115,12 @@ async def test_a_refusal_is_answered_with_its_code(port, dialer, caplog, code):
     target = Target("origin.test", 80)
     assert await talk_open(port, socks5(target)) == b"\x05\x00\x05" + bytes([REFUSED[code], 0, 1]) + bytes(6)
     assert await talk_open(port, socks4a(target)) == b"\x00\x5b" + bytes(6)
-    lines = 1 if code is Refusal.TOO_MANY_STREAMS else 2  # a limit is not told again for a minute
+    lines = 1 if code is Refusal.TOO_MANY_STREAMS else 2  # a limit is logged once a minute
     assert caplog.messages == [f"browser: {target} refused: {code.words!r}"] * lines
 
 
 async def talk_open(port, data: bytes) -> bytes:
-    """Send and return everything that comes back, without ending first."""
+    """Send and return everything that comes back, without a half-close."""
     reader, writer = await connect(port)
     writer.write(data)
     answer = await reader.read()
@@ -145,13 +145,13 @@ async def test_a_client_that_is_reset_during_the_dial_cancels_it(port, dialer, a
 
 
 @pytest.mark.parametrize(("ask", "granted"), KINDS.values(), ids=KINDS)
-async def test_a_client_that_says_all_and_ends_at_once_is_answered(port, ask, granted):
+async def test_a_client_that_sends_everything_and_half_closes_is_answered(port, ask, granted):
     async with Origin(echo) as server:
         assert await talk(port, ask(server.target) + b"data") == granted + b"data"
     await until(lambda: port.connections == 0)
 
 
-async def test_a_client_that_ends_and_is_refused_is_told_so(port):
+async def test_a_client_that_half_closes_gets_the_code_of_a_refusal(port):
     answer = await talk(port, socks5(Target("127.0.0.1", unused_port())))
     assert answer == b"\x05\x00\x05\x05\x00\x01" + bytes(6)
 
@@ -164,7 +164,7 @@ async def test_an_ipv6_address_may_come_in_brackets(port, dialer, ask):
 
 
 @pytest.mark.parametrize("name", ["[::1", "::1]", "[]", "[localhost]", "[127.0.0.1]", "[[::1]]"])
-async def test_brackets_around_anything_else_are_no_name(port, dialer, name):
+async def test_brackets_around_anything_else_are_refused(port, dialer, name):
     assert await talk_open(port, socks5(Target(name, 80))) == b"\x05\x00\x05\x01\x00\x01" + bytes(6)
     assert dialer.dialled == []
 
@@ -178,7 +178,7 @@ async def test_a_password_opens_a_locked_port(locked_port):
         assert await talk_after(locked_port, request + b"in", granted) == b"in"
 
 
-async def test_a_locked_port_turns_others_away_and_says_why(locked_port, dialer, caplog):
+async def test_a_locked_port_refuses_others_and_logs_why(locked_port, dialer, caplog):
     caplog.set_level(logging.INFO)
     target = Target("127.0.0.1", 9)
     assert await talk_open(locked_port, socks5(target)) == b"\x05\xff"
@@ -202,7 +202,7 @@ async def test_garbage_is_closed_without_an_answer(port, garbage):
     await until(lambda: port.connections == 0)
 
 
-async def test_a_handshake_that_stops_is_given_up(dialer, caplog):
+async def test_an_unfinished_handshake_is_given_up(dialer, caplog):
     caplog.set_level(logging.INFO)
     port = ProxyListener(proxy(), dialer, LimitSettings(handshake=0.05))
     await port.start()
@@ -219,7 +219,7 @@ async def test_a_handshake_that_stops_is_given_up(dialer, caplog):
     ]
 
 
-async def test_a_handshake_that_trickles_has_no_more_time_than_another(dialer):
+async def test_a_handshake_that_comes_slowly_has_no_more_time(dialer):
     port = ProxyListener(proxy(), dialer, LimitSettings(handshake=0.2))
     await port.start()
     reader, writer = await connect(port)

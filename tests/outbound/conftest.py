@@ -1,4 +1,4 @@
-"""What the far end meets: services, dead ends and proxies, all real and all on loopback."""
+"""What an exit dials: services, closed and silent ports. All are real and on loopback."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.outbound.peers import Handler, Serve, echo
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
-    """Start a TCP server on loopback and get its port."""
+    """A function that starts a TCP server on loopback and returns its port."""
     tasks: set[asyncio.Task[None]] = set()
 
     async with contextlib.AsyncExitStack() as stack:
@@ -45,7 +45,7 @@ async def echo_port(serve: Serve) -> int:
 
 @pytest.fixture
 def closed_port() -> Iterator[int]:
-    """A port that refuses: taken, but not listened on."""
+    """A port that refuses connections: bound, but not listening."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         yield sock.getsockname()[1]
@@ -53,7 +53,7 @@ def closed_port() -> Iterator[int]:
 
 @pytest.fixture
 def black_hole() -> Iterator[Callable[[str, int], int]]:
-    """Make a port that never answers: its backlog is full, so that the kernel drops every SYN."""
+    """A function that makes a port which never answers: its backlog is full, so the kernel drops every SYN."""
     with contextlib.ExitStack() as stack:
 
         def make(host: str, port: int = 0) -> int:

@@ -1,4 +1,4 @@
-"""Who the far end talks to in these tests."""
+"""What an exit talks to in these tests, and the protocol of a dialled connection."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 class Answer(asyncio.Protocol):
-    """The near side of a dialled connection."""
+    """The protocol of a dialled connection. Keeps what comes."""
 
     def __init__(self) -> None:
         self.received = bytearray()

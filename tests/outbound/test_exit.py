@@ -1,4 +1,4 @@
-"""Permit, resolve, dial: what reaches a target and what every failure is called."""
+"""The exit: permit, resolve, dial. What reaches a target, and the code of every failure."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def test_a_permitted_target_is_reached(host: str, echo_port: int, hosts: H
     await answer.lost
 
 
-async def test_a_closed_port_is_refused_by_name(closed_port: int, hosts: Hosts) -> None:
+async def test_a_closed_port_is_connection_refused(closed_port: int, hosts: Hosts) -> None:
     hosts["localhost"] = ["127.0.0.1"]
     error = await refusal(direct(), "localhost", closed_port)
     assert (error.code, error.text) == (
@@ -62,18 +62,18 @@ async def test_a_closed_port_is_refused_by_name(closed_port: int, hosts: Hosts) 
     )
 
 
-async def test_silence_is_timed_out(black_hole: Callable[[str], int]) -> None:
+async def test_a_target_that_does_not_answer_is_a_timeout(black_hole: Callable[[str], int]) -> None:
     port = black_hole("127.0.0.1")
     error = await refusal(direct(timeout=0.2), "127.0.0.1", port)
     assert (error.code, error.text) == (Refusal.TIMED_OUT, "no answer within 0.2 seconds")
 
 
 @pytest.mark.parametrize("host", ["255.255.255.255", "224.0.0.1", "ff02::1"])
-async def test_where_no_connection_can_lead_is_network_unreachable(host: str) -> None:
+async def test_an_address_without_a_route_is_network_unreachable(host: str) -> None:
     assert (await refusal(direct(), host, 80)).code is Refusal.NETWORK_UNREACHABLE
 
 
-async def test_a_failure_without_a_code_of_its_own_says_what_it_was(
+async def test_a_failure_without_a_code_of_its_own_has_the_systems_text(
     echo_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def exhausted(*_: object) -> socket.socket:
@@ -90,7 +90,7 @@ async def test_an_unknown_name_is_not_found(hosts: Hosts) -> None:
 
 
 @pytest.mark.parametrize("host", ["invalid", "nobody.invalid", "Nobody.INVALID."])
-async def test_a_name_that_never_exists_is_not_asked_for(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+async def test_a_name_that_cannot_exist_is_not_looked_up(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     def look_up(*arguments: object, **options: object) -> list[object]:
         raise AssertionError("the resolver was asked")
 
@@ -98,7 +98,9 @@ async def test_a_name_that_never_exists_is_not_asked_for(monkeypatch: pytest.Mon
     assert (await refusal(direct(), host, 80)).code is Refusal.NAME_NOT_FOUND
 
 
-async def test_a_resolver_that_does_not_answer_is_not_a_missing_name(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_resolver_that_does_not_answer_is_not_reported_as_a_missing_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def getaddrinfo(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
@@ -123,7 +125,7 @@ async def test_a_denied_ipv6_loopback_is_denied_in_every_spelling(host: str) -> 
 
 
 @pytest.mark.parametrize("host", ["127.1", "2130706433", "0x7f.1", "0", ".", "a/b", "x;y", "a..b", "a" * 64])
-async def test_what_is_no_host_name_never_reaches_the_resolver(host: str, echo_port: int) -> None:
+async def test_an_invalid_host_name_never_reaches_the_resolver(host: str, echo_port: int) -> None:
     error = await refusal(direct(), host, echo_port)
     assert error.code is Refusal.NAME_NOT_FOUND
     assert error.text.isprintable()
@@ -150,7 +152,7 @@ async def test_only_the_permitted_addresses_of_a_name_are_dialled(hosts: Hosts, 
     transport.close()
 
 
-async def test_a_name_is_looked_up_once_so_that_it_cannot_change_after_the_check(
+async def test_a_name_is_looked_up_once_so_its_address_cannot_change_after_the_check(
     echo_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
@@ -189,7 +191,7 @@ async def test_a_name_that_no_rule_permits_is_not_even_looked_up(
 
 
 @pytest.mark.parametrize("failure", [socket.EAI_NONAME, socket.EAI_AGAIN])
-async def test_a_name_that_only_an_address_permits_is_not_told_to_exist(
+async def test_a_client_does_not_learn_whether_a_name_exists_that_only_its_address_could_permit(
     hosts: Hosts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failure: int
 ) -> None:
     caplog.set_level(logging.DEBUG, "toxproxy")
@@ -205,7 +207,7 @@ async def test_a_name_that_only_an_address_permits_is_not_told_to_exist(
         missing = await refusal(way_out, host, 22)
         assert missing.code is there.code is Refusal.NOT_PERMITTED
         assert missing.text == there.text == NOT_PERMITTED
-        assert f"{host}:22: " in caplog.messages[-1]  # the server's owner sees what it was
+        assert f"{host}:22: " in caplog.messages[-1]  # the server's owner sees the reason
     assert (await refusal(way_out, "www.example.org", 443)).code is not Refusal.NOT_PERMITTED
 
 
@@ -214,7 +216,7 @@ async def test_every_address_of_this_machine_is_denied_with_self(echo_port: int)
         assert (await refusal(direct(deny="self:*"), str(address), echo_port)).code is Refusal.NOT_PERMITTED
 
 
-async def test_a_machine_that_cannot_tell_its_addresses_refuses_what_depends_on_them(echo_port: int) -> None:
+async def test_without_the_machines_addresses_what_depends_on_them_is_refused(echo_port: int) -> None:
     class Silent(interfaces.Interfaces):
         def machine(self) -> Machine:
             raise OSError(errno.EMFILE, "Too many open files")
@@ -228,7 +230,7 @@ async def test_a_machine_that_cannot_tell_its_addresses_refuses_what_depends_on_
             transport.close()
 
 
-async def test_a_cloud_s_metadata_service_is_out_of_reach_by_address_and_by_name(hosts: Hosts) -> None:
+async def test_a_clouds_metadata_service_cannot_be_reached_by_address_or_name(hosts: Hosts) -> None:
     hosts["metadata.example.org"] = ["169.254.169.254", "fe80::a9fe:a9fe"]
     for host in ("169.254.169.254", "::ffff:169.254.169.254", "fe80::a9fe:a9fe", "metadata.example.org"):
         error = await refusal(direct(permit="*:* metadata.example.org:*"), host, 80)
@@ -248,14 +250,14 @@ async def test_a_slow_look_up_is_timed_out_and_stalls_nobody(
     monkeypatch.setattr(exits.socket, "getaddrinfo", getaddrinfo)
     way_out = direct(timeout=1.0)
     slow = asyncio.gather(*(refusal(way_out, "slow.example.org", echo_port) for _ in range(15)))
-    await asyncio.sleep(0)  # they go first
+    await asyncio.sleep(0)  # the look-ups begin
     transport, _ = await way_out.dial(Answer, Target("quick.example.org", echo_port))
     transport.close()
     assert {error.code for error in await slow} == {Refusal.TIMED_OUT}
     answered.set()
 
 
-async def test_look_ups_that_were_given_up_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_abandoned_look_ups_do_not_accumulate(monkeypatch: pytest.MonkeyPatch) -> None:
     answered = threading.Event()
     asked: list[str] = []
 
@@ -266,18 +268,18 @@ async def test_look_ups_that_were_given_up_do_not_pile_up(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(exits.socket, "getaddrinfo", getaddrinfo)
     way_out = direct(timeout=30.0)
-    for number in range(50):  # as a friend does that opens streams and resets them
+    for number in range(50):  # as from a client that opens streams and resets them
         dial = asyncio.create_task(way_out.dial(Answer, Target(f"{number}.example.org", 80)))
         await asyncio.sleep(0.002)
         dial.cancel()
         await asyncio.wait((dial,))
     assert len(asked) == resolver._MAX_LOOK_UPS
     answered.set()
-    error = await refusal(way_out, "last.example.org", 80)  # the places are free again
+    error = await refusal(way_out, "last.example.org", 80)  # the look-up threads are free again
     assert error.code is Refusal.NAME_NOT_FOUND
 
 
-async def test_more_dials_than_turns_wait_and_are_made_one_after_the_other(
+async def test_dials_beyond_the_limit_wait_for_earlier_ones(
     echo_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     under_way = most = 0
@@ -301,13 +303,13 @@ async def test_more_dials_than_turns_wait_and_are_made_one_after_the_other(
     assert most == 3
 
 
-async def test_waiting_for_a_turn_counts_as_part_of_the_dial(black_hole: Callable[[str], int]) -> None:
+async def test_the_timeout_of_a_dial_includes_the_wait_for_its_turn(black_hole: Callable[[str], int]) -> None:
     way_out, port = Exit(ExitSettings(connect_timeout=0.3), rules(), dials=2), black_hole("127.0.0.1")
     errors = await asyncio.gather(*(refusal(way_out, "127.0.0.1", port) for _ in range(6)))
     assert [error.code for error in errors] == [Refusal.TIMED_OUT] * 6
 
 
-async def test_a_guest_whose_targets_are_dead_delays_no_other(
+async def test_a_client_whose_targets_do_not_answer_delays_no_other(
     black_hole: Callable[[str], int], echo_port: int
 ) -> None:
     way_out, dead = Exit(ExitSettings(connect_timeout=30), rules(), dials=2), black_hole("127.0.0.1")
@@ -324,7 +326,7 @@ async def test_a_guest_whose_targets_are_dead_delays_no_other(
 
 
 @pytest.mark.filterwarnings("error")
-async def test_the_last_files_are_not_for_connections(
+async def test_the_last_free_descriptors_are_not_used_for_connections(
     echo_port: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

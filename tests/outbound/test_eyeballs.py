@@ -1,4 +1,4 @@
-"""Several addresses, one connection."""
+"""Happy Eyeballs (RFC 8305): one connection to one of several addresses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from toxproxy.outbound import eyeballs
 
 LOCAL = ip_address("127.0.0.1")
-UNROUTABLE = ip_address("255.255.255.255")  # the kernel says ENETUNREACH at once and sends nothing
+UNROUTABLE = ip_address("255.255.255.255")  # the kernel answers ENETUNREACH at once and sends nothing
 
 
 async def test_the_next_address_is_tried_while_the_first_is_silent(
@@ -32,27 +32,27 @@ async def test_the_next_address_is_tried_when_the_first_refuses(echo_port: int) 
         assert sock.getpeername() == ("127.0.0.1", echo_port)
 
 
-async def test_the_families_take_turns_beginning_with_the_first(echo_port: int) -> None:
+async def test_address_families_alternate_beginning_with_the_first(echo_port: int) -> None:
     addresses = [ip_address("::1"), ip_address("::2"), LOCAL, ip_address("127.0.0.2")]
     turns = [str(address) for address in eyeballs._in_turns(addresses)]
     assert turns == ["::1", "127.0.0.1", "::2", "127.0.0.2"]
 
 
 @pytest.mark.parametrize("addresses", [[UNROUTABLE, LOCAL], [LOCAL, UNROUTABLE]])
-async def test_a_refusal_tells_more_than_a_missing_route(
+async def test_connection_refused_is_reported_rather_than_a_missing_route(
     addresses: list[eyeballs.Address], closed_port: int
 ) -> None:
     with pytest.raises(ConnectionRefusedError):
         await eyeballs.connect(addresses, closed_port)
 
 
-async def test_a_lone_address_without_a_route_says_so() -> None:
+async def test_a_single_address_without_a_route_is_network_unreachable() -> None:
     with pytest.raises(OSError, match="unreachable") as caught:
         await eyeballs.connect([UNROUTABLE], 80)
     assert caught.value.errno == errno.ENETUNREACH
 
 
-async def test_small_writes_leave_at_once_and_dead_peers_are_noticed(echo_port: int) -> None:
+async def test_connections_have_no_delay_and_keepalive(echo_port: int) -> None:
     with await eyeballs.connect([LOCAL], echo_port) as sock:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
@@ -60,7 +60,7 @@ async def test_small_writes_leave_at_once_and_dead_peers_are_noticed(echo_port: 
 
 
 def seconds_until_lost(sock: socket.socket) -> int:
-    """How long the system waits for a peer that vanished."""
+    """Seconds until keepalive gives up a peer that vanished."""
     if not hasattr(socket, "TCP_KEEPIDLE"):
         pytest.skip("this system has one interval for all connections")
     idle, every, most = (
@@ -70,8 +70,8 @@ def seconds_until_lost(sock: socket.socket) -> int:
     return idle + every * most
 
 
-def test_a_descriptor_that_the_loop_takes_for_another_s_is_an_os_error() -> None:
-    """Its connection was closed behind the loop's back, and the system gave its number out again."""
+def test_a_descriptor_that_the_event_loop_still_knows_is_an_os_error() -> None:
+    """A descriptor was closed without the event loop, and the system has used its number again."""
 
     async def connect() -> None:
         _, writer = await asyncio.open_connection("127.0.0.1", echo_port)
@@ -79,7 +79,7 @@ def test_a_descriptor_that_the_loop_takes_for_another_s_is_an_os_error() -> None
         os.close(number)
         with pytest.raises(OSError, match=r"[Ff]ile descriptor"):
             await eyeballs.connect([LOCAL], echo_port)
-        nothing = os.open(os.devnull, os.O_RDONLY)  # which the loop may close
+        nothing = os.open(os.devnull, os.O_RDONLY)  # the event loop may close it
         if nothing != number:
             os.dup2(nothing, number)
             os.close(nothing)
@@ -98,12 +98,12 @@ def test_a_descriptor_that_the_loop_takes_for_another_s_is_an_os_error() -> None
                 runner.run(connect())
 
 
-@pytest.mark.filterwarnings("error")  # a socket that is left open warns when it is collected
+@pytest.mark.filterwarnings("error")  # an open socket warns when it is collected
 async def test_cancelling_closes_every_attempt(black_hole: Callable[[str], int]) -> None:
     port = black_hole("127.0.0.1")
     before = asyncio.all_tasks()
     race = asyncio.create_task(eyeballs.connect([LOCAL, LOCAL], port))
-    await asyncio.sleep(0.3)  # both attempts are under way
+    await asyncio.sleep(0.3)  # until both attempts have begun
     race.cancel()
     with pytest.raises(asyncio.CancelledError):
         await race

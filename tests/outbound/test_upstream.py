@@ -1,4 +1,4 @@
-"""Leaving through another proxy. The proxies here play the target themselves: they echo."""
+"""Dialling through another proxy. The proxies here are also the target: they echo."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Asked = list[tuple[str, int]]
 
 
 def socks5(asked: Asked, reply: int = 0, login: tuple[bytes, bytes] | None = None) -> Handler:
-    """A SOCKS5 server (RFC 1928, RFC 1929) that writes down what it is asked for."""
+    """A SOCKS5 server (RFC 1928, RFC 1929) that records its requests."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         _, count = await reader.readexactly(2)
@@ -49,7 +49,7 @@ def socks5(asked: Asked, reply: int = 0, login: tuple[bytes, bytes] | None = Non
 
 
 def http(asked: list[str], *pieces: bytes) -> Handler:
-    """An HTTP proxy that writes down the request's head and answers in pieces, a moment apart."""
+    """An HTTP proxy that records the head of the request and answers in pieces, a moment apart."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked.append((await reader.readuntil(b"\r\n\r\n")).decode())
@@ -83,14 +83,14 @@ async def converse(way_out: Exit, target: Target, greeting: bytes) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
-async def test_a_name_is_left_to_the_upstream(serve: Serve, scheme: str) -> None:
+async def test_a_name_is_resolved_by_the_upstream(serve: Serve, scheme: str) -> None:
     asked: Asked = []
     port = await serve(socks5(asked))
     await converse(through(f"{scheme}://127.0.0.1:{port}"), Target("mail.example.org", 25), b"220 ready\r\n")
     assert asked == [("mail.example.org", 25)]
 
 
-async def test_a_name_is_resolved_here_where_rules_are_about_addresses(serve: Serve, hosts: Hosts) -> None:
+async def test_a_name_is_resolved_here_if_a_rule_is_about_addresses(serve: Serve, hosts: Hosts) -> None:
     hosts["localhost"] = ["127.0.0.1"]
     asked: Asked = []
     port = await serve(socks5(asked))
@@ -100,7 +100,7 @@ async def test_a_name_is_resolved_here_where_rules_are_about_addresses(serve: Se
 
 
 async def socks4(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """A SOCKS4a server that permits everything."""
+    """A SOCKS4a server that accepts every request."""
     await reader.readexactly(8)
     await reader.readuntil(b"\0")
     await reader.readuntil(b"\0")
@@ -129,7 +129,7 @@ async def test_every_address_of_an_upstream_is_tried(
 
 
 @pytest.mark.parametrize("scheme", PROXIES)
-async def test_an_address_of_an_upstream_that_is_silent_holds_up_no_other(
+async def test_a_silent_address_of_an_upstream_delays_no_other(
     serve: Serve, hosts: Hosts, black_hole: Callable[[str, int], int], scheme: str
 ) -> None:
     hosts["proxy.test"] = ["127.0.0.2", "127.0.0.1"]
@@ -141,7 +141,7 @@ async def test_an_address_of_an_upstream_that_is_silent_holds_up_no_other(
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("scheme", PROXIES)
-async def test_an_upstream_that_never_answers_is_hung_up_on(serve: Serve, scheme: str) -> None:
+async def test_the_connection_to_an_upstream_that_never_answers_is_closed(serve: Serve, scheme: str) -> None:
     ended = asyncio.Event()
 
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -203,7 +203,9 @@ async def test_a_vanished_upstream_is_named_without_its_login(closed_port: int, 
 
 
 @pytest.mark.parametrize("scheme", ["socks5", "socks4", "http"])
-async def test_an_upstream_that_hangs_up_or_answers_nonsense_has_failed(serve: Serve, scheme: str) -> None:
+async def test_an_upstream_that_disconnects_or_answers_nonsense_is_a_failure(
+    serve: Serve, scheme: str
+) -> None:
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
 
@@ -249,7 +251,7 @@ async def test_a_socks4_upstream_resolves_the_name_too(serve: Serve, scheme: str
     ],
     ids=["apart", "together", "in pieces", "after 100", "a coding", "two lengths", "sloppy", "long"],
 )
-async def test_an_http_upstream_loses_no_byte_however_its_answer_is_cut(
+async def test_no_byte_of_an_http_upstream_is_lost_in_pieces_of_any_size(
     serve: Serve, pieces: tuple[bytes, ...]
 ) -> None:
     asked: list[str] = []
@@ -270,7 +272,9 @@ async def test_an_http_upstream_is_sent_the_login_and_brackets(serve: Serve) -> 
     ("login", "token"),
     [(":token", b":token"), ("user", b"user:"), ("user:", b"user:"), ("%C3%BC:p", "ü:p".encode())],
 )
-async def test_an_http_upstream_is_sent_half_a_login_too(serve: Serve, login: str, token: bytes) -> None:
+async def test_an_http_upstream_is_sent_a_login_without_a_password_too(
+    serve: Serve, login: str, token: bytes
+) -> None:
     asked: list[str] = []
     port = await serve(http(asked, b"HTTP/1.1 200 OK\r\n\r\n"))
     await converse(through(f"http://{login}@127.0.0.1:{port}"), Target("a.test", 25), b"")
@@ -293,7 +297,7 @@ async def test_an_http_status_is_passed_on(serve: Serve, status: int, code: Refu
     assert error.text.endswith(f"says the upstream http://127.0.0.1:{port}")
 
 
-async def test_every_checked_address_is_tried_without_telling_which(serve: Serve, hosts: Hosts) -> None:
+async def test_every_permitted_address_is_tried_and_the_error_names_none(serve: Serve, hosts: Hosts) -> None:
     asked: Asked = []
     port = await serve(socks5(asked, reply=5))
     hosts["db.example.org"] = ["192.0.2.1", "10.0.0.1", "192.0.2.2"]
