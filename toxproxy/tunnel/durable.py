@@ -5,7 +5,7 @@
 
 It counts frames, and keeps those that the peer has not acknowledged. On each later link both sides
 first send RESUME with their counts, then the frames that the other has not received. The session
-only notices a pause; no frame is lost or repeated.
+only notices a pause: it gets every frame, and gets it once.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class LinkState(Enum):
     """
 
     AWAY = "away"  # no link
-    MEETING = "meeting"  # there is a link; on a later one, RESUME has not come yet
+    MEETING = "meeting"  # there is a link, but it is not up yet, or RESUME has not come yet
     HERE = "here"  # frames may be sent
 
 
