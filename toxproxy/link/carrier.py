@@ -85,7 +85,7 @@ class Carrier:
         if not HEADER < len(view) <= MAX_PACKET or view[0] != PACKET_ID:
             return
         datagram = view[HEADER:]
-        if connect.is_connect(datagram):
+        if len(datagram) == connect.LENGTH and connect.is_connect(datagram):
             self._connect_received(view[1], bytearray(datagram))
         elif self.link is not None and view[1] == self._epoch:
             self.link.datagram_received(datagram)

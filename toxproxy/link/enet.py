@@ -313,15 +313,16 @@ class EnetLink:
         try:
             while True:
                 length = receive(self._body)
-                if self._up:
-                    length = self._acks.repeat(self._body, length, now)
-                elif connect.is_connect(self._body[:length]):
-                    connect.clamp_mtu(self._body, self._mtu)
-                    length = self._acks.repeat(self._body, length, now)
-                if not self._filter.outgoing(self._body[:length]):
+                datagram, packet = self._body, self._out
+                if length < self._mtu:
+                    if not self._up and connect.is_connect(datagram[:length]):
+                        connect.clamp_mtu(datagram, self._mtu)
+                    length = self._acks.repeat(datagram, length, now)
+                    datagram, packet = datagram[:length], packet[: self._header + length]
+                if not self._filter.outgoing(datagram):
                     stats.datagrams_withheld += 1
                     self._notice("withheld %d bytes that ENet wrote: not what a link sends", length)
-                elif send(self._out[: self._header + length]):
+                elif send(packet):
                     stats.datagrams_sent += 1
                 else:
                     stats.datagrams_refused += 1
