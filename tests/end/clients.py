@@ -1,4 +1,4 @@
-"""The programs that people use, run against the tunnel."""
+"""Runs the programs that people use with the tunnel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Finished:
-    """How a program ended, and what it wrote."""
+    """The exit status and the output of a program."""
 
     status: int | None
     out: bytes
@@ -24,7 +24,7 @@ class Finished:
 
 
 def program(name: str) -> str:
-    """Where a program is. A test that needs one which is not there is skipped, but not unnoticed by CI."""
+    """The path of a program. If it is missing, the test is skipped; in CI it fails."""
     path = shutil.which(name, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin")
     if path is None:
         if os.environ.get("CI"):
@@ -34,7 +34,7 @@ def program(name: str) -> str:
 
 
 async def run(name: str, *arguments: str, stdin: bytes = b"") -> Finished:
-    """Run a program to its end, which comes within a minute or is made."""
+    """Run a program to its end. It is killed after a minute."""
     process = await asyncio.create_subprocess_exec(
         program(name),
         *arguments,
@@ -55,5 +55,5 @@ async def run(name: str, *arguments: str, stdin: bytes = b"") -> Finished:
 
 
 async def curl(*arguments: str) -> Finished:
-    """Run curl without a configuration or environment of its own."""
+    """Run curl without a configuration file and without proxy settings in the environment."""
     return await run("curl", "-q", "-sS", "--noproxy", "", "--max-time", "30", *arguments)

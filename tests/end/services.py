@@ -1,4 +1,4 @@
-"""What the tests reach through the tunnel: small servers on loopback, in the test's own process."""
+"""The services that the tests reach through the tunnel: small servers on loopback, in the test's process."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tests.inbound.peers import Origin, reset
 
 Address = tuple[str, int]
 
-OBJECTS = 120  # of the page
-_SIDE = 48  # pixels of a picture
-ORDER = struct.Struct("!QQ")  # of an exchange: what to send, and how much
+OBJECTS = 120  # pictures and scripts on the page
+_SIDE = 48  # width and height of a picture in pixels
+ORDER = struct.Struct("!QQ")  # the request of an exchange: the seed of the content and its size
 _PIECE = 1 << 16
 _POOL = memoryview(os.urandom(1 << 20))
 
 
 def content(seed: int, size: int) -> Iterator[memoryview]:
-    """`size` bytes in pieces: always the same for one seed, and in an order that shows."""
+    """`size` bytes in pieces. They depend only on the seed, and a wrong order changes them."""
     order = random.Random(seed)
     while size:
         start = order.randrange(len(_POOL) - _PIECE)
@@ -32,7 +32,7 @@ def content(seed: int, size: int) -> Iterator[memoryview]:
 
 
 def digest(seed: int, size: int) -> bytes:
-    """The SHA-256 of some content."""
+    """The SHA-256 of `content(seed, size)`."""
     sha = hashlib.sha256()
     for piece in content(seed, size):
         sha.update(piece)
@@ -40,7 +40,7 @@ def digest(seed: int, size: int) -> bytes:
 
 
 async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Send what is ordered, take whatever comes at the same time, then send the SHA-256 of that."""
+    """Send the requested content and receive at the same time. Then send the SHA-256 of what came."""
     seed, size = ORDER.unpack(await reader.readexactly(ORDER.size))
     async with asyncio.TaskGroup() as group:
         group.create_task(_send(writer, content(seed, size)))
@@ -49,7 +49,7 @@ async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 
 async def order(address: Address, seed: int, *, down: int, up: int) -> None:
-    """Be the client of an `exchange` and see that both directions arrived whole."""
+    """Be the client of an `exchange`. Check that both directions arrived whole."""
     reader, writer = await asyncio.open_connection(*address)
     try:
         writer.write(ORDER.pack(seed, down))
@@ -75,7 +75,7 @@ async def _send_all(writer: asyncio.StreamWriter, pieces: Iterator[memoryview]) 
 
 
 async def _digest(reader: asyncio.StreamReader, size: int | None = None) -> bytes:
-    """The SHA-256 of the next `size` bytes, or of everything to the end."""
+    """The SHA-256 of the next `size` bytes, or of all bytes up to the end."""
     sha, left = hashlib.sha256(), _PIECE if size is None else size
     while left and (data := await reader.read(min(left, _PIECE))):
         sha.update(data)
@@ -84,20 +84,20 @@ async def _digest(reader: asyncio.StreamReader, size: int | None = None) -> byte
 
 
 async def answer_after_the_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Say how much came, and give it back, once there is no more."""
+    """Read to the end, then send the number of bytes and the bytes."""
     data = await reader.read()
     writer.write(b"%d bytes: %s" % (len(data), data))
 
 
 async def answer_and_reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer one line, then break off at the next."""
+    """Answer one line, then reset the connection at the next one."""
     writer.write(b"heard " + await reader.readline())
     await reader.readline()
     reset(writer)
 
 
 class Gathering(Origin):
-    """Answers nobody before `count` have asked; each asks with a line and is told its SHA-256."""
+    """Answers nobody before `count` clients have sent a line. The answer is the SHA-256 of the line."""
 
     def __init__(self, count: int) -> None:
         super().__init__(self._serve)
@@ -115,7 +115,7 @@ class Gathering(Origin):
 
 
 class Page(Origin):
-    """A web page of `OBJECTS` pictures and scripts, which counts those that arrived, as does the server."""
+    """A web page with `OBJECTS` pictures and scripts. The page and the server count those that arrive."""
 
     def __init__(self) -> None:
         super().__init__(self._serve)
@@ -152,7 +152,7 @@ def _script(number: int) -> bytes:
 
 
 def _picture(number: int) -> bytes:
-    """A PNG of noise (ISO/IEC 15948): about 7 KB."""
+    """A PNG of noise (ISO/IEC 15948), about 7 KB."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack("!I", len(data)) + kind + data + struct.pack("!I", zlib.crc32(kind + data))

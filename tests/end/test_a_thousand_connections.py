@@ -1,4 +1,4 @@
-"""More connections than ENet has channels, all open at the same time."""
+"""More connections at the same time than ENet has channels."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ THOUSAND = 1000
 
 @pytest.fixture(autouse=True)
 def descriptors() -> Iterator[None]:
-    """All ends of all connections are in this process."""
+    """Raise the limit of open files: both ends of every connection are in this process."""
     with soft_limit():
         yield
 
 
 async def ask_all(proxy: Address, gathering: Gathering) -> None:
-    """Ask so often that everybody is answered, each by a connection of its own, and see that all is right."""
+    """Ask on as many connections as the service waits for. Check every answer."""
 
     async def ask() -> None:
         question = os.urandom(16).hex().encode() + b"\n"
@@ -61,14 +61,14 @@ async def test_a_thousand_connections_share_one_enet_connection(pair: Pair) -> N
         await asking
     after = link(pair.client), link(pair.server)
     for old, new in zip(before, after, strict=True):
-        assert new is old  # the counters of the same link
+        assert new is old  # still the same link
         assert new.connections == 1
         assert new.frames_sent >= THOUSAND
         assert new.frames_received >= THOUSAND
 
 
 def link(end: Client | Server) -> LinkStats:
-    """The counters of the link to the only friend."""
+    """The statistics of the link to the only friend."""
     (friend,) = end._friends.values()
     assert friend.link_stats is not None
     return friend.link_stats

@@ -1,4 +1,4 @@
-"""A client that nobody knows, at a server that lets in nobody else."""
+"""An unknown client at a server that lets in nobody yet."""
 
 from __future__ import annotations
 

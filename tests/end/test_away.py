@@ -1,4 +1,4 @@
-"""What the two ends say of a peer that is away while connections wait for it."""
+"""What both ends report about a peer that is away while connections wait for it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def only_friend(end: Client | Server) -> Friend:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def talk(pair: Pair, services: Services) -> AsyncIterator[Talk]:
-    """A connection through the pair that has been used, when no other is left."""
+    """The only connection through the pair. It has been used once."""
     async with asyncio.timeout(30):
         while pair.server.streams or pair.client.streams:
             await asyncio.sleep(0.01)
@@ -40,13 +40,13 @@ async def talk(pair: Pair, services: Services) -> AsyncIterator[Talk]:
 
 
 def part(pair: Pair) -> None:
-    """Tox tells both ends that it has lost the other."""
+    """Have Tox report to both ends that the other is lost."""
     for end in (pair.server, pair.client):
         end.friend_connection_changed(only_friend(end)._number, ConnectionStatus.NONE)
 
 
 async def meet(pair: Pair) -> None:
-    """Tox tells both ends that it has found the other again."""
+    """Have Tox report to both ends that the other is found again."""
     for end in (pair.server, pair.client):
         end.friend_connection_changed(only_friend(end)._number, ConnectionStatus.UDP)
     async with asyncio.timeout(30):
@@ -73,7 +73,7 @@ async def test_a_peer_that_is_away_and_comes_back(
     ]
 
 
-async def test_a_peer_that_comes_back_as_another(
+async def test_a_peer_that_comes_back_restarted(
     pair: Pair, talk: Talk, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "toxproxy.app")
@@ -91,6 +91,6 @@ async def test_a_peer_that_comes_back_as_another(
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What the server said of its only client."""
+    """What the server has logged about its only client."""
     said = (message.split(" ", 2) for message in caplog.messages)
     return [words[2] for words in said if words[0] == "client"]

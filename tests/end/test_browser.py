@@ -22,7 +22,7 @@ CHROMIUM = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    # Loopback goes through the proxy. What Chromium wants of its makers doesn't, and finds no name server.
+    # Loopback goes through the proxy. Chromium's own requests to Google find no name server.
     "--proxy-bypass-list=<-loopback>;*.com",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]

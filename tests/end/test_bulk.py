@@ -16,7 +16,7 @@ FIFTY = 50_000_000  # bytes
 MEMORY = 150_000  # KiB
 
 
-async def test_four_times_fifty_megabytes_each_way_at_once_arrive_as_sent_and_nobody_hoards_them(
+async def test_four_transfers_of_50_mb_each_way_arrive_whole_within_bounded_memory(
     network: PrivateNetwork,
 ) -> None:
     forward = network.listener("exchange")

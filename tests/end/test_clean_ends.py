@@ -1,4 +1,4 @@
-"""What ends a program, or nearly does: one clear line, the right exit status, and no damage."""
+"""Whatever ends a program, or nearly does: one clear line, the right exit status, no damage."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SERVER = "A5A02FECA08E3EAC7E646B89C0507A8AAF9136E05DC756FF09F86230951820670F908F
 KEY = "1E" * 32
 SILENT = "127.0.0.77"  # a name server that never answers
 
-# What becomes of the folder $0 before the program runs, in a mount namespace of its own
+# What is mounted on the folder $0 before the program runs, in a mount namespace of its own
 READ_ONLY = 'mount -t tmpfs -o size=64k,mode=700,ro tmpfs "$0" && exec "$@"'
 WITHOUT_ROOM_FOR_FILES = 'mount -t tmpfs -o size=64k,nr_inodes=2,mode=700 tmpfs "$0" && exec "$@"'
 FULL = 'mount -t tmpfs -o size=8k,mode=700 tmpfs "$0"; head -c 8192 /dev/zero > "$0/other" && exec "$@"'
@@ -39,7 +39,7 @@ SMALL = 'mount -t tmpfs -o size=64k,mode=700 tmpfs "$0" && exec "$@"'
 
 @pytest.fixture
 def alone(tmp_path: Path) -> Path:
-    """A configuration that keeps to itself."""
+    """A configuration without a network."""
     path = tmp_path / "alone.ini"
     path.write_text(ALONE)
     return path
@@ -53,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 async def toxproxy(*arguments: object, prefix: tuple[str, ...] = ()) -> Finished:
-    """Run a command that is expected to end by itself."""
+    """Run a command that must end by itself."""
     program, *rest = *prefix, sys.executable, "-m", "toxproxy", *map(str, arguments)
     return await run(program, *rest)
 
@@ -86,13 +86,13 @@ async def test_a_state_folder_that_cannot_be_written_to_is_named(
 
 
 @needs_namespaces
-async def test_a_disk_that_fills_up_stops_nobody_and_what_was_saved_stays(tmp_path: Path) -> None:
+async def test_a_full_disk_stops_no_program_and_keeps_the_saved_files(tmp_path: Path) -> None:
     folder = tmp_path / "server.state"
     folder.mkdir(mode=0o700)
     server = Process("server", tmp_path, Place(mounting(SMALL, folder)))
     try:
         await server.start(ALONE)
-        seen = Path(f"/proc/{server.pid}/root{folder}")  # its mount, from out here
+        seen = Path(f"/proc/{server.pid}/root{folder}")  # its mount, seen from outside its namespace
         state = StateFolder(seen)
         identity = state.read("identity.tox")
         assert identity is not None
@@ -112,7 +112,7 @@ async def test_a_disk_that_fills_up_stops_nobody_and_what_was_saved_stays(tmp_pa
 
 
 def fill(path: Path) -> None:
-    """Take what is left of a disk."""
+    """Fill up the rest of a disk."""
     with suppress(OSError), path.open("wb", buffering=0) as file:
         while True:
             file.write(bytes(4096))
@@ -150,12 +150,12 @@ async def test_a_listeners_port_that_is_taken_is_named(tmp_path: Path, folder: P
     assert end.err == f"toxproxy: browser: cannot listen on 127.0.0.1:{port}: address already in use\n"
 
 
-# Output that nobody takes
+# Output that cannot be written
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
 @pytest.mark.parametrize("where", ["2>/dev/full", "2>&-", "0<&- >&- 2>&-"])
-async def test_a_log_that_cannot_be_written_stops_nobody(where: str, tmp_path: Path, alone: Path) -> None:
+async def test_a_log_that_cannot_be_written_stops_no_program(where: str, tmp_path: Path, alone: Path) -> None:
     ready = tmp_path / "ready"
     command = [sys.executable, "-m", "toxproxy", "server", str(alone), "--state", str(tmp_path / "state")]
     server = await asyncio.create_subprocess_exec(
@@ -195,7 +195,7 @@ async def test_an_identity_outlives_a_server_killed_at_any_moment(alone: Path, f
 
 @pytest.fixture(scope="module")
 def silent_name_server() -> Iterator[socket.socket]:
-    """It takes questions, and that is all."""
+    """A name server that receives requests and never answers."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind((SILENT, 53))
         silent.setblocking(False)
@@ -203,9 +203,7 @@ def silent_name_server() -> Iterator[socket.socket]:
 
 
 @needs_namespaces
-async def test_a_look_up_that_hangs_keeps_no_program_from_ending(
-    tmp_path: Path, silent_name_server: socket.socket
-) -> None:
+async def test_a_program_can_stop_during_a_look_up(tmp_path: Path, silent_name_server: socket.socket) -> None:
     resolv_conf = tmp_path / "resolv.conf"
     resolv_conf.write_text(f"nameserver {SILENT}\noptions timeout:30\n")
     server = Process("server", tmp_path, Place(resolving_with(resolv_conf)))
@@ -217,7 +215,7 @@ async def test_a_look_up_that_hangs_keeps_no_program_from_ending(
 
 
 async def asked(name_server: socket.socket, name: bytes) -> None:
-    """Wait until the name server was asked for a name, spelled as in a question (RFC 1035, section 3.1)."""
+    """Wait until the name server gets a request for a name in wire format (RFC 1035, section 3.1)."""
     async with asyncio.timeout(10):
         while name not in await asyncio.get_running_loop().sock_recv(name_server, 512):
             pass
@@ -227,7 +225,7 @@ async def asked(name_server: socket.socket, name: bytes) -> None:
 async def pairs(
     network: PrivateNetwork, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[tuple[Ends, Ends]]:
-    """Two pairs, one for each end to be killed. Where possible, the first's server has a dead name server."""
+    """Two pairs, one for each end to be killed. If possible, the first server's name server never answers."""
     folders = [tmp_path_factory.mktemp("ends") for _ in range(2)]
     resolv_conf = folders[0] / "resolv.conf"
     resolv_conf.write_text(f"nameserver {SILENT}\noptions timeout:30\n")
@@ -251,7 +249,7 @@ async def test_a_dead_resolver_is_an_error_within_the_connect_timeout(
     async with asyncio.timeout(15):
         answer = await reader.read()
     writer.close()
-    assert answer[:4] == b"\x05\x00\x05\x06"  # TTL expired: what RFC 1928 has for a time-out
+    assert answer[:4] == b"\x05\x00\x05\x06"  # "TTL expired", the code of RFC 1928 for a timeout
     await asked(silent_name_server, b"server\x04home\x04arpa")
     await ends.answered()
 
@@ -268,7 +266,7 @@ async def test_a_server_killed_under_load_comes_back(pairs: tuple[Ends, Ends]) -
 
 
 @pytest.mark.timeout(AGAIN)
-async def test_transfers_that_do_not_end_are_reset_when_the_grace_time_is_over(
+async def test_transfers_still_running_after_the_grace_time_are_reset(
     pairs: tuple[Ends, Ends],
 ) -> None:
     ends, _ = pairs

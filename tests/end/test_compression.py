@@ -1,4 +1,4 @@
-"""Compression between two real ends."""
+"""Compression between a real client and server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 TEXT = b"".join(b"%d: the same as every other line, but for the number\n" % n for n in range(20_000))
 
 
-async def test_a_connection_is_compressed_where_its_dialer_wants_it(pair: Pair, services: Services) -> None:
+async def test_a_connection_is_compressed_if_its_dialer_wants_it(pair: Pair, services: Services) -> None:
     friend = pair.client.dialer()
     assert isinstance(friend, Friend)
     assert friend.link_stats is not None

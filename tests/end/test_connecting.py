@@ -1,4 +1,4 @@
-"""Two processes that find each other, and what they make of the machine they are on."""
+"""How fast two processes connect, and the limits that they set for themselves."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_a_client_is_connected_within_15_seconds_of_its_start(network: PrivateNetwork) -> None:
-    began = os.stat(network.client.config).st_mtime  # it is written just before the process is started
+    began = os.stat(network.client.config).st_mtime  # the file is written just before the start
     assert event_time(network.client, "ready") - began < 15
 
 
-async def test_a_process_allows_itself_as_many_connections_as_it_may(network: PrivateNetwork) -> None:
+async def test_a_process_raises_its_limit_of_open_files(network: PrivateNetwork) -> None:
     for process in (network.server, network.client):
         (line,) = (line for line in proc(process, "limits") if line.startswith("Max open files"))
         *_, soft, hard, _ = line.split()

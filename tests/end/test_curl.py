@@ -1,4 +1,4 @@
-"""curl through every way in, and what it is told when there is no way out."""
+"""curl through every port, and the errors it gets when the target cannot be reached."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 WAYS = ["socks5-hostname", "socks5", "socks4a", "http", "connect"]
 RECEIVE_FAILED = 56  # CURLE_RECV_ERROR
-# A reset may arrive before curl has seen that it is connected, or before it has sent anything.
+# The reset may arrive before curl has noticed that it is connected, or before it has sent anything.
 RESET = (7, 55, RECEIVE_FAILED)  # CURLE_COULDNT_CONNECT, CURLE_SEND_ERROR
 PROXY_REFUSED = 97  # CURLE_PROXY
 
 
 def through(network: PrivateNetwork, way: str, port: str = "browser") -> list[str]:
-    """curl's options for a way through one of the client's proxy ports."""
+    """curl's options for using one of the client's proxy ports."""
     host, number = network.listener(port)
     address = f"{host}:{number}"
     match way:
@@ -50,7 +50,7 @@ async def test_a_name_is_resolved_by_the_server(
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_an_upload_that_asks_first_arrives_as_it_was_sent(
+async def test_an_upload_with_expect_arrives_as_it_was_sent(
     network: PrivateNetwork, services: Services, way: str, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_bytes(BIG)
@@ -67,7 +67,7 @@ async def test_a_form_that_is_posted_arrives(network: PrivateNetwork, services: 
     assert (got.status, got.out) == (0, hashlib.sha256(b"name=value").hexdigest().encode())
 
 
-async def test_a_forward_stands_for_its_target(network: PrivateNetwork, tmp_path: Path) -> None:
+async def test_a_forward_leads_to_its_target(network: PrivateNetwork, tmp_path: Path) -> None:
     host, port = network.listener("web")
     (tmp_path / "file").write_bytes(BIG)
     got = await curl(f"http://{host}:{port}/big")
@@ -89,7 +89,7 @@ async def test_a_password_opens_the_port_that_has_one(
         assert got.status in (PROXY_REFUSED, RECEIVE_FAILED) or b"needs a user name and a password" in got.out
 
 
-# What went wrong, by where the request goes: the SOCKS5 reply, the HTTP status, what the page says.
+# By target: the URL, the SOCKS5 reply, the HTTP status, and the text of the error page.
 MISTAKES = {
     "a port where nobody listens": ("http://127.0.0.1:{dead}/", 5, 502, "connection refused"),
     "a name that nobody has": ("http://nonexistent.invalid/", 4, 502, "cannot resolve it"),
@@ -103,7 +103,7 @@ Mistake = tuple[str, int, int, str]
 
 
 @mistakes
-async def test_a_socks5_client_is_told_what_went_wrong(
+async def test_a_socks5_client_gets_the_code_of_the_error(
     network: PrivateNetwork, services: Services, mistake: Mistake
 ) -> None:
     url, reply, _, _ = mistake
@@ -113,7 +113,7 @@ async def test_a_socks5_client_is_told_what_went_wrong(
 
 
 @mistakes
-async def test_a_socks4a_client_is_told_that_it_went_wrong(
+async def test_a_socks4a_client_gets_an_error(
     network: PrivateNetwork, services: Services, mistake: Mistake
 ) -> None:
     got = await curl(*through(network, "socks4a"), mistake[0].format(**services.ports))
@@ -122,7 +122,7 @@ async def test_a_socks4a_client_is_told_that_it_went_wrong(
 
 
 @mistakes
-async def test_an_http_client_is_shown_a_page_that_says_what_went_wrong(
+async def test_an_http_client_gets_a_page_with_the_error(
     network: PrivateNetwork, services: Services, mistake: Mistake
 ) -> None:
     url, _, status, words = mistake
@@ -133,7 +133,7 @@ async def test_an_http_client_is_shown_a_page_that_says_what_went_wrong(
 
 
 @mistakes
-async def test_a_client_that_wants_a_tunnel_is_told_what_went_wrong(
+async def test_an_http_connect_gets_the_status_of_the_error(
     network: PrivateNetwork, services: Services, mistake: Mistake
 ) -> None:
     url, _, status, _ = mistake
@@ -141,7 +141,7 @@ async def test_a_client_that_wants_a_tunnel_is_told_what_went_wrong(
     assert (got.status, got.out) == (RECEIVE_FAILED, str(status).encode())
 
 
-async def test_nobody_came_where_the_rules_let_nobody_go(network: PrivateNetwork, services: Services) -> None:
+async def test_no_connection_reached_the_denied_service(network: PrivateNetwork, services: Services) -> None:
     for way in WAYS:
         for host in ("localhost", "127.0.0.1"):
             got = await curl(*through(network, way), f"http://{host}:{services.denied.port}/hello")

@@ -1,4 +1,4 @@
-"""The demonstration and the network it makes, as processes: it works, it fails aloud, it leaves nothing."""
+"""The demo as a process: it works, it shows its errors, it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from toxproxy.demo.site import Site, by_forward
 
 
 def processes_about(folder: Path) -> list[int]:
-    """The ids of the processes whose command line names something in `folder`."""
+    """The ids of the processes whose command line names a path in `folder`."""
     found = []
     for entry in Path("/proc").iterdir():
         try:
@@ -31,7 +31,7 @@ def processes_about(folder: Path) -> list[int]:
 
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder for temporary files, empty."""
+    """The empty folder for temporary files."""
     folder = tmp_path / "tmp"
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
@@ -39,7 +39,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_the_demo_checks_every_way_and_leaves_nothing(
+def test_the_demo_checks_every_port_and_leaves_nothing(
     temporary: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["demo"]) == 0
@@ -63,9 +63,7 @@ def test_a_demo_that_fails_shows_the_logs(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-async def test_a_demo_that_is_interrupted_takes_its_processes_along(
-    temporary: Path, number: signal.Signals
-) -> None:
+async def test_an_interrupted_demo_ends_its_processes(temporary: Path, number: signal.Signals) -> None:
     demo = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "toxproxy", "demo", cwd=Path(toxproxy.__file__).parents[1]
     )
@@ -79,7 +77,7 @@ async def test_a_demo_that_is_interrupted_takes_its_processes_along(
 
 
 async def refusal(address: tuple[str, int]) -> None:
-    """Wait until nobody listens there any more."""
+    """Wait until nobody listens at an address any more."""
     with contextlib.suppress(ConnectionError):
         while True:
             _, writer = await asyncio.open_connection(*address)
@@ -87,7 +85,7 @@ async def refusal(address: tuple[str, int]) -> None:
             await writer.wait_closed()
 
 
-async def test_a_client_told_to_stop_lets_a_download_end_but_takes_no_more(tmp_path: Path) -> None:
+async def test_a_stopping_client_finishes_a_download_but_accepts_no_more(tmp_path: Path) -> None:
     async with Site() as site:
         at = f"{site.address[0]}:{site.address[1]}"
         server, client = f"[access]\npermit = {at}\n", f"[client]\nsite = 0:{at}:TOXID\n"
@@ -109,7 +107,7 @@ async def test_a_client_told_to_stop_lets_a_download_end_but_takes_no_more(tmp_p
             assert any(line.startswith("info: waiting for ") for line in network.client.tail)
 
 
-async def test_a_python_file_of_the_current_folder_is_not_run(
+async def test_a_python_file_in_the_current_folder_is_not_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = tmp_path / "downloads"

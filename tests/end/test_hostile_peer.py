@@ -1,4 +1,4 @@
-"""A client that was let in and then says anything but what it should."""
+"""A client that was let in and then sends nonsense."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TYPES = bytes((1, 2, 3, 4, 5, 6, *range(0x10, 0x19)))
 
 
 class Hostile:
-    """Owns links on which it talks nonsense; hears nothing."""
+    """Makes links, sends nonsense on them, and ignores what comes."""
 
     def __init__(self, node: Node, server: int, dice: random.Random) -> None:
         self.links = 0
@@ -44,7 +44,7 @@ class Hostile:
         node.set_sink(server, self._carrier)
 
     async def talk(self, seconds: float) -> None:
-        """Link after link of nonsense."""
+        """Send nonsense on one link after another."""
         async with asyncio.timeout(seconds + PATIENCE):
             end = asyncio.get_running_loop().time() + seconds
             while asyncio.get_running_loop().time() < end:
@@ -54,7 +54,7 @@ class Hostile:
                 self._node.send_lossy(self._server, bytes((PACKET_ID,)) + junk[1:])
 
     async def close(self) -> None:
-        """Leave."""
+        """Close the link and leave."""
         await self._carrier.close()
 
     def _own(self, link: EnetLink) -> Hostile:
@@ -85,7 +85,7 @@ class Hostile:
 
 
 class Meeting:
-    """Notices when the server is there."""
+    """A node's owner that notices when the server is connected."""
 
     def __init__(self) -> None:
         self.met = asyncio.Event()
@@ -102,7 +102,7 @@ class Meeting:
 
 
 def secret_of(network: PrivateNetwork) -> str:
-    """With which the server lets in."""
+    """The secret that lets clients into the server."""
     (secret,) = re.findall(r"secret = (\w+)", network.server.config.read_text())
     return str(secret)
 

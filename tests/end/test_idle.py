@@ -1,4 +1,4 @@
-"""What open connections cost while nobody says anything."""
+"""The processor time of idle connections."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from toxproxy.demo.network import Process
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 STREAMS = 10
-WINDOW = 5.0  # seconds
-WINDOWS = 3  # the median of them counts: something else may be going on during one
+WINDOW = 5.0  # seconds of one measurement
+WINDOWS = 3  # measurements, of which the median counts: something else may disturb one
 
 
 def processor_seconds(process: Process) -> float:
-    """The time that a process has run, its own and the kernel's for it."""
+    """The processor time that a process has used, in user and kernel mode."""
     (line,) = proc(process, "stat")
     fields = line.rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,4 +1,4 @@
-"""What happens at the limits, to those who reach them and to the others."""
+"""What happens at the limits, to the client that reaches one and to the others."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from toxproxy.demo.site import by_socks
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 HALF_OPEN = 10_000
-AT_ONCE = 200  # of them are being opened
+AT_ONCE = 200  # connections being opened at the same time
 MOST = LimitSettings().connections
-OTHERS = 100  # descriptors that are no proxy client's
+OTHERS = 100  # descriptors that do not belong to clients of the proxy port
 
 SMALL_SERVER = "[access]\npermit = 127.0.0.1:*\n[limits]\nstreams = 3\n"
 SMALL_CLIENT = "[limits]\nhandshake = 2\n[socks]\nbrowser = 0:TOXID\n"
@@ -30,7 +30,7 @@ SMALL_CLIENT = "[limits]\nhandshake = 2\n[socks]\nbrowser = 0:TOXID\n"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def small(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PrivateNetwork]:
-    """Two processes with little patience and room."""
+    """A server and a client with low limits."""
     folder = tmp_path_factory.mktemp("small")
     async with PrivateNetwork(folder, server=SMALL_SERVER, client=SMALL_CLIENT) as network:
         await network.connected()
@@ -44,7 +44,7 @@ def descriptors() -> Iterator[None]:
 
 
 async def says_hello(proxy: Address, echo: int) -> None:
-    """Be served through the proxy, by a connection of its own."""
+    """Check that the proxy serves a new connection."""
     reader, writer = await by_socks(proxy, ("127.0.0.1", echo)).connect()
     try:
         writer.write(b"hello")
@@ -54,7 +54,7 @@ async def says_hello(proxy: Address, echo: int) -> None:
 
 
 async def half_open(address: Address) -> socket.socket:
-    """Connect, and stop after the first byte of SOCKS5."""
+    """Connect and send only the first byte of SOCKS5."""
     loop = asyncio.get_running_loop()
     sock = socket.socket()
     sock.setblocking(False)
@@ -99,7 +99,7 @@ async def test_ten_thousand_half_open_connections_keep_nobody_out(
     assert "the oldest one without a request is reset" in lines[0]
 
 
-async def test_a_header_that_does_not_end_is_answered_and_logged(small: PrivateNetwork) -> None:
+async def test_an_endless_http_header_is_answered_and_logged(small: PrivateNetwork) -> None:
     reader, writer = await asyncio.open_connection(*small.listener("browser"))
     writer.write(b"GET http://127.0.0.1/ HTTP/1.1\r\nHost: a\r\nX: ")
 
@@ -117,7 +117,7 @@ async def test_a_header_that_does_not_end_is_answered_and_logged(small: PrivateN
     await told(small.client, "an HTTP client did not finish its request within 2 s ([limits] handshake)")
 
 
-async def test_more_streams_than_the_server_allows_are_refused_in_the_client_s_own_language(
+async def test_streams_beyond_the_servers_limit_are_refused_in_the_protocol_of_the_client(
     small: PrivateNetwork, services: Services
 ) -> None:
     proxy, target = small.listener("browser"), ("127.0.0.1", services.echo.port)
@@ -132,12 +132,12 @@ async def test_more_streams_than_the_server_allows_are_refused_in_the_client_s_o
         assert b"3 connections" in body
         await told(small.client, "refused: ")
     async with asyncio.timeout(30):
-        while await refused_by_socks5(proxy, target) != b"\x05\x00":  # until the three have ended
+        while await refused_by_socks5(proxy, target) != b"\x05\x00":  # until the three have been closed
             await asyncio.sleep(0.05)
 
 
 async def refused_by_socks5(proxy: Address, target: Address) -> bytes:
-    """The beginning of the answer to a request."""
+    """The first two bytes of the reply to a SOCKS5 request."""
     reader, writer = await asyncio.open_connection(*proxy)
     writer.write(b"\x05\x01\x00" + b"\x05\x01\x00\x01" + socket.inet_aton(target[0]))
     writer.write(target[1].to_bytes(2, "big"))

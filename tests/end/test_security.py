@@ -1,4 +1,4 @@
-"""What another user of the machine can see and reach of running programs."""
+"""What another user of the machine can read and reach of running programs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SERVER = f"{ALONE}[access]\nsecret = {SECRETS[0]}\n[exit]\nupstream = socks5://m
 CLIENT = f"{ALONE}[access]\nsecret = {SECRETS[0]}\n[socks]\nlocked = alice:{SECRETS[1]}@0:{TOX_ID}\n"
 CONFIGS = {"server": SERVER, "client": CLIENT}
 
-# What another user may try; prints what worked. Python itself may be where only root can start it.
+# Attempts of another user; prints those that worked. Python may be installed where only root can start it.
 ATTEMPTS = """
 import os, socket, sys
 os.setgroups([]), os.setgid(65534), os.setuid(65534)
@@ -66,7 +66,7 @@ async def test_no_secret_is_in_the_command_line_the_environment_the_log_or_the_r
     try:
         await process.start(CONFIGS[role], "-v")
         told = [*proc(process, "cmdline"), (tmp_path / f"{role}.json").read_text()]
-        with suppress(PermissionError):  # then nobody reads it, not even this user
+        with suppress(PermissionError):  # then even this user cannot read it
             told += proc(process, "environ")
         if role == "client":
             host, _, port = process.ready["listeners"][0]["address"].rpartition(":")
@@ -85,7 +85,7 @@ async def test_no_secret_is_in_the_command_line_the_environment_the_log_or_the_r
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder that everybody can enter, as pytest's own are not."""
+    """A folder that everybody can enter, unlike those of pytest."""
     with tempfile.TemporaryDirectory() as name:
         os.chmod(name, 0o755)
         yield Path(name)

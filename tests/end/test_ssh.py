@@ -48,13 +48,13 @@ Host tunnel
 
 @dataclass(frozen=True)
 class Ssh:
-    """A configuration in which the host `tunnel` is the other end of a forward."""
+    """An ssh configuration in which the host `tunnel` is reached through a forward."""
 
     config: Path
 
     @property
     def options(self) -> list[str]:
-        """For ssh, scp and sftp."""
+        """The options for ssh, scp and sftp."""
         return ["-F", str(self.config), "-q"]
 
 
@@ -71,7 +71,7 @@ async def ssh(
     (folder / "ssh_config").write_text(_CLIENT.format(host=host, port=port, folder=folder))
     if os.geteuid() == 0:
         os.makedirs("/run/sshd", mode=0o755, exist_ok=True)  # Debian's sshd wants it
-    # sshd runs itself again for each connection, so it must be told its whole path.
+    # sshd executes itself again for each connection, so it needs its full path.
     server = await asyncio.create_subprocess_exec(
         program("sshd"), "-D", "-e", "-f", str(folder / "sshd_config"), stderr=asyncio.subprocess.PIPE
     )
@@ -93,7 +93,7 @@ async def test_a_command_runs_and_its_status_comes_back(ssh: Ssh) -> None:
 
 
 async def test_a_terminal_echoes_what_is_typed(ssh: Ssh) -> None:
-    for end in pseudo_terminal():  # the server opens one of its own
+    for end in pseudo_terminal():  # skips the test where sshd cannot have one either
         os.close(end)
     shell = await asyncio.create_subprocess_exec(
         program("ssh"), *ssh.options, "-tt", "tunnel", "cat; exit 3",
@@ -105,7 +105,7 @@ async def test_a_terminal_echoes_what_is_typed(ssh: Ssh) -> None:
         async with asyncio.timeout(30):
             for word in (b"one", b"two", b"three"):
                 shell.stdin.write(word + b"\n")
-                # Once from the terminal, once from cat.
+                # Once by the echo of the terminal, once by cat.
                 assert await shell.stdout.readline() == word + b"\r\n"
                 assert await shell.stdout.readline() == word + b"\r\n"
             shell.stdin.write(b"\x04")

@@ -1,4 +1,4 @@
-"""A client that is stopped, killed and started again, and both ends stopped while they are busy."""
+"""A client that is stopped or killed and started again; both ends stopped during a transfer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.end.world import Door, ask, told
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 FORTY = 40_000_000  # bytes
-AGAIN = 130  # seconds; libtoxcore may take its 32 s to see that a friend left, and more to find it again
+AGAIN = 130  # seconds: libtoxcore may need 32 s to notice that a friend left, and longer to find it again
 
 
 @pytest.mark.timeout(180)
@@ -26,7 +26,7 @@ async def test_a_client_works_again_after_a_restart(door: Door) -> None:
 
 
 @pytest.mark.timeout(180)
-async def test_a_client_that_was_killed_takes_the_place_of_what_is_left_of_it(door: Door) -> None:
+async def test_a_killed_client_replaces_its_old_session_when_it_comes_back(door: Door) -> None:
     await door.admitted()
     assert await ask(door.forward("echo"), b"hello") == b"hello"
     os.kill(door.client.pid, signal.SIGKILL)
@@ -36,14 +36,14 @@ async def test_a_client_that_was_killed_takes_the_place_of_what_is_left_of_it(do
 
 
 async def restarted(door: Door) -> bytes:
-    """Start the client again; what the connection is answered that was made at once."""
+    """Start the client again. Returns the answer to a connection made at once."""
     await door.start_client()
     assert door.first is not None
     async with asyncio.timeout(AGAIN):
         return await door.first
 
 
-async def test_both_ends_told_to_stop_let_a_transfer_end(door: Door) -> None:
+async def test_both_ends_finish_a_transfer_before_they_stop(door: Door) -> None:
     await door.admitted()
     reader, writer = await asyncio.open_connection(*door.forward("exchange"))
     writer.write(ORDER.pack(1, FORTY))

@@ -1,8 +1,8 @@
-"""Everything that the tests share, started at once, because two Tox friends take ten seconds to meet.
+"""What the tests in this folder share. It is started once, since two Tox friends need ten seconds to connect.
 
-`network` is for nearly everything, `door` for a client that nobody knows and that may be stopped;
-they are on one Tox network, as a client that was killed is found again soon only where there are
-more nodes than its server. Both ends of `pair` live in the test's own process.
+`network` is for nearly all tests. `door` has a client that is not allowed yet and may be stopped. Both
+are on one Tox network: a killed client is found again soon only if there are more nodes than its
+server. Both ends of `pair` are in the test's own process.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Address = tuple[str, int]
 
 PATIENCE = 60.0  # seconds
 SETTLED = 10.0  # seconds
-FEW_DESCRIPTORS = 512  # the soft limit that the processes are started with
+FEW_DESCRIPTORS = 512  # the soft limit of open files with which the processes start
 
 _PRIVATE = """\
 [tox]
@@ -73,7 +73,7 @@ locked = alice:secret@0:TOXID
 
 @dataclass
 class Services:
-    """What is behind the far ends."""
+    """The services behind the servers."""
 
     echo: Origin = field(default_factory=lambda: Origin(echo))
     knock: Origin = field(default_factory=lambda: Origin(echo))
@@ -81,35 +81,36 @@ class Services:
     ended: Origin = field(default_factory=lambda: Origin(answer_after_the_end))
     broken: Origin = field(default_factory=lambda: Origin(answer_and_reset))
     web: HttpOrigin = field(default_factory=HttpOrigin)
-    denied: HttpOrigin = field(default_factory=HttpOrigin)  # where the rules let nobody go
+    denied: HttpOrigin = field(default_factory=HttpOrigin)  # the rules deny its port
     page: Page = field(default_factory=Page)
-    dead: int = field(default_factory=lambda: quiet_port())  # nobody listens there
-    ssh: int = field(default_factory=lambda: quiet_port())  # whoever needs it starts it
+    dead: int = field(default_factory=lambda: quiet_port())  # nobody listens on it
+    ssh: int = field(default_factory=lambda: quiet_port())  # for the sshd that a test starts
 
     @property
     def ports(self) -> dict[str, int]:
-        """Every port by its name."""
+        """The port of each service by name."""
         return {name: what if isinstance(what, int) else what.port for name, what in vars(self).items()}
 
 
 @dataclass
 class Pair:
-    """Two ends in this process."""
+    """A client and a server in this process."""
 
     server: Server
     client: Client
 
     @property
     def proxy(self) -> Address:
-        """The client's proxy port."""
+        """The address of the client's proxy port."""
         (listening,) = self.client.listening()
         return _address(listening.address)
 
 
 class Door:
-    """A server that lets nobody in, and a client that asks; both enter the network through `bootstrap`.
+    """A server that lets nobody in, and a client that asks to be let in. Both start from `bootstrap`.
 
-    `first` is the answer that a connection gets which was made when the client had just started.
+    `first` is the task of a connection that was made just after the client's start. Its result is the
+    answer.
     """
 
     def __init__(self, folder: Path, services: Services, bootstrap: str) -> None:
@@ -121,14 +122,14 @@ class Door:
         self.first: asyncio.Task[bytes] | None = None
 
     async def start(self) -> None:
-        """Start both."""
+        """Start the server and the client."""
         await self.server.start(
             f"{_PRIVATE.format(bootstrap=self._bootstrap)}[access]\npermit = 127.0.0.1:*\n"
         )
         await self.start_client()
 
     async def start_client(self) -> None:
-        """Start the client, and ask something through it before it can know the server."""
+        """Start the client, and make the connection `first` before it is connected to the server."""
         text = _PRIVATE.format(bootstrap=self._bootstrap) + _CLIENT.format(**self._services.ports)
         self.client = Process("client", self._folder)
         await self.client.start(text.replace("TOXID", self.server.ready["tox_id"]))
@@ -140,31 +141,34 @@ class Door:
         return _address(address)
 
     async def client_waits(self) -> list[str]:
-        """Wait until the server has heard of the client; the command that lets it in, as the log says."""
+        """Wait until the server has got the client's request. Returns the command for it from the log."""
         line = await told(self.server, "toxproxy allow ")
         return shlex.split(line[line.index("toxproxy allow ") :])
 
     async def run(self, command: list[str]) -> None:
-        """Do what the server's log says."""
+        """Run the command that the server's log shows."""
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", *command, stdout=asyncio.subprocess.DEVNULL
         )
         assert await process.wait() == 0
 
     async def admitted(self) -> None:
-        """Have the client connected, whatever that takes."""
+        """Let the client in if necessary, and wait until it is connected."""
         if self.first is None or not self.first.done():
             await self.run(await self.client_waits())
         await self.client.wait_for("ready", PATIENCE)
 
     async def settled(self) -> None:
-        """Have the client connected for a while: libtoxcore is slower to find again who left at once."""
+        """Wait until the client has been connected for a while.
+
+        libtoxcore is slower to find a friend again that left soon after it came.
+        """
         await self.admitted()
         ready = event_time(self.client, "ready")
         await asyncio.sleep(max(0.0, ready + SETTLED - time.time()))
 
     async def stop(self) -> None:
-        """End what still runs."""
+        """Stop the processes that still run."""
         if self.first is not None:
             self.first.cancel()
             await asyncio.wait((self.first,))
@@ -173,7 +177,7 @@ class Door:
 
 @dataclass
 class World:
-    """All of it."""
+    """Everything that the tests share."""
 
     services: Services
     network: PrivateNetwork
@@ -183,7 +187,7 @@ class World:
 
 @asynccontextmanager
 async def running(folder: Path) -> AsyncIterator[World]:
-    """The world, once everybody has met who may; the door's client is still outside."""
+    """Start everything. Yields when all are connected but the client of `door`, which is not let in yet."""
     machine.see_processes()
     async with AsyncExitStack() as stack:
         services = Services()
@@ -236,7 +240,7 @@ async def _pair(folder: Path, services: Services) -> AsyncIterator[Pair]:
 
 @contextmanager
 def soft_limit(descriptors: int | None = None) -> Iterator[None]:
-    """So many open files are allowed inside, or as many as possible."""
+    """Set the soft limit of open files inside the block: to `descriptors`, or to the most permitted."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard if descriptors is None else descriptors, hard))
     try:
@@ -246,24 +250,24 @@ def soft_limit(descriptors: int | None = None) -> Iterator[None]:
 
 
 def known_by(process: Process) -> str:
-    """What `bootstrap` says to enter the network of a process."""
+    """The value of `bootstrap` for a node that starts from this process."""
     return f"127.0.0.1:{process.ready['udp_port']}:{process.ready['dht_key']}"
 
 
 def event_time(process: Process, event: str) -> float:
-    """When a process's log told the first of some event, in seconds since the epoch."""
+    """When a process first logged an event, in seconds since the epoch."""
     records = map(json.loads, process.log.read_text().splitlines())
     times = [record["time"] for record in records if record.get("event") == event]
     return datetime.fromisoformat(times[0]).timestamp()
 
 
 def proc(process: Process, name: str) -> list[str]:
-    """The lines of a process's file in /proc; see proc(5)."""
+    """The lines of a file of a process in /proc; see proc(5)."""
     return Path(f"/proc/{process.pid}/{name}").read_text().splitlines()
 
 
 async def told(process: Process, words: str) -> str:
-    """Wait for a line with `words` at the end of the log."""
+    """Wait until `words` are in the last lines of the log. Returns that line."""
     async with asyncio.timeout(PATIENCE):
         while not (lines := [line for line in process.tail if words in line]):
             await asyncio.sleep(0.05)
@@ -271,7 +275,7 @@ async def told(process: Process, words: str) -> str:
 
 
 async def ask(address: Address, question: bytes) -> bytes:
-    """Send something, end, and return all of the answer."""
+    """Send `question`, half-close, and return the whole answer."""
     reader, writer = await asyncio.open_connection(*address)
     try:
         writer.write(question)
@@ -282,7 +286,7 @@ async def ask(address: Address, question: bytes) -> bytes:
 
 
 def quiet_port() -> int:
-    """A port of loopback that is free and that the system gives to nobody by itself."""
+    """A free port on loopback outside the range from which the system chooses ports."""
     while True:
         port = random.randrange(23000, 32000)
         with socket.socket() as sock:

@@ -1,4 +1,4 @@
-"""A chunked body as servers send it, and as h11 gets it."""
+"""Chunked bodies as servers send them, cleaned for h11."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 def filtered(body: bytes, step: int = 1 << 20) -> tuple[bytes, bytes]:
-    """What comes out of the filter, and what it keeps."""
+    """The output of the filter, and the bytes that it keeps."""
     chunks = ChunkFilter()
     out = b"".join(chunks.feed(body[at : at + step]) for at in range(0, len(body), step))
     return out, chunks.kept
@@ -31,7 +31,7 @@ def filtered(body: bytes, step: int = 1 << 20) -> tuple[bytes, bytes]:
         (b"0\r\n\r\nHTTP/1.1 200 OK\r\n5 ; x\r\n", b"0\r\n\r\nHTTP/1.1 200 OK\r\n5 ; x\r\n"),
     ],
 )
-def test_a_body_comes_out_without_what_h11_cannot_read(sent, cleaned, step):
+def test_a_body_is_cleaned_of_what_h11_cannot_parse(sent, cleaned, step):
     assert filtered(sent, step) == (cleaned, b"")
 
 
@@ -52,12 +52,12 @@ def test_a_body_comes_out_without_what_h11_cannot_read(sent, cleaned, step):
         b"0\r\n" + b"X: 1\r\n" * (MAX_TRAILER_BYTES // 6 + 1),
     ],
 )
-def test_what_makes_no_sense_stays_as_it_is(body):
+def test_an_invalid_body_is_left_unchanged(body):
     assert filtered(body) == (body, b"")
 
 
 def contents(body: bytes, *, clean: bool) -> tuple[bytes, bool]:
-    """What h11 takes for the content, and whether it found its end."""
+    """The content that h11 reads, and whether it has found the end."""
     http = h11.Connection(h11.CLIENT, max_incomplete_event_size=1 << 20)
     http.send(h11.Request(method="GET", target="/", headers=[("Host", "a")]))
     http.send(h11.EndOfMessage())
@@ -79,7 +79,7 @@ PIECES = st.sampled_from(
 
 
 @given(pieces=st.lists(PIECES | st.binary(max_size=9), max_size=8), step=st.integers(1, 20))
-def test_whatever_comes_the_content_is_what_it_was_however_it_is_cut(pieces, step):
+def test_cleaning_changes_no_content_in_pieces_of_any_size(pieces, step):
     body = b"".join(pieces)
     out, kept = filtered(body, step)
     assert (out, kept) == filtered(body)

@@ -1,4 +1,4 @@
-"""Heads are judged whole, however they come."""
+"""The HTTP reader: a head is judged as a whole, in pieces of any size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from toxproxy.http.request_head import encode_target
 
 
 def asking(*, connect: bool = False, method: str = "GET") -> HttpReader:
-    """A client that has sent its request."""
+    """The reader of a client that has sent its request."""
     reader = HttpReader(h11.CLIENT, connect=connect)
     reader.http.send(h11.Request(method=method, target="a:1", headers=[("Host", "a")]))
     reader.http.send(h11.EndOfMessage())
@@ -20,7 +20,7 @@ def asking(*, connect: bool = False, method: str = "GET") -> HttpReader:
 
 
 def events(reader: HttpReader, data: bytes, step: int = 1 << 20, *, end: bool = False) -> list[object]:
-    """The events in `data`, the contents joined; the last is an error's status where it is one."""
+    """The events in `data`, with contents joined. The last one is the status of an error, if there is one."""
     found: list[object] = []
     content = b""
     pieces = [data[at : at + step] for at in range(0, len(data), step)] + [b""] * end
@@ -40,13 +40,13 @@ def events(reader: HttpReader, data: bytes, step: int = 1 << 20, *, end: bool = 
 
 
 def head_of(size: int, first: bytes) -> bytes:
-    """A head of exactly so many bytes."""
+    """A head of exactly `size` bytes."""
     return first + b"X: " + b"y" * (size - len(first) - 7) + b"\r\n\r\n"
 
 
 @pytest.mark.parametrize("step", [1 << 20, 65_536, 30_000, 4_099])
 @pytest.mark.parametrize("more", [0, 1])
-def test_a_response_head_has_one_limit_however_it_is_cut(step, more):
+def test_a_response_head_has_the_same_limit_in_pieces_of_any_size(step, more):
     head = head_of(MAX_RESPONSE_HEAD + more, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n")
     assert len(head) == MAX_RESPONSE_HEAD + more
     found = events(asking(), head + b"hi", step)
@@ -56,7 +56,7 @@ def test_a_response_head_has_one_limit_however_it_is_cut(step, more):
 
 @pytest.mark.parametrize("step", [1 << 20, 65_536, 30_000, 4_099])
 @pytest.mark.parametrize("more", [0, 1])
-def test_a_request_head_has_one_limit_however_it_is_cut(step, more):
+def test_a_request_head_has_the_same_limit_in_pieces_of_any_size(step, more):
     head = head_of(MAX_REQUEST_HEAD + more, b"GET http://a/ HTTP/1.1\r\nHost: a\r\n")
     found = events(HttpReader(h11.SERVER), head, step)
     assert isinstance(found[0], h11.Request) is not more
@@ -65,22 +65,22 @@ def test_a_request_head_has_one_limit_however_it_is_cut(step, more):
 
 @pytest.mark.parametrize("empty", [b"\r\n", b"\r\n" * MAX_EMPTY_LINES, b"\n"])
 @pytest.mark.parametrize("step", [1, 1000])
-def test_empty_lines_before_a_request_are_passed_over(empty, step):
+def test_empty_lines_before_a_request_are_ignored(empty, step):
     (request, end, _) = events(HttpReader(h11.SERVER), empty + b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", step)
     assert isinstance(request, h11.Request)
     assert isinstance(end, h11.EndOfMessage)
 
 
-def test_too_many_empty_lines_are_no_request():
+def test_too_many_empty_lines_are_an_error():
     assert events(HttpReader(h11.SERVER), b"\r\n" * (MAX_EMPTY_LINES + 1)) == [b"", 400]
 
 
-def test_what_cannot_become_a_head_is_not_waited_for():
+def test_bytes_that_cannot_become_a_head_are_an_error_at_once():
     assert events(HttpReader(h11.SERVER), b"\x16\x03\x01") == [b"", 400]
     assert events(asking(), b"\x00") == [b"", 400]
 
 
-def test_what_follows_a_request_is_the_next_one():
+def test_bytes_after_a_request_are_the_next_request():
     reader = HttpReader(h11.SERVER)
     first = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
     second = b"\r\nGET /\xfc HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -93,19 +93,19 @@ def test_what_follows_a_request_is_the_next_one():
     assert reader.next_event().target == b"/%FC"
 
 
-def test_what_follows_the_last_chunk_belongs_to_no_event():
+def test_bytes_after_the_last_chunk_are_trailing_data():
     reader = asking()
     events(reader, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0 ;x\r\n\r\nHTTP/1.1 2")
     assert reader.rest == b"HTTP/1.1 2"
 
 
-def test_what_follows_the_head_of_a_chunked_answer_to_head_belongs_to_no_event():
+def test_bytes_after_a_chunked_answer_to_a_head_request_are_trailing_data():
     reader = asking(method="HEAD")
     events(reader, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nHTTP/1.1 2")
     assert reader.rest == b"HTTP/1.1 2"
 
 
-def test_what_follows_a_switch_of_protocols_belongs_to_no_event():
+def test_bytes_after_a_switch_of_protocols_are_trailing_data():
     reader = asking(connect=True, method="CONNECT")
     (granted, _) = events(
         reader, b"HTTP/1.1 100 C\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n220 hi"
@@ -125,7 +125,7 @@ def test_what_follows_a_switch_of_protocols_belongs_to_no_event():
         (b"GET / HTTP/1.1\r\nX: \xfc\r\n\r\n", b"GET / HTTP/1.1\r\nX: \xfc\r\n\r\n"),
     ],
 )  # fmt: skip
-def test_only_the_target_of_a_request_is_encoded(head, encoded):
+def test_only_the_target_of_a_request_is_percent_encoded(head, encoded):
     assert encode_target(head) == encoded
 
 
@@ -152,7 +152,7 @@ PARTS = st.sampled_from(
     server=st.booleans(),
     end=st.booleans(),
 )
-def test_whatever_comes_it_reads_the_same_however_it_is_cut(parts, step, server, end):
+def test_arbitrary_bytes_have_the_same_events_in_pieces_of_any_size(parts, step, server, end):
     def read(size: int) -> list[object]:
         return events(HttpReader(h11.SERVER) if server else asking(), b"".join(parts), size, end=end)
 
@@ -160,7 +160,7 @@ def test_whatever_comes_it_reads_the_same_however_it_is_cut(parts, step, server,
 
 
 @given(parts=st.lists(PARTS | st.binary(max_size=9), max_size=12))
-def test_a_request_is_never_understood_where_h11_alone_does_not_but_for_its_target(parts):
+def test_a_request_is_parsed_only_if_h11_parses_it_apart_from_its_target(parts):
     data = b"".join(parts)
     alone = h11.Connection(h11.SERVER)
     alone.receive_data(encode_target(data.lstrip(b"\r\n")))

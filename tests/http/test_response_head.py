@@ -1,4 +1,4 @@
-"""A response's head as servers send it, and as h11 gets it."""
+"""Response heads as servers send them, cleaned for h11."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MENDED = {
 
 
 @pytest.mark.parametrize(("sent", "cleaned"), MENDED.values(), ids=MENDED)
-def test_a_field_is_mended_or_dropped(sent, cleaned):
+def test_a_field_is_corrected_or_dropped(sent, cleaned):
     assert clean_head(OK + sent + b"\r\n") == OK + cleaned + b"\r\n"
 
 
@@ -54,12 +54,12 @@ def test_a_field_is_mended_or_dropped(sent, cleaned):
         (b"HTTP/1.1 2000 OK", b"HTTP/1.1 2000 OK"),
     ],
 )
-def test_a_status_line_is_mended_or_left(sent, cleaned):
+def test_a_status_line_is_corrected_or_left(sent, cleaned):
     assert clean_head(sent + b"\r\n\r\n") == cleaned + b"\r\n\r\n"
 
 
 def read(head: bytes) -> h11.Response | h11.InformationalResponse | None:
-    """What h11 makes of a head."""
+    """The response that h11 parses from a head. None if it refuses it."""
     http = h11.Connection(h11.CLIENT, max_incomplete_event_size=1 << 20)
     http.send(h11.Request(method="GET", target="/", headers=[("Host", "a")]))
     http.send(h11.EndOfMessage())
@@ -96,18 +96,18 @@ def read(head: bytes) -> h11.Response | h11.InformationalResponse | None:
         b"Content-Length: -1\r\n",
     ],
 )
-def test_what_may_tell_the_length_and_is_wrong_is_never_guessed_at(fields):
+def test_an_invalid_field_that_may_be_about_the_length_is_never_corrected(fields):
     assert read(clean_head(OK + fields + b"\r\n")) is None
 
 
-def test_a_granted_connect_has_no_body_whatever_it_says():
+def test_a_successful_answer_to_connect_has_no_body():
     fields = b"Transfer-Encoding: identity\r\nContent-Length: x\r\nContent-Length 1\r\nVia: 1.1 a\r\n"
     assert clean_head(OK + fields + b"\r\n", connect=True) == OK + b"Via: 1.1 a\r\n\r\n"
     refused = b"HTTP/1.1 407 No\r\nContent-Length: 5\r\n\r\n"
     assert clean_head(refused, connect=True) == refused
 
 
-def test_a_trailer_is_mended_and_frames_nothing():
+def test_a_trailer_is_corrected_and_loses_its_framing_fields():
     sent = b"X-Sum : 3\r\nnonsense\r\nContent-Length: 5\r\nTransfer-Encoding: x\r\nY: a\x0bb\r\n\r\n"
     assert clean_trailer(sent) == b"X-Sum: 3\r\nY: a b\r\n\r\n"
 
@@ -122,16 +122,16 @@ HEADS = st.lists(LINES, max_size=8).flatmap(
 
 
 @given(head=HEADS | st.binary(max_size=300))
-def test_whatever_it_is_it_is_cleaned_once_and_for_all(head):
+def test_cleaning_twice_changes_no_more_than_cleaning_once(head):
     cleaned = clean_head(head)
     assert clean_head(cleaned) == cleaned
     assert cleaned.endswith(b"\r\n\r\n")
-    assert cleaned.find(b"\n\r\n") == len(cleaned) - 3, "the head ends where it ends"
+    assert cleaned.find(b"\n\r\n") == len(cleaned) - 3, "the head ends too early"
     clean_trailer(head)
 
 
 @given(head=HEADS)
-def test_a_head_that_h11_takes_as_it_is_is_framed_the_same_when_cleaned(head):
+def test_cleaning_a_head_that_h11_accepts_does_not_change_its_framing(head):
     before = read(head)
     if before is None:
         return

@@ -1,8 +1,8 @@
-"""A path between two ends in virtual time, and the flows that share it: nothing here waits or sleeps.
+"""A path between two ends in virtual time, and the flows that share it. Nothing here waits or sleeps.
 
-Time goes in turns of an event loop, a millisecond unless told otherwise. All flows share one
-bottleneck with a tail-drop queue; behind it packets are lost at random, and so are the datagrams
-that acknowledge up to 32 of them. Everything is seeded, so that every run can be repeated.
+Time advances in turns of an event loop, one millisecond each by default. All flows share one bottleneck
+with a tail-drop queue. Behind it packets are lost at random, and so are the datagrams that acknowledge
+up to 32 packets each. Everything is seeded, so that every run can be repeated.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ from toxproxy.link.congestion import LEAST_WINDOW, MOST_WINDOW, Controller
 
 PACKET = 1343  # bytes
 FRAME = 8 * PACKET  # bytes
-_BURST = 96 * 1024  # bytes handed over at once
-_ACKS = 32  # in a datagram
-_HELLO = 64  # bytes
+_BURST = 96 * 1024  # bytes that the application writes at once
+_ACKS = 32  # acknowledgements in a datagram
+_HELLO = 64  # bytes of the first packet
 
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """Both directions have the delay and the loss; the rate and its queue lie before the first."""
+    """The path. Both directions have the delay and the loss; the rate and the queue are in one only."""
 
     rate: float = math.inf  # bytes per second
     delay: float = 0.025  # seconds, one way
     queue: float = math.inf  # bytes
-    loss: float = 0.0  # the share that is lost, 0 to 1
-    jitter: float = 0.0  # seconds that a round trip may take longer, as if something else slowed it
+    loss: float = 0.0  # share of packets, 0 to 1
+    jitter: float = 0.0  # seconds: the most that a round trip takes longer, at random
 
     @property
     def round_trip(self) -> float:
-        """Seconds, on an empty path."""
+        """Seconds of a round trip with an empty queue."""
         return 2 * self.delay
 
     @property
     def achievable(self) -> float:
-        """Bytes per second that can arrive and be known to have arrived, at most."""
+        """The most bytes per second that can arrive and be acknowledged."""
         return min(self.rate, MOST_WINDOW / self.round_trip) * (1 - self.loss) ** 2
 
 
 class Packet:
-    """One packet of one flow. It may be on its way several times."""
+    """One packet of one flow. Several copies of it may be under way."""
 
     __slots__ = ("due", "flow", "live", "number", "received", "size", "timeout")
 
@@ -52,49 +52,49 @@ class Packet:
         self.flow = flow
         self.number = number
         self.size = size
-        self.live = True  # not acknowledged
+        self.live = True  # until it is acknowledged
         self.received = False
         self.timeout = 0  # turns; 0 until sent
-        self.due = 0  # the turn in which it is given up
+        self.due = 0  # the turn in which its timeout ends
 
 
 class Flow:
-    """One sender. `pending` is what its application has to send, in bytes."""
+    """One sender. `pending` is the number of bytes that its application still has to send."""
 
     def __init__(self, pending: float = math.inf) -> None:
         self.pending = pending
-        self.received = 0  # bytes that arrived, each once
+        self.received = 0  # bytes that arrived, without duplicates
         self.progress: list[int] = []  # `received` after every turn
         self.sent: list[int] = []  # bytes in every turn
         self.network: Network
         self._sent = 0  # bytes in this turn
 
     def start(self) -> None:
-        """The network's call, once: begin to send."""
+        """Called by the network once: begin to send."""
 
     def turn(self, acknowledged: list[tuple[Packet, int]]) -> None:
-        """The network's call in every turn, with packets and the turns in which they were sent."""
+        """Called by the network in every turn, with acknowledged packets and the turns of their sending."""
 
     def note(self) -> None:
-        """The network's call at the end of every turn."""
+        """Called by the network at the end of every turn."""
         self.progress.append(self.received)
         self.sent.append(self._sent)
         self._sent = 0
 
     def put(self, packet: Packet) -> None:
-        """Put a packet on the path."""
+        """Send a packet."""
         self._sent += packet.size
         self.network.put(packet)
 
     def goodput(self, begin: float, end: float) -> float:
-        """Bytes per second that arrived in an interval."""
+        """Bytes per second that arrived in an interval in seconds."""
         progress, turn = self.progress, self.network.turn
         first, last = round(begin / turn), round(end / turn)
         return (progress[last - 1] - progress[first - 1 if first else 0]) / (end - begin)
 
 
 class Network:
-    """The path and its clock."""
+    """The path, its clock and its flows."""
 
     def __init__(self, path: Path, *flows: Flow, seed: int = 1, turn: float = 0.001) -> None:
         self.path = path
@@ -102,7 +102,7 @@ class Network:
         self.random = random.Random(seed)
         self.clock = 0  # turns
         self.flows: list[Flow] = []
-        self.delays: list[float] = []  # seconds that a packet would wait, in every turn
+        self.delays: list[float] = []  # the queueing delay in seconds, in every turn
         self.dropped = 0  # packets that found the queue full
         self._queue: deque[tuple[Packet, int]] = deque()
         self._queued = 0  # bytes
@@ -118,7 +118,7 @@ class Network:
         return self.clock * self.turn
 
     def join(self, flow: Flow) -> None:
-        """One more flow, from now on."""
+        """Add a flow, which begins now."""
         flow.network = self
         flow.progress += [0] * len(self.delays)
         flow.sent += [0] * len(self.delays)
@@ -126,11 +126,11 @@ class Network:
         flow.start()
 
     def at(self, when: float, action: Callable[[], None]) -> None:
-        """Have `action` called at a time to come."""
+        """Call `action` at a later time."""
         self._agenda[round(when / self.turn)].append(action)
 
     def change(self, when: float, path: Path) -> None:
-        """From then on the path is another; what is in its queue stays there."""
+        """Replace the path at a later time. The packets in its queue stay there."""
 
         def change() -> None:
             self.path = path
@@ -138,7 +138,7 @@ class Network:
         self.at(when, change)
 
     def put(self, packet: Packet) -> None:
-        """A packet comes to the bottleneck."""
+        """Put a packet into the queue of the bottleneck."""
         if self._queued + packet.size > self.path.queue:
             self.dropped += 1
             return
@@ -146,7 +146,7 @@ class Network:
         self._queue.append((packet, self.clock))
 
     def run(self, until: float) -> None:
-        """Let time pass."""
+        """Advance the clock."""
         end = round(until / self.turn)
         while self.clock < end:
             for action in self._agenda.pop(self.clock, ()):
@@ -160,12 +160,12 @@ class Network:
             self.clock += 1
 
     def queue_delay(self, begin: float, end: float, share: float = 0.5) -> float:
-        """Seconds: in `share` of an interval the queue was no longer than this."""
+        """The queueing delay in seconds that was not exceeded in `share` of an interval."""
         delays = sorted(self.delays[round(begin / self.turn) : round(end / self.turn)])
         return delays[int(share * (len(delays) - 1))]
 
     def _serve(self) -> None:
-        """Let the bottleneck pass on what its rate allows in a turn."""
+        """Send on as many bytes as the rate allows in a turn."""
         self._credit += self.path.rate * self.turn
         queue, served = self._queue, []
         while queue and self._credit >= queue[0][0].size:
@@ -193,11 +193,11 @@ class Network:
 
 
 class EnetFlow(Flow):
-    """A controller driven as `EnetLink` drives it, over retransmission as ENet has it.
+    """A congestion controller, used as `EnetLink` uses it, with the retransmissions of ENet.
 
-    ENet sends again when a packet's timeout has passed, a smoothed round trip and four
-    variances, and doubles that packet's timeout each time. Until then it is in flight. What the
-    application has to send waits until a first small packet, the greeting, was answered.
+    ENet retransmits a packet after its timeout: the smoothed round trip plus four times its variance.
+    Each retransmission doubles the timeout of the packet. Until the timeout the packet is in flight.
+    The application's bytes wait until a first small packet has been acknowledged.
     """
 
     def __init__(self, pending: float = math.inf) -> None:
@@ -208,7 +208,7 @@ class EnetFlow(Flow):
         self._number = 0
         self._outbox: deque[Packet] = deque()
         self._timeouts: defaultdict[int, list[Packet]] = defaultdict(list)
-        self._round_trip = 0  # milliseconds, as all of ENet's times
+        self._round_trip = 0  # milliseconds, as all times of ENet
         self._variance = 0
         self._wake = 0  # turn
 
@@ -221,18 +221,18 @@ class EnetFlow(Flow):
         self.network.at(self.network.now + 1.1 * self.network.path.round_trip, lambda: self.write(wanted))
 
     def write(self, length: float) -> None:
-        """The application has something to send, and nothing else woke the loop."""
+        """The application writes while the flow is idle."""
         self.pending += length
         self._send()
         self._arm()
 
     def stop(self) -> None:
-        """The application has nothing to send any more."""
+        """The application stops writing."""
         self.pending = 0
 
     @property
     def sent_packets(self) -> int:
-        """How many there were; those sent again count once."""
+        """The number of packets, retransmissions not counted."""
         return self._number
 
     def turn(self, acknowledged: list[tuple[Packet, int]]) -> None:
@@ -244,7 +244,7 @@ class EnetFlow(Flow):
             self._arm()
 
     def _service(self, acknowledged: list[tuple[Packet, int]], due: list[Packet]) -> float | None:
-        """What ENet does; returns the round trip of the first packet acknowledged, in seconds."""
+        """Do what ENet's service call does. Returns the first round trip that it measures, in seconds."""
         scale, trip = 1000 * self.network.turn, None
         for packet, sent in acknowledged:
             milliseconds = max(1, int(self.network.clock * scale) - int(sent * scale))
@@ -314,14 +314,14 @@ class EnetFlow(Flow):
 
 
 class TcpFlow(Flow):
-    """A bulk transfer by TCP with CUBIC (RFC 9438), without loss but in the queue."""
+    """A bulk transfer by TCP with CUBIC (RFC 9438). Its packets are lost only by a full queue."""
 
     def __init__(self) -> None:
         super().__init__()
         self._window = 10.0  # packets
         self._ceiling = math.inf  # the window at the last loss
         self._lost_at = 0.0
-        self._recovered = 0  # the first packet whose loss counts as another
+        self._recovered = 0  # the number of the first packet whose loss is a new congestion event
         self._number = 0
         self._outstanding: deque[Packet] = deque()
 

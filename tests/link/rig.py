@@ -1,4 +1,4 @@
-"""Two carriers joined by a pipe of datagrams: real ENet over a path that the test chooses."""
+"""Two carriers joined by a `DatagramPipe`: real ENet over a path that the test chooses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from toxproxy.link.enet import EnetLink
 
 @dataclass
 class Diary:
-    """A link's owner that writes down what it hears."""
+    """A link's owner that records what it hears."""
 
     link: EnetLink
     frames: list[tuple[int, bytes]] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Diary:
                 await self.written.wait()
 
     async def push(self, frames: list[tuple[int, bytes]]) -> None:
-        """Send frames as fast as the link takes them."""
+        """Send frames as fast as the budget of the link allows."""
         for channel, frame in frames:
             await self.until(lambda: self.link.budget() > 0)
             self.link.send(channel, frame)
@@ -63,7 +63,7 @@ class Rig:
     far_links: list[Diary]
 
     async def connected(self) -> tuple[Diary, Diary]:
-        """The latest link's two owners, once both are up."""
+        """Wait until both ends of the latest link are up. Returns their owners."""
         near = self.near_links[-1]
         await near.until(lambda: near.ups > 0)
         async with asyncio.timeout(10):
@@ -75,7 +75,7 @@ class Rig:
 def wire(
     pipe: DatagramPipe, own_near: Callable[[EnetLink], LinkOwner], own_far: Callable[[EnetLink], LinkOwner]
 ) -> tuple[Carrier, Carrier]:
-    """A carrier on each end of a pipe."""
+    """Put a carrier on each end of a pipe."""
     near, far = Carrier(pipe.near.send, own_near), Carrier(pipe.far.send, own_far)
     for end, carrier in ((pipe.near, near), (pipe.far, far)):
         end.receive, end.batch_ended = carrier.packet_received, carrier.batch_ended
@@ -84,7 +84,7 @@ def wire(
 
 @asynccontextmanager
 async def rig(pipe: DatagramPipe, *, honest: bool = True) -> AsyncIterator[Rig]:
-    """Two carriers on a pipe. Nothing that an `honest` side sends may be filtered out, at either end."""
+    """Two carriers on a pipe. If they are `honest`, no filter may have rejected a datagram at the end."""
     near_links: list[Diary] = []
     far_links: list[Diary] = []
 
@@ -113,7 +113,7 @@ _LENGTH_AT = {6: 4, 7: 6, 8: 6, 9: 6, 12: 6}
 
 
 def commands(packet: bytes) -> list[tuple[int, int]]:
-    """The ENet commands in a packet, as (command, channel); see ENet's protocol.h."""
+    """The ENet commands in a packet as (command, channel). See protocol.h of ENet."""
     datagram = packet[2:]
     at = 4 if datagram[0] & 0x80 else 2
     found = []

@@ -1,4 +1,4 @@
-"""Acknowledgements are said twice where that is cheap, and nothing else is touched."""
+"""Acknowledgements are repeated where that is cheap, and other datagrams are unchanged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def repeated(repeater: Repeater, content: bytes, now: float) -> bytes:
     return bytes(buffer[: repeater.repeat(buffer, len(content), now)])
 
 
-def test_the_next_datagram_says_the_last_ones_again_after_its_own() -> None:
+def test_the_next_datagram_repeats_the_last_acknowledgements_after_its_own() -> None:
     repeater = Repeater()
     assert repeated(repeater, datagram(1), 1.0) == datagram(1)
     assert repeated(repeater, datagram(2, 3), 1.001) == datagram(2, 3, 1)
@@ -38,14 +38,14 @@ def test_no_more_than_eight_are_repeated() -> None:
     assert said == datagram(19, *range(18, 10, -1))
 
 
-def test_old_ones_are_not_repeated_because_enet_would_take_them_for_slow() -> None:
+def test_old_ones_are_not_repeated_since_enet_would_measure_a_long_round_trip() -> None:
     repeater = Repeater()
     repeated(repeater, datagram(1), 1.0)
     assert repeated(repeater, datagram(2), 1.1) == datagram(2)
     assert repeated(repeater, datagram(3), 1.101) == datagram(3, 2)
 
 
-def test_many_at_a_time_stay_as_they_are() -> None:
+def test_a_datagram_with_many_acknowledgements_is_unchanged() -> None:
     repeater = Repeater()
     repeated(repeater, datagram(1), 1.0)
     many = datagram(*range(2, 7))
@@ -53,14 +53,14 @@ def test_many_at_a_time_stay_as_they_are() -> None:
 
 
 @given(st.binary(min_size=2, max_size=ROOM), st.sampled_from([0x40, 0x80, 0xC0]))
-def test_what_is_more_than_acknowledgements_stays_as_it_is(content: bytes, flags: int) -> None:
+def test_a_datagram_with_other_commands_is_unchanged(content: bytes, flags: int) -> None:
     repeater = Repeater()
     repeated(repeater, datagram(1), 1.0)
     content = bytes((content[0] | flags,)) + content[1:]
     assert repeated(repeater, content, 1.0) == content
 
 
-def test_the_end_of_a_link_is_not_followed_by_anything() -> None:
+def test_a_disconnect_is_unchanged() -> None:
     repeater = Repeater()
     repeated(repeater, datagram(1), 1.0)
     end = b"\0\0\x44\xff\0\5\0\0\0\0"

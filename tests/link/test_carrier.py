@@ -1,4 +1,4 @@
-"""One link at a time in a friend's packets: epochs, replaced links, packets that are not ours."""
+"""The carrier of one link at a time: epochs, replaced links, foreign packets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def test_a_new_link_replaces_the_old_one_on_both_sides() -> None:
         assert not far.frames
 
 
-async def test_what_the_old_link_left_on_its_way_does_not_reach_the_new_one() -> None:
+async def test_late_datagrams_of_the_old_link_do_not_reach_the_new_one() -> None:
     pipe = DatagramPipe(1, Path(delay=0.02))
     async with rig(pipe) as there:
         there.near.connect()
@@ -68,12 +68,12 @@ async def test_a_repeated_connect_makes_no_second_link() -> None:
         assert there.far_links[0].down is None
 
 
-async def test_a_client_that_restarted_gets_a_link_though_the_old_one_was_never_closed() -> None:
+async def test_a_restarted_client_gets_a_link_although_the_old_one_was_not_closed() -> None:
     pipe = DatagramPipe(1)
     async with rig(pipe) as there:
         there.near.connect()
         near, far = await there.connected()
-        async with rig(DatagramPipe(2)) as other:  # the restarted process: a new carrier, the same friend
+        async with rig(DatagramPipe(2)) as other:  # the restarted process: a new carrier for the same friend
             restarted = other.near
             restarted._send = pipe.near.send
             pipe.near.receive, pipe.near.batch_ended = restarted.packet_received, restarted.batch_ended
@@ -84,7 +84,7 @@ async def test_a_client_that_restarted_gets_a_link_though_the_old_one_was_never_
         near.link.close()
 
 
-async def test_connects_mtu_is_clamped_by_the_accepting_side_too() -> None:
+async def test_the_accepting_side_clamps_the_mtu_of_a_connect_too() -> None:
     pipe = DatagramPipe(1)
     async with rig(pipe) as there:
         there.near.connect()
@@ -102,7 +102,7 @@ async def test_connects_mtu_is_clamped_by_the_accepting_side_too() -> None:
         assert there.far_links[-1].link._peer.mtu == MTU
 
 
-async def test_packets_that_are_not_ours_are_ignored() -> None:
+async def test_packets_with_another_id_are_ignored() -> None:
     chance = random.Random(1)
     async with rig(DatagramPipe(1), honest=False) as there:
         there.near.connect()
@@ -127,13 +127,13 @@ async def test_packets_without_a_link_are_ignored() -> None:
 
 
 async def forged_connects(there: Rig, identities: range) -> None:
-    """The friend begins many links at once; each is another one."""
+    """The friend sends CONNECTs of many different links at once."""
     for number in identities:
         there.far.packet_received(bytes((PACKET_ID, number % 256)) + datagrams.connect(number))
         there.far.batch_ended()
 
 
-async def test_a_late_connect_of_a_link_that_was_replaced_begins_nothing() -> None:
+async def test_a_late_connect_of_a_replaced_link_begins_no_link() -> None:
     pipe = DatagramPipe(1)
     connects: list[bytes] = []
     pipe.near.hold(lambda packet: connect.is_connect(packet[2:]) and bool(connects.append(packet)))
@@ -153,27 +153,27 @@ async def test_a_late_connect_of_a_link_that_was_replaced_begins_nothing() -> No
         assert far.down is None
 
 
-async def test_a_flood_of_connects_makes_few_links_and_then_a_restarted_client_gets_in() -> None:
+async def test_a_flood_of_connects_makes_few_links_and_a_restarted_client_still_gets_one() -> None:
     async with rig(DatagramPipe(1), honest=False) as there:
         await forged_connects(there, range(1, 1001))
         assert LINKS_AT_ONCE <= len(there.far_links) <= LINKS_AT_ONCE + 5
         there.near.connect()
-        near, far = await there.connected()  # ENet asks again, so it waits for one more
+        near, far = await there.connected()  # ENet repeats its CONNECT until one is accepted
         near.link.send(1, b"in")
         near.link.flush()
         await far.until(lambda: far.frames == [(1, b"in")])
 
 
-async def test_a_client_that_is_restarted_again_and_again_gets_in_at_once() -> None:
+async def test_a_client_restarted_again_and_again_gets_a_link_at_once() -> None:
     async with rig(DatagramPipe(1)) as there:
         for restarts in range(1, 6):
             there.near._epoch = random.randrange(256)
             there.near.connect()
             await there.near_links[-1].until(lambda: there.near_links[-1].ups == 1)
-            assert len(there.far_links) == restarts, "the first CONNECT was enough"
+            assert len(there.far_links) == restarts, "the first CONNECT was not enough"
 
 
-async def test_the_side_that_connects_takes_no_connect() -> None:
+async def test_the_connecting_side_accepts_no_connect() -> None:
     async with rig(DatagramPipe(1), honest=False) as there:
         there.near.connect()
         near, far = await there.connected()
@@ -187,18 +187,24 @@ async def test_the_side_that_connects_takes_no_connect() -> None:
         await near.until(lambda: near.frames == [(1, b"still here")])
 
 
-async def test_the_side_that_will_connect_takes_no_connect_before() -> None:
+async def test_the_connecting_side_accepts_no_connect_before_its_own() -> None:
     packets: list[bytes] = []
-    near = Carrier(
-        lambda packet: bool(packets.append(bytes(packet)) or True), lambda link: 1 / 0, connecting=True
-    )
+
+    def send(packet: memoryview) -> bool:
+        packets.append(bytes(packet))
+        return True
+
+    def own(link: EnetLink) -> LinkOwner:
+        raise AssertionError("a link was made")
+
+    near = Carrier(send, own, connecting=True)
     near.packet_received(bytes((PACKET_ID, 1)) + datagrams.connect(1))
     near.batch_ended()
     assert near.link is None
     assert packets == []
 
 
-async def test_a_connect_with_settings_of_its_own_begins_nothing() -> None:
+async def test_a_connect_with_other_settings_begins_no_link() -> None:
     async with rig(DatagramPipe(1), honest=False) as there:
         for settings in (
             (4096, 255, 0, 0, 5000, 2, 2),

@@ -1,4 +1,4 @@
-"""Congestion control over paths in virtual time: what it reaches, what it leaves to others, how it adapts."""
+"""Congestion control over paths in virtual time: its throughput, its fairness, its adaptation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WAN = Path(100 * MBIT, 0.025, 600e3, 0.01)
 SLOW = Path(8 * MBIT, 0.15, 200e3, 0.02)
 FAR = Path()
 DEEP = Path(20 * MBIT, 0.025, 2.5e6)
-HOME = Path(20 * MBIT, 0.025, 125e3)  # a queue of one round trip, as a good router has
+HOME = Path(20 * MBIT, 0.025, 125e3)  # the queue holds one round trip, as in a good router
 SEEDS = pytest.mark.parametrize("seed", [1, 2])
 
 
@@ -29,7 +29,7 @@ def alone(path: Path, until: float, seed: int = 1, turn: float = 0.001) -> tuple
 
 
 def changing(before: Path, after: Path, until: float, seed: int = 1) -> tuple[Network, EnetFlow]:
-    """One flow; the path changes after 5 seconds."""
+    """One flow on a path that changes after 5 seconds."""
     flow = EnetFlow()
     network = Network(before, flow, seed=seed)
     network.change(5.0, after)
@@ -58,20 +58,20 @@ def test_a_slow_and_lossy_path_is_filled(seed: int) -> None:
 
 
 @SEEDS
-def test_a_tiny_queue_is_neither_a_limit_nor_a_bin(seed: int) -> None:
+def test_a_tiny_queue_neither_limits_the_rate_nor_drops_much(seed: int) -> None:
     path = replace(WAN, queue=64e3)
     _, flow = alone(path, 6, seed)
     assert share(flow, 1.1, 6, path) >= 0.8
     assert flow.resent < flow.sent_packets / 4
 
 
-def test_a_path_without_a_rate_is_used_up_to_the_greatest_window() -> None:
+def test_a_path_without_a_rate_is_used_up_to_the_largest_window() -> None:
     _, flow = alone(FAR, 1.1)
     assert flow.control.window == MOST_WINDOW
     assert flow.goodput(0.9, 1.05) >= 50e6
 
 
-def test_a_deep_queue_stays_empty_and_the_path_full() -> None:
+def test_a_deep_queue_stays_short_while_the_path_is_full() -> None:
     network, flow = alone(DEEP, 20)
     assert share(flow, 1, 20, DEEP) >= 0.95
     assert network.queue_delay(1, 20, 0.95) < 0.025
@@ -83,14 +83,14 @@ def test_the_rate_is_found_within_a_second(seed: int) -> None:
     assert share(flow, 0.75, 0.85, WAN) >= 0.8
 
 
-def test_two_event_loops_on_one_machine() -> None:
+def test_a_path_within_one_machine_is_used() -> None:
     path = Path(60e6, 0.0001, 4e6)
     _, flow = alone(path, 1, turn=0.0002)
     assert share(flow, 0.3, 1, path) >= 0.9
 
 
 @pytest.mark.parametrize("jitter", [0.01, 0.02, 0.04])
-def test_round_trips_that_vary_by_themselves_do_not_starve_the_flow(jitter: float) -> None:
+def test_random_jitter_does_not_starve_the_flow(jitter: float) -> None:
     path = replace(WAN, jitter=jitter)
     _, flow = alone(path, 4)
     assert share(flow, 1.5, 4, path) >= 0.85
@@ -115,7 +115,7 @@ def test_another_flow_gets_its_share(path: Path, seed: int) -> None:
 
 
 @pytest.mark.parametrize("first", [EnetFlow, TcpFlow])
-def test_tcp_beside_it_moves_and_so_does_it(first: type[Flow]) -> None:
+def test_a_flow_and_tcp_beside_it_both_get_a_share(first: type[Flow]) -> None:
     flows = [EnetFlow(), TcpFlow()]
     flows.sort(key=lambda flow: type(flow) is not first)
     network = Network(HOME, flows[0])
@@ -141,7 +141,7 @@ def test_a_tenth_of_the_rate_does_not_leave_a_queue(queue: float) -> None:
 
 
 @SEEDS
-def test_a_longer_way_is_filled_again(seed: int) -> None:
+def test_a_path_that_becomes_longer_is_filled_again(seed: int) -> None:
     before = Path(20 * MBIT, 0.01, 600e3, 0.005)
     after = replace(before, delay=0.1)
     _, flow = changing(before, after, 12, seed)
@@ -149,7 +149,7 @@ def test_a_longer_way_is_filled_again(seed: int) -> None:
     assert flow.control.base == pytest.approx(after.round_trip, abs=0.01)
 
 
-def test_a_shorter_way_does_not_leave_a_queue() -> None:
+def test_a_path_that_becomes_shorter_does_not_leave_a_queue() -> None:
     before = Path(20 * MBIT, 0.1, 600e3, 0.005)
     after = replace(before, delay=0.01)
     network, flow = changing(before, after, 16)
@@ -171,7 +171,7 @@ def test_after_three_seconds_of_silence_it_goes_on() -> None:
 
 
 @pytest.mark.parametrize(("interval", "length"), [(0.1, 100), (0.02, 2500)], ids=["keystrokes", "1 Mbit/s"])
-def test_a_transfer_after_small_talk_starts_as_fast_as_a_first_one(interval: float, length: int) -> None:
+def test_a_transfer_after_small_messages_starts_as_fast_as_a_first_one(interval: float, length: int) -> None:
     _, fresh = alone(WAN, 1.1)
     flow = EnetFlow(0)
     network = Network(WAN, flow)
@@ -181,10 +181,10 @@ def test_a_transfer_after_small_talk_starts_as_fast_as_a_first_one(interval: flo
     network.run(10)
     assert (
         flow.progress[9999] - flow.progress[8999] >= 0.9 * fresh.progress[1054]
-    )  # a second from its beginning
+    )  # in the first second of each
 
 
-def test_a_pause_is_not_taken_for_a_slower_path() -> None:
+def test_a_pause_does_not_lower_the_measured_rate() -> None:
     flow = EnetFlow()
     network = Network(WAN, flow)
     network.at(3, flow.stop)
@@ -193,20 +193,20 @@ def test_a_pause_is_not_taken_for_a_slower_path() -> None:
     assert share(flow, 10.06, 10.16, WAN) >= 0.8
 
 
-def test_after_a_pause_packets_leave_at_the_pace() -> None:
+def test_after_a_pause_packets_are_paced() -> None:
     path = replace(WAN, loss=0)
     flow = EnetFlow()
     network = Network(path, flow)
     network.at(3, flow.stop)
     network.at(5, lambda: flow.write(math.inf))
     network.run(5.1)
-    pace = 1.25 * 1.03 * path.rate  # a rate measured may be a little more
+    pace = 1.25 * 1.03 * path.rate  # the measured rate may be slightly too high
     burst = 0.005 * pace
     assert flow.sent[5000] <= burst + FRAME
     assert max(sum(flow.sent[turn : turn + 5]) for turn in range(5000, 5095)) <= burst + 0.005 * pace + FRAME
 
 
-# Whatever the path
+# Any path
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
@@ -216,11 +216,11 @@ def test_after_a_pause_packets_leave_at_the_pace() -> None:
     loss=st.floats(0, 0.05),
     queue=st.floats(0.2, 5),
 )
-def test_any_path_is_used_and_no_queue_stands(
+def test_any_path_is_used_without_a_standing_queue(
     round_trip: float, mbit: float, loss: float, queue: float
 ) -> None:
     warm = max(1.0, 20 * round_trip, 8 * INITIAL_WINDOW / (mbit * MBIT))
-    rate = min(mbit * MBIT, 40e6 / warm)  # what a simulation should carry
+    rate = min(mbit * MBIT, 40e6 / warm)  # bounds the cost of the simulation
     path = Path(rate, round_trip / 2, max(queue * rate * round_trip, 2 * LEAST_WINDOW), loss)
     network, flow = alone(path, 2 * warm, turn=min(0.001, round_trip / 4))
     assert share(flow, warm, 2 * warm, path) >= 0.6
@@ -228,12 +228,12 @@ def test_any_path_is_used_and_no_queue_stands(
     assert sum(delays) / len(delays) <= max(0.05, round_trip / 2, 2 * LEAST_WINDOW / rate)
 
 
-# Whatever it is told
+# Any measurements
 
 MOMENTS = st.tuples(
     st.sampled_from([0.0, 0.0, 0.001, 0.01, 0.05, 1.0, 100.0]),  # seconds later
     st.integers(0, 100_000),  # bytes sent
-    st.floats(0, 1),  # share of what is not delivered that is in flight
+    st.floats(0, 1),  # the share of undelivered bytes that is in flight
     st.none() | st.floats(0, 10),  # a round trip
     st.booleans(),  # the application has more
 )
@@ -258,7 +258,7 @@ def test_any_sequence_of_measurements_leaves_a_window_and_a_pace(
         assert 0.03 <= control.spread < math.inf
 
 
-def test_what_was_handed_over_counts_before_it_shows_as_in_flight() -> None:
+def test_bytes_count_from_when_they_are_given_to_enet() -> None:
     control = Controller(0.0)
     control.sent(0.0, INITIAL_WINDOW)
     assert control.allowance(0.0, 0) <= 0

@@ -1,4 +1,4 @@
-"""What is read out of ENet's datagrams, on datagrams that a real ENet wrote."""
+"""Reading ENet's datagrams: CONNECT, its MTU, and round trips. A real ENet wrote the datagrams."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Wire:
         self.host = enet.Host(enet.Address(b"127.0.0.1", 0), 1, 4, 0, 0)
 
     def connect(self, data: int = 0) -> tuple[bytes, enet.Peer]:
-        """Have the host connect: the CONNECT it sent, and its peer."""
+        """Let the host connect. Returns the CONNECT that it sent, and its peer."""
         peer = self.host.connect(enet.Address(b"127.0.0.1", self.socket.getsockname()[1]), 4, data)
         self.host.flush()
         return self.socket.recv(2048), peer
@@ -39,21 +39,23 @@ def wire() -> Iterator[Wire]:
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-def test_a_connect_is_recognised_and_named(wire: Wire, kind: Callable[[bytes], bytes | bytearray]) -> None:
+def test_a_connect_is_recognised_with_its_connect_id(
+    wire: Wire, kind: Callable[[bytes], bytes | bytearray]
+) -> None:
     datagram, peer = wire.connect()
     assert len(datagram) == connect.LENGTH
     assert connect.is_connect(kind(datagram))
     assert connect.connect_id(kind(datagram)).to_bytes(4) == peer.connectID.to_bytes(4, sys.byteorder)
 
 
-def test_two_connections_have_two_names(wire: Wire) -> None:
+def test_two_connections_have_different_connect_ids(wire: Wire) -> None:
     first, peer = wire.connect()
     peer.reset()
     second, _ = wire.connect()
     assert connect.connect_id(first) != connect.connect_id(second)
 
 
-def test_the_answer_to_a_connect_is_none_and_its_acknowledgement_says_when_it_left(wire: Wire) -> None:
+def test_the_answer_to_a_connect_is_not_one_and_its_acknowledgement_has_a_round_trip(wire: Wire) -> None:
     fields = overlay.attach(wire.host.peers[0])
     if fields is None:
         pytest.skip("this build of ENet is not the known one")
@@ -78,13 +80,13 @@ def test_the_answer_to_a_connect_is_none_and_its_acknowledgement_says_when_it_le
     [(0, 0x80), (0, 0x01), (1, 0x01), (4, 0x01), (4, 0x08)],
     ids=["no sent time", "a peer's id", "another peer's id", "VERIFY_CONNECT", "no command"],
 )
-def test_one_bit_away_from_a_connect(wire: Wire, at: int, bit: int) -> None:
+def test_a_connect_with_one_wrong_bit_is_none(wire: Wire, at: int, bit: int) -> None:
     datagram = bytearray(wire.connect()[0])
     datagram[at] ^= bit
     assert not connect.is_connect(datagram)
 
 
-def test_a_connect_that_was_cut_short_or_goes_on(wire: Wire) -> None:
+def test_a_connect_that_is_too_short_or_too_long_is_none(wire: Wire) -> None:
     datagram, _ = wire.connect()
     assert not any(connect.is_connect(datagram[:length]) for length in range(connect.LENGTH))
     assert not connect.is_connect(datagram + b"\0")
@@ -111,13 +113,13 @@ def test_a_smaller_mtu_stays(wire: Wire) -> None:
 
 
 def acknowledgement(sent_at: int, *, timed: bool = True, command: int = 1) -> bytes:
-    """A datagram that begins with an ACKNOWLEDGE of what was sent at a time; protocol.h of ENet 1.3."""
+    """A datagram that begins with an ACKNOWLEDGE for the sent time `sent_at` (protocol.h of ENet 1.3)."""
     header = b"\x80\x00\x12\x34" if timed else b"\x00\x00"
     return header + bytes((command, 0)) + b"\x00\x01" + b"\x00\x07" + sent_at.to_bytes(2)
 
 
 @pytest.mark.parametrize("timed", [True, False])
-def test_an_acknowledgement_brings_back_when_the_packet_left(timed: bool) -> None:
+def test_an_acknowledgement_has_the_time_at_which_the_packet_was_sent(timed: bool) -> None:
     assert connect.round_trip(acknowledgement(1000, timed=timed), 1050) == 0.05
 
 
@@ -129,18 +131,18 @@ def test_less_than_a_millisecond_counts_as_one() -> None:
     assert connect.round_trip(acknowledgement(1000), 1000) == 0.001
 
 
-def test_only_the_first_command_is_looked_at() -> None:
+def test_only_the_first_command_is_read() -> None:
     ping = b"\x80\x00\x12\x34" + bytes((0x85, 0xFF, 0x00, 0x01))
     assert connect.round_trip(ping + acknowledgement(1000)[4:], 1050) is None
 
 
-def test_an_acknowledgement_that_was_cut_short() -> None:
+def test_an_acknowledgement_cut_short_has_no_round_trip() -> None:
     datagram = acknowledgement(1000)
     assert [connect.round_trip(datagram[:length], 1050) for length in range(1, len(datagram))] == [None] * 11
 
 
 @given(st.binary(min_size=1, max_size=64), st.integers(0, 0xFFFF_FFFF))
-def test_any_datagram_is_a_round_trip_within_the_clock_or_none(datagram: bytes, now: int) -> None:
+def test_an_arbitrary_datagram_has_a_round_trip_within_16_bits_or_none(datagram: bytes, now: int) -> None:
     trip = connect.round_trip(datagram, now)
     assert trip is None or 0.001 <= trip <= 65.535
     assert not connect.is_connect(datagram) or len(datagram) == connect.LENGTH

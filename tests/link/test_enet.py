@@ -1,4 +1,4 @@
-"""Real ENet over a datagram pipe: what the link promises, on good paths and bad."""
+"""The link: real ENet over a datagram pipe, on good and bad paths."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def by_channel(frames: list[tuple[int, bytes]]) -> dict[int, list[bytes]]:
 
 
 async def exchange(there: Rig, count: int) -> tuple[Diary, Diary]:
-    """Send frames both ways at once; both sides get all of them, each channel in order."""
+    """Send frames both ways at once. Check that both sides get all of them, each channel in order."""
     near, far = await there.connected()
     up, down = some_frames(1, count), some_frames(2, count)
     async with asyncio.TaskGroup() as group:
@@ -116,7 +116,7 @@ async def test_no_packet_is_larger_than_tox_carries() -> None:
 
 
 async def test_the_throttle_stays_open_on_a_path_whose_delay_jumps() -> None:
-    """ENet's own throttle would fall to nothing here, and one packet at a time would cross."""
+    """ENet's own throttle would close here and let one packet at a time through."""
     pipe = DatagramPipe(6, Path(delay=0.01), reordering=0.3)
     async with rig(pipe) as there:
         there.near.connect()
@@ -124,8 +124,8 @@ async def test_the_throttle_stays_open_on_a_path_whose_delay_jumps() -> None:
         assert near.link._peer.packetThrottle == 32
 
 
-async def test_a_channel_that_is_held_back_does_not_hold_the_others() -> None:
-    """No head-of-line blocking: 25 ms and 1 % loss, everything of channel 1 kept for a second."""
+async def test_a_held_channel_does_not_delay_the_others() -> None:
+    """No head-of-line blocking: 25 ms and 1 % loss, all of channel 1 held for a second."""
     pipe = DatagramPipe(7, Path(delay=0.025, loss=0.01, rate=12_500_000), queue=600_000)
     async with rig(pipe) as there:
         there.near.connect()
@@ -138,7 +138,7 @@ async def test_a_channel_that_is_held_back_does_not_hold_the_others() -> None:
             near.link.send(2, frame)
         near.link.flush()
         await far.until(lambda: sum(channel == 2 for channel, _ in far.frames) == 40)
-        assert time.monotonic() - began < 1.0, "the hold had ended: nothing is shown"
+        assert time.monotonic() - began < 1.0, "the hold was over, so this run shows nothing"
         assert not any(channel == 1 for channel, _ in far.frames)
         await far.until(lambda: sum(channel == 1 for channel, _ in far.frames) == 40)
         assert by_channel(far.frames)[1] == [frame] * 40
@@ -164,7 +164,7 @@ async def test_a_frame_sent_just_before_closing_arrives() -> None:
         assert far.frames == [(0, b"last words")]
 
 
-async def test_the_budget_ends_with_the_window_and_comes_back_with_acknowledgements() -> None:
+async def test_the_budget_is_used_up_by_the_window_and_restored_by_acknowledgements() -> None:
     async with rig(DatagramPipe(1, Path(delay=0.2))) as there:
         there.near.connect()
         near, far = await there.connected()
@@ -181,11 +181,11 @@ async def test_the_budget_ends_with_the_window_and_comes_back_with_acknowledgeme
 
 
 async def test_an_idle_link_hardly_wakes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ENet pings every two seconds; nothing else is to happen."""
+    """ENet pings every two seconds. Nothing else may wake the link."""
     async with rig(DatagramPipe(1)) as there:
         there.near.connect()
         near, _ = await there.connected()
-        await asyncio.sleep(0.6)  # the handshake's last acknowledgements
+        await asyncio.sleep(0.6)  # until the handshake has been acknowledged
         services = 0
         original = EnetLink._service
 
@@ -211,13 +211,13 @@ async def test_a_third_process_cannot_inject_into_enets_socket() -> None:
                 stranger.sendto(bytes(100), ("127.0.0.1", target))
         sent = near.link.stats.datagrams_sent
         near.link._service()
-        assert near.link.stats.datagrams_sent == sent, "the stranger's datagram was passed on to the peer"
+        assert near.link.stats.datagrams_sent == sent, "the injected datagram was sent to the peer"
         near.link.send(3, b"still fine")
         near.link.flush()
         await far.until(lambda: far.frames == [(3, b"still fine")])
 
 
-async def test_all_channels_are_there() -> None:
+async def test_all_channels_work() -> None:
     async with rig(DatagramPipe(1)) as there:
         there.near.connect()
         near, far = await there.connected()
@@ -227,7 +227,7 @@ async def test_all_channels_are_there() -> None:
         assert sorted(far.frames) == frames
 
 
-def test_a_command_that_was_lost_is_waited_for_no_longer_than_a_new_one() -> None:
+def test_forget_doubling_gives_retransmitted_commands_the_timeout_of_new_ones() -> None:
     here, there = (enet.Host(enet.Address(b"127.0.0.1", 0), 1, 1, 0, 0) for _ in range(2))
     fields = overlay.attach(here.peers[0])
     assert fields is not None
@@ -237,7 +237,7 @@ def test_a_command_that_was_lost_is_waited_for_no_longer_than_a_new_one() -> Non
         there.service(1, True)
     for _ in range(3):
         peer.send(0, enet.Packet(b"lost", enet.PACKET_FLAG_RELIABLE))
-    while peer.packetsLost < 3:  # the other host reads nothing any more
+    while peer.packetsLost < 3:  # the other host has stopped reading
         here.service(1, True)
     end = fields.list("sentReliableCommands")
     timeouts = [command.roundTripTimeout for command in sent(end)]
@@ -248,7 +248,7 @@ def test_a_command_that_was_lost_is_waited_for_no_longer_than_a_new_one() -> Non
 
 
 def sent(end: Any) -> Iterator[Any]:
-    """The commands in one of ENet's lists."""
+    """The commands in one of ENet's lists of sent commands."""
     node = end.next
     while node != end:
         yield overlay.command(node)

@@ -1,4 +1,4 @@
-"""Text that shrinks, noise that does not, and a stream that carries them."""
+"""Text that can be compressed, noise that cannot, and a function that sends data through a stream."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAYLOAD = 8 * 1343 - DATA_HEADER  # bytes: what an ENet link over Tox asks for
 
 @cache
 def log(megabytes: int) -> bytes:
-    """A web server's log; what is more than LZ4's reach apart may repeat."""
+    """The log of a web server. Lines may repeat at distances that LZ4 cannot refer to."""
     random = Random(7)
     paths = ["/", "/index.html", "/api/v1/items", "/static/app.js", "/login", "/favicon.ico"]
     agents = [
@@ -37,18 +37,18 @@ def log(megabytes: int) -> bytes:
 
 
 def noise(size: int, seed: int = 0) -> bytes:
-    """Bytes that do not shrink."""
+    """Bytes that cannot be compressed."""
     return Random(seed).randbytes(size)
 
 
 def block_of(raw: bytes, history: bytes = b"") -> bytes:
-    """An LZ4 block, made without the code under test."""
+    """An LZ4 block, made independently of the code under test."""
     block: bytes = lz4.block.compress(raw, store_size=False, dict=history)
     return block
 
 
 def carry(side: Side, stream: Stream, other: Stream, data: bytes, size: int = PAYLOAD) -> list[bytes]:
-    """Write `data` and have it read as it comes; everything that was sent to take it there."""
+    """Write `data` and read it at the peer. Returns the messages sent for it."""
     before = len(side.peer.received(other))
     side.mux.write(stream, data)
     carried = []
@@ -63,6 +63,6 @@ def carry(side: Side, stream: Stream, other: Stream, data: bytes, size: int = PA
 
 
 def kinds(carried: list[bytes]) -> list[type[frames.Frame]]:
-    """The types of the frames that hold bytes of a stream, in their order."""
+    """The types of the DATA and PACKED frames among these messages, in order."""
     types = [type(frames.decode(message)) for message in carried]
     return [kind for kind in types if kind in (Data, Packed)]

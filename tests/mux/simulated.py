@@ -1,4 +1,4 @@
-"""Connections over a simulated link, with an application at each end that remembers everything."""
+"""Multiplexers over a simulated link, with an application at each end that records everything."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from toxproxy.mux.frames import DATA_HEADER
 
 
 class Peer:
-    """One end: a connection, its link, and an application.
+    """One end: a multiplexer, its link, and an application.
 
-    Bytes that came count in `unread` until the application consumes them; `eager` ones are
-    consumed at once.
+    `unread` counts the bytes of each stream that the application has not consumed. Streams in `eager`
+    are consumed at once.
     """
 
     def __init__(self, link: MemoryLink, *, client: bool, limits: Limits | None = None) -> None:
@@ -30,11 +30,11 @@ class Peer:
         self.mux = Multiplexer(client=client, session=1, limits=limits, channels=link.channels)
         self.eager = False
         self.requested: list[Stream] = []
-        self.streams: list[Stream] = []  # that live and were answered or opened here
+        self.streams: list[Stream] = []  # the streams that were accepted or opened here and have not ended
         self.written: dict[int, bytearray] = {}
         self.finished: set[int] = set()
         self.got: dict[int, bytearray] = {}
-        self.ended: set[int] = set()  # whose end came
+        self.ended: set[int] = set()  # the streams whose end has come
         self.unread: dict[int, int] = {}
         self.closed: dict[int, StreamError | None] = {}
         self.down: LinkEnd | None = None
@@ -74,7 +74,7 @@ class Peer:
             self.pump()
 
     def pump(self) -> None:
-        """Send what the link takes."""
+        """Send as much as the link takes."""
         size = self.link.frame_size - DATA_HEADER
         while self.mux.wants_to_send and (budget := self.link.budget()) > 0:
             for channel, frame in self.mux.frames_to_send(budget, size):
@@ -103,7 +103,7 @@ class Peer:
     def _came(self, stream: Stream, length: int) -> None:
         self.unread[stream.id] = self.unread.get(stream.id, 0) + length
         assert self.unread[stream.id] <= stream.receiver.window.size + 1, (
-            "more came than the window and the end"
+            "more has come than the window and the FIN"
         )
         if self.eager:
             self.consume(stream, length)
@@ -118,7 +118,7 @@ class Peer:
 def joined(
     simulation: Simulation, *, client: Limits | None = None, server: Limits | None = None
 ) -> tuple[Peer, Peer]:
-    """A client and a server whose session is established."""
+    """A client and a server with an established session."""
     near = Peer(simulation.near, client=True, limits=client)
     far = Peer(simulation.far, client=False, limits=server)
     simulation.connect(near, far)

@@ -1,4 +1,4 @@
-"""LZ4 blocks at their reader: taken where they were agreed on, and none harms who takes it."""
+"""PACKED frames at the receiver: accepted where they were agreed on, and harmless."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from toxproxy.mux.stream import Receiver, SendState
 from .blocks import block_of, carry, kinds, log, noise
 from .pair import TARGET, Pair, breaks_the_protocol, decoded
 
-# What the two sides agree on
+# When they are agreed on
 
 
-def test_the_opener_of_a_plain_stream_neither_sends_nor_gets_blocks() -> None:
+def test_an_uncompressed_stream_has_no_blocks_in_either_direction() -> None:
     pair = Pair()
     near = pair.client.mux.open(TARGET, compress=False)
     sent = pair.client.take()
@@ -36,7 +36,7 @@ def test_the_opener_of_a_plain_stream_neither_sends_nor_gets_blocks() -> None:
     assert set(kinds(carry(pair.server, far, near, log(1)))) == {Data}
 
 
-def test_a_stream_that_the_server_opens_is_compressed_likewise() -> None:
+def test_a_stream_opened_by_the_server_is_compressed_too() -> None:
     pair = Pair()
     for compress, kind in ((True, Packed), (False, Data)):
         far = pair.server.mux.open(TARGET, compress=compress)
@@ -48,7 +48,7 @@ def test_a_stream_that_the_server_opens_is_compressed_likewise() -> None:
         assert set(kinds(carry(pair.client, near, far, log(1)))) == {kind}
 
 
-def test_an_opener_that_wants_it_plain_may_still_send_blocks() -> None:
+def test_an_opener_that_forbids_blocks_may_still_send_them() -> None:
     pair = Pair()
     pair.server.hear(1, Open(1, frames.TCP | frames.PLAIN, 1 << 20, 80, "host"))
     pair.server.hear(1, Packed(1, 0, 1000, block_of(bytes(1000))))
@@ -60,7 +60,7 @@ def test_an_opener_that_wants_it_plain_may_still_send_blocks() -> None:
 
 
 class TestAPeerThatKnowsNoCompression:
-    """Whose HELLO has no features."""
+    """A peer whose HELLO has no feature bits."""
 
     HELLO = Hello(1, 1, 7, 0, 1 << 20, 100)
 
@@ -79,7 +79,7 @@ class TestAPeerThatKnowsNoCompression:
         return pair
 
     @pytest.mark.parametrize("compress", [True, False])
-    def test_gets_an_open_and_data_that_it_knows(self, compress: bool) -> None:
+    def test_gets_only_open_and_data_frames_that_it_knows(self, compress: bool) -> None:
         client = self.client().client
         stream = client.mux.open(TARGET, compress=compress)
         client.mux.write(stream, log(1)[:100_000])
@@ -122,7 +122,7 @@ BAD_BLOCKS = {
 
 
 def reaching_back(distance: int) -> bytes:
-    """A block of 16 bytes: the 4 that came `distance` bytes before it, and twelve more."""
+    """A block of 16 bytes: the 4 bytes at `distance` before it, and twelve literals."""
     return b"\x00" + distance.to_bytes(2, "little") + b"\xc0hello, world"
 
 
@@ -149,7 +149,7 @@ def test_a_bad_block_ends_the_session(bad: str) -> None:
     breaks_the_protocol(pair, pair.server, near.channel, Packed(near.id, 0, length, block), match)
 
 
-def test_a_block_beyond_the_credit_is_not_even_read() -> None:
+def test_a_block_beyond_the_credit_is_not_decompressed() -> None:
     pair = Pair()
     near, far = pair.connect()
     limit = far.receiver.window.limit
@@ -196,7 +196,7 @@ def test_a_late_block_is_no_error() -> None:
     assert not pair.server.received(far)
 
 
-def test_blocks_of_a_stream_that_nobody_reads_are_credited() -> None:
+def test_blocks_of_an_ignored_stream_are_credited() -> None:
     pair = Pair()
     near, far = pair.connect()
     pair.server.mux.ignore(far)

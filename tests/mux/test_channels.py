@@ -1,4 +1,4 @@
-"""Streams spread over the link's channels."""
+"""Streams are spread over the channels of the link."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from toxproxy.mux.channels import Channels
 
 
-def test_as_many_streams_as_channels_never_share() -> None:
+def test_as_many_streams_as_channels_share_none() -> None:
     channels = Channels(255)
     assert sorted(channels.take() for _ in range(254)) == list(range(1, 255))
 
 
-def test_more_streams_than_channels_share_evenly() -> None:
+def test_more_streams_than_channels_share_them_evenly() -> None:
     channels = Channels(5)
     taken = [channels.take() for _ in range(12)]
     assert {channel: taken.count(channel) for channel in taken} == {1: 3, 2: 3, 3: 3, 4: 3}
@@ -43,7 +43,7 @@ def test_a_released_channel_is_used_again() -> None:
 
 
 @given(st.integers(2, 6), st.lists(st.integers(-1, 30)))
-def test_the_least_used_channel_is_taken_whatever_came_before(count: int, moves: list[int]) -> None:
+def test_the_least_used_channel_is_taken_after_any_sequence_of_moves(count: int, moves: list[int]) -> None:
     channels = Channels(count)
     load = dict.fromkeys(range(1, count), 0)
     living: list[int] = []

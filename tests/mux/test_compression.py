@@ -1,4 +1,4 @@
-"""Compressed streams: every byte arrives, and only what shrinks is compressed."""
+"""Compressed streams: every byte arrives, and only data that shrinks is compressed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .simulated import Peer, joined
 
 
 def tries(compressor: Compressor, data: bytes, size: int) -> list[int]:
-    """Feed `data` in frames of at most `size`; the offsets at which a block was tried."""
+    """Feed `data` in frames of at most `size`. Returns the offsets at which compression was tried."""
     tried = []
     at = 0
     while at < len(data):
@@ -46,7 +46,7 @@ def test_a_log_needs_less_than_a_third() -> None:
     assert set(kinds(carried)) == {Packed}
 
 
-def test_what_does_not_shrink_costs_nothing_more_than_uncompressed() -> None:
+def test_data_that_does_not_shrink_takes_no_more_bytes_than_uncompressed() -> None:
     pair = Pair()
     near, far = pair.connect()
     carried = carry(pair.client, near, far, noise(20_000_000))
@@ -75,14 +75,14 @@ def test_a_frame_may_hold_64_kib_and_no_more() -> None:
     assert max(lengths) == MAX_RAW
 
 
-def test_a_write_of_few_bytes_goes_as_it_is() -> None:
+def test_a_write_of_few_bytes_is_not_compressed() -> None:
     pair = Pair()
     near, far = pair.connect()
     assert kinds(carry(pair.client, near, far, b"x" * 199)) == [Data]
     assert kinds(carry(pair.client, near, far, b"x" * 200)) == [Packed]
 
 
-def test_a_small_write_gains_from_those_before_it() -> None:
+def test_a_small_write_refers_to_earlier_ones() -> None:
     pair = Pair()
     near, far = pair.connect()
     request = log(1)[:400]
@@ -101,10 +101,10 @@ def test_each_direction_has_a_history_of_its_own() -> None:
         carry(pair.server, far, near, text[-start - 3000 :][:3000])
 
 
-# When it is tried
+# When compression is tried
 
 
-def test_noise_is_tried_less_and_less() -> None:
+def test_on_noise_compression_is_tried_less_and_less_often() -> None:
     tried = tries(Compressor(), noise(20_000_000), 1000)
     gaps = [later - earlier for earlier, later in pairwise(tried)]
     assert gaps[:2] == [1000, 1000]
@@ -112,7 +112,7 @@ def test_noise_is_tried_less_and_less() -> None:
     assert kib == pytest.approx([64, 128, 256, 512, 1024, 2048, 4096, 4096, 4096], abs=2)
 
 
-def test_text_after_noise_is_compressed_again_after_no_more_than_4_mib() -> None:
+def test_text_after_noise_is_compressed_again_within_4_mib() -> None:
     pair = Pair()
     near, far = pair.connect()
     assert set(kinds(carry(pair.client, near, far, noise(12_000_000)))) == {Data}
@@ -122,7 +122,7 @@ def test_text_after_noise_is_compressed_again_after_no_more_than_4_mib() -> None
     assert set(kinds(carry(pair.client, near, far, log(1)))) == {Packed}
 
 
-def test_a_try_that_succeeds_ends_the_caution() -> None:
+def test_a_successful_try_ends_the_pauses() -> None:
     compressor = Compressor()
     tries(compressor, noise(5_000_000), 1000)
     text = tries(compressor, log(5), 1000)
@@ -150,7 +150,7 @@ def test_a_stream_that_does_not_shrink_keeps_no_history() -> None:
     assert kept < HISTORY / 2
 
 
-def test_a_history_is_all_that_a_stream_keeps_of_what_it_sent() -> None:
+def test_a_stream_keeps_only_the_history_of_what_it_sent() -> None:
     text = log(1)
     blocks = []
     tracemalloc.start()
@@ -169,7 +169,7 @@ def test_a_history_is_all_that_a_stream_keeps_of_what_it_sent() -> None:
     assert kept < len(blocks) * (2 * HISTORY + 1000) + 50_000
 
 
-# Every byte
+# Every byte arrives
 
 parts = st.one_of(
     st.builds(
@@ -183,7 +183,7 @@ parts = st.one_of(
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(parts, st.integers(1, 12_000)), min_size=1, max_size=12), st.integers(100, 300_000))
-def test_whatever_is_written_is_read(script: list[tuple[bytes, int]], credit: int) -> None:
+def test_any_sequence_of_writes_is_read(script: list[tuple[bytes, int]], credit: int) -> None:
     sender, receiver = Sender(credit, compress=True), Receiver(credit, compress=True)
     read = bytearray()
     for data, size in script:
@@ -209,7 +209,7 @@ def test_whatever_is_written_is_read(script: list[tuple[bytes, int]], credit: in
     st.sampled_from([300, 1200, PAYLOAD]),
     st.integers(0, 1 << 32),
 )
-def test_streams_of_every_mixture_arrive_over_a_lossy_link(
+def test_mixtures_of_text_and_noise_arrive_over_a_lossy_link(
     script: list[tuple[int, bool, bytes]], loss: float, size: int, seed: int
 ) -> None:
     simulation = Simulation(seed, Path(delay=0.01, loss=loss), frame_size=size + DATA_HEADER, channels=3)

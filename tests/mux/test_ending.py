@@ -1,4 +1,4 @@
-"""How a stream ends: in order, by reset, or by a reader that reads no more."""
+"""How a stream ends: in order, by a reset, or because its reader ignores it."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_ended_before_the_answer() -> None:
     assert is_over(pair)
 
 
-def test_a_stream_is_not_over_before_its_bytes_were_consumed() -> None:
+def test_a_stream_is_open_until_its_bytes_are_consumed() -> None:
     pair = Pair()
     near, far = pair.connect()
     pair.client.mux.write(near, bytes(5000))
@@ -115,7 +115,7 @@ def test_reset_while_data_is_queued(client: bool) -> None:
     side, stream, other = (pair.client, near, far) if client else (pair.server, far, near)
     side.peer.mux.write(other, bytes(100_000))
     pair.exchange()
-    side.mux.consumed(stream, 100_000)  # a credit waits as well
+    side.mux.consumed(stream, 100_000)  # a CREDIT waits as well
     side.mux.write(stream, bytes(100_000))
     side.mux.reset(stream, ResetCode.CONNECTION_RESET)
     assert decoded(side.take()) == [Reset(near.id, ResetCode.CONNECTION_RESET)]
@@ -161,7 +161,7 @@ def test_reset_crossing_data_end_and_credit() -> None:
     "late", [Data(1, 0, b"x"), Fin(1, 0), Credit(1, 5, 5), Reset(1, 1), Opened(1, 5), Refused(1, 1, "")]
 )
 @pytest.mark.parametrize("client", [True, False])
-def test_a_late_frame_for_a_stream_that_is_over(client: bool, late: frames.Frame) -> None:
+def test_a_late_frame_for_a_closed_stream(client: bool, late: frames.Frame) -> None:
     pair = Pair()
     near, _ = pair.connect()
     pair.client.mux.reset(near, ResetCode.CANCELLED)
@@ -173,7 +173,7 @@ def test_a_late_frame_for_a_stream_that_is_over(client: bool, late: frames.Frame
     assert is_over(pair)
 
 
-def test_nothing_late_reaches_the_next_stream_of_the_channel() -> None:
+def test_a_late_frame_does_not_reach_the_next_stream_on_its_channel() -> None:
     pair = Pair(channels=2)
     near, far = pair.connect()
     pair.server.mux.write(far, b"of the first stream")
@@ -201,7 +201,7 @@ def test_a_frame_on_the_channel_of_another_stream() -> None:
     breaks_the_protocol(pair, pair.server, far.channel + 1, Data(near.id, 0, b"x"), "on channel")
 
 
-def test_calls_for_a_stream_that_is_over_change_nothing() -> None:
+def test_calls_for_a_closed_stream_change_nothing() -> None:
     pair = Pair()
     near, _ = pair.connect()
     mux = pair.client.mux
@@ -239,7 +239,7 @@ def test_two_sides_that_ignore_each_other_with_more_queued_than_a_window_both_en
     assert is_over(pair)
 
 
-def test_ignored_until_the_peer_took_everything_then_reset() -> None:
+def test_an_ignored_stream_is_reset_when_the_peer_has_everything() -> None:
     pair = Pair()
     near, far = pair.connect()
     pair.client.mux.write(near, b"last words")
@@ -259,8 +259,8 @@ def test_ignored_until_the_peer_took_everything_then_reset() -> None:
 
 
 @pytest.mark.parametrize("before", [True, False])
-def test_ignored_by_one_side_and_ended_by_the_other_is_an_end_in_order(before: bool) -> None:
-    """The peer's end may come before the application loses interest, or after."""
+def test_a_stream_ignored_by_one_side_and_finished_by_the_other_ends_in_order(before: bool) -> None:
+    """The peer's FIN may come before or after the application ignores the stream."""
     pair = Pair()
     near, far = pair.connect()
     if not before:
@@ -279,7 +279,7 @@ def test_ignored_by_one_side_and_ended_by_the_other_is_an_end_in_order(before: b
     assert is_over(pair)
 
 
-def test_bytes_consumed_after_all_by_a_reader_that_gave_up() -> None:
+def test_bytes_of_an_ignored_stream_may_still_be_consumed() -> None:
     pair = Pair()
     near, far = pair.connect()
     pair.server.mux.write(far, b"on its way to the application")

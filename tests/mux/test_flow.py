@@ -1,4 +1,4 @@
-"""Credit, budgets and channels: how a stream's bytes flow."""
+"""Flow control of streams: credit, budgets and channels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from toxproxy.mux.stream import HIGH_WATER
 from .pair import TARGET, Pair, breaks_the_protocol, consume_all, decoded
 
 
-def test_credit_is_for_what_was_consumed_not_for_what_arrived() -> None:
+def test_credit_is_given_for_consumed_bytes_not_for_received_ones() -> None:
     pair = Pair(server=Limits(early_window=1000, window=1000))
     near, far = pair.connect()
     pair.client.mux.write(near, bytes(3000))
@@ -25,7 +25,7 @@ def test_credit_is_for_what_was_consumed_not_for_what_arrived() -> None:
     assert len(pair.server.received(far)) == 1600
 
 
-def test_a_reader_that_stops_stops_its_own_writer_only() -> None:
+def test_a_reader_that_stops_pauses_only_its_own_writer() -> None:
     pair = Pair(server=Limits(window=1000, early_window=1000))
     stalled, _ = pair.connect()
     near, far = pair.connect()
@@ -38,7 +38,7 @@ def test_a_reader_that_stops_stops_its_own_writer_only() -> None:
     assert stalled.sender.buffered == 49_000
 
 
-def test_a_writer_is_paused_and_told_when_to_go_on() -> None:
+def test_a_writer_is_paused_and_resumed() -> None:
     pair = Pair(server=Limits(window=1 << 20))
     near, _ = pair.connect()
     assert not pair.client.mux.write(near, bytes(HIGH_WATER))
@@ -69,7 +69,7 @@ def test_credit_for_what_was_never_sent() -> None:
     breaks_the_protocol(pair, pair.client, near.channel, Credit(near.id, 1, 1000), "sent were 0")
 
 
-def test_opened_with_less_than_the_early_window_takes_nothing_back() -> None:
+def test_opened_with_less_than_the_early_window_does_not_lower_the_limit() -> None:
     pair = Pair(server=Limits(early_window=1000))
     near = pair.client.mux.open(TARGET, compress=False)
     pair.client.take()
@@ -79,14 +79,14 @@ def test_opened_with_less_than_the_early_window_takes_nothing_back() -> None:
     assert near.sender.buffered == 0
 
 
-def test_the_application_consumes_more_than_it_got() -> None:
+def test_consuming_more_than_came_is_an_error() -> None:
     pair = Pair()
     _, far = pair.connect()
     with pytest.raises(LocalProtocolError):
         pair.server.mux.consumed(far, 1)
 
 
-def test_the_budget_is_kept_to_one_frame() -> None:
+def test_the_budget_is_exceeded_by_less_than_one_frame() -> None:
     pair = Pair()
     near, _ = pair.connect()
     pair.client.mux.write(near, Random(0).randbytes(50_000))
@@ -108,7 +108,7 @@ def test_a_stream_keeps_to_its_channel() -> None:
 
 
 def a_download(pair: Pair, size: int, *, keeps_up: bool = True) -> int:
-    """The window at the end of a download whose reader keeps up with it, or does not."""
+    """The receive window after a download whose reader does or does not keep up."""
     near, far = pair.connect()
     pair.server.mux.write(far, bytes(size))
     for _ in range(100):
@@ -133,12 +133,12 @@ def test_a_window_does_not_grow_for_a_reader_that_stalls() -> None:
     assert a_download(pair, 100_000, keeps_up=False) == 1000
 
 
-def test_a_window_does_not_grow_for_what_it_holds_anyway() -> None:
+def test_a_window_does_not_grow_for_a_download_that_fits_into_it() -> None:
     pair = Pair(client=GROWING)
     assert a_download(pair, 900) == 1000
 
 
-def test_a_window_grows_once_for_each_time_the_peer_has_used_it_up() -> None:
+def test_a_window_grows_once_for_each_time_that_the_peer_has_used_it_up() -> None:
     pair = Pair(client=GROWING)
     near, far = pair.connect()
     pair.server.mux.write(far, bytes(100_000))
@@ -146,7 +146,7 @@ def test_a_window_grows_once_for_each_time_the_peer_has_used_it_up() -> None:
     consume_all(pair.client, near)
     window = near.receiver.window
     assert window.size == 1000
-    for limit in (1000, 1100, 1200):  # said before the peer knew of the first growth
+    for limit in (1000, 1100, 1200):  # BLOCKED sent before the peer knew of the first growth
         pair.client.mux.receive(near.channel, encode(Blocked(near.id, limit)))
     assert window.size == 4000
 
@@ -157,7 +157,7 @@ def test_windows_share_the_memory_of_the_session() -> None:
     assert sum(sizes) <= 9000 + 8 * 10
 
 
-def test_bytes_that_wait_for_credit_are_told_of_once() -> None:
+def test_blocked_is_sent_once_for_each_limit() -> None:
     pair = Pair(client=Limits(window=1000, most_window=1000))
     _, far = pair.connect()
     for _ in range(3):

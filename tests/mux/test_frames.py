@@ -1,4 +1,4 @@
-"""The wire vocabulary: what is written is read back, and nothing else is let in."""
+"""Frames: decoding gives back what was encoded, and everything else is an error."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from toxproxy.mux.frames import (
     Resume,
 )
 
-# Every frame as SPEC.md lays it out, spelled byte by byte.
+# Every frame, byte by byte as in SPEC.md.
 EXAMPLES: list[tuple[Frame, str]] = [
     (Hello(1, 2, 3, 4, 5, 6), "01 01 02 0000000000000003 00000004 00000005 00000006"),
     (Ping(0x0102030405060708), "02 0102030405060708"),
@@ -55,7 +55,7 @@ EXAMPLES: list[tuple[Frame, str]] = [
     (Blocked(1, 0x40009), "17 00000001 0000000000040009"),
     (Packed(1, 7, 5, b"\x00\xff"), "18 00000001 0000000000000007 00000005 00ff"),
 ]
-WITH_TAIL = (Hello, GoAway, Open, Refused, Data, Packed)  # whose length is not fixed
+WITH_TAIL = (Hello, GoAway, Open, Refused, Data, Packed)  # frames without a fixed length
 
 u8 = st.integers(0, 0xFF)
 u16 = st.integers(0, 0xFFFF)
@@ -91,7 +91,7 @@ examples = pytest.mark.parametrize(
 
 
 def is_read_as(message: bytes, frame: Frame) -> bool:
-    """Whether a message is that frame; being named tuples, PING and PONG would be equal otherwise."""
+    """Whether a message decodes to this frame. Types are compared too: PING and PONG are equal tuples."""
     read = frames.decode(message)
     return type(read) is type(frame) and read == frame
 
@@ -122,7 +122,7 @@ def test_every_frame_round_trips(frame: Frame) -> None:
 
 
 @given(u32, u64, st.lists(st.binary(max_size=50), min_size=1).filter(any))
-def test_data_in_pieces_is_data(stream: int, at: int, pieces: list[bytes]) -> None:
+def test_data_encoded_in_pieces_is_the_same_frame(stream: int, at: int, pieces: list[bytes]) -> None:
     whole = Data(stream, at, b"".join(pieces))
     assert frames.encode_data(stream, at, [memoryview(piece) for piece in pieces]) == frames.encode(whole)
 
@@ -137,7 +137,7 @@ def test_arbitrary_bytes_are_a_frame_or_the_peers_error(message: bytes) -> None:
         return
     again = frames.encode(frame)
     assert is_read_as(again, frame)
-    if not isinstance(frame, (Hello, GoAway, Refused)):  # where the tail may be cut or cleaned
+    if not isinstance(frame, (Hello, GoAway, Refused)):  # whose tail may be cut or cleaned
         assert again == message
 
 
@@ -177,7 +177,7 @@ def test_trailing_data(frame: Frame) -> None:
             frames.decode(message)
 
 
-def test_a_later_versions_hello_may_say_more() -> None:
+def test_a_hello_of_a_later_version_may_be_longer() -> None:
     hello = Hello(1, 9, 3, 0xFFFF_FFFF, 5, 6)
     assert is_read_as(frames.encode(hello) + b"something new", hello)
 
@@ -188,7 +188,7 @@ def test_a_frame_of_the_largest_size() -> None:
 
 
 @examples
-def test_a_frame_of_one_byte_more(frame: Frame) -> None:
+def test_a_frame_one_byte_over_the_largest_size(frame: Frame) -> None:
     with pytest.raises(
         RemoteProtocolError, match=f"{frames.name(type(frame))} frame of {MAX_FRAME + 1} bytes"
     ):
@@ -207,7 +207,7 @@ def test_a_block_of_a_size_that_is_not_allowed(length: int) -> None:
         frames.decode(frames.encode(Packed(1, 0, length, b"block")))
 
 
-def test_every_channel_may_be_counted() -> None:
+def test_counts_for_every_channel() -> None:
     whole = tuple((channel, (1 << 64) - 1) for channel in range(256))
     for frame in (Resume(1, 2, whole), Ack(whole)):
         assert is_read_as(frames.encode(frame), frame)
@@ -247,7 +247,7 @@ def test_an_empty_message() -> None:
         (80, "ö.example".encode()),
     ],
 )
-def test_an_open_that_names_no_place(port: int, name: bytes) -> None:
+def test_an_open_with_an_impossible_target(port: int, name: bytes) -> None:
     head = frames.encode(Open(1, 1, 0, port, "x"))[:-1]
     with pytest.raises(RemoteProtocolError, match="OPEN frame"):
         frames.decode(head + name)
@@ -268,7 +268,7 @@ def test_a_long_text_is_cut_at_a_character(letter: str, kept: int) -> None:
     assert sent == Refused(1, 1, letter * kept)
 
 
-def test_a_peers_text_is_fit_for_a_terminal() -> None:
+def test_control_characters_in_a_peers_text_are_replaced() -> None:
     raw = b"\x04\x00" + b"red \x1b[31m\r\n\x00 bad \xff tail" + b"x" * 1000
     frame = frames.decode(raw)
     assert isinstance(frame, GoAway)
@@ -278,11 +278,11 @@ def test_a_peers_text_is_fit_for_a_terminal() -> None:
 
 
 @pytest.mark.parametrize("code", Refusal)
-def test_a_refusals_code_is_understood(code: Refusal) -> None:
+def test_every_code_of_a_refusal(code: Refusal) -> None:
     assert frames.refusal(code.value) is code
 
 
-def test_codes_of_a_later_version_have_a_meaning() -> None:
+def test_unknown_codes_have_a_default() -> None:
     assert frames.refusal(0xFE) is Refusal.FAILED
     assert frames.reset_code(0xFE) is ResetCode.CONNECTION_RESET
     assert frames.go_away_code(0xFE) is GoAwayCode.PROTOCOL_ERROR

@@ -1,4 +1,4 @@
-"""Streams do not wait for one another's lost frames: a far link, in virtual time."""
+"""No head-of-line blocking: streams do not wait for lost frames of other streams."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from .pair import TARGET
 from .simulated import Peer, joined
 
 WAN = Path(delay=0.025, loss=0.01, rate=12.5e6)
-BODY = bytes(range(256)) * 2000  # 512 000 bytes: a few windows
+BODY = bytes(range(256)) * 2000  # 512,000 bytes: a few windows
 
 
 def two_downloads(simulation: Simulation) -> tuple[Peer, list[int]]:
-    """A client that reads two bodies, the first on a channel held back for a second from now."""
+    """A client that downloads two bodies. The channel of the first is held for a second from now."""
     client, server = joined(simulation)
     client.eager = True
     for _ in range(2):
@@ -30,7 +30,7 @@ def two_downloads(simulation: Simulation) -> tuple[Peer, list[int]]:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_held_channel_holds_its_own_stream_only(seed: int) -> None:
+def test_a_held_channel_delays_only_its_own_stream(seed: int) -> None:
     simulation = Simulation(seed, WAN, window=700_000, timeout=0.06)
     client, (held, free) = two_downloads(simulation)
     simulation.advance(simulation.now + 0.99)
@@ -40,7 +40,7 @@ def test_a_held_channel_holds_its_own_stream_only(seed: int) -> None:
     assert client.got[held] == BODY
 
 
-def test_on_one_channel_they_would_wait() -> None:
+def test_on_one_channel_both_streams_wait() -> None:
     simulation = Simulation(0, WAN, window=700_000, timeout=0.06, channels=2)
     client, (held, free) = two_downloads(simulation)
     simulation.advance(simulation.now + 0.99)

@@ -1,4 +1,4 @@
-"""A session's life: HELLO, PING, GOAWAY, and peers that break the rules."""
+"""The life of a session: HELLO, PING, GOAWAY, and peers that break the protocol."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ OF_STREAMS: list[frames.Frame] = [
 
 
 def is_fatal(side: Side, channel: int, frame: frames.Frame, match: str) -> None:
-    """`frame` is the peer's fault: it raises, closes, and leaves one readable GOAWAY to send."""
+    """Check that `frame` is the peer's error: it closes the session, and one GOAWAY is left to send."""
     with pytest.raises(RemoteProtocolError, match=match):
         side.hear(channel, frame)
     assert side.mux.closed
@@ -59,7 +59,7 @@ def is_fatal(side: Side, channel: int, frame: frames.Frame, match: str) -> None:
 # HELLO
 
 
-def test_the_client_speaks_first_and_the_server_waits_for_its_second_frame() -> None:
+def test_the_client_sends_first_and_the_server_waits_for_its_second_frame() -> None:
     pair = Pair(established=False)
     assert not pair.server.take()
     assert pair.client.flush() == 1
@@ -72,7 +72,7 @@ def test_the_client_speaks_first_and_the_server_waits_for_its_second_frame() -> 
     assert [type(event) for event in pair.server.events] == [Established, StreamRequested]
 
 
-def test_hello_tells_the_limits() -> None:
+def test_hello_has_the_limits() -> None:
     pair = Pair(established=False, client=Limits(early_window=1, window=2, streams=3))
     assert decoded(pair.client.take()) == [Hello(1, 1, 1, frames.LZ4, 1, 3)]
 
@@ -84,7 +84,7 @@ def test_no_stream_before_the_session_is_established(client: bool) -> None:
     with pytest.raises(LocalProtocolError, match="established"):
         side.mux.open(TARGET)
     if not client:
-        pair.client.flush()  # the server has the client's HELLO, the client not yet the server's
+        pair.client.flush()  # the client's HELLO has arrived, the server's has not
         with pytest.raises(LocalProtocolError, match="established"):
             side.mux.open(TARGET)
 
@@ -110,7 +110,7 @@ def test_a_second_hello(client: bool) -> None:
     is_fatal(pair.client if client else pair.server, 0, HELLO, "second HELLO")
 
 
-def test_a_second_hello_instead_of_the_frame_that_establishes() -> None:
+def test_a_second_hello_as_the_frame_that_would_establish_the_session() -> None:
     pair = Pair(established=False)
     pair.client.flush()
     is_fatal(pair.server, 0, HELLO, "second HELLO")
@@ -118,14 +118,14 @@ def test_a_second_hello_instead_of_the_frame_that_establishes() -> None:
 
 
 @pytest.mark.parametrize(("oldest", "newest"), [(1, 1), (0, 1), (1, 9), (0, 255)])
-def test_versions_that_meet(oldest: int, newest: int) -> None:
+def test_ranges_of_versions_that_overlap(oldest: int, newest: int) -> None:
     pair = Pair(established=False)
     pair.client.hear(0, HELLO._replace(oldest=oldest, newest=newest))
     assert pair.client.of(Established) == [Established(7, 1)]
 
 
 @pytest.mark.parametrize(("oldest", "newest"), [(2, 3), (0, 0), (255, 255), (5, 1)])
-def test_versions_that_do_not_meet_are_named_to_both_sides(oldest: int, newest: int) -> None:
+def test_ranges_of_versions_that_do_not_overlap_are_named_to_both_sides(oldest: int, newest: int) -> None:
     pair = Pair(established=False)
     hello = HELLO._replace(oldest=oldest, newest=newest)
     said = (
@@ -146,7 +146,7 @@ def test_unknown_features_are_ignored() -> None:
     assert pair.client.mux.established
 
 
-def test_streams_the_peer_allows_and_one_more() -> None:
+def test_as_many_streams_as_the_peer_allows_and_one_more() -> None:
     pair = Pair(server=Limits(streams=2))
     for _ in range(2):
         pair.client.mux.open(TARGET)
@@ -180,7 +180,7 @@ def test_a_ping_is_answered_with_its_value(client: bool) -> None:
     assert side.of(PongReceived) == [PongReceived(0xFFFF_FFFF_FFFF_FFFF)]
 
 
-def test_a_ping_is_answered_before_data_that_waits() -> None:
+def test_a_ping_is_answered_before_queued_data() -> None:
     pair = Pair()
     near, _ = pair.connect()
     pair.client.mux.write(near, bytes(10_000))
@@ -194,7 +194,7 @@ def test_a_flood_of_pings_from_a_peer_that_reads_no_answer() -> None:
         pair.server.hear(0, Ping(value))
     with pytest.raises(RemoteProtocolError, match="does not take them"):
         pair.server.hear(0, Ping(0))
-    [last] = decoded(pair.server.take())  # it waits behind none of them
+    [last] = decoded(pair.server.take())  # GOAWAY overtakes all of them
     assert isinstance(last, GoAway)
 
 
@@ -208,7 +208,7 @@ def test_a_flood_of_requests_from_a_peer_that_reads_no_answer() -> None:
     assert isinstance(decoded(pair.server.take())[-1], GoAway)
 
 
-def test_a_session_whose_answers_pile_up_can_still_be_closed() -> None:
+def test_a_session_with_many_queued_answers_can_still_be_closed() -> None:
     pair = Pair()
     for value in range(MAX_WAITING):
         pair.server.hear(0, Ping(value))
@@ -216,7 +216,7 @@ def test_a_session_whose_answers_pile_up_can_still_be_closed() -> None:
     assert decoded(pair.server.take()) == [GoAway(0, "")]
 
 
-# The end
+# GOAWAY
 
 
 @pytest.mark.parametrize("client", [True, False])
@@ -238,7 +238,7 @@ def test_goaway_closes_every_stream_on_both_sides(client: bool) -> None:
     assert side.peer.events[-1] == GoAwayReceived(GoAwayCode.STOPPING, "see you")
 
 
-def test_goaway_passes_everything_that_waits() -> None:
+def test_goaway_overtakes_everything_in_the_queue() -> None:
     pair = Pair()
     near, _ = pair.connect()
     pair.client.mux.write(near, bytes(10_000))
@@ -253,14 +253,14 @@ def test_goaway_before_hello() -> None:
     assert pair.client.events == [GoAwayReceived(GoAwayCode.STOPPING, "not today")]
 
 
-def test_a_second_close_says_nothing_more() -> None:
+def test_a_second_close_sends_nothing() -> None:
     pair = Pair()
     pair.client.mux.close(GoAwayCode.STOPPING)
     pair.client.mux.close(GoAwayCode.PROTOCOL_ERROR)
     assert decoded(pair.client.take()) == [GoAway(0, "")]
 
 
-def test_nobody_is_told_goaway_twice_for_one_mistake() -> None:
+def test_goaway_is_sent_once_for_an_error() -> None:
     pair = Pair()
     with pytest.raises(RemoteProtocolError):
         pair.server.receive(1, b"\xff")
@@ -268,7 +268,7 @@ def test_nobody_is_told_goaway_twice_for_one_mistake() -> None:
     assert [type(frame) for frame in decoded(pair.server.take())] == [GoAway]
 
 
-def test_a_lost_link_closes_every_stream_and_says_nothing() -> None:
+def test_a_lost_link_closes_every_stream_and_sends_nothing() -> None:
     pair = Pair()
     near, _ = pair.connect()
     pair.client.mux.write(near, b"data")
@@ -301,7 +301,7 @@ def test_frames_after_the_end_are_ignored(frame: frames.Frame) -> None:
     assert not pair.server.take()
 
 
-def test_nothing_is_opened_or_asked_after_the_end() -> None:
+def test_no_stream_and_no_ping_after_the_end() -> None:
     pair = Pair()
     pair.client.mux.close(GoAwayCode.STOPPING)
     with pytest.raises(LocalProtocolError):
@@ -330,7 +330,7 @@ def test_nothing_is_opened_or_asked_after_the_end() -> None:
         )
     ),
 )
-def test_whatever_a_peer_sends_the_error_is_the_peers(
+def test_arbitrary_frames_are_valid_or_the_peers_error(
     client: bool, noise: list[tuple[int, bytes]], plausible: list[tuple[int, bytes]]
 ) -> None:
     pair = Pair()

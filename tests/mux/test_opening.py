@@ -1,4 +1,4 @@
-"""How a stream is asked for, answered and numbered."""
+"""How a stream is opened, answered and numbered."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_opened() -> None:
 
 
 @pytest.mark.parametrize("port", [70000, "80"])
-def test_a_target_that_no_frame_can_carry_leaves_no_stream_behind(port: object) -> None:
+def test_a_target_that_no_frame_can_carry_opens_no_stream(port: object) -> None:
     pair = Pair()
     target = Target("host.example", 80)
     object.__setattr__(target, "port", port)
@@ -123,7 +123,7 @@ def test_refused_with_early_data_still_queued() -> None:
     assert is_over(pair)
 
 
-def test_what_the_far_side_writes_before_it_accepts_follows_the_answer() -> None:
+def test_bytes_written_before_the_answer_follow_it() -> None:
     pair = Pair()
     near, far = pair.request()
     pair.server.mux.write(far, b"banner")
@@ -133,7 +133,7 @@ def test_what_the_far_side_writes_before_it_accepts_follows_the_answer() -> None
     assert decoded(pair.server.take()) == [Opened(near.id, window), Data(near.id, 0, b"banner")]
 
 
-def test_given_up_before_the_answer() -> None:
+def test_reset_by_the_opener_before_the_answer() -> None:
     pair = Pair()
     near, far = pair.request()
     pair.client.mux.reset(near, ResetCode.CANCELLED)
@@ -146,7 +146,7 @@ def test_given_up_before_the_answer() -> None:
     assert is_over(pair)
 
 
-def test_an_answer_to_a_stream_that_needs_none() -> None:
+def test_answering_a_stream_that_waits_for_no_answer_is_an_error() -> None:
     pair = Pair()
     near, far = pair.connect()
     for side, stream in ((pair.client, near), (pair.server, far)):
@@ -164,7 +164,7 @@ def test_a_second_answer_from_the_peer(answer: frames.Frame) -> None:
 
 
 @pytest.mark.parametrize("answer", [Opened(1, 0), Refused(1, 1, "")])
-def test_the_opener_answers_itself(answer: frames.Frame) -> None:
+def test_an_answer_from_the_opener(answer: frames.Frame) -> None:
     pair = Pair()
     _, far = pair.request()
     breaks_the_protocol(pair, pair.server, far.channel, answer, "answer")
@@ -177,7 +177,7 @@ def test_data_before_opened(frame: frames.Frame) -> None:
     breaks_the_protocol(pair, pair.client, near.channel, frame, "before OPENED")
 
 
-def test_a_kind_of_stream_that_is_not_known() -> None:
+def test_an_unknown_kind_of_stream() -> None:
     pair = Pair()
     pair.server.hear(1, Open(1, 9, 0, 80, "host"))
     [answer] = decoded(pair.server.take())
@@ -201,7 +201,7 @@ def test_one_stream_more_than_allowed() -> None:
 @pytest.mark.parametrize("number", [0, 2, 4, 1])
 def test_an_id_that_the_peer_may_not_open(number: int) -> None:
     pair = Pair()
-    pair.connect()  # stream 1 lives
+    pair.connect()  # stream 1
     breaks_the_protocol(pair, pair.server, 1, Open(number, 1, 0, 80, "host"), f"stream id {number}")
 
 
@@ -247,7 +247,7 @@ def test_past_254_streams_channels_are_shared_evenly() -> None:
     assert all(channels.count(channel) == 2 for channel in range(1, 255))
 
 
-def test_a_stream_that_is_over_makes_room_for_another() -> None:
+def test_a_closed_stream_makes_room_for_another() -> None:
     pair = Pair(server=Limits(streams=1))
     for _ in range(3):
         near, _ = pair.connect()
@@ -255,7 +255,7 @@ def test_a_stream_that_is_over_makes_room_for_another() -> None:
         pair.exchange()
 
 
-def test_a_stream_that_is_over_leaves_its_channel() -> None:
+def test_a_closed_stream_releases_its_channel() -> None:
     pair = Pair(channels=3)
     kept, _ = pair.connect()
     for _ in range(5):
@@ -265,7 +265,7 @@ def test_a_stream_that_is_over_leaves_its_channel() -> None:
         pair.exchange()
 
 
-def test_streams_from_both_sides_avoid_one_anothers_channels() -> None:
+def test_streams_of_one_side_avoid_the_channels_of_the_other() -> None:
     pair = Pair(channels=4)
     mine = [pair.connect()[0].channel for _ in range(2)]
     assert pair.server.mux.open(TARGET).channel not in mine

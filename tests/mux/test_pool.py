@@ -1,4 +1,4 @@
-"""The memory that all sessions of a process share."""
+"""The memory limit that all sessions of a process share."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def windows(allotment: Allotment, count: int) -> list[ReceiveWindow]:
     return [ReceiveWindow(allotment.first()) for _ in range(count)]
 
 
-def test_what_one_session_takes_the_others_do_without() -> None:
+def test_memory_taken_by_one_session_is_missing_for_the_others() -> None:
     limits = Limits(session_window=1 << 20, window=1 << 20, pool=Pool(1 << 20))
     greedy, other = Allotment(limits), Allotment(limits)
     taken = windows(greedy, 1000)
@@ -34,7 +34,7 @@ def test_what_one_session_takes_the_others_do_without() -> None:
     assert sum(window.size for window in taken) <= (1 << 20) + 1000 * LEAST
 
 
-def test_a_session_s_own_bound_stays() -> None:
+def test_a_session_also_has_its_own_limit() -> None:
     pool = Pool(1 << 30)
     allotment = Allotment(Limits(session_window=1 << 20, pool=pool))
     windows(allotment, 1000)
@@ -42,7 +42,7 @@ def test_a_session_s_own_bound_stays() -> None:
     assert pool.left > 1 << 29
 
 
-def test_what_a_stream_had_is_everybody_s_again() -> None:
+def test_a_closed_stream_returns_its_memory() -> None:
     pool = Pool(64 << 20)
     allotment = Allotment(Limits(pool=pool))
     taken = windows(allotment, 100)
@@ -55,7 +55,7 @@ def test_what_a_stream_had_is_everybody_s_again() -> None:
     assert Allotment(Limits(pool=pool)).first() == 1 << 20
 
 
-def test_what_waits_to_be_sent_counts_and_comes_back() -> None:
+def test_queued_data_counts_until_it_is_sent() -> None:
     pool = Pool(4 << 20)
     pair = Pair(client=Limits(session_window=4 << 20, pool=pool))
     before = pool.left
@@ -65,7 +65,7 @@ def test_what_waits_to_be_sent_counts_and_comes_back() -> None:
     assert pool.left == opened - 300_000
     for channel, frame in pair.client.take(budget=100_000):
         pair.server.receive(channel, frame)
-    assert pool.left == opened - 300_000, "a chunk that was sent in part is all there"
+    assert pool.left == opened - 300_000, "a chunk counts whole until all of it is sent"
     pair.exchange()
     consume_all(pair.server, near_of(pair))
     pair.exchange()
@@ -91,7 +91,7 @@ def test_where_memory_is_short_each_stream_still_has_a_little() -> None:
     assert all(stream.sender.buffered > LEAST_BUFFER for stream in streams)
     held = sum(stream.sender.buffered for stream in streams)
     assert held <= (1 << 20) + len(streams) * (LEAST_BUFFER + 1000)
-    pair.exchange()  # the peer takes nothing yet
+    pair.exchange()  # the peer reads nothing yet
     assert not pair.client.of(StreamDrained)
     far = next(iter(pair.server.mux.streams.values()))
     pair.client.hear(far.channel, Credit(far.id, 0, 1 << 20))
@@ -99,7 +99,7 @@ def test_where_memory_is_short_each_stream_still_has_a_little() -> None:
     assert [event.stream for event in pair.client.of(StreamDrained)] == [streams[0]]
 
 
-def test_what_is_kept_for_the_peer_s_acknowledgement_counts() -> None:
+def test_frames_kept_until_their_acknowledgement_count() -> None:
     pool = Pool(1 << 20)
     memory = Allotment(Limits(session_window=1 << 20, pool=pool))
     replay = Replay(memory)
@@ -111,7 +111,7 @@ def test_what_is_kept_for_the_peer_s_acknowledgement_counts() -> None:
     assert pool.left == 1 << 20
 
 
-def test_a_flood_of_questions_is_bounded_by_memory_too() -> None:
+def test_a_flood_of_pings_is_bounded_by_memory_too() -> None:
     pair = Pair(server=Limits(session_window=1 << 20, pool=Pool(1 << 20)))
 
     def flood() -> None:

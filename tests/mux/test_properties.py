@@ -1,4 +1,4 @@
-"""Whatever the two applications do and the link loses, what is true of every session."""
+"""Properties of every session, for any acts of the two applications and any losses of the link."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Act = Callable[["Play", Peer, int, int], None]
 
 
 class Play:
-    """Two peers and the acts of a script; every byte written is unlike its neighbours."""
+    """Two peers and the acts of a script. Every byte written differs from its neighbours."""
 
     def __init__(self, simulation: Simulation, client: Limits, server: Limits) -> None:
         self.simulation = simulation
@@ -81,7 +81,7 @@ class Play:
         self.simulation.advance(self.simulation.now + milliseconds / 1000)
 
     def curtain(self) -> None:
-        """Everybody answers, reads to the end and ends."""
+        """Accept every stream, read everything and finish every stream."""
         for peer in self.peers:
             peer.eager = True
         while True:
@@ -129,7 +129,7 @@ limits = st.builds(
 
 @st.composite
 def plays(draw: st.DrawFn) -> Play:
-    """Two peers with narrow limits, a link that may be small, slow and bad, and streams asked for."""
+    """Two peers with low limits, a link that may be narrow, slow and lossy, and some opened streams."""
     path = Path(
         delay=draw(st.sampled_from([0.0, 0.01, 0.1])),
         loss=draw(st.sampled_from([0.0, 0.05, 0.4])),
@@ -165,8 +165,8 @@ def test_every_byte_arrives_in_order_and_every_stream_ends(
     play.curtain()
 
     for peer, other in (play.peers, reversed(play.peers)):
-        assert not peer.mux.streams, "a stream is left"
-        assert not peer.mux.wants_to_send, "a frame is left"
+        assert not peer.mux.streams, "a stream is left over"
+        assert not peer.mux.wants_to_send, "a frame is left over"
         assert not peer.mux.closed
         for number, written in peer.written.items():
             arrived = other.got.get(number, b"")
@@ -180,7 +180,7 @@ def test_every_byte_arrives_in_order_and_every_stream_ends(
 
 @settings(max_examples=60, deadline=None)
 @given(plays(), st.integers(1, 5), st.data())
-def test_a_stalled_reader_stops_its_own_writer_only(play: Play, streams: int, data: st.DataObject) -> None:
+def test_a_stalled_reader_pauses_only_its_own_writer(play: Play, streams: int, data: st.DataObject) -> None:
     client, server = play.peers
     for _ in range(streams):
         play.open(client, 0, 0)

@@ -1,4 +1,4 @@
-"""Frames and links that are lost: what two replays make of any order of events."""
+"""Two replays whose links fail: no order of events loses, repeats or reorders a frame."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IDS = (1, 2)
 
 
 class End:
-    """One side: what it sent and got, and what is on its way from it, by channel."""
+    """One side: its sent and received frames, and those under way from it, by channel."""
 
     peer: End
 
@@ -29,13 +29,13 @@ class End:
         self.sent: defaultdict[int, list[bytes]] = defaultdict(list)
         self.got: defaultdict[int, list[bytes]] = defaultdict(list)
         self.wire: defaultdict[int, deque[bytes]] = defaultdict(deque)
-        self.here = True  # whether the peer said RESUME on this link
+        self.here = True  # whether the peer's RESUME has come on this link
 
     def say(self, frame: frames.Frame) -> None:
         self.wire[0].append(frames.encode(frame))
 
     def take(self, channel: int, frame: bytes) -> None:
-        """What `DurableLink` does with a frame."""
+        """Handle a frame as `DurableLink` does."""
         match frames.decode(frame):
             case Ack(counts):
                 self.replay.acknowledged(counts)
@@ -51,7 +51,7 @@ class End:
 
 
 class Play:
-    """Two ends and what may happen between them. The near one begins links."""
+    """Two ends, and what may happen between them. The near end begins the links."""
 
     def __init__(self) -> None:
         self.near, self.far = End(), End()
@@ -80,14 +80,14 @@ class Play:
             end.say(end.replay.acknowledgement())
 
     def lose(self, _: End, __: int) -> None:
-        """The link is lost with everything on it, and the next one begins."""
+        """Lose the link with everything on it, and begin the next one."""
         for end in (self.near, self.far):
             end.wire.clear()
             end.here = False
         self.near.say(self.near.replay.resumption(*IDS))
 
     def curtain(self) -> None:
-        """Everything arrives that is still to arrive."""
+        """Deliver everything that is under way."""
         while any(end.wire[channel] for end in (self.near, self.far) for channel in range(CHANNELS)):
             for end in (self.near, self.far):
                 for channel in range(CHANNELS):
@@ -125,7 +125,7 @@ def test_no_order_of_events_loses_repeats_or_reorders_a_frame(script: list[tuple
 
 
 @given(st.lists(st.integers(0, 5), max_size=30))
-def test_an_acknowledgement_tells_only_what_is_new(channels: list[int]) -> None:
+def test_an_acknowledgement_has_only_the_counts_that_changed(channels: list[int]) -> None:
     replay = Replay()
     for channel in channels:
         replay.received(channel)
@@ -137,21 +137,21 @@ def test_an_acknowledgement_tells_only_what_is_new(channels: list[int]) -> None:
     assert replay.acknowledgement() == Ack(((3, channels.count(3) + 1),))
 
 
-def test_a_resumption_is_an_acknowledgement_too() -> None:
+def test_a_resume_acknowledges_too() -> None:
     replay = Replay()
     replay.received(1)
     replay.resumption(*IDS)
     assert replay.acknowledgement() == Ack(())
 
 
-def test_channels_take_turns_when_frames_are_sent_again() -> None:
+def test_channels_take_turns_during_a_replay() -> None:
     replay = Replay()
     for channel, frame in ((2, b"c"), (1, b"a"), (2, b"d"), (2, b"e"), (1, b"b")):
         replay.sent(channel, frame)
     assert list(replay.unacknowledged()) == [(1, b"a"), (2, b"c"), (1, b"b"), (2, b"d"), (2, b"e")]
 
 
-def test_a_channel_that_a_resumption_does_not_name_has_received_nothing() -> None:
+def test_a_channel_that_a_resume_does_not_name_counts_0() -> None:
     replay = Replay()
     replay.sent(1, b"one")
     replay.sent(2, b"two")
@@ -164,7 +164,7 @@ def test_a_channel_that_a_resumption_does_not_name_has_received_nothing() -> Non
         replay.resumed(((2, 1),))
 
 
-# Two frames were sent on each of three channels; of the first one was acknowledged, of the second both.
+# Two frames were sent on each of three channels. Acknowledged are one on the first, both on the second.
 POSSIBLE = {0: range(1, 3), 1: range(2, 3), 2: range(3)}
 
 
@@ -188,7 +188,7 @@ counts: st.SearchStrategy[Counts] = st.dictionaries(
 @example(counts=((0, 0), (1, 2), (2, 2)))
 @example(counts=((0, 1), (1, 2), (3, 1)))
 @example(counts=((0, 2), (1, 2), (2, 9)))
-def test_counts_are_possible_or_the_peers_error(
+def test_counts_are_accepted_if_possible_else_the_peers_error(
     say: Callable[[Replay, Counts], None], counts: Counts
 ) -> None:
     replay = half_way()

@@ -1,4 +1,4 @@
-"""Who sends next."""
+"""The scheduler: which frame is sent next."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def everything(scheduler: Scheduler) -> list[Frame]:
     return list(iter(lambda: next_frame(scheduler), None))
 
 
-def test_the_sessions_frames_then_the_streams_own_then_credits_then_data() -> None:
+def test_the_order_is_session_frames_then_stream_control_then_credit_then_data() -> None:
     scheduler = established()
     one, two = a_stream(1), a_stream(3)
     write(scheduler, one, b"data")
@@ -47,7 +47,7 @@ def test_the_sessions_frames_then_the_streams_own_then_credits_then_data() -> No
     assert not scheduler
 
 
-def test_a_control_frame_passes_bulk_that_already_waits() -> None:
+def test_a_control_frame_overtakes_queued_bulk_data() -> None:
     scheduler = established()
     bulk = a_stream(1)
     write(scheduler, bulk, bytes(50 * SIZE))
@@ -57,7 +57,7 @@ def test_a_control_frame_passes_bulk_that_already_waits() -> None:
     assert next_frame(scheduler) == Reset(3, 1)
 
 
-def test_before_the_session_is_established_only_its_own_frames_go() -> None:
+def test_before_the_session_is_established_only_its_own_frames_are_sent() -> None:
     scheduler = Scheduler()
     write(scheduler, a_stream(1), b"data")
     scheduler.credit(a_stream(3))
@@ -70,7 +70,7 @@ def test_before_the_session_is_established_only_its_own_frames_go() -> None:
     assert len(everything(scheduler)) == 3
 
 
-def test_turns_are_fair_between_large_and_small_writers() -> None:
+def test_large_and_small_writers_share_fairly() -> None:
     scheduler = established()
     large, small, tiny = a_stream(1), a_stream(3), a_stream(5)
     write(scheduler, large, bytes(60 * SIZE))
@@ -86,7 +86,7 @@ def test_turns_are_fair_between_large_and_small_writers() -> None:
         assert max(sent.values()) - min(sent[n] for n in (1, 3, 5)) <= SIZE, f"after {turn} turns"
 
 
-def test_a_newcomer_waits_one_round_only() -> None:
+def test_a_new_stream_waits_for_one_round_only() -> None:
     scheduler = established()
     bulk = [a_stream(number) for number in (1, 3, 5)]
     for stream in bulk:
@@ -99,7 +99,7 @@ def test_a_newcomer_waits_one_round_only() -> None:
 
 
 def some_bulk(scheduler: Scheduler, *numbers: int) -> list[Stream]:
-    """Streams that have sent so much that they count as bulk, with more to send."""
+    """Streams that have sent enough to count as bulk, and have more to send."""
     streams = [a_stream(number, credit=1 << 40) for number in numbers]
     for stream in streams:
         write(scheduler, stream, bytes(1 << 20))
@@ -117,14 +117,14 @@ def senders(scheduler: Scheduler, turns: int) -> list[int]:
     return found
 
 
-def test_a_short_exchange_passes_bulk() -> None:
+def test_a_short_exchange_overtakes_bulk_data() -> None:
     scheduler = established()
     some_bulk(scheduler, 1, 3, 5, 7)
     write(scheduler, a_stream(9), bytes(3 * SIZE))
     assert senders(scheduler, 4)[:3] == [9, 9, 9]
 
 
-def test_bulk_is_not_shut_out_by_many_short_exchanges() -> None:
+def test_many_short_exchanges_do_not_starve_bulk_data() -> None:
     scheduler = established()
     some_bulk(scheduler, 1, 3)
     for number in range(101, 301, 2):
@@ -133,7 +133,7 @@ def test_bulk_is_not_shut_out_by_many_short_exchanges() -> None:
     assert turns.count(1) == turns.count(3) == 5
 
 
-def test_bulk_shares_evenly_among_itself() -> None:
+def test_bulk_streams_share_evenly() -> None:
     scheduler = established()
     some_bulk(scheduler, 1, 3, 5)
     assert Counter(senders(scheduler, 300)) == {1: 100, 3: 100, 5: 100}
@@ -149,7 +149,7 @@ def test_a_stream_that_has_sent_much_becomes_bulk() -> None:
     assert abs(turns[-500:].count(3) - 250) <= 1
 
 
-def test_what_a_stream_sent_is_forgotten_while_others_send() -> None:
+def test_the_burst_count_of_an_idle_stream_decays_while_others_send() -> None:
     scheduler = established()
     (rests, goes_on) = some_bulk(scheduler, 1, 3)
     while rests.sender.buffered:
@@ -161,14 +161,14 @@ def test_what_a_stream_sent_is_forgotten_while_others_send() -> None:
     assert next_frame(scheduler) == Data(1, 1 << 20, b"a keystroke")
 
 
-def test_data_is_not_larger_than_asked() -> None:
+def test_a_data_frame_is_no_larger_than_asked_for() -> None:
     scheduler = established()
     write(scheduler, a_stream(1), bytes(SIZE + 1))
     sizes = [len(frame.payload) for frame in everything(scheduler) if isinstance(frame, Data)]
     assert sizes == [SIZE, 1]
 
 
-def test_a_stream_without_credit_does_not_hold_up_the_others() -> None:
+def test_a_stream_without_credit_does_not_delay_the_others() -> None:
     scheduler = established()
     stuck, free = a_stream(1, credit=10), a_stream(3)
     write(scheduler, stuck, bytes(100))
@@ -185,7 +185,7 @@ def test_a_stream_without_credit_does_not_hold_up_the_others() -> None:
     assert len(everything(scheduler)) == 1
 
 
-def test_credits_of_one_stream_are_said_once_with_what_is_true_then() -> None:
+def test_queued_credits_of_one_stream_are_sent_once_with_the_latest_values() -> None:
     scheduler = established()
     stream = a_stream(1)
     stream.receiver.data(0, 900)
@@ -195,7 +195,7 @@ def test_credits_of_one_stream_are_said_once_with_what_is_true_then() -> None:
     assert everything(scheduler) == [Credit(1, 900, 1900)]
 
 
-def test_nothing_of_a_stream_goes_after_its_reset() -> None:
+def test_nothing_of_a_stream_is_sent_after_its_reset() -> None:
     scheduler = established()
     stream = a_stream(1)
     write(scheduler, stream, bytes(300))
@@ -206,7 +206,7 @@ def test_nothing_of_a_stream_goes_after_its_reset() -> None:
     assert everything(scheduler) == [Reset(1, 2)]
 
 
-def test_what_is_written_before_the_answer_waits_for_it() -> None:
+def test_bytes_written_before_the_answer_wait_for_it() -> None:
     scheduler = established()
     stream = a_stream(2, StreamState.REQUESTED)
     write(scheduler, stream, b"banner")
@@ -216,7 +216,7 @@ def test_what_is_written_before_the_answer_waits_for_it() -> None:
     assert everything(scheduler) == [Data(2, 0, b"banner")]
 
 
-def test_a_full_buffer_is_reported_when_it_has_room_again() -> None:
+def test_a_full_buffer_that_has_room_again_is_reported() -> None:
     scheduler = established()
     stream = a_stream(1, credit=HIGH_WATER * 2)
     write(scheduler, stream, bytes(HIGH_WATER + 1))
@@ -231,7 +231,7 @@ def test_a_full_buffer_is_reported_when_it_has_room_again() -> None:
     assert all(item[2] is None for item in iter(lambda: scheduler.next(SIZE), None))
 
 
-def test_the_end_of_a_stream_takes_its_turn_after_the_data() -> None:
+def test_fin_follows_the_data() -> None:
     scheduler = established()
     stream = a_stream(1)
     write(scheduler, stream, b"bye")
@@ -240,7 +240,7 @@ def test_the_end_of_a_stream_takes_its_turn_after_the_data() -> None:
     assert everything(scheduler) == [Data(1, 0, b"bye"), Fin(1, 3)]
 
 
-def test_cleared_it_keeps_nothing() -> None:
+def test_clear_drops_everything() -> None:
     scheduler = established()
     stream = a_stream(1)
     write(scheduler, stream, b"data")

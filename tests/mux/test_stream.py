@@ -1,4 +1,4 @@
-"""The two halves of a stream: every transition, and what neither half allows."""
+"""The sender and the receiver of a stream: every transition, and what is not allowed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from toxproxy.mux.stream import HIGH_WATER, Receiver, ReceiveState, Sender, Send
 
 
 def sender_in(state: SendState) -> Sender:
-    """A sender that sent 3 bytes on its way to `state`."""
+    """A sender in `state` that has sent 3 bytes."""
     sender = Sender(100)
     sender.write(b"abc")
     sender.next_frame(1, 10)
@@ -26,7 +26,7 @@ def sender_in(state: SendState) -> Sender:
 
 
 def receiver_in(state: ReceiveState) -> Receiver:
-    """A receiver that got 3 bytes on its way to `state`."""
+    """A receiver in `state` that has got 3 bytes."""
     receiver = Receiver(100)
     receiver.data(0, 3)
     if state is not ReceiveState.OPEN:
@@ -38,7 +38,7 @@ def receiver_in(state: ReceiveState) -> Receiver:
 
 
 class TestSender:
-    def test_bytes_leave_in_order_whatever_their_pieces(self) -> None:
+    def test_bytes_are_sent_in_order_in_pieces_of_any_size(self) -> None:
         sender = Sender(100)
         for piece in (b"a", b"", b"bcdef", b"gh"):
             sender.write(piece)
@@ -47,7 +47,7 @@ class TestSender:
         assert not sender.sendable
         assert sender.buffered == 0
 
-    def test_no_byte_leaves_beyond_the_credit(self) -> None:
+    def test_no_byte_is_sent_beyond_the_credit(self) -> None:
         sender = Sender(4)
         sender.write(b"abcdef")
         assert frames.decode(sender.next_frame(7, 100)) == Data(7, 0, b"abcd")
@@ -69,7 +69,7 @@ class TestSender:
         assert sender.state is SendState.FINISHED
         assert not sender.sendable
 
-    def test_fin_waits_for_bytes_that_wait_for_credit(self) -> None:
+    def test_fin_waits_for_bytes_without_credit(self) -> None:
         sender = Sender(2)
         sender.write(b"abc")
         sender.finish()
@@ -82,7 +82,7 @@ class TestSender:
         assert sender.sendable
         assert frames.decode(sender.next_frame(7, 100)) == Fin(7, 0)
 
-    def test_only_the_credited_end_makes_it_done(self) -> None:
+    def test_credit_for_the_fin_makes_it_done(self) -> None:
         sender = sender_in(SendState.FINISHED)
         states = []
         for consumed in (0, 3, 4):
@@ -126,7 +126,7 @@ class TestSender:
 
 
 class TestReceiver:
-    def test_open_takes_data_then_the_end(self) -> None:
+    def test_data_then_the_end(self) -> None:
         receiver = receiver_in(ReceiveState.OPEN)
         receiver.data(3, 2)
         receiver.fin(5)
@@ -138,7 +138,7 @@ class TestReceiver:
         assert steps == [(False, ReceiveState.FINISHED), (True, ReceiveState.DONE)]
         assert frames.decode(receiver.credit(7)) == Credit(7, 4, 104)
 
-    def test_the_end_fits_a_window_that_is_full(self) -> None:
+    def test_the_end_needs_no_room_in_the_window(self) -> None:
         receiver = Receiver(3)
         receiver.data(0, 3)
         receiver.fin(3)
@@ -156,7 +156,7 @@ class TestReceiver:
             receiver_in(state).fin(offset)
 
     @pytest.mark.parametrize("offset", [0, 2, 4])
-    def test_an_end_elsewhere_than_after_the_data(self, offset: int) -> None:
+    def test_an_end_at_a_wrong_offset(self, offset: int) -> None:
         with pytest.raises(RemoteProtocolError, match="expected 3"):
             receiver_in(ReceiveState.OPEN).fin(offset)
 

@@ -1,4 +1,4 @@
-"""One direction's flow control, at its receiver."""
+"""The receive window: flow control of one direction at its receiver."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from toxproxy.mux.limits import Limits
 from toxproxy.mux.window import Allotment, ReceiveWindow
 
 
-def test_bytes_up_to_the_limit_are_taken() -> None:
+def test_bytes_up_to_the_limit_are_accepted() -> None:
     window = ReceiveWindow(100)
     window.receive(0, 60)
     window.receive(60, 40)
@@ -71,7 +71,7 @@ def test_a_limit_never_falls() -> None:
     assert window.grant() == 100
 
 
-def test_an_application_that_keeps_up_leaves_at_most_a_quarter() -> None:
+def test_an_application_keeps_up_if_at_most_a_quarter_of_the_window_is_unconsumed() -> None:
     window = ReceiveWindow(100)
     window.receive(0, 100)
     window.consume(74)
@@ -83,7 +83,7 @@ def test_an_application_that_keeps_up_leaves_at_most_a_quarter() -> None:
 LIMITS = Limits(least_window=10, window=100, most_window=800, session_window=6400)
 
 
-def test_a_new_stream_gets_less_when_little_is_left_but_never_nothing() -> None:
+def test_a_new_stream_gets_a_smaller_window_when_memory_is_short_but_never_none() -> None:
     memory = Allotment(LIMITS)
     sizes = [memory.first() for _ in range(400)]
     assert sizes[0] == 100
@@ -92,7 +92,7 @@ def test_a_new_stream_gets_less_when_little_is_left_but_never_nothing() -> None:
     assert sum(sizes) <= 6400 + 400 * 10
 
 
-def test_windows_grow_up_to_the_most() -> None:
+def test_windows_grow_up_to_the_limit_of_a_stream() -> None:
     memory, window = Allotment(LIMITS), ReceiveWindow(100)
     sizes = []
     for _ in range(5):
@@ -116,7 +116,7 @@ def test_windows_grow_only_while_memory_is_left() -> None:
 
 
 @given(st.integers(1, 1000), st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300))))
-def test_a_sender_that_keeps_to_its_credit_is_never_stuck(size: int, moves: list[tuple[int, int]]) -> None:
+def test_a_sender_within_its_credit_never_stalls(size: int, moves: list[tuple[int, int]]) -> None:
     window = ReceiveWindow(size)
     granted = window.limit
     for sent, taken in moves:
@@ -129,4 +129,4 @@ def test_a_sender_that_keeps_to_its_credit_is_never_stuck(size: int, moves: list
     window.consume(window.received - window.consumed)
     if window.due:
         granted = window.grant()
-    assert granted > window.received, "everything was consumed, and still nothing may be sent"
+    assert granted > window.received, "all was consumed, but there is no credit"

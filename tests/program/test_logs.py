@@ -1,4 +1,4 @@
-"""Log lines: nobody can forge one, programs can read them, a status line below them stays whole."""
+"""Log lines: nobody can forge one, programs can parse them, and the status line below stays whole."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger("toxproxy.test")
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[TextIO, int]]:
-    """A terminal of 40 columns: what to write to, and where to read what it was sent."""
+    """A terminal of 40 columns: a stream to write to, and a descriptor to read what it got."""
     monkeypatch.setenv("TERM", "xterm")
     master, slave = pseudo_terminal()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
@@ -48,7 +48,7 @@ def sent(master: int) -> str:
         ("\u2028\u202e\ud800", r"\u2028\u202e\ud800"),
     ],
 )
-def test_what_is_not_printable_is_escaped(raw: str, written: str) -> None:
+def test_characters_that_are_not_printable_are_escaped(raw: str, written: str) -> None:
     assert escaped(raw) == written
 
 
@@ -73,7 +73,7 @@ def test_the_lines_of_a_traceback_do_not_look_like_records() -> None:
     assert all(line.startswith("  | ") for line in rest)
 
 
-def test_json_is_one_object_a_line_with_the_time_in_utc() -> None:
+def test_json_logs_are_one_object_per_line_with_the_time_in_utc() -> None:
     stream = io.StringIO()
     with logging_to(stream, as_json=True):
         log.warning("two\nlines: %d", 2)
@@ -84,7 +84,7 @@ def test_json_is_one_object_a_line_with_the_time_in_utc() -> None:
     assert second["event"] == "started"
 
 
-def test_json_has_an_exception_in_a_field_of_its_own() -> None:
+def test_json_logs_have_a_field_for_the_exception() -> None:
     stream = io.StringIO()
     with logging_to(stream, as_json=True):
         try:
@@ -97,7 +97,7 @@ def test_json_has_an_exception_in_a_field_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(("debug", "lines"), [(False, 1), (True, 2)])
-def test_details_are_told_when_asked_for(debug: bool, lines: int) -> None:
+def test_debug_lines_are_written_only_if_asked_for(debug: bool, lines: int) -> None:
     stream = io.StringIO()
     with logging_to(stream, debug=debug):
         log.info("news")
@@ -105,7 +105,7 @@ def test_details_are_told_when_asked_for(debug: bool, lines: int) -> None:
     assert len(stream.getvalue().splitlines()) == lines
 
 
-def test_after_the_block_nothing_is_written_any_more() -> None:
+def test_nothing_is_written_after_the_block() -> None:
     stream = io.StringIO()
     with logging_to(stream):
         pass
@@ -121,7 +121,7 @@ def test_a_terminal_gets_the_message_alone(terminal: tuple[TextIO, int]) -> None
     assert sent(master) == "news\r\nwarning: careful\r\n"
 
 
-def test_a_log_line_goes_above_the_status_line(terminal: tuple[TextIO, int]) -> None:
+def test_a_log_line_is_written_above_the_status_line(terminal: tuple[TextIO, int]) -> None:
     stream, master = terminal
     with logging_to(stream) as console:
         console.show("waiting 1 s")
@@ -161,7 +161,7 @@ def test_json_at_a_terminal_has_no_status_line(terminal: tuple[TextIO, int]) -> 
     assert json.loads(sent(master))["message"] == "news"
 
 
-def test_a_terminal_that_is_gone_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_terminal_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(logging, "raiseExceptions", False)
     master, slave = pseudo_terminal()
@@ -171,4 +171,4 @@ def test_a_terminal_that_is_gone_stops_nobody(monkeypatch: pytest.MonkeyPatch) -
     console.show("waiting")
     console.emit(log.makeRecord("toxproxy.test", logging.INFO, __file__, 1, "news", (), None))
     with pytest.raises(OSError, match="Input/output"):
-        stream.close()  # so it was tried
+        stream.close()  # which shows that a write was tried

@@ -1,4 +1,4 @@
-"""What a client's user sees while servers are looked for, found and lost."""
+"""What the user of a client sees while servers are looked for, found and lost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MEASURED = (Phase.READY, "connected to the server, direct, 12 ms")
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal; what it shows is its text with erased lines left out."""
+    """A stream that is a terminal. `shown` is its text without erased lines."""
 
     def isatty(self) -> bool:
         return True
@@ -37,7 +37,7 @@ class Terminal(io.StringIO):
 
 
 class World:
-    """Statuses that a test sets, as a client would, and what comes out of it."""
+    """Statuses that a test sets in place of a client, and the progress that shows them."""
 
     def __init__(self, console: Console, *statuses: Status) -> None:
         self.statuses = list(statuses)
@@ -75,7 +75,7 @@ def messages(stream: io.StringIO) -> list[str]:
     return [line.split(" INFO ")[1] for line in stream.getvalue().splitlines()]
 
 
-async def test_at_a_terminal_one_line_says_what_is_waited_for(terminal: tuple[Terminal, Console]) -> None:
+async def test_at_a_terminal_one_line_shows_the_current_wait(terminal: tuple[Terminal, Console]) -> None:
     stream, console = terminal
     world = World(console)
     with world.progress:
@@ -86,7 +86,7 @@ async def test_at_a_terminal_one_line_says_what_is_waited_for(terminal: tuple[Te
     assert stream.shown == ""
 
 
-async def test_at_a_terminal_a_line_stays_for_a_connection_won_and_one_for_it_lost(
+async def test_at_a_terminal_lines_stay_for_a_new_and_for_a_lost_connection(
     terminal: tuple[Terminal, Console],
 ) -> None:
     stream, console = terminal
@@ -99,7 +99,7 @@ async def test_at_a_terminal_a_line_stays_for_a_connection_won_and_one_for_it_lo
     assert stream.shown == f"{MEASURED[1]}\nconnection lost; {ASKING[1]}\n"
 
 
-async def test_the_seconds_go_on_while_something_is_waited_for_and_stop_then(
+async def test_the_seconds_count_only_during_a_wait(
     terminal: tuple[Terminal, Console],
 ) -> None:
     stream, console = terminal
@@ -113,7 +113,7 @@ async def test_the_seconds_go_on_while_something_is_waited_for_and_stop_then(
     assert stream.getvalue() == written
 
 
-async def test_elsewhere_each_change_is_one_line_and_nothing_is_repeated(
+async def test_without_a_terminal_each_change_is_one_log_line(
     journal: tuple[io.StringIO, Console],
 ) -> None:
     stream, console = journal
@@ -125,7 +125,7 @@ async def test_elsewhere_each_change_is_one_line_and_nothing_is_repeated(
     assert messages(stream) == expected
 
 
-async def test_what_does_not_last_is_not_told(journal: tuple[io.StringIO, Console]) -> None:
+async def test_a_status_that_does_not_last_is_not_reported(journal: tuple[io.StringIO, Console]) -> None:
     stream, console = journal
     world = World(console)
     with world.progress:
@@ -135,7 +135,7 @@ async def test_what_does_not_last_is_not_told(journal: tuple[io.StringIO, Consol
     assert messages(stream) == [MEASURED[1]]
 
 
-async def test_several_servers_are_told_apart_and_what_is_common_is_said_once(
+async def test_several_servers_are_named_and_a_common_status_is_reported_once(
     journal: tuple[io.StringIO, Console],
 ) -> None:
     stream, console = journal
@@ -160,7 +160,7 @@ async def test_at_a_terminal_several_missing_servers_share_the_line(
         assert stream.shown == f"{READY[1]}\nasking server A (and 1 more) ... 0 s"
 
 
-async def test_who_waits_for_long_gets_each_hint_once(
+async def test_during_a_long_wait_each_hint_is_given_once(
     journal: tuple[io.StringIO, Console], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "HINT", 0.02)
@@ -176,7 +176,7 @@ async def test_who_waits_for_long_gets_each_hint_once(
     assert messages(stream) == [LOOKING[1], "try this", ASKING[1], LOOKING[1], "or that"]
 
 
-async def test_nobody_who_is_connected_gets_a_hint(
+async def test_a_connected_client_gets_no_hint(
     journal: tuple[io.StringIO, Console], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "HINT", 0.3)
@@ -190,7 +190,7 @@ async def test_nobody_who_is_connected_gets_a_hint(
     assert messages(stream) == [LOOKING[1], READY[1]]
 
 
-async def test_programs_read_the_phase_in_the_event() -> None:
+async def test_the_log_record_has_the_phase_as_its_event() -> None:
     stream = io.StringIO()
     with logging_to(stream, as_json=True) as console:
         world = World(console)
@@ -200,7 +200,7 @@ async def test_programs_read_the_phase_in_the_event() -> None:
     assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["absent", "ready"]
 
 
-async def test_after_its_end_nothing_is_told(journal: tuple[io.StringIO, Console]) -> None:
+async def test_nothing_is_reported_after_its_end(journal: tuple[io.StringIO, Console]) -> None:
     stream, console = journal
     world = World(console)
     with world.progress:

@@ -27,7 +27,7 @@ class Joined:
 
 @asynccontextmanager
 async def joined(first: bytes = b"") -> AsyncIterator[Joined]:
-    """left <-> [relay] <-> right; `first` is what a handshake at the left had read too much."""
+    """left <-> [relay] <-> right. `first` are bytes that a handshake at the left has read already."""
     loop = asyncio.get_running_loop()
     near, far = relay.pair()
     ends: list[Streams] = []
@@ -58,20 +58,20 @@ async def within(seconds: float, what: Callable[[], Awaitable[bytes]]) -> bytes:
         return await what()
 
 
-async def test_bytes_pass_both_ways() -> None:
+async def test_bytes_pass_in_both_directions() -> None:
     async with joined() as both:
         for (_, writer), (reader, _) in ((both.left, both.right), (both.right, both.left)):
             writer.write(b"x" * 300_000)
             assert await within(5, lambda reader=reader: reader.readexactly(300_000))
 
 
-async def test_what_a_handshake_read_too_much_goes_first() -> None:
+async def test_bytes_read_by_the_handshake_go_first() -> None:
     async with joined(first=b"early ") as both:
         both.left[1].write(b"late")
         assert await within(5, lambda: both.right[0].readexactly(10)) == b"early late"
 
 
-async def test_either_direction_ends_by_itself() -> None:
+async def test_each_direction_ends_by_itself() -> None:
     async with joined() as both:
         both.left[1].write(b"question")
         both.left[1].write_eof()
@@ -81,14 +81,14 @@ async def test_either_direction_ends_by_itself() -> None:
         assert await within(5, lambda: both.left[0].read(-1)) == b"answer" * 50_000
 
 
-async def test_a_reset_passes_as_a_reset() -> None:
+async def test_a_reset_is_relayed_as_a_reset() -> None:
     async with joined() as both:
         relay.abort(both.left[1].transport)
         with pytest.raises(ConnectionResetError):
             await within(5, lambda: both.right[0].read(-1))
 
 
-async def test_a_reader_that_stops_stops_the_writer() -> None:
+async def test_a_reader_that_stops_pauses_the_writer() -> None:
     async with joined() as both:
         both.right[1].transport.pause_reading()
         writer, written = both.left[1], 0
@@ -104,7 +104,7 @@ async def test_a_reader_that_stops_stops_the_writer() -> None:
 
 
 async def test_the_last_bytes_reach_a_slow_reader_after_both_ends_have_finished() -> None:
-    """Both directions have ended, but one side's answer is still in buffers: nothing is cut."""
+    """Both directions have ended while the answer is still in buffers. Nothing of it is lost."""
     async with joined() as both:
         both.left[1].transport.pause_reading()
         both.left[1].write_eof()
@@ -116,7 +116,7 @@ async def test_the_last_bytes_reach_a_slow_reader_after_both_ends_have_finished(
         assert await within(10, lambda: both.left[0].read(-1)) == body
 
 
-async def test_abort_sends_a_reset_where_a_plain_abort_would_look_like_an_end() -> None:
+async def test_abort_resets_where_the_transports_own_abort_would_send_a_fin() -> None:
     server = socket.create_server(("127.0.0.1", 0))
     client = socket.create_connection(server.getsockname())
     accepted, _ = server.accept()
@@ -146,17 +146,17 @@ async def test_abort_of_a_connection_that_is_still_flushing_is_a_reset() -> None
     assert await was_reset(client)
 
 
-async def test_abort_of_a_connection_that_has_said_everything_takes_nothing_back() -> None:
+async def test_abort_of_a_connection_that_has_sent_everything_loses_nothing() -> None:
     client, transport = await stuck(2000)
     assert not transport.get_write_buffer_size()
     relay.abort(transport)
     await asyncio.sleep(0.05)
-    relay.abort(transport)  # and once it is over, nothing is left to be done
+    relay.abort(transport)  # aborting a closed connection does nothing
     with client:
         assert len(client.recv(1 << 20, socket.MSG_WAITALL)) == 2000
 
 
-async def test_halves_that_are_answered_for_are_waited_for_and_reset() -> None:
+async def test_halves_are_waited_for_and_can_be_reset() -> None:
     halves = relay.Halves()
     client, transport = await stuck(16 << 20)
     half = relay.Half()

@@ -1,4 +1,4 @@
-"""Two connections joined into one, on real socket pairs."""
+"""Two connections joined by a relay, on real socket pairs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Peers = list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]
 
 
 async def ended_pair(half: Half) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Connect `half` and return the peer it talks to."""
+    """Connect `half`. Returns its peer."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         reader, writer = await asyncio.open_connection(*server.getsockname())
         accepted, _ = server.accept()
@@ -27,7 +27,7 @@ async def ended_pair(half: Half) -> tuple[asyncio.StreamReader, asyncio.StreamWr
     return reader, writer
 
 
-async def test_a_pair_joins_itself_in_either_order():
+async def test_two_halves_join_in_either_order():
     for first, second in ((0, 1), (1, 0)):
         halves = relay.pair()
         peers = {first: await ended_pair(halves[first])}
@@ -44,7 +44,7 @@ async def test_a_pair_joins_itself_in_either_order():
             writer.close()
 
 
-async def test_what_was_read_too_much_goes_first_and_ends_follow_it():
+async def test_bytes_read_before_the_join_go_first_and_the_ends_follow():
     near, far = ByteStream(), ByteStream()
     near_reader, near_writer = await ended_pair(near)
     far_reader, far_writer = await ended_pair(far)
@@ -63,7 +63,7 @@ async def test_what_was_read_too_much_goes_first_and_ends_follow_it():
         writer.close()
 
 
-async def test_kept_bytes_that_fill_the_other_side_leave_reading_paused():
+async def test_reading_stays_paused_if_the_kept_bytes_fill_the_other_side():
     near, far = ByteStream(), Half()
     _, near_writer = await ended_pair(near)
     far_reader, far_writer = await ended_pair(far)
@@ -80,7 +80,7 @@ async def test_kept_bytes_that_fill_the_other_side_leave_reading_paused():
 
 
 @pytest.mark.parametrize("gone", ["near", "far"])
-async def test_a_connection_that_is_over_before_the_join_resets_the_other(gone):
+async def test_a_connection_lost_before_the_join_resets_the_other(gone):
     near, far = relay.pair()
     first, second = (near, far) if gone == "near" else (far, near)
     _, first_writer = await ended_pair(first)
@@ -106,7 +106,7 @@ async def test_a_cancelled_relay_resets_both():
         writer.close()
 
 
-async def test_nobody_reading_bounds_what_is_kept():
+async def test_without_a_reader_a_bounded_number_of_bytes_is_kept():
     client = ByteStream()
     _, writer = await ended_pair(client)
     writer.write(bytes(16 << 20))
@@ -114,7 +114,7 @@ async def test_nobody_reading_bounds_what_is_kept():
         while client.transport.is_reading():
             await asyncio.sleep(0.005)
     data = await client.read()
-    assert KEEP_BYTES <= len(data) <= KEEP_BYTES + 4096  # and one read of the least size
+    assert KEEP_BYTES <= len(data) <= KEEP_BYTES + 4096  # and one read of the smallest size
     total = len(data)
     while total < 16 << 20:
         total += len(await client.read())
@@ -122,7 +122,7 @@ async def test_nobody_reading_bounds_what_is_kept():
     client.reset()
 
 
-async def test_a_lost_connection_is_said_after_what_came_before_it():
+async def test_a_lost_connection_is_reported_after_the_bytes_that_came_before():
     client = ByteStream()
     _, writer = await ended_pair(client)
     writer.write(b"last words")
@@ -148,7 +148,7 @@ def resets(halves: list[Half]) -> bool:
 
 
 async def over(halves: list[Half], peers: Peers) -> None:
-    """Both connections were reset."""
+    """Wait until both connections have been reset."""
     async with asyncio.timeout(5):
         await asyncio.wait([half.lost for half in halves])
         for reader, writer in peers:
@@ -157,7 +157,7 @@ async def over(halves: list[Half], peers: Peers) -> None:
             writer.close()
 
 
-async def test_a_relay_that_is_idle_for_too_long_is_reset_and_that_is_logged(monkeypatch, caplog):
+async def test_an_idle_relay_is_reset_with_a_log_line(monkeypatch, caplog):
     caplog.set_level("INFO")
     monkeypatch.setattr(half, "_silent", Notice(half.log))
     for _ in range(2):
@@ -166,18 +166,18 @@ async def test_a_relay_that_is_idle_for_too_long_is_reset_and_that_is_logged(mon
 
 
 @pytest.mark.parametrize("sender", [0, 1])
-async def test_bytes_in_either_direction_keep_a_relay(sender):
+async def test_bytes_in_either_direction_keep_a_relay_open(sender):
     halves, peers = await watched(Patience(idle=0.5))
     for _ in range(10):
         peers[sender][1].write(b"x")
         assert await peers[1 - sender][0].readexactly(1) == b"x"
-        await asyncio.sleep(0.1)  # twice the patience in all
+        await asyncio.sleep(0.1)  # twice the patience in total
     assert not resets(halves)
     await over(halves, peers)
 
 
-async def test_bytes_that_a_slow_reader_takes_keep_a_relay():
-    """Also those that have left for the system's buffers, which hold several MiB."""
+async def test_bytes_taken_by_a_slow_reader_keep_a_relay_open():
+    """Bytes in the system's buffers count as well. These hold several MiB."""
     halves, peers = await watched(Patience(idle=0.4))
     peers[0][1].write(bytes(32 << 20))
     reader = peers[1][0]
@@ -185,7 +185,7 @@ async def test_bytes_that_a_slow_reader_takes_keep_a_relay():
         await asyncio.sleep(0.1)
         await reader.readexactly(1 << 20)
     assert not resets(halves)
-    reader._transport.pause_reading()  # and now nothing moves
+    reader._transport.pause_reading()  # from now on no byte moves
     async with asyncio.timeout(5):
         await asyncio.wait([half.lost for half in halves])
     for _, writer in peers:
@@ -193,7 +193,7 @@ async def test_bytes_that_a_slow_reader_takes_keep_a_relay():
 
 
 @pytest.mark.parametrize("sender", [0, 1])
-async def test_a_half_closed_relay_that_stays_silent_is_reset(sender, monkeypatch, caplog):
+async def test_a_silent_half_closed_relay_is_reset(sender, monkeypatch, caplog):
     caplog.set_level("INFO")
     monkeypatch.setattr(half, "_silent", Notice(half.log))
     halves, peers = await watched(Patience(idle=3600, half_closed=0.3))
@@ -202,7 +202,7 @@ async def test_a_half_closed_relay_that_stays_silent_is_reset(sender, monkeypatc
     peers[sender][1].write_eof()
     assert await peers[1 - sender][0].read() == b""
     for _ in range(6):
-        peers[1 - sender][1].write(b"x")  # the other direction goes on
+        peers[1 - sender][1].write(b"x")  # the other direction is still used
         assert await peers[sender][0].readexactly(1) == b"x"
         await asyncio.sleep(0.1)
     assert not resets(halves)
@@ -239,9 +239,9 @@ async def test_a_patient_relay_needs_no_timer():
 async def said_to_a_deaf_client(
     near: Half, far: Half
 ) -> tuple[asyncio.Task[Exception | None], socket.socket]:
-    """A relay of which both directions have ended, while its client has not read the answer.
+    """A relay whose directions have both ended while its client has not read the answer.
 
-    Returns what runs the relay, and the client.
+    Returns the task that runs the relay, and the client.
     """
     client, _ = await deaf_client(near)
     near.transport.set_write_buffer_limits(1 << 30)
@@ -258,14 +258,14 @@ async def said_to_a_deaf_client(
     return task, client
 
 
-async def test_a_relay_cancelled_while_the_answer_is_under_way_is_a_reset():
+async def test_a_relay_cancelled_while_the_answer_is_unread_resets_the_client():
     task, client = await said_to_a_deaf_client(Half(), Half())
     task.cancel()
     await asyncio.wait([task])
     assert await was_reset(client)
 
 
-async def test_a_relay_given_up_while_the_answer_is_under_way_is_a_reset():
+async def test_a_relay_that_times_out_while_the_answer_is_unread_resets_the_client():
     task, client = await said_to_a_deaf_client(Half(Patience(half_closed=0.3)), Half())
     async with asyncio.timeout(10):
         await task
@@ -279,7 +279,7 @@ async def test_a_client_that_stops_reading_the_last_bytes_is_reset(monkeypatch):
     near.transport.write(bytes(16 << 20))
     finishing = asyncio.create_task(near.finish())
     client.setblocking(False)
-    for _ in range(10):  # it reads slowly, for longer than that, and then no more
+    for _ in range(10):  # it reads slowly for longer than STALL_SECONDS, then stops
         await asyncio.sleep(0.1)
         got = 0
         while got < 1 << 20:

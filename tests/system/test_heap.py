@@ -1,4 +1,4 @@
-"""What a busy time leaves in the heap is given back."""
+"""Free memory that the C library has kept goes back to the system."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ print(full - before, memory() - before)
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="the C library is not glibc")
-def test_holes_are_given_back() -> None:
+def test_free_memory_of_the_heap_is_returned() -> None:
     done = subprocess.run([sys.executable, "-c", HOLES], capture_output=True, text=True, check=True)
     full, trimmed = map(int, done.stdout.split())
     assert full > 50_000_000

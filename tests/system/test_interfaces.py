@@ -17,13 +17,13 @@ def test_the_addresses_of_this_machine_are_those_it_can_bind() -> None:
     machine = interfaces.look()
     assert ip_address("127.0.0.1") in machine.addresses
     for address in machine.addresses:
-        if not address.is_link_local:  # which needs the interface's number
+        if not address.is_link_local:  # binding one needs the number of its interface
             family = socket.AF_INET if address.version == 4 else socket.AF_INET6
             with socket.socket(family) as sock:
                 sock.bind((str(address), 0))
 
 
-def test_an_answer_is_used_again_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_addresses_are_cached_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def look() -> Machine:

@@ -1,4 +1,4 @@
-"""A process that gave up locking memory, as root or not."""
+"""A process that has given up locking memory, as root or not."""
 
 from __future__ import annotations
 
@@ -24,4 +24,4 @@ def test_memory_cannot_be_locked_afterwards() -> None:
     tried = subprocess.run([sys.executable, "-c", _TRY], capture_output=True, text=True, check=True)
     before, after = tried.stdout.split()
     assert after == "-1"
-    assert before in ("0", "-1")  # a machine may forbid it from the start
+    assert before in ("0", "-1")  # 0: this machine forbids it anyway

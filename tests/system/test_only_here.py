@@ -1,4 +1,4 @@
-"""The operating system is asked in one room."""
+"""Only toxproxy/system/ asks the operating system."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE 
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_no_other_room_asks_for_the_platform_or_the_user(path: Path) -> None:
+def test_no_other_package_asks_for_the_platform_or_the_user(path: Path) -> None:
     assert QUESTIONS.findall(path.read_text()) == []

@@ -1,4 +1,4 @@
-"""What a running program gave up."""
+"""The privileges that a running program has given up."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="prctl and capabilities of Linux"
 )
 
-# A server that tells, once it is ready, what other programs may do with it, and stops.
+# A server that prints, once it is ready, what other programs may do with it, and stops.
 _SERVER = """
 import asyncio, ctypes, json, os, resource, signal, sys
 from pathlib import Path
@@ -41,14 +41,14 @@ asyncio.run(runner.run(server, started=told))
 
 
 def fields(process: Process) -> dict[str, str]:
-    """A process's status (proc(5))."""
+    """The status of a process (proc(5))."""
     return {
         name: value.strip() for name, _, value in (line.partition(":") for line in proc(process, "status"))
     }
 
 
 @pytest.mark.parametrize("inspectable", [False, True])
-def test_the_memory_of_a_server_is_not_for_other_programs_unless_that_is_said(
+def test_other_programs_cannot_read_the_memory_of_a_server_unless_it_is_inspectable(
     inspectable: bool, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-c", _SERVER, str(tmp_path / "state"), ALONE]
@@ -62,7 +62,7 @@ def test_the_memory_of_a_server_is_not_for_other_programs_unless_that_is_said(
     assert inspectable or core == [0, 0]
 
 
-def test_a_library_user_keeps_what_it_has() -> None:
+def test_a_program_that_uses_the_library_keeps_its_privileges() -> None:
     script = "import ctypes, toxproxy.app; print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "1\n"
 
@@ -81,7 +81,7 @@ async def test_a_running_program_has_no_capability(role: str, tmp_path: Path) ->
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may bind ports below 1024")
-async def test_ports_below_1024_are_bound_all_the_same(tmp_path: Path) -> None:
+async def test_root_can_still_listen_on_ports_below_1024(tmp_path: Path) -> None:
     with socket.socket() as sock:
         port = next(port for port in range(700, 1024) if sock.connect_ex(("127.0.0.1", port)))
     process = Process("client", tmp_path)

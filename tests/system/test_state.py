@@ -1,4 +1,4 @@
-"""The state folder: whose it is, that a file is replaced whole, that one process has it."""
+"""The state folder: its owner and permissions, atomic writes, its lock."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_a_missing_folder_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+def test_a_missing_folder_is_made_with_access_for_its_owner_only(tmp_path: Path) -> None:
     folder = StateFolder(tmp_path / "deep" / "er")
     assert mode(folder.path) == 0o700
 
 
-def test_a_file_is_its_owners_alone_and_reads_back(tmp_path: Path) -> None:
+def test_a_written_file_is_for_its_owner_only_and_is_read_back(tmp_path: Path) -> None:
     folder = StateFolder(tmp_path / "state")
     assert folder.read("thing") is None
     folder.write("thing", b"one")
@@ -34,7 +34,7 @@ def test_a_file_is_its_owners_alone_and_reads_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("found", [0o755, 0o770, 0o707])
-def test_an_empty_folder_that_others_can_enter_is_closed(tmp_path: Path, found: int) -> None:
+def test_an_empty_folder_that_others_can_enter_is_closed_to_them(tmp_path: Path, found: int) -> None:
     path = tmp_path / "state"
     path.mkdir()
     path.chmod(found)
@@ -42,7 +42,7 @@ def test_an_empty_folder_that_others_can_enter_is_closed(tmp_path: Path, found: 
     assert mode(path) == 0o700
 
 
-def test_a_folder_used_before_and_opened_since_is_closed_again(tmp_path: Path) -> None:
+def test_a_used_folder_that_others_can_enter_is_closed_to_them_again(tmp_path: Path) -> None:
     folder = StateFolder(tmp_path / "state")
     with folder.lock():
         folder.write("thing", b"x")
@@ -51,7 +51,7 @@ def test_a_folder_used_before_and_opened_since_is_closed_again(tmp_path: Path) -
     assert mode(folder.path) == 0o700
 
 
-def test_an_open_folder_with_other_files_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_that_others_can_enter_is_refused_and_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "home"
     path.mkdir()
     (path / "letters").touch()
@@ -61,14 +61,14 @@ def test_an_open_folder_with_other_files_is_refused_and_left_as_it_is(tmp_path: 
     assert mode(path) == 0o755
 
 
-def test_a_closed_folder_with_other_files_is_taken(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_that_nobody_else_can_enter_is_used(tmp_path: Path) -> None:
     path = tmp_path / "state"
     path.mkdir(mode=0o700)
     (path / "toxproxy.ini").touch()
     StateFolder(path)
 
 
-def test_a_file_is_no_folder(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "state"
     path.touch()
     with pytest.raises(StateError, match=f"{path} is not a folder"):
@@ -97,7 +97,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         folder.read("thing")
 
 
-def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
     folder = StateFolder(tmp_path / "state")
     (folder.path / "thing").mkdir()
     with pytest.raises(StateError, match=f"{folder.path}/thing cannot be written"):
@@ -105,7 +105,7 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     assert os.listdir(folder.path) == ["thing"]
 
 
-def test_a_file_over_the_limit_of_what_the_disk_takes_keeps_the_old_content(tmp_path: Path) -> None:
+def test_a_write_beyond_the_file_size_limit_keeps_the_old_content(tmp_path: Path) -> None:
     script = """
 import resource, signal, sys
 from pathlib import Path
@@ -127,7 +127,7 @@ except StateError as error:
     assert (path / "thing").read_bytes() == b"old"
 
 
-def test_a_second_process_is_told_who_has_the_folder(tmp_path: Path) -> None:
+def test_a_second_process_gets_the_id_of_the_one_that_has_the_folder(tmp_path: Path) -> None:
     script = """
 import sys
 from pathlib import Path
@@ -151,7 +151,7 @@ with StateFolder(Path(sys.argv[1])).lock():
         assert (path / "lock").read_text() == f"{os.getpid()}\n"
 
 
-def test_the_folder_is_free_again_after_its_holder_failed(tmp_path: Path) -> None:
+def test_the_folder_is_free_again_after_an_error_of_its_holder(tmp_path: Path) -> None:
     folder = StateFolder(tmp_path / "state")
     with pytest.raises(ZeroDivisionError), folder.lock():
         raise ZeroDivisionError

@@ -12,7 +12,7 @@ from tests.tox.pair import Pair, private_pair, relayed_pair
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def pairs(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Pair, Pair]]:
-    """A direct and a relayed pair, made at the same time, as each takes about ten seconds."""
+    """A direct and a relayed pair. Each needs about ten seconds, so both are made at the same time."""
     async with AsyncExitStack() as stack:
         direct, relayed = await asyncio.gather(
             stack.enter_async_context(

@@ -1,4 +1,4 @@
-"""Two nodes that are friends, on a private network of their own: loopback, no discovery, no public nodes."""
+"""Two nodes that are friends, on a private Tox network: loopback, no discovery, no public nodes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from toxproxy.tox.node import ConnectionStatus, Node
 
 PRIVATE = ToxSettings(bootstrap=(), ports=(41000, 41999), local_discovery=False)
 WORDS = (b"toxproxy",)
-PATIENCE = 60  # seconds; libtoxcore takes about ten to connect two friends
+PATIENCE = 60  # seconds; libtoxcore needs about ten to connect two friends
 
 
 @dataclass
 class Diary:
-    """What a node told its owner, and a way to wait for it."""
+    """A node's owner that records what it is told. A test can wait for it."""
 
     connections: list[ConnectionStatus] = field(default_factory=list)
     friends: list[tuple[int, ConnectionStatus]] = field(default_factory=list)
@@ -49,27 +49,27 @@ class Diary:
 
 @dataclass
 class Pair:
-    """A server and a client that are connected; each calls the other by a friend number."""
+    """A connected server and client. Each has a friend number for the other."""
 
     server: Node
     client: Node
     server_diary: Diary
     client_diary: Diary
-    client_number: int  # the server's for the client
-    server_number: int  # the client's for the server
+    client_number: int  # the client's friend number at the server
+    server_number: int  # the server's friend number at the client
 
 
 def bootstrapping_from(node: Node, settings: ToxSettings = PRIVATE) -> ToxSettings:
-    """The settings of a node that enters the network through `node`."""
+    """The settings of a node that starts from `node`."""
     assert node.udp_port is not None
     return replace(settings, bootstrap=(BootstrapNode("127.0.0.1", node.udp_port, node.dht_key),))
 
 
 @asynccontextmanager
 async def private_pair(folder: Path, words: Sequence[bytes] = WORDS) -> AsyncIterator[Pair]:
-    """A pair on a new private network, its state under `folder`. Takes about ten seconds to make.
+    """A pair on a new private network, with its state in `folder`. It takes about ten seconds.
 
-    The client asks with each of `words` in turn; it is let in for the last.
+    The client sends friend requests with each of `words` in turn. It is let in after the last.
     """
     diary = Diary()
     async with (
@@ -81,9 +81,9 @@ async def private_pair(folder: Path, words: Sequence[bytes] = WORDS) -> AsyncIte
 
 @asynccontextmanager
 async def relayed_pair(folder: Path) -> AsyncIterator[Pair]:
-    """As `private_pair`, but without UDP, through a third node that is a TCP relay.
+    """As `private_pair`, but without UDP: through a third node that is a TCP relay.
 
-    Without UDP a bootstrap node must have one port number for both, as tox-bootstrapd has.
+    Without UDP a node's UDP and TCP port must have the same number, as those of tox-bootstrapd.
     """
     port = unused_port()
     alone = replace(PRIVATE, ports=(port, port), tcp_relay=port)
@@ -100,7 +100,7 @@ async def relayed_pair(folder: Path) -> AsyncIterator[Pair]:
 async def befriended(
     server: Node, server_diary: Diary, settings: ToxSettings, folder: Path, words: Sequence[bytes]
 ) -> AsyncIterator[Pair]:
-    """A client for a server that runs already, once they are connected."""
+    """A client of a running server. Yields when they are connected."""
     client_diary = Diary()
     async with Node(settings, StateFolder(folder), "client", client_diary) as client:
         for word in words:
@@ -119,11 +119,11 @@ def unused_port() -> int:
 
 
 class Catcher:
-    """A sink that keeps copies, and a way to wait for them."""
+    """A sink that keeps copies of packets. A test can wait for them."""
 
     def __init__(self) -> None:
         self.packets: list[bytes] = []
-        self.batches: list[int] = []  # how many packets there were at the end of each
+        self.batches: list[int] = []  # the number of packets at the end of each batch
         self._ended = asyncio.Event()
 
     def packet_received(self, packet: Any) -> None:

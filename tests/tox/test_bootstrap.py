@@ -1,4 +1,4 @@
-"""Who is asked for a way into the network."""
+"""Bootstrap: which nodes are asked, and when."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEY = bytes(range(32))
 NODES_REQUEST = 0x02  # the DHT's packet kind (Tox protocol, "DHT Packet")
 
 
-def test_the_built_in_list_is_sound() -> None:
+def test_the_built_in_list_is_valid() -> None:
     nodes = public_nodes()
     assert len({node.key for node in nodes}) == len(nodes) >= 12
     for node in nodes:
@@ -32,7 +32,7 @@ def test_the_built_in_list_is_sound() -> None:
     assert any(443 in node.tcp_ports for node in nodes)
 
 
-def test_the_built_in_list_serves_who_configures_nothing() -> None:
+def test_without_a_configuration_the_built_in_list_is_used() -> None:
     assert introducers(replace(PRIVATE, bootstrap=None)) == public_nodes()
 
 
@@ -49,7 +49,7 @@ def test_configured_nodes_replace_the_built_in_ones() -> None:
     assert introducers(settings) == (Introducer("tox.example.org", 33445, KEY, (33445,)),)
 
 
-def test_none_means_none() -> None:
+def test_none_means_no_nodes() -> None:
     assert introducers(replace(PRIVATE, bootstrap=())) == ()
 
 
@@ -60,7 +60,7 @@ def tox() -> Iterator[Tox]:
     tox.kill()
 
 
-async def test_an_introducer_is_asked_over_udp_and_tcp_by_its_name(tox: Tox, hosts: Hosts) -> None:
+async def test_a_bootstrap_node_named_by_host_is_asked_over_udp_and_tcp(tox: Tox, hosts: Hosts) -> None:
     hosts["introducer.test"] = ["127.0.0.1"]
     connected = asyncio.Event()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
@@ -82,7 +82,7 @@ async def test_an_introducer_is_asked_over_udp_and_tcp_by_its_name(tox: Tox, hos
             await asyncio.wait([task])
 
 
-async def test_an_introducer_without_an_address_does_not_keep_the_others_from_being_asked(tox: Tox) -> None:
+async def test_a_bootstrap_node_without_an_address_does_not_stop_the_others(tox: Tox) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
         udp.bind(("127.0.0.1", 0))
         udp.setblocking(False)
@@ -93,7 +93,7 @@ async def test_an_introducer_without_an_address_does_not_keep_the_others_from_be
         await asyncio.wait([task])
 
 
-async def test_introducers_are_asked_again_while_offline_and_not_while_online(tox: Tox) -> None:
+async def test_bootstrap_nodes_are_asked_again_only_while_offline(tox: Tox) -> None:
     asked: list[str] = []
 
     class Counting(Tox):
@@ -126,7 +126,7 @@ async def test_introducers_are_asked_again_while_offline_and_not_while_online(to
 
 @contextmanager
 def no_more_threads() -> Iterator[None]:
-    """A machine that cannot start a thread: there is no room for its stack."""
+    """No thread can be started inside the block: its stack does not fit into memory."""
     before = threading.stack_size(1 << 46)
     try:
         yield
@@ -134,7 +134,7 @@ def no_more_threads() -> Iterator[None]:
         threading.stack_size(before)
 
 
-async def test_without_a_thread_for_the_look_up_introducers_are_asked_again(
+async def test_bootstrap_nodes_are_asked_again_if_no_thread_was_free_for_the_look_up(
     tox: Tox, caplog: pytest.LogCaptureFixture
 ) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
@@ -151,7 +151,7 @@ async def test_without_a_thread_for_the_look_up_introducers_are_asked_again(
         await asyncio.wait([task])
 
 
-async def test_one_introducer_that_goes_wrong_does_not_keep_the_others_from_being_asked(tox: Tox) -> None:
+async def test_an_error_with_one_bootstrap_node_does_not_stop_the_others(tox: Tox) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
         udp.bind(("127.0.0.1", 0))
         udp.setblocking(False)

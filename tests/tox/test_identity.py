@@ -1,4 +1,4 @@
-"""The secret key of a running node: how many copies of it are in the memory of the process."""
+"""The secret key of a running node: how many copies of it the process has in memory."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from toxproxy.tox.identity import IDENTITY, open_identity, save_identity
 from toxproxy.tox.pytox import Tox, ToxOptions
 
 OFFLINE = ToxOptions(udp_enabled=False, local_discovery_enabled=False)
-MOST = 1 << 28  # bytes of one mapping that are looked at
+MOST = 1 << 28  # bytes: the part of a mapping that is searched
 
-# libtoxcore alone, from a buffer that is wiped: what is there then is its own.
+# libtoxcore alone, started from a buffer that is wiped: the copies that are left are its own.
 _ALONE = """
 import sys
 from toxproxy.tox.pytox import Tox, ToxOptions
@@ -31,7 +31,7 @@ print("ready", flush=True)
 sys.stdin.read()
 """
 
-# A node that starts, lets clients in, which is written down each time, and goes on.
+# A node that starts and lets clients in. Its identity is saved for each.
 _NODE = """
 import asyncio, sys
 from pathlib import Path
@@ -57,7 +57,7 @@ asyncio.run(main())
 
 @contextmanager
 def running(script: str, *arguments: object) -> Iterator[int]:
-    """The id of a process that has said that it is ready, for as long as the block takes."""
+    """Run a process until the end of the block. Yields its id once it has printed that it is ready."""
     with subprocess.Popen(
         [sys.executable, "-c", script, *map(str, arguments)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -73,7 +73,7 @@ def running(script: str, *arguments: object) -> Iterator[int]:
 
 
 def copies(pid: int, needle: bytes) -> int:
-    """How often something is in the writable memory of a process (proc(5), mem)."""
+    """How often `needle` occurs in the writable memory of a process (proc(5), mem)."""
     count = 0
     with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as memory:
         for line in maps:
@@ -88,7 +88,7 @@ def copies(pid: int, needle: bytes) -> int:
 
 
 def secret_key(state: StateFolder) -> bytes:
-    """The one in the file: behind the public key (Tox state format, section 1)."""
+    """The secret key in the identity file. It follows the public key (Tox state format, section 1)."""
     saved = state.read(IDENTITY)
     assert saved is not None
     tox = Tox(ToxOptions(savedata_data=saved, udp_enabled=False, local_discovery_enabled=False))
@@ -98,7 +98,7 @@ def secret_key(state: StateFolder) -> bytes:
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs Linux's /proc")
-def test_a_running_node_has_no_copy_of_its_secret_key_but_libtoxcores(tmp_path: Path) -> None:
+def test_a_running_node_has_no_more_copies_of_its_secret_key_than_libtoxcore_alone(tmp_path: Path) -> None:
     state = StateFolder(tmp_path / "state")
     open_identity(Tox, OFFLINE, state).kill()
     key = secret_key(state)
@@ -113,7 +113,7 @@ def test_a_running_node_has_no_copy_of_its_secret_key_but_libtoxcores(tmp_path: 
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs Linux's /proc")
-def test_a_key_that_was_just_made_leaves_no_copy_either(tmp_path: Path) -> None:
+def test_a_new_key_leaves_no_copy_either(tmp_path: Path) -> None:
     state = StateFolder(tmp_path / "state")
     with running(_NODE, state.path) as pid:
         key = secret_key(state)
@@ -126,7 +126,7 @@ def test_a_key_that_was_just_made_leaves_no_copy_either(tmp_path: Path) -> None:
     assert found <= own
 
 
-def test_an_identity_is_read_and_written_back_as_it_was(tmp_path: Path) -> None:
+def test_an_identity_is_written_as_it_was_read(tmp_path: Path) -> None:
     state = StateFolder(tmp_path / "state")
     open_identity(Tox, OFFLINE, state).kill()
     before = state.read(IDENTITY)
@@ -141,12 +141,12 @@ def test_an_identity_is_read_and_written_back_as_it_was(tmp_path: Path) -> None:
     assert len(state.read(IDENTITY) or b"") >= len(before)
 
 
-def test_what_was_lent_is_wiped_however_the_block_ends() -> None:
+def test_the_key_is_wiped_at_the_end_of_the_block_even_after_an_error() -> None:
     data = bytearray(b"secret")
     with pytest.raises(ZeroDivisionError), wiped(data):
         raise ZeroDivisionError
     assert data == bytes(6)
 
 
-def test_options_do_not_show_what_they_start_from() -> None:
+def test_the_repr_of_options_does_not_show_the_saved_data() -> None:
     assert "secret" not in repr(ToxOptions(savedata_data=b"secret"))

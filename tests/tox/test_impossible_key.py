@@ -1,4 +1,4 @@
-"""A friend request from a key that no node has: libtoxcore passes it on, and then refuses the friend."""
+"""A friend request from an impossible key: libtoxcore reports it, but refuses the key as a friend."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from toxproxy.system.state import StateFolder
 from toxproxy.tox.node import Node
 from toxproxy.tox.pytox import ToxError
 
-# A node that sets the last bit of its public key wherever that is in its memory. Curve25519 ignores the bit.
+# A node that sets the last bit of its public key everywhere in its memory. Curve25519 ignores that bit.
 _ATTACKER = """
 import re, sys, time
 from toxproxy.tox.pytox import Tox, ToxOptions
@@ -40,7 +40,7 @@ while True:
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs Linux's /proc")
-async def test_tox_passes_on_a_request_from_an_impossible_key_and_refuses_it_as_a_friend(
+async def test_tox_reports_a_request_from_an_impossible_key_and_refuses_it_as_a_friend(
     tmp_path: Path,
 ) -> None:
     diary = Diary()

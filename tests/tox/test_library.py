@@ -1,4 +1,4 @@
-"""libtoxcore is found, or it is said how to get it."""
+"""libtoxcore is found, or the error says how to install it."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def test_a_missing_library_is_named_with_its_packages(monkeypatch: pytest.Monkey
         assert words in str(caught.value)
 
 
-def test_an_override_that_is_no_file_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_path_in_the_environment_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(library.OVERRIDE, "/nowhere/libtoxcore.so")
     with pytest.raises(library.LibraryMissing, match="TOXPROXY_LIBTOXCORE names /nowhere/libtoxcore"):
         library.load()
 
 
-def test_another_library_is_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_library_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     other = ctypes.util.find_library("c")
     assert other is not None
     monkeypatch.setenv(library.OVERRIDE, other)
@@ -61,7 +61,7 @@ def test_a_version_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 class Numbered:
-    """A library that says which version it is, as libtoxcore does."""
+    """A library that has a version, as libtoxcore has."""
 
     def __init__(self, *version: int) -> None:
         self._version = version
@@ -79,7 +79,7 @@ class Numbered:
         return self._version[2]
 
 
-def test_the_version_that_any_node_can_overflow_is_refused() -> None:
+def test_the_version_with_a_remote_overflow_is_refused() -> None:
     with pytest.raises(
         library.LibraryMissing, match=r"libtoxcore 0\.2\.12, expected 0\.2\.13 or .*CVE-2021-44847"
     ):
@@ -91,7 +91,9 @@ def test_the_version_that_any_node_can_overflow_is_refused() -> None:
 @pytest.mark.parametrize(
     ("patch", "doubtful"), [(13, False), (18, False), (19, True), (20, True), (22, True), (23, False)]
 )
-def test_versions_with_a_flaw_that_may_be_mended_are_warned_of(patch: int, doubtful: bool) -> None:
+def test_versions_with_a_flaw_that_a_distribution_may_have_fixed_are_warned_about(
+    patch: int, doubtful: bool
+) -> None:
     text = library.doubt((0, 2, patch))
     assert (text is not None) is doubtful
     if text is not None:
@@ -99,7 +101,7 @@ def test_versions_with_a_flaw_that_may_be_mended_are_warned_of(patch: int, doubt
         assert "unless your distribution has fixed it" in text
 
 
-def test_the_installed_version_is_told() -> None:
+def test_the_installed_version() -> None:
     version = library.version()
     assert version.startswith("0.2.")
     assert library.warning() == library.doubt((0, 2, int(version.rpartition(".")[2])))

@@ -1,4 +1,4 @@
-"""Two nodes that are connected: what passes between them."""
+"""Two connected nodes: friend requests, connection states, packets."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 ID = 200
 
 
-async def test_the_server_hears_who_asks_and_with_what_words(relayed: Pair) -> None:
+async def test_the_server_gets_the_key_and_the_message_of_a_friend_request(relayed: Pair) -> None:
     assert set(relayed.server_diary.requests) == {(relayed.client.public_key, b"toxproxy")}
 
 
-async def test_a_client_that_was_turned_away_is_heard_again(direct: Pair) -> None:
+async def test_a_client_that_was_not_let_in_can_ask_again(direct: Pair) -> None:
     words = [words for _, words in direct.server_diary.requests]
     assert list(dict.fromkeys(words)) == [b"wrong", b"let me in"]
 
 
-async def test_the_pair_is_connected_directly_and_both_say_so(direct: Pair) -> None:
+async def test_both_ends_report_a_direct_connection(direct: Pair) -> None:
     assert direct.server.friend_connection(direct.client_number) is ConnectionStatus.UDP
     assert direct.client.friend_connection(direct.server_number) is ConnectionStatus.UDP
     assert direct.server_diary.friends == [(direct.client_number, ConnectionStatus.UDP)]
 
 
-async def test_the_relayed_pair_is_connected_through_tcp(relayed: Pair) -> None:
+async def test_both_ends_report_a_connection_through_a_relay(relayed: Pair) -> None:
     assert relayed.server.udp_port is None
     assert relayed.server.friend_connection(relayed.client_number) is ConnectionStatus.TCP
     assert relayed.client.friend_connection(relayed.server_number) is ConnectionStatus.TCP
@@ -47,7 +47,7 @@ async def test_packets_of_every_size_arrive_whole_and_in_order(direct: Pair) -> 
     direct.server.set_sink(direct.client_number, None)
 
 
-async def test_packets_go_both_ways_at_once(direct: Pair) -> None:
+async def test_packets_pass_in_both_directions_at_once(direct: Pair) -> None:
     at_server, at_client = Catcher(), Catcher()
     direct.server.set_sink(direct.client_number, at_server)
     direct.client.set_sink(direct.server_number, at_client)
@@ -81,7 +81,7 @@ async def test_a_batch_ends_after_its_packets_and_never_without_any(direct: Pair
     direct.server.set_sink(direct.client_number, None)
 
 
-async def test_a_sink_may_answer_from_within(direct: Pair) -> None:
+async def test_a_sink_may_send_while_it_receives(direct: Pair) -> None:
     class Echo(Catcher):
         def packet_received(self, packet: Any) -> None:
             assert direct.server.send_lossy(direct.client_number, packet[:] + b"!")
@@ -95,7 +95,7 @@ async def test_a_sink_may_answer_from_within(direct: Pair) -> None:
     direct.client.set_sink(direct.server_number, None)
 
 
-async def test_a_sink_that_fails_is_reported_and_the_node_goes_on(direct: Pair) -> None:
+async def test_an_error_in_a_sink_is_reported_and_the_node_goes_on(direct: Pair) -> None:
     class Picky(Catcher):
         def packet_received(self, packet: Any) -> None:
             super().packet_received(packet)
@@ -131,7 +131,7 @@ async def test_a_packet_that_tox_cannot_carry_is_an_error(direct: Pair, packet: 
     assert caught.value.code == code
 
 
-async def test_a_packet_for_someone_unknown_is_an_error(direct: Pair) -> None:
+async def test_a_packet_for_an_unknown_friend_is_an_error(direct: Pair) -> None:
     with pytest.raises(ToxError, match="FRIEND_NOT_FOUND"):
         direct.client.send_lossy(99, bytes([ID]))
 

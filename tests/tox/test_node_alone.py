@@ -1,4 +1,4 @@
-"""One node by itself: its identity, its friends, what keeps it from starting, how it ends."""
+"""A single node: its identity, its friends, errors at its start, its end."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def node(state: StateFolder, settings: ToxSettings = PRIVATE) -> Node:
     return Node(settings, state, "a node", Diary())
 
 
-async def test_a_node_keeps_its_id_over_a_restart_but_not_its_dht_key(state: StateFolder) -> None:
+async def test_a_restarted_node_has_the_same_id_and_another_dht_key(state: StateFolder) -> None:
     async with node(state) as first:
         assert first.connection is ConnectionStatus.NONE
         assert stat.S_IMODE((state.path / IDENTITY).stat().st_mode) == 0o600
@@ -51,7 +51,7 @@ async def test_a_node_keeps_its_id_over_a_restart_but_not_its_dht_key(state: Sta
         assert second.dht_key != first.dht_key
 
 
-async def test_a_node_killed_without_warning_keeps_its_id_and_friends(state: StateFolder) -> None:
+async def test_a_killed_node_keeps_its_id_and_friends(state: StateFolder) -> None:
     async with node(state) as first:
         friend = first.admit_friend(KEY)
         saved = (state.path / IDENTITY).read_bytes()
@@ -61,7 +61,7 @@ async def test_a_node_killed_without_warning_keeps_its_id_and_friends(state: Sta
         assert second.friends == {KEY: friend}
 
 
-async def test_admitting_and_removing_twice_is_as_once(state: StateFolder) -> None:
+async def test_admitting_or_removing_a_friend_twice_changes_nothing(state: StateFolder) -> None:
     async with node(state) as it:
         assert it.admit_friend(KEY) == it.admit_friend(KEY)
         it.remove_friend(KEY)
@@ -80,18 +80,20 @@ async def test_a_friend_is_asked_again_after_a_restart(state: StateFolder, stran
         assert it.friends == {stranger.public_key: friend}
 
 
-async def test_a_request_may_hold_bytes_that_are_no_text(state: StateFolder, stranger: ToxId) -> None:
+async def test_a_friend_request_may_contain_bytes_that_are_not_utf_8(
+    state: StateFolder, stranger: ToxId
+) -> None:
     async with node(state) as it:
         assert it.add_friend(stranger, b"\xff\xfe\x00") in it.friends.values()
 
 
-async def test_a_node_does_not_befriend_itself(state: StateFolder) -> None:
+async def test_a_node_cannot_be_its_own_friend(state: StateFolder) -> None:
     async with node(state) as it:
         with pytest.raises(ToxproxyError, match="this node's own Tox ID"):
             it.add_friend(it.tox_id, b"toxproxy")
 
 
-async def test_a_long_name_is_cut_between_two_letters(state: StateFolder) -> None:
+async def test_a_long_name_is_cut_between_two_characters(state: StateFolder) -> None:
     async with Node(PRIVATE, state, "é" * 100, Diary()):
         pass
     tox = Tox(ToxOptions(savedata_data=state.read(IDENTITY), udp_enabled=False))
@@ -108,7 +110,7 @@ async def saved_identity(state: StateFolder) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["empty", "rubbish", "cut short", "header only", "key changed"])
-async def test_a_damaged_identity_is_named_and_left_alone(state: StateFolder, kind: str) -> None:
+async def test_a_damaged_identity_is_named_and_not_overwritten(state: StateFolder, kind: str) -> None:
     saved = await saved_identity(state)
     tox = Tox(ToxOptions(savedata_data=saved, udp_enabled=False))
     key_at = saved.index(bytes.fromhex(tox.self_get_public_key()))
@@ -126,13 +128,13 @@ async def test_a_damaged_identity_is_named_and_left_alone(state: StateFolder, ki
     assert state.read(IDENTITY) == damaged
 
 
-async def test_an_encrypted_identity_is_told_apart_from_a_damaged_one(state: StateFolder) -> None:
+async def test_an_encrypted_identity_has_an_error_of_its_own(state: StateFolder) -> None:
     state.write(IDENTITY, b"toxEsave" + bytes(100))  # toxencryptsave.h: TOX_PASS_ENCRYPTION magic
     with pytest.raises(StateError, match="is encrypted: save it without a password"):
         await node(state).start()
 
 
-async def test_an_identity_that_cannot_be_kept_is_no_start(state: StateFolder) -> None:
+async def test_a_node_does_not_start_if_its_identity_cannot_be_saved(state: StateFolder) -> None:
     port = unused_port()
     settings = replace(PRIVATE, ports=(port, port))
     state.path.rmdir()
@@ -160,7 +162,7 @@ async def test_a_taken_relay_port_is_named(state: StateFolder) -> None:
             await node(state, replace(PRIVATE, udp=False, tcp_relay=port)).start()
 
 
-async def test_the_ports_in_use_are_told(state: StateFolder) -> None:
+async def test_a_node_has_the_ports_that_it_uses(state: StateFolder) -> None:
     port = unused_port()
     async with node(state, replace(PRIVATE, ports=(port, port), tcp_relay=port)) as it:
         assert it.udp_port == it.tcp_port == port
@@ -171,7 +173,7 @@ async def test_the_ports_in_use_are_told(state: StateFolder) -> None:
 
 async def test_a_proxy_that_is_not_found_is_named(state: StateFolder) -> None:
     loopback = (BootstrapNode("127.0.0.1", 1, KEY),)
-    proxy = TransportProxy("socks5", "::1", 9050)  # on a network that is IPv4 only
+    proxy = TransportProxy("socks5", "::1", 9050)  # the network of this node is IPv4 only
     with pytest.raises(ToxproxyError, match=r"the proxy \[::1\]:9050 for Tox is not found: "):
         await node(state, replace(PRIVATE, bootstrap=loopback, proxy=proxy)).start()
 
@@ -211,7 +213,7 @@ async def test_a_closed_node_leaves_nothing_open(state: StateFolder) -> None:
         it.send_lossy(0, b"\xc8")
 
 
-async def test_a_node_cancelled_while_it_closes_is_closed(state: StateFolder) -> None:
+async def test_a_node_is_closed_even_if_closing_is_cancelled(state: StateFolder) -> None:
     before = len(os.listdir("/dev/fd"))
     it = node(state, replace(PRIVATE, bootstrap=(BootstrapNode("127.0.0.1", 9, KEY),)))
     await it.start()

@@ -13,7 +13,7 @@ OPTIONS = ToxOptions(ipv6_enabled=False, local_discovery_enabled=False, start_po
 
 
 class Recorder(Tox):
-    """Keeps what it is told, and takes everyone for a friend who asks."""
+    """Records what it is told, and accepts every friend request."""
 
     def __init__(self) -> None:
         super().__init__(OPTIONS)
@@ -41,7 +41,7 @@ Until = Callable[[Callable[[], bool]], None]
 
 @pytest.fixture(scope="module")
 def friends() -> Iterator[tuple[Recorder, Recorder, Until]]:
-    """Two connected nodes, and a function that lets them run until something is so."""
+    """Two connected nodes, and a function that runs them until a condition is true."""
     one, other = Recorder(), Recorder()
 
     def until(so: Callable[[], bool]) -> None:
@@ -64,7 +64,7 @@ def friends() -> Iterator[tuple[Recorder, Recorder, Until]]:
 Friends = tuple[Recorder, Recorder, Until]
 
 
-def test_a_request_comes_with_key_and_words_as_they_were_sent(friends: Friends) -> None:
+def test_a_friend_request_has_the_key_and_message_that_were_sent(friends: Friends) -> None:
     one, other, _ = friends
     assert one.told[0] == ("request", other.self_get_public_key(), "hello \udcff")
     assert one.friend_by_public_key(other.self_get_public_key()) == 0
@@ -103,9 +103,7 @@ def test_any_buffer_is_sent_whole(
     assert got == [packet]
 
 
-def test_what_a_callback_raises_comes_out_of_iterate(
-    friends: Friends, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_iterate_raises_what_a_callback_raises(friends: Friends, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other, until = friends
 
     def fail(_: int, data: object) -> None:
@@ -124,7 +122,9 @@ def test_what_a_callback_raises_comes_out_of_iterate(
 
 
 @pytest.mark.parametrize("call", ["iterate", "kill"])
-def test_a_callback_cannot_pull_the_rug(friends: Friends, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_callback_may_not_kill_or_iterate_the_node(
+    friends: Friends, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, other, until = friends
     monkeypatch.setattr(one, "on_friend_lossy_packet", lambda *_: getattr(one, call)())
     other.friend_send_lossy_packet(0, b"\xc8")
@@ -204,7 +204,7 @@ def test_a_status_message_is_kept_as_in_pytox(tox: Tox) -> None:
         tox.self_set_status_message("x" * 1008)  # tox.h: TOX_MAX_STATUS_MESSAGE_LENGTH is 1007
 
 
-def test_a_killed_node_says_so_and_may_be_killed_again() -> None:
+def test_calls_to_a_killed_node_raise_and_killing_it_again_does_nothing() -> None:
     tox = Tox(OPTIONS)
     tox.kill()
     tox.kill()
@@ -215,6 +215,6 @@ def test_a_killed_node_says_so_and_may_be_killed_again() -> None:
         tox.friend_send_lossy_packet(0, b"\xc8")
 
 
-def test_a_save_that_is_no_save_makes_no_node() -> None:
+def test_invalid_saved_data_is_an_error() -> None:
     with pytest.raises(ToxError, match=r"^tox_new: TOX_ERR_NEW_LOAD_BAD_FORMAT$"):
         Tox(ToxOptions(savedata_data=b"rubbish" * 100, udp_enabled=False))

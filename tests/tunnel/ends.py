@@ -1,4 +1,4 @@
-"""Two sessions over real ENet, and services to dial through them with a real exit."""
+"""The two ends of a tunnel over real ENet, with a real exit, and services to dial."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Ends:
 
     @property
     def ended(self) -> list[tuple[str, SessionEnd]]:
-        """Who says that a session ended, and why."""
+        """The session ends so far: the side that reported it, and the reason."""
         return [(side, what.reason) for side, what in self.changes if isinstance(what, SessionEnded)]
 
     async def open(
@@ -58,7 +58,7 @@ class Ends:
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
     async def quiet(self) -> None:
-        """Both sides have forgotten every stream."""
+        """Wait until neither side has a stream."""
         async with asyncio.timeout(10):
             await self.near.idle()
             await self.far.idle()
@@ -97,7 +97,7 @@ async def tunnel(
 
 @contextlib.asynccontextmanager
 async def service(handler: Handler) -> AsyncIterator[int]:
-    """A TCP server; its port."""
+    """Run a TCP server. Yields its port."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
@@ -116,6 +116,6 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 async def whole_then_length(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answers only after the end of what it was sent."""
+    """Answer with the bytes and their number, once the client has half-closed."""
     writer.write(b"%d" % len(await reader.read(-1)))
     writer.close()

@@ -1,4 +1,4 @@
-"""[compress] in a client's file reaches the connections of the listeners that it names."""
+"""[compress] in a client's configuration applies to the listeners that it names."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ ssh = no
 CONNECT = b"\x05\x01\x00\x05\x01\x00\x01\x7f\x00\x00\x01\x01\xbb"  # RFC 1928: to 127.0.0.1:443
 
 
-async def test_a_listener_dials_as_its_name_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_each_listener_dials_with_or_without_compression_as_configured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: dict[int, bool] = {}
 
     async def dial(

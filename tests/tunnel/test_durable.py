@@ -1,4 +1,4 @@
-"""A link that outlives its links, call by call: the links below it only write down what they are told."""
+"""The durable link, call by call. The links below it only record what they are told."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ ACK_AFTER = 256 * 1024  # bytes
 
 @dataclass
 class Line:
-    """A link: what was sent on it, and whether it was closed."""
+    """A link that records what is sent on it and whether it was closed."""
 
     room: int = ROOM
     channels: int = 255
     frame_size: int = 1200
     sent: list[tuple[int, Frame]] = field(default_factory=list)
-    flushed: int = 0  # how much of `sent` has left
+    flushed: int = 0  # how many frames of `sent` have been flushed
     closed: bool = False
 
     def budget(self) -> int:
@@ -48,7 +48,7 @@ class Line:
 
 @dataclass
 class Diary:
-    """A session that only writes down what it hears."""
+    """A session that only records what it hears."""
 
     identity: tuple[int, int] | None = IDS
     heard: list[tuple[int, bytes]] = field(default_factory=list)
@@ -74,7 +74,7 @@ class Diary:
 
 
 class Rig:
-    """A durable link, its session and its links, of which the last is `line`."""
+    """A durable link, its session, and its latest link, `line`."""
 
     def __init__(self) -> None:
         self.changes: list[LinkEnd | None] = []
@@ -113,7 +113,7 @@ async def rig() -> Rig:
     return Rig()
 
 
-async def test_a_new_session_speaks_first_on_its_first_link(rig: Rig) -> None:
+async def test_on_the_first_link_the_session_sends_first(rig: Rig) -> None:
     assert rig.session.ups == 1
     assert not rig.line.sent
     assert rig.durable.budget() == ROOM
@@ -123,7 +123,7 @@ async def test_a_new_session_speaks_first_on_its_first_link(rig: Rig) -> None:
     assert rig.line.flushed == 1
 
 
-async def test_a_session_that_nobody_can_resume_is_lost_with_its_first_link(rig: Rig) -> None:
+async def test_a_session_that_cannot_be_resumed_ends_with_its_first_link(rig: Rig) -> None:
     rig.session.identity = None
     rig.cut()
     assert rig.session.down == [LinkEnd.SILENT]
@@ -134,7 +134,7 @@ async def test_a_session_that_nobody_can_resume_is_lost_with_its_first_link(rig:
     assert not rig.session.readies
 
 
-async def test_resume_is_the_first_word_on_a_later_link(rig: Rig) -> None:
+async def test_resume_is_the_first_frame_on_a_later_link(rig: Rig) -> None:
     for number in range(3):
         rig.hear(7, data(number))
     rig.send(5, 0)
@@ -143,17 +143,17 @@ async def test_resume_is_the_first_word_on_a_later_link(rig: Rig) -> None:
     line = rig.new_line()
     assert line.sent == [(0, Resume(*IDS, ((7, 3),)))]
     assert line.flushed == 1
-    assert rig.session.ups == 1, "for the session there is one link"
+    assert rig.session.ups == 1, "the session was told of the second link"
 
 
-async def test_nothing_follows_before_the_peer_said_resume_and_then_the_old_comes_first(rig: Rig) -> None:
+async def test_frames_wait_for_the_peers_resume_and_unacknowledged_ones_come_first(rig: Rig) -> None:
     for number in range(4):
         rig.send(5, number)
     rig.hear(0, Ack(((5, 1),)))
     rig.cut()
     rig.send(6, 0)  # while there was no link
     line = rig.new_line()
-    rig.send(6, 1)  # while the two are meeting
+    rig.send(6, 1)  # while the peer's RESUME is due
     assert len(line.sent) == 1
     rig.meet((5, 3))
     assert line.sent[1:] == [(5, data(3)), (6, data(0)), (6, data(1))]
@@ -163,7 +163,7 @@ async def test_nothing_follows_before_the_peer_said_resume_and_then_the_old_come
     assert line.sent[-1] == (5, data(4))
 
 
-async def test_the_side_that_is_spoken_to_answers_and_goes_on(rig: Rig) -> None:
+async def test_the_server_answers_resume_and_goes_on(rig: Rig) -> None:
     rig.hear(7, data(0))
     rig.send(5, 0)
     rig.cut()
@@ -174,7 +174,7 @@ async def test_the_side_that_is_spoken_to_answers_and_goes_on(rig: Rig) -> None:
     assert rig.changes == [LinkEnd.SILENT, None]
 
 
-async def test_a_link_that_fails_while_old_frames_are_sent_again_repeats_them_on_the_next(rig: Rig) -> None:
+async def test_a_link_that_fails_during_a_replay_is_followed_by_another_replay(rig: Rig) -> None:
     for number in range(4):
         rig.send(5, number)
     rig.cut()
@@ -200,7 +200,7 @@ async def test_frames_of_other_channels_may_overtake_the_peers_resume(rig: Rig) 
 # The budget
 
 
-async def test_there_is_no_budget_without_a_link_nor_while_the_two_are_meeting(rig: Rig) -> None:
+async def test_there_is_no_budget_without_a_link_or_before_the_peers_resume(rig: Rig) -> None:
     rig.cut()
     assert rig.durable.budget() == 0
     rig.new_line()
@@ -209,7 +209,7 @@ async def test_there_is_no_budget_without_a_link_nor_while_the_two_are_meeting(r
     assert rig.durable.budget() == rig.line.room > 0
 
 
-async def test_there_is_no_budget_while_something_is_to_be_sent_again(rig: Rig) -> None:
+async def test_there_is_no_budget_during_a_replay(rig: Rig) -> None:
     for number in range(10):
         rig.send(5, number)
     rig.cut()
@@ -224,7 +224,7 @@ async def test_there_is_no_budget_while_something_is_to_be_sent_again(rig: Rig) 
 
 
 def fill(rig: Rig, channel: int, frame: Frame) -> int:
-    """Send a frame as often as the budget lets it; returns how often."""
+    """Send a frame as often as the budget allows. Returns how often."""
     message, sent = frames.encode(frame), 0
     while rig.durable.budget() > 0:
         rig.line.room = ROOM
@@ -234,7 +234,7 @@ def fill(rig: Rig, channel: int, frame: Frame) -> int:
     return sent
 
 
-async def test_no_more_is_kept_than_the_limit_and_the_frame_that_reached_it(rig: Rig) -> None:
+async def test_no_more_is_kept_than_the_limit_and_one_frame(rig: Rig) -> None:
     sent = fill(rig, 5, Data(1, 0, bytes(10_000)))
     assert 0.95 * MOST_KEPT < sent * 10_013 < MOST_KEPT + MAX_FRAME
     rig.hear(0, Ack(((5, 3),)))
@@ -243,14 +243,14 @@ async def test_no_more_is_kept_than_the_limit_and_the_frame_that_reached_it(rig:
     assert rig.durable.budget() == rig.line.room > 0
 
 
-async def test_small_frames_count_with_what_they_cost_in_memory(rig: Rig) -> None:
+async def test_small_frames_count_with_their_overhead_in_memory(rig: Rig) -> None:
     assert fill(rig, 0, Ping(0)) * 9 < MOST_KEPT / 10
 
 
 # ACK
 
 
-async def test_what_came_is_acknowledged_after_256_kib(rig: Rig) -> None:
+async def test_received_frames_are_acknowledged_after_256_kib(rig: Rig) -> None:
     frame = Data(1, 0, bytes(16_000))
     size, came = len(frames.encode(frame)), 0
     while (came + 1) * size < ACK_AFTER:
@@ -266,7 +266,7 @@ async def test_what_came_is_acknowledged_after_256_kib(rig: Rig) -> None:
     assert rig.session.readies == 2
 
 
-async def test_what_came_is_acknowledged_after_a_while_too_and_once(rig: Rig) -> None:
+async def test_received_frames_are_acknowledged_once_after_a_while(rig: Rig) -> None:
     rig.hear(3, data(0))
     rig.durable.link_ready()
     assert not rig.line.sent
@@ -276,7 +276,7 @@ async def test_what_came_is_acknowledged_after_a_while_too_and_once(rig: Rig) ->
     assert rig.line.sent == [(0, Ack(((3, 1),)))]
     rig.durable.link_ready()
     rig.hear(3, data(1))
-    rig.durable.close()  # nothing is said any more, or the line would object
+    rig.durable.close()  # nothing may be sent any more; the line would raise
     await asyncio.sleep(0.6)
 
 
@@ -290,14 +290,14 @@ async def test_resume_and_ack_are_not_counted(rig: Rig) -> None:
     assert rig.new_line().sent == [(0, Resume(*IDS, ()))]
 
 
-async def test_what_was_not_acknowledged_when_the_link_was_lost_is_said_with_resume(rig: Rig) -> None:
+async def test_an_acknowledgement_due_when_the_link_was_lost_is_part_of_resume(rig: Rig) -> None:
     rig.hear(3, data(0))
     rig.durable.link_ready()
     rig.cut()
     line = rig.new_line()
     rig.meet()
     await asyncio.sleep(0.6)
-    assert line.sent == [(0, Resume(*IDS, ((3, 1),)))], "and no ACK says it again"
+    assert line.sent == [(0, Resume(*IDS, ((3, 1),)))], "an ACK repeats it"
 
 
 # The peer's errors
@@ -315,7 +315,9 @@ async def test_what_was_not_acknowledged_when_the_link_was_lost_is_said_with_res
         (True, Resume(*IDS, ((5, 2),)), "acknowledgement of 2 frames on channel 5, expected 0 to 1"),
     ],
 )
-async def test_what_a_peer_must_not_say(rig: Rig, meeting: bool, frame: Frame, match: str) -> None:
+async def test_a_frame_that_the_peer_must_not_send_now(
+    rig: Rig, meeting: bool, frame: Frame, match: str
+) -> None:
     rig.send(5, 0)
     if meeting:
         rig.cut()
@@ -325,7 +327,7 @@ async def test_what_a_peer_must_not_say(rig: Rig, meeting: bool, frame: Frame, m
 
 
 @pytest.mark.parametrize("counts", [((5, 2),), ((6, 1),)])
-async def test_a_resume_that_cannot_be_is_not_answered(rig: Rig, counts: Counts) -> None:
+async def test_a_resume_with_impossible_counts_is_not_answered(rig: Rig, counts: Counts) -> None:
     rig.send(5, 0)
     rig.cut()
     line = Line()
@@ -338,13 +340,13 @@ async def test_a_resume_that_cannot_be_is_not_answered(rig: Rig, counts: Counts)
 
 
 @pytest.mark.parametrize("frame", [b"\x05", b"\x06\x00", b"\x06" + 2 * (b"\x05" + bytes(8))])
-async def test_a_frame_that_is_not_whole(rig: Rig, frame: bytes) -> None:
+async def test_an_incomplete_frame(rig: Rig, frame: bytes) -> None:
     rig.durable.frame_received(0, frame)
     assert rig.session.error is not None
 
 
 class Client:
-    """A client's session that was interrupted, and the line on which it meets its server again."""
+    """A client's interrupted session, and the link on which it meets its server again."""
 
     def __init__(self) -> None:
         self.ended: list[SessionEnd] = []
@@ -371,14 +373,14 @@ class Client:
         self.durable.frame_received(0, frames.encode(frame))
 
 
-async def test_a_goaway_while_meeting_ends_the_session() -> None:
+async def test_a_goaway_in_place_of_resume_ends_the_session() -> None:
     client = Client()
     client.hear(GoAway(GoAwayCode.NO_SESSION, "not known here"))
     assert client.ended == [PeerClosed(GoAwayCode.NO_SESSION, "not known here")]
     assert client.line.closed
 
 
-async def test_a_peer_that_resumes_what_cannot_be_is_told_so() -> None:
+async def test_a_peer_with_impossible_counts_gets_a_goaway() -> None:
     client = Client()
     client.hear(client.resume._replace(counts=((0, 99),)))
     assert client.ended == [PeerBroke("acknowledgement of 99 frames on channel 0, expected 0 to 1")]
@@ -387,7 +389,7 @@ async def test_a_peer_that_resumes_what_cannot_be_is_told_so() -> None:
     assert last == GoAway(GoAwayCode.PROTOCOL_ERROR, client.ended[0].text)
 
 
-async def test_a_session_that_expires_is_over_and_hears_no_more() -> None:
+async def test_an_expired_session_is_over_and_hears_nothing_more() -> None:
     client = Client()
     client.durable.expire(Loss.EXPIRED)
     client.hear(client.resume)

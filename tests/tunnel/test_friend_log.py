@@ -1,4 +1,4 @@
-"""What a friend can make the log say: seldom, shortly, and in quotation marks."""
+"""Log lines that a friend causes are rare, short, and quote its text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WORDS = "x" * 200 + "the end"
 
 
 class Wire:
-    """What a `Friend` needs of a node: a way for its packets."""
+    """Stands for the node of a `Friend`: a path for its packets."""
 
     def __init__(self, send: Callable[[memoryview], bool]) -> None:
         self._send = send
@@ -38,7 +38,7 @@ class Wire:
 
 
 class Restless:
-    """A client that says HELLO, PING and GOAWAY on each of its links."""
+    """A client that sends HELLO, PING and GOAWAY on each of its links."""
 
     def __init__(self, link: EnetLink) -> None:
         self._link = link
@@ -78,7 +78,7 @@ async def test_sessions_that_come_and_go_write_few_short_lines(caplog: pytest.Lo
     async with asyncio.timeout(30):
         for number in range(1, SESSIONS + 1):
             client.connect()
-            while len(ends) < 1 + 2 * number:  # it began, it ended
+            while len(ends) < 1 + 2 * number:  # one event for its begin, one for its end
                 await asyncio.sleep(0.002)
     lines = [record.getMessage() for record in caplog.records if record.name == log.name]
     assert 1 < len(lines) <= 10

@@ -1,4 +1,4 @@
-"""How often the near end tries again: at once after a good link, seldom where nothing comes of it."""
+"""Reconnecting: at once after a link that worked, with growing pauses after failures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SECONDS = 3
 
 
 class Rude:
-    """A server's end that says `answer` to the first frame of each link, or ends all but the first link."""
+    """A server that sends `answer` to the first frame of each link. Without one it closes later links."""
 
     links = 0
     answer: bytes | None = None
@@ -71,7 +71,9 @@ class Rude:
     ],
     ids=["hangs up", "version", "no session", "breaks the protocol"],
 )
-async def test_a_server_that_ends_each_link_or_session_is_asked_seldom(answer: bytes | None) -> None:
+async def test_a_server_that_ends_each_link_or_session_is_contacted_with_growing_pauses(
+    answer: bytes | None,
+) -> None:
     class Server(Rude):
         links = 0
 
@@ -94,7 +96,7 @@ async def test_a_link_that_worked_for_a_while_is_replaced_at_once(monkeypatch: p
     monkeypatch.setattr(keeper, "_STEADY", 0.0)
     async with tunnel() as ends, service(echo) as port:
         reader, writer = await ends.open(port)
-        for number in range(1, 6):  # with growing pauses this would take longer than the timeout
+        for number in range(1, 6):  # growing pauses would exceed the timeout
             assert ends.near_end.carrier.link is not None
             ends.near_end.carrier.link.fail(LinkEnd.PEER_ENDED)
             async with asyncio.timeout(2):
@@ -106,13 +108,13 @@ async def test_a_link_that_worked_for_a_while_is_replaced_at_once(monkeypatch: p
         await ends.quiet()
 
 
-async def test_a_client_that_begins_sessions_in_a_loop_is_turned_away() -> None:
+async def test_a_client_that_begins_sessions_in_a_loop_is_refused() -> None:
     async with tunnel() as ends:
         far = ends.far
         ends.far_end._begun = Pace(0)
         ends.near.close("again")
         async with asyncio.timeout(10):
-            while len(ends.ended) < 3:  # the near end's, the far end's, and the near end's next
+            while len(ends.ended) < 3:  # those of the near end, of the far end, and of the next session
                 await asyncio.sleep(0.01)
         side, reason = ends.ended[-1]
         assert side == "near"
@@ -123,7 +125,7 @@ async def test_a_client_that_begins_sessions_in_a_loop_is_turned_away() -> None:
 
 @contextlib.contextmanager
 def no_more_files() -> Iterator[None]:
-    """Nothing can be opened inside."""
+    """No file can be opened inside the block."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with socket.socket() as lowest:
         free = lowest.fileno()
@@ -143,7 +145,7 @@ async def test_a_link_that_cannot_be_made_is_tried_again(side: str, caplog: pyte
         if side == "near":
             near.lose()
             with no_more_files():
-                near.reach()  # it cannot make a link
+                near.reach()  # making a link fails
                 assert not near.ready
                 await asyncio.sleep(0.1)
         else:

@@ -1,4 +1,4 @@
-"""Streams outlive their links: whatever was on the way, they go on byte for byte."""
+"""Streams outlive their links: they go on byte for byte."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from toxproxy.tunnel.events import Loss, PeerClosed, SessionBegan, SessionInterr
 
 
 async def fetch(ends: Ends, port: int, data: bytes) -> bytes:
-    """`data`, there and back."""
+    """Send `data` to an echo service and return what comes back."""
     reader, writer = await ends.open(port)
 
     async def send() -> None:
@@ -52,7 +52,7 @@ async def test_links_that_fail_at_any_moment_lose_nothing(seed: int) -> None:
                 if side.ready and side.carrier.link is not None:
                     side.carrier.link.fail(LinkEnd.SILENT)
                     failures += 1
-                    if side is ends.far_end:  # as silence would tell the near end, in its own time
+                    if side is ends.far_end:  # the near end would notice by silence, but later
                         ends.near_end.carrier.link.fail(LinkEnd.SILENT)
 
         disturber = asyncio.create_task(disturb())
@@ -70,7 +70,7 @@ async def test_links_that_fail_at_any_moment_lose_nothing(seed: int) -> None:
         assert not ends.ended
 
 
-async def test_a_way_that_becomes_ten_times_as_long_is_no_interruption() -> None:
+async def test_a_path_that_becomes_ten_times_as_long_is_no_interruption() -> None:
     path = Path(delay=0.01, rate=8e6)
     file = random.Random(1).randbytes(6_000_000)
     async with tunnel(path) as ends, service(echo) as port:
@@ -84,7 +84,7 @@ async def test_a_way_that_becomes_ten_times_as_long_is_no_interruption() -> None
         assert {what for _, what in ends.changes} == {SessionBegan()}
 
 
-async def test_a_path_that_falls_silent_is_noticed_and_comes_back() -> None:
+async def test_a_silent_path_is_noticed_and_the_session_resumes_later() -> None:
     path = Path(delay=0.01)
     async with tunnel(path) as ends, service(echo) as port:
         reader, writer = await ends.open(port)
@@ -103,7 +103,7 @@ async def test_a_path_that_falls_silent_is_noticed_and_comes_back() -> None:
         await ends.quiet()
 
 
-async def test_what_is_opened_during_an_interruption_waits_for_its_end() -> None:
+async def test_a_stream_opened_during_an_interruption_waits_for_its_end() -> None:
     async with tunnel() as ends, service(echo) as port:
         ends.near_end.lose()
         opening = asyncio.create_task(ends.open(port))
@@ -118,7 +118,7 @@ async def test_what_is_opened_during_an_interruption_waits_for_its_end() -> None
         await ends.quiet()
 
 
-async def test_a_server_that_was_restarted_knows_no_old_streams() -> None:
+async def test_streams_of_a_restarted_server_are_reset() -> None:
     async with tunnel() as ends, service(echo) as port:
         reader, writer = await ends.open(port)
         old = ends.far
@@ -141,7 +141,7 @@ async def test_a_server_that_was_restarted_knows_no_old_streams() -> None:
         await ends.quiet()
 
 
-async def test_a_client_that_was_restarted_ends_its_old_streams_at_the_server() -> None:
+async def test_a_restarted_client_resets_its_old_streams_at_the_server() -> None:
     gone = asyncio.Event()
 
     async def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

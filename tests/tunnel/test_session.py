@@ -13,7 +13,7 @@ from toxproxy.errors import Refusal, ResetCode, StreamRefused, StreamReset
 from toxproxy.relay.half import abort
 
 
-async def test_bytes_go_through_and_back() -> None:
+async def test_bytes_pass_in_both_directions() -> None:
     async with tunnel() as ends, service(echo) as port:
         reader, writer = await ends.open(port)
         message = bytes(range(256)) * 4000
@@ -33,7 +33,7 @@ async def test_the_answer_after_half_close_is_whole() -> None:
         await ends.quiet()
 
 
-async def test_the_far_side_may_end_first() -> None:
+async def test_the_far_side_may_half_close_first() -> None:
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"hello")
         writer.write_eof()
@@ -64,7 +64,7 @@ async def test_early_data_goes_out_before_the_answer() -> None:
         await ends.quiet()
 
 
-async def test_a_refusal_says_exactly_why() -> None:
+async def test_a_refusal_has_its_code_and_text() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
@@ -88,7 +88,7 @@ async def test_a_refusal_after_early_data_is_a_lost_connection() -> None:
             await ends.quiet()
 
 
-async def test_a_reset_at_the_far_end_arrives_as_a_reset() -> None:
+async def test_a_reset_of_the_service_is_a_reset_at_the_near_end() -> None:
     async def slam(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
         assert isinstance(writer.transport, asyncio.Transport)
@@ -103,7 +103,7 @@ async def test_a_reset_at_the_far_end_arrives_as_a_reset() -> None:
         await ends.quiet()
 
 
-async def test_an_abort_at_the_near_end_resets_the_connection_behind() -> None:
+async def test_an_abort_at_the_near_end_resets_the_connection_to_the_service() -> None:
     failed = asyncio.Event()
 
     async def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -123,7 +123,7 @@ async def test_an_abort_at_the_near_end_resets_the_connection_behind() -> None:
         await ends.quiet()
 
 
-async def test_a_slow_reader_stops_its_own_writer_and_nobody_else() -> None:
+async def test_a_slow_reader_pauses_only_its_own_writer() -> None:
     written = 0
 
     async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -143,7 +143,7 @@ async def test_a_slow_reader_stops_its_own_writer_and_nobody_else() -> None:
         for _ in range(20):
             writer.write(bytes(100_000))
             await reader.readexactly(100_000)
-        assert written == stopped_at < 8 << 20  # one window and the kernel's buffers
+        assert written == stopped_at < 8 << 20  # at most one window and the kernel's buffers
         stalled.transport.abort()
         writer.close()
         await ends.quiet()
@@ -174,7 +174,7 @@ async def test_a_cancelled_dial_cancels_the_far_ends_dial() -> None:
             filler.close()
 
 
-async def test_closing_without_reading_lets_go_of_both_ends() -> None:
+async def test_closing_without_reading_releases_both_ends() -> None:
     gone = asyncio.Event()
 
     async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

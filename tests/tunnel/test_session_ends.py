@@ -1,4 +1,4 @@
-"""How a session is bounded, and how it and its streams end."""
+"""The limits of a session, and how it and its streams end."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def test_a_peer_that_breaks_the_protocol_loses_the_session_and_hears_why()
         assert ("near", PeerClosed(GoAwayCode.PROTOCOL_ERROR, "unknown frame type 0xff")) in ends.ended
 
 
-async def test_compressed_where_the_dialer_wants_it() -> None:
+async def test_a_stream_is_compressed_if_its_dialer_wants_it() -> None:
     text = b"".join(b"%d: the same as every other line, but for the number\n" % n for n in range(20_000))
     datagrams = {}
     async with tunnel() as ends, service(echo) as port:
@@ -90,7 +90,7 @@ async def test_without_an_exit_every_request_is_refused() -> None:
         assert caught.value.code is Refusal.UNSUPPORTED
 
 
-async def test_a_session_that_was_interrupted_for_too_long_resets_its_streams() -> None:
+async def test_a_session_interrupted_for_too_long_resets_its_streams() -> None:
     async with tunnel(grace=0.05) as ends, service(echo) as port:
         reader, writer = await ends.open(port)
         ends.near_end.lose()
@@ -103,9 +103,9 @@ async def test_a_session_that_was_interrupted_for_too_long_resets_its_streams() 
         writer.close()
 
 
-async def test_a_session_lost_after_the_last_byte_came_does_not_cut_a_slow_clients_answer() -> None:
+async def test_a_session_lost_after_the_last_byte_does_not_cut_the_answer_to_a_slow_client() -> None:
     size = 12 << 20
-    prepared = asyncio.Event()  # the browser's buffer takes all of it
+    prepared = asyncio.Event()  # the client's buffer holds all of it
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(-1)
@@ -144,8 +144,8 @@ async def test_a_session_lost_after_the_last_byte_came_does_not_cut_a_slow_clien
         await listener.close()
 
 
-async def test_a_target_that_is_still_being_written_to_is_waited_for_and_then_reset() -> None:
-    """The stream is over, for the client and for the session; its bytes are not all with the target."""
+async def test_a_target_with_unwritten_bytes_is_waited_for_and_then_reset() -> None:
+    """The stream has ended in the session, but not all its bytes have been written to the target."""
     taken: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
     stop = asyncio.Event()
 
@@ -162,8 +162,8 @@ async def test_a_target_that_is_still_being_written_to_is_waited_for_and_then_re
         reader, writer = await ends.open(port)
         assert await reader.read() == b""
         (half,) = ends.far_end._halves._open
-        half.transport.set_write_buffer_limits(1 << 30)  # the stream's bytes are all taken from it
-        writer.write(bytes(16 << 20))  # more than the system's buffers of a connection hold
+        half.transport.set_write_buffer_limits(1 << 30)  # it takes all bytes of the stream
+        writer.write(bytes(16 << 20))  # more than the buffers of a TCP connection hold
         writer.write_eof()
         writer.close()
         async with asyncio.timeout(10):
@@ -175,7 +175,7 @@ async def test_a_target_that_is_still_being_written_to_is_waited_for_and_then_re
             assert await taken is None
 
 
-async def test_the_last_stream_to_end_in_any_way_leaves_the_session_idle() -> None:
+async def test_the_session_is_idle_after_its_last_stream_ended_in_any_way() -> None:
     async with tunnel() as ends, service(echo) as port:
         for end_it in (
             lambda stream: stream.abort(),
@@ -220,7 +220,7 @@ async def test_a_refusal_leaves_the_server_idle() -> None:
         assert ends.far._trimming is not None
 
 
-async def test_a_protocol_that_raises_loses_its_stream_only() -> None:
+async def test_a_protocol_that_raises_loses_only_its_own_stream() -> None:
     class Broken(asyncio.Protocol):
         def data_received(self, data: bytes) -> None:
             raise RuntimeError("a bug")

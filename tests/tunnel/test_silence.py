@@ -1,4 +1,4 @@
-"""Connections that a peer opened and that nobody uses any more."""
+"""Time limits for idle connections that a peer has opened."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from toxproxy.mux import Limits
 from toxproxy.patience import Patience
 
 
-async def test_an_idle_connection_is_reset_at_both_its_ends() -> None:
+async def test_an_idle_connection_is_reset_at_both_ends() -> None:
     ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -33,7 +33,7 @@ async def test_an_idle_connection_is_reset_at_both_its_ends() -> None:
         await ends.quiet()
 
 
-async def test_a_connection_whose_client_is_gone_is_reset_though_its_service_never_ends() -> None:
+async def test_a_half_closed_connection_is_reset_although_its_service_never_ends() -> None:
     async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert await reader.read() == b""
         await asyncio.sleep(30)
@@ -47,7 +47,7 @@ async def test_a_connection_whose_client_is_gone_is_reset_though_its_service_nev
         await ends.quiet()
 
 
-async def test_a_connection_that_is_used_goes_on() -> None:
+async def test_a_connection_in_use_stays_open() -> None:
     async with tunnel(limits=Limits(patience=Patience(idle=1.0))) as ends, service(echo) as port:
         reader, writer = await ends.open(port)
         for _ in range(15):
@@ -57,7 +57,7 @@ async def test_a_connection_that_is_used_goes_on() -> None:
         writer.close()
 
 
-async def test_what_the_other_end_consumes_shows_in_the_credit() -> None:
+async def test_bytes_consumed_at_the_other_end_count_as_activity() -> None:
     async with tunnel() as ends, service(echo) as port:
         reader, writer = await ends.open(port)
         credit = writer.get_extra_info("credit")

@@ -1,4 +1,4 @@
-"""What a server holds for a client that opens streams and takes nothing of what comes."""
+"""The memory that a server holds for a client that opens streams and reads nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def test_what_the_server_reads_for_a_client_without_credit_is_bounded(
     limits = Limits(session_window=256 * KIB, window=64 * KIB, least_window=KIB, early_window=KIB, pool=pool)
     async with tunnel(limits=limits) as ends, service(talk) as port:
         before = pool.left
-        monkeypatch.setattr(Allotment, "first", lambda self: 0)  # OPEN says: not one byte yet
+        monkeypatch.setattr(Allotment, "first", lambda self: 0)  # the window of OPEN is 0
         kept = [await ends.open(port) for _ in range(STREAMS)]
         monkeypatch.undo()
         streams = ends.far._multiplexer.streams.values()
@@ -43,7 +43,7 @@ async def test_what_the_server_reads_for_a_client_without_credit_is_bounded(
         async with asyncio.timeout(10):
             while ends.far_end.session is not None:
                 await asyncio.sleep(0.01)
-        ends.pipe.path = type(ends.pipe.path)(loss=1.0)  # no new session
+        ends.pipe.path = type(ends.pipe.path)(loss=1.0)  # prevents a new session
         assert pool.left >= before
         for _, writer in kept:
             with contextlib.suppress(ConnectionError):

@@ -1,4 +1,4 @@
-"""A stream in the hands of asyncio's own `StreamWriter`: what works on a socket works here."""
+"""asyncio's `StreamWriter` works on a stream as on a socket."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from toxproxy.errors import StreamReset
 
 @pytest.fixture(scope="module")
 def contexts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """What a server of `localhost` and a client that trusts it need."""
+    """TLS contexts for a server named `localhost` and a client that trusts it."""
     if (openssl := shutil.which("openssl")) is None:
         pytest.skip("openssl is not installed")
     folder = tmp_path_factory.mktemp("tls")
@@ -29,7 +29,7 @@ def contexts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, 
     return server, ssl.create_default_context(cafile=certificate)
 
 
-async def test_tls_is_begun_on_a_stream(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+async def test_start_tls_on_a_stream(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
     for_server, for_client = contexts
 
     async def upgrade(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -61,7 +61,7 @@ async def send(writer: asyncio.StreamWriter, message: bytes) -> None:
         await writer.drain()
 
 
-async def test_a_certificate_that_is_not_trusted_ends_the_stream(
+async def test_an_untrusted_certificate_ends_the_stream(
     contexts: tuple[ssl.SSLContext, ssl.SSLContext],
 ) -> None:
     for_server, _ = contexts
@@ -111,13 +111,13 @@ async def test_drain_waits_for_a_reader_that_stopped() -> None:
         await ends.quiet()
 
 
-async def test_wait_closed_of_a_stream_that_is_reset_says_so() -> None:
+async def test_wait_closed_of_a_reset_stream_raises() -> None:
     async with tunnel() as ends, service(echo) as port, asyncio.timeout(20):
         _, writer = await ends.open(port)
         ends.near.close("the end")
         with pytest.raises(StreamReset):
             await writer.wait_closed()
         assert writer.is_closing()
-        writer.write(b"x")  # no error, as on a socket
+        writer.write(b"x")  # raises nothing, as on a socket
         with pytest.raises(ConnectionResetError):
             await writer.drain()
