@@ -9,8 +9,9 @@ from fuzz import datagrams
 from tests.link.rig import Rig, rig
 from tests.simulation import DatagramPipe, Path
 from toxproxy.link import connect
-from toxproxy.link.base import LinkEnd
+from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.carrier import LINKS_AT_ONCE, MTU, PACKET_ID, Carrier
+from toxproxy.link.enet import EnetLink
 
 
 async def test_a_new_link_replaces_the_old_one_on_both_sides() -> None:
