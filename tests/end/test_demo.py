@@ -107,7 +107,7 @@ async def test_a_stopping_client_finishes_a_download_but_accepts_no_more(tmp_pat
             assert any(line.startswith("info: waiting for ") for line in network.client.tail)
 
 
-async def test_a_python_file_in_the_current_folder_is_not_run(
+async def test_a_python_file_of_the_current_folder_is_not_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = tmp_path / "downloads"

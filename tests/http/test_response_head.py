@@ -96,7 +96,7 @@ def read(head: bytes) -> h11.Response | h11.InformationalResponse | None:
         b"Content-Length: -1\r\n",
     ],
 )
-def test_an_invalid_field_that_may_be_about_the_length_is_never_corrected(fields):
+def test_what_may_tell_the_length_and_is_wrong_is_never_guessed_at(fields):
     assert read(clean_head(OK + fields + b"\r\n")) is None
 
 
@@ -131,7 +131,7 @@ def test_cleaning_twice_changes_no_more_than_cleaning_once(head):
 
 
 @given(head=HEADS)
-def test_cleaning_a_head_that_h11_accepts_does_not_change_its_framing(head):
+def test_a_head_that_h11_takes_as_it_is_is_framed_the_same_when_cleaned(head):
     before = read(head)
     if before is None:
         return

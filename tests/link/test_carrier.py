@@ -134,7 +134,7 @@ async def forged_connects(there: Rig, identities: range) -> None:
         there.far.batch_ended()
 
 
-async def test_a_late_connect_of_a_replaced_link_begins_no_link() -> None:
+async def test_a_late_connect_of_a_link_that_was_replaced_begins_nothing() -> None:
     pipe = DatagramPipe(1)
     connects: list[bytes] = []
     pipe.near.hold(lambda packet: connect.is_connect(packet[2:]) and bool(connects.append(packet)))
@@ -154,7 +154,7 @@ async def test_a_late_connect_of_a_replaced_link_begins_no_link() -> None:
         assert far.down is None
 
 
-async def test_a_flood_of_connects_makes_few_links_and_a_restarted_client_still_gets_one() -> None:
+async def test_a_flood_of_connects_makes_few_links_and_then_a_restarted_client_gets_in() -> None:
     async with rig(DatagramPipe(1), honest=False) as there:
         await forged_connects(there, range(1, 1001))
         assert LINKS_AT_ONCE <= len(there.far_links) <= LINKS_AT_ONCE + 5
@@ -174,7 +174,7 @@ async def test_a_client_restarted_again_and_again_gets_a_link_at_once() -> None:
             assert len(there.far_links) == restarts, "the first CONNECT was not enough"
 
 
-async def test_the_connecting_side_accepts_no_connect() -> None:
+async def test_the_side_that_connects_takes_no_connect() -> None:
     async with rig(DatagramPipe(1), honest=False) as there:
         there.near.connect()
         near, far = await there.connected()

@@ -99,7 +99,7 @@ def test_where_memory_is_short_each_stream_still_has_a_little() -> None:
     assert [event.stream for event in pair.client.of(StreamDrained)] == [streams[0]]
 
 
-def test_frames_kept_until_their_acknowledgement_count() -> None:
+def test_what_is_kept_for_the_peer_s_acknowledgement_counts() -> None:
     pool = Pool(1 << 20)
     memory = Allotment(Limits(session_window=1 << 20, pool=pool))
     replay = Replay(memory)
@@ -111,7 +111,7 @@ def test_frames_kept_until_their_acknowledgement_count() -> None:
     assert pool.left == 1 << 20
 
 
-def test_a_flood_of_pings_is_bounded_by_memory_too() -> None:
+def test_a_flood_of_questions_is_bounded_by_memory_too() -> None:
     pair = Pair(server=Limits(session_window=1 << 20, pool=Pool(1 << 20)))
 
     def flood() -> None:

@@ -52,7 +52,7 @@ async def test_a_single_address_without_a_route_is_network_unreachable() -> None
     assert caught.value.errno == errno.ENETUNREACH
 
 
-async def test_connections_have_tcp_nodelay_and_keepalive(echo_port: int) -> None:
+async def test_connections_have_no_delay_and_keepalive(echo_port: int) -> None:
     with await eyeballs.connect([LOCAL], echo_port) as sock:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)

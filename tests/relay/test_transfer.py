@@ -258,14 +258,14 @@ async def said_to_a_deaf_client(
     return task, client
 
 
-async def test_a_relay_cancelled_while_the_answer_is_unread_resets_the_client():
+async def test_a_relay_cancelled_while_the_answer_is_under_way_is_a_reset():
     task, client = await said_to_a_deaf_client(Half(), Half())
     task.cancel()
     await asyncio.wait([task])
     assert await was_reset(client)
 
 
-async def test_a_relay_that_times_out_while_the_answer_is_unread_resets_the_client():
+async def test_a_relay_given_up_while_the_answer_is_under_way_is_a_reset():
     task, client = await said_to_a_deaf_client(Half(Patience(half_closed=0.3)), Half())
     async with asyncio.timeout(10):
         await task

@@ -48,7 +48,7 @@ def fields(process: Process) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("inspectable", [False, True])
-def test_other_programs_cannot_read_the_memory_of_a_server_unless_it_is_inspectable(
+def test_the_memory_of_a_server_is_not_for_other_programs_unless_that_is_said(
     inspectable: bool, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-c", _SERVER, str(tmp_path / "state"), ALONE]

@@ -98,7 +98,7 @@ def secret_key(state: StateFolder) -> bytes:
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs Linux's /proc")
-def test_a_running_node_has_no_more_copies_of_its_secret_key_than_libtoxcore_alone(tmp_path: Path) -> None:
+def test_a_running_node_has_no_copy_of_its_secret_key_but_libtoxcores(tmp_path: Path) -> None:
     state = StateFolder(tmp_path / "state")
     open_identity(Tox, OFFLINE, state).kill()
     key = secret_key(state)
@@ -113,7 +113,7 @@ def test_a_running_node_has_no_more_copies_of_its_secret_key_than_libtoxcore_alo
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs Linux's /proc")
-def test_a_new_key_leaves_no_copy_either(tmp_path: Path) -> None:
+def test_a_key_that_was_just_made_leaves_no_copy_either(tmp_path: Path) -> None:
     state = StateFolder(tmp_path / "state")
     with running(_NODE, state.path) as pid:
         key = secret_key(state)

@@ -40,7 +40,7 @@ while True:
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs Linux's /proc")
-async def test_tox_reports_a_request_from_an_impossible_key_and_refuses_it_as_a_friend(
+async def test_tox_passes_on_a_request_from_an_impossible_key_and_refuses_it_as_a_friend(
     tmp_path: Path,
 ) -> None:
     diary = Diary()

@@ -79,7 +79,7 @@ class Numbered:
         return self._version[2]
 
 
-def test_the_version_with_a_remote_overflow_is_refused() -> None:
+def test_the_version_that_any_node_can_overflow_is_refused() -> None:
     with pytest.raises(
         library.LibraryMissing, match=r"libtoxcore 0\.2\.12, expected 0\.2\.13 or .*CVE-2021-44847"
     ):
@@ -91,9 +91,7 @@ def test_the_version_with_a_remote_overflow_is_refused() -> None:
 @pytest.mark.parametrize(
     ("patch", "doubtful"), [(13, False), (18, False), (19, True), (20, True), (22, True), (23, False)]
 )
-def test_versions_with_a_flaw_that_a_distribution_may_have_fixed_are_warned_about(
-    patch: int, doubtful: bool
-) -> None:
+def test_versions_with_a_flaw_that_may_be_mended_are_warned_of(patch: int, doubtful: bool) -> None:
     text = library.doubt((0, 2, patch))
     assert (text is not None) is doubtful
     if text is not None:

@@ -71,7 +71,7 @@ class Rude:
     ],
     ids=["hangs up", "version", "no session", "breaks the protocol"],
 )
-async def test_a_server_that_ends_each_link_or_session_is_contacted_with_growing_pauses(
+async def test_a_server_that_ends_each_link_or_session_is_asked_seldom(
     answer: bytes | None,
 ) -> None:
     class Server(Rude):
@@ -108,7 +108,7 @@ async def test_a_link_that_worked_for_a_while_is_replaced_at_once(monkeypatch: p
         await ends.quiet()
 
 
-async def test_a_client_that_begins_sessions_in_a_loop_is_refused() -> None:
+async def test_a_client_that_begins_sessions_in_a_loop_is_turned_away() -> None:
     async with tunnel() as ends:
         far = ends.far
         ends.far_end._begun = Pace(0)

@@ -144,7 +144,7 @@ async def test_a_session_lost_after_the_last_byte_does_not_cut_the_answer_to_a_s
         await listener.close()
 
 
-async def test_a_target_with_unwritten_bytes_is_waited_for_and_then_reset() -> None:
+async def test_a_target_that_is_still_being_written_to_is_waited_for_and_then_reset() -> None:
     """The stream has ended in the session, but not all its bytes have been written to the target."""
     taken: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
     stop = asyncio.Event()

@@ -29,7 +29,7 @@ def contexts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, 
     return server, ssl.create_default_context(cafile=certificate)
 
 
-async def test_start_tls_on_a_stream(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+async def test_tls_is_begun_on_a_stream(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
     for_server, for_client = contexts
 
     async def upgrade(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
