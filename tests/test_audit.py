@@ -108,7 +108,7 @@ def test_a_vulnerable_dependency_is_named_with_the_version_that_fixes_it(
 ) -> None:
     assert not audit.judge([VULNERABLE, SKIPPED])
     told = capsys.readouterr().out
-    assert "h11 0.14.0: PYSEC-1, mended in 0.16.0" in told
+    assert "h11 0.14.0: PYSEC-1, fixed in 0.16.0" in told
     assert "lz4: not audited: " in told
     assert "1 of 2 dependencies audited: 1 vulnerable" in told
 

@@ -205,7 +205,7 @@ async def test_the_connecting_side_accepts_no_connect_before_its_own() -> None:
     assert packets == []
 
 
-async def test_a_connect_with_other_settings_begins_no_link() -> None:
+async def test_a_connect_with_settings_of_its_own_begins_nothing() -> None:
     async with rig(DatagramPipe(1), honest=False) as there:
         for settings in (
             (4096, 255, 0, 0, 5000, 2, 2),

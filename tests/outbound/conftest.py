@@ -53,7 +53,7 @@ def closed_port() -> Iterator[int]:
 
 @pytest.fixture
 def black_hole() -> Iterator[Callable[[str, int], int]]:
-    """A function that makes a port which never answers. Its backlog is full: the kernel drops each SYN."""
+    """A function that makes a port which never answers: with a full backlog the kernel drops every SYN."""
     with contextlib.ExitStack() as stack:
 
         def make(host: str, port: int = 0) -> int:
