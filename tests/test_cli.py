@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import toxproxy
+from tests.alone import ALONE
 from toxproxy.address import parse_tox_id
 from toxproxy.admission.access import Access
 from toxproxy.cli import main
@@ -25,7 +26,6 @@ from toxproxy.tox import library
 
 KEY = "1E" * 32
 SERVER = "A5A02FECA08E3EAC7E646B89C0507A8AAF9136E05DC756FF09F86230951820670F908F2E7719"
-ALONE = "[tox]\nbootstrap = none\nlocal_discovery = no\nport = 22000-22999\n"
 CLIENT = f"{ALONE}[socks]\nbrowser = 0:{SERVER}\n[client]\nssh = 0:127.0.0.1:22:{SERVER}\n"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.alone import ALONE
 from toxproxy import config, pace
 from toxproxy.admission import access, requests
 from toxproxy.app.control import request
@@ -16,7 +17,6 @@ from toxproxy.system.state import StateFolder
 
 GREETING = b"toxproxy"
 WEAK, STRONG = "open sesame", "correct horse battery staple"
-ALONE = "[tox]\nbootstrap = none\nlocal_discovery = no\nport = 22000-22999\n"
 
 
 def key(number: int) -> bytes:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.alone import ALONE
 from toxproxy import config
 from toxproxy.address import ToxId
 from toxproxy.app.client import Client
@@ -14,7 +15,6 @@ from toxproxy.system.state import StateFolder
 from toxproxy.tox.identity import IDENTITY
 from toxproxy.tox.pytox import Tox, ToxOptions
 
-ALONE = "[tox]\nbootstrap = none\nlocal_discovery = no\nport = 22000-22999\n"
 REQUEST_BYTES = 1024  # the field for the request after a friend's key (Tox state format, "FRIENDS")
 
 

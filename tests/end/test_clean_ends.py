@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from tests.alone import ALONE
 from tests.end.clients import Finished, run
 from tests.end.kills import AGAIN, Ends, killed_and_back
 from tests.end.world import told
@@ -25,7 +26,6 @@ from toxproxy.system.state import StateFolder
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-ALONE = "[tox]\nbootstrap = none\nlocal_discovery = no\nport = 22000-22999\n"
 SERVER = "A5A02FECA08E3EAC7E646B89C0507A8AAF9136E05DC756FF09F86230951820670F908F2E7719"
 KEY = "1E" * 32
 SILENT = "127.0.0.77"  # a name server that never answers

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import toxproxy
+from tests.alone import ALONE
 from toxproxy.cli import main
 from toxproxy.demo.network import PrivateNetwork, Process
 from toxproxy.demo.site import Site, by_forward
@@ -117,7 +118,7 @@ async def test_a_python_file_of_the_current_folder_is_not_run(
     monkeypatch.chdir(here)
     process = Process("server", tmp_path)
     try:
-        await process.start("[tox]\nbootstrap = none\nlocal_discovery = no\nport = 22000-22999\n")
+        await process.start(ALONE)
     finally:
         status = await process.stop()
     assert not (here / "ran").exists()

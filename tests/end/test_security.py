@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.alone import ALONE
 from tests.end.clients import run
 from tests.end.world import proc
 from toxproxy.app.control import request
@@ -21,7 +22,6 @@ from toxproxy.system.state import StateFolder
 
 KEY = "1E" * 32
 TOX_ID = "A5A02FECA08E3EAC7E646B89C0507A8AAF9136E05DC756FF09F86230951820670F908F2E7719"
-ALONE = "[tox]\nbootstrap = none\nlocal_discovery = no\nport = 22000-22999\n"
 SECRETS = ("open-sesame-7231", "alibaba-5519", "upstream-8846")
 SERVER = f"{ALONE}[access]\nsecret = {SECRETS[0]}\n[exit]\nupstream = socks5://me:{SECRETS[2]}@127.0.0.1:9\n"
 CLIENT = f"{ALONE}[access]\nsecret = {SECRETS[0]}\n[socks]\nlocked = alice:{SECRETS[1]}@0:{TOX_ID}\n"

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.alone import ALONE
 from tests.end.world import proc
 from toxproxy.demo.network import Process
 from toxproxy.program.runner import INSPECTABLE
 
-ALONE = "[tox]\nbootstrap = none\nlocal_discovery = no\nport = 22000-22999\n"
 TOX_ID = "A5A02FECA08E3EAC7E646B89C0507A8AAF9136E05DC756FF09F86230951820670F908F2E7719"
 
 pytestmark = pytest.mark.skipif(
