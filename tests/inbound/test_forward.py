@@ -9,8 +9,10 @@ import pytest
 
 from tests.inbound.peers import Origin, connect, echo, flood, forward, reset, talk, until, unused_port
 from toxproxy.address import Target
+from toxproxy.config.settings import LimitSettings
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.forward import ForwardListener
+from toxproxy.patience import Patience
 
 
 async def started(dialer, target: Target) -> ForwardListener:
@@ -195,3 +197,19 @@ async def test_a_bounded_number_of_bytes_is_read_from_a_client_during_the_dial(d
     assert sent < 16 << 20
     writer.transport.abort()
     await listener.close()
+
+
+async def test_one_forward_s_silent_connections_do_not_hide_another_s_log_line(dialer, caplog):
+    caplog.set_level(logging.INFO)
+    async with Origin(echo) as server:
+        for _ in range(2):
+            limits = LimitSettings(patience=Patience(idle=0.05))
+            listener = ForwardListener(forward(server.target), dialer, limits)
+            await listener.start()
+            reader, writer = await connect(listener)
+            with pytest.raises(ConnectionResetError):
+                await reader.readexactly(1)
+            writer.close()
+            await until(lambda: listener.connections == 0)
+            await listener.close()
+    assert caplog.messages == ["a connection was reset: no byte came for 0.05 s ([limits] idle)"] * 2

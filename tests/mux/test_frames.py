@@ -277,9 +277,13 @@ def test_control_characters_in_a_peers_text_are_replaced() -> None:
     assert len(frame.text) == MAX_TEXT
 
 
-@pytest.mark.parametrize("code", Refusal)
+@pytest.mark.parametrize("code", set(Refusal) - {Refusal.OFFLINE})
 def test_every_code_of_a_refusal(code: Refusal) -> None:
     assert frames.refusal(code.value) is code
+
+
+def test_a_peer_cannot_say_that_it_is_offline() -> None:
+    assert frames.refusal(Refusal.OFFLINE.value) is Refusal.FAILED
 
 
 def test_unknown_codes_have_a_default() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from collections import OrderedDict
 from enum import Enum
 
@@ -71,7 +72,7 @@ class Server(End):
     def _option(self) -> str:
         """What `toxproxy allow` needs to be told to find this server."""
         path = self._state.path
-        return "" if path == default_path("server") else f" --state {path}"
+        return "" if path == default_path("server") else f" --state {shlex.quote(str(path))}"
 
     def connection_changed(self, connection: ConnectionStatus) -> None:
         if connection is ConnectionStatus.NONE:

@@ -69,6 +69,7 @@ class Listener(ABC):
         self._slow = Notice(log)
         self._refused = Notice(log, most=_REFUSED_LINES)
         self._too_many = Notice(log)
+        self._reset = Notice(log)  # connections that were silent for too long
 
     @abstractmethod
     async def serve(self, client: ByteStream) -> None:
@@ -182,7 +183,7 @@ class Listener(ABC):
         self._room.set()
 
     async def _run(self, accepted: socket.socket) -> None:
-        client = ByteStream(self._limits.patience)
+        client = ByteStream(self._limits.patience, self._reset)
         try:
             with suppress(OSError):  # the client is gone already; the next line fails too
                 keep_lively(accepted)

@@ -291,8 +291,12 @@ def reset_code(code: int) -> ResetCode:
 
 
 def refusal(code: int) -> Refusal:
-    """The code of a REFUSED. An unknown one, of a later version, becomes FAILED."""
-    return _known(Refusal, code, Refusal.FAILED)
+    """The code of a REFUSED. An unknown one, of a later version, becomes FAILED.
+
+    So does OFFLINE, which only this side says to itself.
+    """
+    known = _known(Refusal, code, Refusal.FAILED)
+    return Refusal.FAILED if known is Refusal.OFFLINE else known
 
 
 def go_away_code(code: int) -> GoAwayCode:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import cast
 
+from toxproxy.pace import Notice
 from toxproxy.patience import Patience
 from toxproxy.relay.half import FOR_EVER, Half
 
@@ -24,8 +25,8 @@ class ByteStream(Half):
 
     __slots__ = ("_kept_bytes", "_readable", "_writable", "hung_up")
 
-    def __init__(self, patience: Patience = FOR_EVER) -> None:
-        super().__init__(patience)
+    def __init__(self, patience: Patience = FOR_EVER, silent: Notice | None = None) -> None:
+        super().__init__(patience, silent)
         #: Done when the peer has ended its direction, or the connection has ended.
         self.hung_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._kept_bytes = 0
