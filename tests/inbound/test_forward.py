@@ -199,17 +199,21 @@ async def test_a_bounded_number_of_bytes_is_read_from_a_client_during_the_dial(d
     await listener.close()
 
 
-async def test_one_forward_s_silent_connections_do_not_hide_another_s_log_line(dialer, caplog):
+async def idle_connection(dialer, target: Target) -> None:
+    """One connection through a forward of its own, until it is reset for its silence."""
+    listener = ForwardListener(forward(target), dialer, LimitSettings(patience=Patience(idle=0.05)))
+    await listener.start()
+    reader, writer = await connect(listener)
+    with pytest.raises(ConnectionResetError):
+        await reader.readexactly(1)
+    writer.close()
+    await until(lambda: listener.connections == 0)
+    await listener.close()
+
+
+async def test_the_silent_connections_of_one_forward_do_not_hide_the_log_line_of_another(dialer, caplog):
     caplog.set_level(logging.INFO)
     async with Origin(echo) as server:
         for _ in range(2):
-            limits = LimitSettings(patience=Patience(idle=0.05))
-            listener = ForwardListener(forward(server.target), dialer, limits)
-            await listener.start()
-            reader, writer = await connect(listener)
-            with pytest.raises(ConnectionResetError):
-                await reader.readexactly(1)
-            writer.close()
-            await until(lambda: listener.connections == 0)
-            await listener.close()
+            await idle_connection(dialer, server.target)
     assert caplog.messages == ["a connection was reset: no byte came for 0.05 s ([limits] idle)"] * 2
