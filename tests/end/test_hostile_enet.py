@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-COOKIE = b"Cookie: session=of-somebody-else-"
+COOKIE = b"Xq7-mR2w_kZ9.vT4+bN8~hL3*yD6!cF5"  # no word that a frame might say
 HELLO = frames.encode(frames.Hello(1, 1, 7, 0, 1 << 20, 100))
 ROOM = 8 * 1024 * 1024  # bytes: what may stay …
 MOST = 4 * ROOM  # … and what an attack may take
