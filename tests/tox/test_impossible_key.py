@@ -21,6 +21,7 @@ from toxproxy.tox.pytox import Tox, ToxOptions
 port, dht_key, address = sys.argv[1:]
 tox = Tox(ToxOptions(ipv6_enabled=False, local_discovery_enabled=False, start_port=41000, end_port=41999))
 key = bytes.fromhex(tox.self_get_public_key())
+begin, end = key[:-1], key[-1]  # apart: what is whole in memory is changed, this object's bytes too
 with open("/proc/self/maps") as maps, open("/proc/self/mem", "r+b", 0) as memory:
     for line in maps:
         first, last, flags = re.match(r"(\\w+)-(\\w+) (\\S+)", line).groups()
@@ -28,9 +29,13 @@ with open("/proc/self/maps") as maps, open("/proc/self/mem", "r+b", 0) as memory
         if flags.startswith("rw") and "[v" not in line and size < 1 << 28:
             memory.seek(start)
             content = memory.read(size)
-            for match in re.finditer(re.escape(key), content):
-                memory.seek(start + match.start() + 31)
-                memory.write(bytes([key[31] | 0x80]))
+            places = [start + match.start() for match in re.finditer(re.escape(begin), content)]
+            del content  # copies in what was read are gone before anything is written
+            for place in places:
+                memory.seek(place)
+                if memory.read(32) == begin + bytes([end]):
+                    memory.seek(place + 31)
+                    memory.write(bytes([end | 0x80]))
 tox.bootstrap("127.0.0.1", int(port), dht_key)
 tox.friend_add(address, "toxproxy")
 while True:
