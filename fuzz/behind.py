@@ -114,10 +114,11 @@ class _Liar:
     async def play(self) -> None:
         choices = self._choices
         wire = Wire()
-        friend = Carrier(wire.sender(1), self._befriend)
-        victim = Carrier(wire.sender(0), self._trust)
+        friend_connects = bool(choices.integer(1))
+        friend = Carrier(wire.sender(1), self._befriend, connecting=friend_connects)
+        victim = Carrier(wire.sender(0), self._trust, connecting=not friend_connects)
         wire.ends += (friend, victim)
-        (friend if choices.integer(1) else victim).connect()
+        (friend if friend_connects else victim).connect()
         await wire.carry(self._fate if choices.integer(3) == 1 else lambda packet: [packet])
         moves = 0
         while choices and moves < _MOVES_MOST and len(self._links) < LINKS_AT_ONCE:

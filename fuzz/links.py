@@ -122,7 +122,7 @@ class Friend:
         exit = Exit(ExitSettings(), _NOWHERE)
         self.begins = bool(self.choices.integer(1))
         self.end = _end(wire, 1, exit if self.begins else None)
-        self.carrier = Carrier(wire.sender(0), self._own)
+        self.carrier = Carrier(wire.sender(0), self._own, connecting=self.begins)
         wire.ends.append(self.carrier)
         self.end.reach()
         self.begin()

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from toxproxy import pace
-from toxproxy.pace import Backoff, Notice, Pace
+from toxproxy.pace import Backoff, Notice, Pace, TokenBucket
 
 
 def test_no_more_than_the_limit_within_a_minute() -> None:
@@ -62,3 +62,14 @@ def test_a_back_off_begins_with_no_pause_and_doubles_up_to_its_limit() -> None:
     backoff.restart()
     assert backoff.pause() == 0.0
     assert 0.5 <= backoff.pause() <= 1.0
+
+
+def test_a_token_bucket_allows_a_burst_and_then_its_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(pace.time, "monotonic", lambda: now)
+    bucket = TokenBucket(3, 2.0)
+    assert [bucket.take() for _ in range(5)] == [True] * 3 + [False] * 2
+    now += 0.5
+    assert [bucket.take() for _ in range(2)] == [True, False]
+    now += 3600
+    assert [bucket.take() for _ in range(5)] == [True] * 3 + [False] * 2

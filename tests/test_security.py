@@ -210,7 +210,7 @@ async def test_a_friend_cannot_resume_the_session_of_another() -> None:
             thieves.append(Thief(link, identity))
             return thieves[0]
 
-        near = Carrier(pipe.near.send, own)
+        near = Carrier(pipe.near.send, own, connecting=True)
         far = SessionKeeper(
             pipe.far.send, changed=lambda _: None, grace=GRACE, exit=Exit(ExitSettings(), rules())
         )

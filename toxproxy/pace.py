@@ -33,6 +33,26 @@ class Pace:
         return True
 
 
+class TokenBucket:
+    """Allows something `most` times at once, and `rate` times more in each second."""
+
+    def __init__(self, most: int, rate: float) -> None:
+        self._most = most
+        self._rate = rate
+        self._left = float(most)
+        self._at = time.monotonic()
+
+    def take(self) -> bool:
+        """Whether it is allowed now; if so, it is counted."""
+        now = time.monotonic()
+        self._left = min(self._most, self._left + (now - self._at) * self._rate)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
 class Backoff:
     """Exponential back-off: the pauses between attempts that fail.
 

@@ -78,7 +78,7 @@ class Attacker:
         self._node, self._server, self._target = node, server, target
         self._needles, self._dice = needles, dice
         self._up = asyncio.Event()
-        self._carrier = Carrier(lambda packet: node.send_lossy(server, packet), self._own)
+        self._carrier = Carrier(lambda packet: node.send_lossy(server, packet), self._own, connecting=True)
         node.set_sink(server, self)
 
     async def attack(self, seconds: float) -> None:

@@ -40,7 +40,7 @@ class Hostile:
         self._server = server
         self._dice = dice
         self._link: EnetLink | None = None
-        self._carrier = Carrier(lambda packet: node.send_lossy(server, packet), self._own)
+        self._carrier = Carrier(lambda packet: node.send_lossy(server, packet), self._own, connecting=True)
         node.set_sink(server, self._carrier)
 
     async def talk(self, seconds: float) -> None:

@@ -76,7 +76,8 @@ def wire(
     pipe: DatagramPipe, own_near: Callable[[EnetLink], LinkOwner], own_far: Callable[[EnetLink], LinkOwner]
 ) -> tuple[Carrier, Carrier]:
     """Put a carrier on each end of a pipe."""
-    near, far = Carrier(pipe.near.send, own_near), Carrier(pipe.far.send, own_far)
+    near = Carrier(pipe.near.send, own_near, connecting=True)
+    far = Carrier(pipe.far.send, own_far)
     for end, carrier in ((pipe.near, near), (pipe.far, far)):
         end.receive, end.batch_ended = carrier.packet_received, carrier.batch_ended
     return near, far

@@ -71,7 +71,7 @@ async def test_sessions_that_come_and_go_write_few_short_lines(caplog: pytest.Lo
         exit=Exit(ExitSettings(), Rules()),
     )
     friend.connection_changed(ConnectionStatus.UDP)
-    client = Carrier(pipe.near.send, Restless)
+    client = Carrier(pipe.near.send, Restless, connecting=True)
     for end, carrier in ((pipe.near, client), (pipe.far, wire.sink)):
         assert carrier is not None
         end.receive, end.batch_ended = carrier.packet_received, carrier.batch_ended

@@ -12,7 +12,6 @@ begin. It ignores a late CONNECT of a link that was replaced. The connecting sid
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 from collections import deque
@@ -23,7 +22,7 @@ from toxproxy.link import connect
 from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.enet import EnetLink
 from toxproxy.link.filter import MTU, is_connect
-from toxproxy.pace import Notice
+from toxproxy.pace import Notice, TokenBucket
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -61,7 +60,7 @@ class Carrier:
         self._connecting = connecting
         self._connection: int | None = None  # epoch and connect id of the link's CONNECT
         self._replaced: deque[int] = deque(maxlen=_REMEMBERED)  # the same of earlier links
-        self._allowance = _Allowance()
+        self._allowance = TokenBucket(LINKS_AT_ONCE, LINKS_A_SECOND)
         self._notice = Notice(log)
 
     def connect(self) -> None:
@@ -69,7 +68,6 @@ class Carrier:
 
         Raises `OSError` or `MemoryError` if the system has no socket or memory for it.
         """
-        self._connecting = True
         self._epoch = (self._epoch + 1) % 256
         self._begin(connect=True)
 
@@ -85,7 +83,7 @@ class Carrier:
         if not HEADER < len(view) <= MAX_PACKET or view[0] != PACKET_ID:
             return
         datagram = view[HEADER:]
-        if len(datagram) == connect.LENGTH and connect.is_connect(datagram):
+        if connect.is_connect(datagram):
             self._connect_received(view[1], bytearray(datagram))
         elif self.link is not None and view[1] == self._epoch:
             self.link.datagram_received(datagram)
@@ -130,21 +128,3 @@ class Carrier:
         except (OSError, MemoryError) as error:
             log.debug("a link could not be started: %s", error)
             link.fail(LinkEnd.FAILED)
-
-
-class _Allowance:
-    """Limits how many links the peer may begin: a token bucket."""
-
-    def __init__(self) -> None:
-        self._left = float(LINKS_AT_ONCE)
-        self._at = 0.0
-
-    def take(self) -> bool:
-        """Whether the peer may begin a link now; if so, it is counted."""
-        now = asyncio.get_running_loop().time()
-        self._left = min(LINKS_AT_ONCE, self._left + (now - self._at) * LINKS_A_SECOND)
-        self._at = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
