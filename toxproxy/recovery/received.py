@@ -41,7 +41,7 @@ class Received:
 
     def is_new(self, number: int) -> bool:
         """Whether a packet with this number has not come before."""
-        return number > self.largest or (number >= self._floor and number not in self._numbers)
+        return number >= self._floor and (number > self.largest or number not in self._numbers)
 
     def raise_floor(self, floor: int) -> None:
         """The peer does not want to hear about numbers below `floor`."""
