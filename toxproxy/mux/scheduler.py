@@ -124,11 +124,11 @@ class Scheduler:
                 stream.sender.lost(item)
                 self.ready(stream)
             case SessionFrame(frame):
-                self._session.appendleft(item)
+                self._session.append(item)
                 self._hold(len(frame) + _OVERHEAD)
             case ControlFrame(frame, stream):
                 if stream is None or stream.state is not StreamState.CLOSED:
-                    self._control.appendleft(item)
+                    self._control.append(item)
                     self._hold(len(frame) + _OVERHEAD)
             case BlockedFrame(_, stream):
                 stream.sender.blocked_lost()
