@@ -1,0 +1,219 @@
+"""Two recoveries and a path that loses, doubles and reorders, in virtual time."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.recovery.ends import End, Pair
+from toxproxy.errors import RemoteProtocolError
+from toxproxy.recovery import packet
+from toxproxy.recovery.recovery import Recovery
+from toxproxy.recovery.sent import PACKET_SIZE
+
+
+def _lossy(pair: Pair, share: float) -> None:
+    pair.drops = lambda end, packet: pair.random.random() < share
+
+
+def test_everything_arrives_once_on_a_good_path() -> None:
+    pair = Pair()
+    pair.connect()
+    pair.near.source.offer(3000)
+    pair.far.source.offer(2000)
+    pair.run(5)
+    assert pair.far.source.got == dict.fromkeys(range(3000), 1)
+    assert pair.near.source.got == dict.fromkeys(range(2000), 1)
+    assert pair.near.source.confirmed == set(range(3000))
+    assert not pair.near.recovery.flight.count
+    assert not pair.near.recovery.flight.bytes
+    assert pair.near.recovery.due == math.inf
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    loss=st.floats(0, 0.4),
+    doubles=st.floats(0, 0.3),
+    lateness=st.floats(0, 0.2),
+    delay=st.floats(0.0005, 0.4),
+    size=st.sampled_from((20, 100, 600, 1200)),
+)
+def test_everything_arrives(
+    seed: int, loss: float, doubles: float, lateness: float, delay: float, size: int
+) -> None:
+    pair = Pair(seed, delay=delay, size=size)
+    pair.lateness, pair.doubles = lateness, doubles
+    _lossy(pair, loss)
+    pair.connect()
+    pair.near.source.offer(400)
+    pair.far.source.offer(300)
+    for _ in range(60):
+        pair.run(5)
+        if len(pair.near.source.confirmed) == 400 and len(pair.far.source.confirmed) == 300:
+            break
+    assert set(pair.far.source.got) == set(range(400))
+    assert set(pair.near.source.got) == set(range(300))
+    pair.run(10)
+    assert pair.near.recovery.flight.count == pair.far.recovery.flight.count == 0
+
+
+def test_a_lost_tail_is_sent_again_soon() -> None:
+    pair = Pair()
+    pair.connect()
+    pair.near.source.offer(1)
+    pair.run(1)
+    pair.drops = lambda end, packet: end is pair.near
+    pair.near.source.offer(1, 1)
+    pair.run(0.01)
+    pair.drops = lambda end, packet: False
+    pair.run(0.2)
+    assert pair.far.source.got[1] == 1
+
+
+def test_a_cut_is_over_within_a_second() -> None:
+    pair = Pair()
+    pair.connect()
+    pair.near.source.offer(20_000)
+    pair.run(0.2)
+    pair.drops = lambda end, packet: True
+    pair.run(1)
+    before, sent = len(pair.far.source.got), pair.near.sent
+    pair.run(7)
+    assert pair.near.sent - sent < 20  # a silent path gets probes only
+    pair.drops = lambda end, packet: False
+    pair.run(1.1)
+    assert len(pair.far.source.got) > before
+    pair.run(5)
+    assert set(pair.far.source.got) == set(range(20_000))
+
+
+def test_nothing_is_lost_with_a_link() -> None:
+    pair = Pair()
+    pair.connect()
+    pair.near.source.offer(3000)
+    pair.far.source.offer(3000)
+    for _ in range(6):
+        pair.run(0.12)
+        pair.connect()
+        assert not pair.near.recovery.met
+    pair.run(5)
+    for end in (pair.near, pair.far):
+        assert set(end.source.got) == set(range(3000))
+
+
+def test_what_arrived_on_the_last_link_is_not_sent_again() -> None:
+    pair = Pair()
+    pair.connect()
+    pair.near.source.offer(10)
+    pair.drops = lambda end, packet: end is pair.far  # no acknowledgement comes back
+    pair.run(0.06)
+    assert len(pair.far.source.got) == 10
+    pair.drops = lambda end, packet: False
+    pair.connect()
+    pair.run(1)
+    assert pair.far.source.got == dict.fromkeys(range(10), 1)
+    assert pair.near.source.confirmed == set(range(10))
+
+
+def test_the_client_introduces_itself_until_it_is_answered() -> None:
+    pair = Pair()
+    seen: list[tuple[End, tuple[int, int] | None]] = []
+
+    def watch(end: End, data: bytes) -> bool:
+        seen.append((end, packet.introduction(data)))
+        return False
+
+    pair.drops = watch
+    pair.near.source.offer(1)
+    pair.connect()
+    pair.run(1)
+    pair.near.recovery.introduce(1, 2)
+    pair.near.source.offer(1, 1)
+    pair.run(1)
+    near = [ids for end, ids in seen if end is pair.near]
+    assert near[0] == (1, 0)
+    assert near[-1] is None
+    seen.clear()
+    pair.connect()
+    pair.run(1)
+    near = [ids for end, ids in seen if end is pair.near]
+    assert near[0] == (1, 2)
+    assert all(ids is None for end, ids in seen if end is pair.far)
+
+
+def test_a_packet_that_is_refused_comes_again() -> None:
+    pair = Pair()
+    pair.connect()
+    refused: list[int] = []
+
+    def refuses(number: int) -> bool:
+        if number == 7 and len(refused) < 3:
+            refused.append(number)
+            return True
+        return False
+
+    pair.far.source.refuses = refuses
+    pair.near.source.offer(20)
+    pair.run(3)
+    assert set(pair.far.source.got) == set(range(20))
+    assert len(refused) == 3
+
+
+def test_what_the_carrier_refuses_goes_again() -> None:
+    pair = Pair()
+    pair.connect()
+    recovery = pair.near.recovery
+    pair.near.source.offer(30)
+    first = recovery.next_packet(0.0)
+    assert first is not None
+    recovery.refused(1, 0.0)
+    assert recovery.next_packet(0.001) is None
+    pair.run(1)
+    assert set(pair.far.source.got) == set(range(30))
+
+
+def test_a_run_of_a_hundred_thousand_packets() -> None:
+    pair = Pair(delay=0.001, size=1300)
+    pair.connect()
+    pair.near.source.offer(100_000)
+    while len(pair.near.source.confirmed) < 100_000 and pair.now < 600:
+        pair.run(1)
+    assert len(pair.far.source.got) == 100_000
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x00\x00\x00\x00\x01\x00",
+        b"\x08\x00\x00\x00\x01\x00\x00",
+        b"\x02\x00\x00\x00\x01\x00\x00",
+        b"\x01\x00\x00\x00\x01\x00\x00" + bytes(15),
+        b"\x02\x00\x00\x00\x01\x00\x00" + bytes(10) + b"\x00",
+        b"\x02\x00\x00\x00\x01\x00\x00" + bytes(10) + b"\x41" + bytes(4 * 65),
+        b"\x02\x00\x00\x00\x01\x00\x00\x00\x00\x00\x09" + bytes(6) + b"\x01\x00\x01\x00\x00",
+    ],
+)
+def test_a_malformed_packet_is_an_error(data: bytes) -> None:
+    pair = Pair()
+    pair.connect()
+    with pytest.raises(RemoteProtocolError):
+        pair.far.recovery.receive(data, 0.0)
+
+
+@given(st.lists(st.binary(max_size=PACKET_SIZE), max_size=20), st.booleans())
+def test_arbitrary_packets_are_taken_or_refused_in_words(packets: list[bytes], client: bool) -> None:
+    pair = Pair()
+    pair.connect()
+    pair.near.source.offer(10)
+    pair.run(0.01)
+    end: Recovery = (pair.near if client else pair.far).recovery
+    for data in packets:
+        try:
+            end.receive(data, pair.now)
+        except RemoteProtocolError:
+            return

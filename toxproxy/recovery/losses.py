@@ -1,0 +1,45 @@
+"""How much a path loses by chance, and whether it loses more than that now.
+
+Random loss is always there. A policer or a full queue loses only what is sent too fast. So the lower
+quartile of the loss in the recent past is taken for chance, and what clearly exceeds it for congestion.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import sqrt
+
+_WINDOW, _WINDOWS = 200, 16  # packets of a measurement; measurements that count
+_MOST = 0.06  # no more than this is taken for chance
+_MARGIN, _DEVIATIONS = 0.03, 2.0  # above chance, and standard deviations of chance
+_LEAST_CHANCE = 0.01  # for the deviation: before anything is lost, chance is not zero
+_LEAST_LOST = 2  # packets
+
+
+class Losses:
+    """Shares of packets lost."""
+
+    def __init__(self) -> None:
+        self.chance = 0.0
+        self._acked = self._lost = 0
+        self._shares: deque[float] = deque(maxlen=_WINDOWS)
+
+    def note(self, acked: int, lost: int) -> None:
+        """So many packets were acknowledged or lost in a round."""
+        self._acked += acked
+        self._lost += lost
+        packets = self._acked + self._lost
+        if packets >= _WINDOW:
+            self._shares.append(self._lost / packets)
+            self._acked = self._lost = 0
+            shares = sorted(self._shares)
+            self.chance = min(shares[len(shares) // 4], _MOST)
+
+    def excess(self, acked: int, lost: int) -> bool:
+        """Whether a round with such numbers of packets lost more than by chance."""
+        if lost < _LEAST_LOST:
+            return False
+        packets = acked + lost
+        chance = max(self.chance, _LEAST_CHANCE)
+        deviation = sqrt(chance * (1 - chance) / packets)
+        return lost / packets > self.chance + _MARGIN + _DEVIATIONS * deviation

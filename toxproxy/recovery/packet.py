@@ -1,0 +1,125 @@
+"""Packets as bytes: a header, perhaps an introduction, perhaps an acknowledgement, then frames.
+
+SPEC.md, section 3, has the same layouts. All numbers are in network byte order. A packet number is a
+plain int here; 32 bits of it are sent, and `expanded` finds the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from struct import Struct
+
+from toxproxy.errors import RemoteProtocolError
+
+INTRODUCTION, ACK, PROBE = 0x01, 0x02, 0x04  # flags
+CLOSE = 0x80  # in place of the flags: a packet of its own kind
+HEADER = 7  # bytes: flags, number, span
+MOST_SPAN = 0xFFFF  # packets
+MOST_RUNS = 64  # of received packets, in an acknowledgement that is read
+MOST_TEXT = 512  # bytes of UTF-8 in CLOSE
+
+_HEADER = Struct("!BIH")
+_IDS = Struct("!QQ")
+_ACK = Struct("!IIHB")
+_RUN = Struct("!HH")
+_MOST_RUN = 0xFFFF
+_DELAY_UNIT = 16e-6  # seconds
+_MOST_DELAY = 0xFFFF
+_MICROSECOND = 1e-6
+
+header = _HEADER.pack  # flags, number modulo 2**32, span
+parse_header = _HEADER.unpack_from
+ids = _IDS.pack  # the client's and the server's session id
+
+
+class Acknowledgement:
+    """Which packets came, and when the largest of them did.
+
+    `largest` is its number modulo 2**32, `received` its arrival on the sender's clock in microseconds
+    modulo 2**32, `delay` the seconds from then until this was written. `runs` go down from the largest
+    number: so many numbers that came, then so many that did not.
+    """
+
+    __slots__ = ("delay", "end", "largest", "received", "runs")
+
+    def __init__(
+        self, largest: int, received: int, delay: float, runs: list[tuple[int, int]], end: int
+    ) -> None:
+        self.largest = largest
+        self.received = received
+        self.delay = delay
+        self.runs = runs
+        self.end = end  # the position after it in the packet
+
+
+def acknowledgement(received: float, now: float, ranges: Iterable[tuple[int, int]], most: int) -> bytes:
+    """Write an acknowledgement of the packets in `ranges`, as (first, end), descending; at most `most` runs.
+
+    `received` is when the largest came. Times are in seconds.
+    """
+    runs: list[tuple[int, int]] = []
+    largest = low = 0
+    for first, end in ranges:
+        if not runs:
+            largest = end - 1
+        else:
+            runs[-1] = runs[-1][0], min(low - end, _MOST_RUN)
+            if low - end > _MOST_RUN:  # cannot be said, and is too old to matter
+                break
+        length = end - first
+        while length > _MOST_RUN and len(runs) < most:
+            runs.append((_MOST_RUN, 0))
+            length -= _MOST_RUN
+        if len(runs) >= most:
+            break
+        runs.append((length, 0))
+        low = first
+        if len(runs) >= most:
+            break
+    delay = min(int((now - received) / _DELAY_UNIT), _MOST_DELAY)
+    head = _ACK.pack(
+        largest & 0xFFFF_FFFF, int(received / _MICROSECOND) & 0xFFFF_FFFF, max(delay, 0), len(runs)
+    )
+    return head + b"".join([_RUN.pack(*run) for run in runs])
+
+
+def parse_acknowledgement(packet: bytes, at: int) -> Acknowledgement:
+    """Read the acknowledgement at a position. Raises `RemoteProtocolError`."""
+    begin = at + _ACK.size
+    if len(packet) < begin:
+        raise RemoteProtocolError("a packet that ends within its acknowledgement")
+    largest, received, delay, count = _ACK.unpack_from(packet, at)
+    end = begin + count * _RUN.size
+    if not 0 < count <= MOST_RUNS or len(packet) < end:
+        raise RemoteProtocolError(f"an acknowledgement of {count} runs in {len(packet) - begin} bytes")
+    runs = [(run, gap) for run, gap in _RUN.iter_unpack(packet[begin:end])]
+    return Acknowledgement(largest, received, delay * _DELAY_UNIT, runs, end)
+
+
+def expanded(low: int, near: int) -> int:
+    """The packet number with these low 32 bits that is nearest to `near`."""
+    return near + ((low - near + 0x8000_0000) & 0xFFFF_FFFF) - 0x8000_0000
+
+
+def introduction(packet: bytes) -> tuple[int, int] | None:
+    """The client's and the server's session id that a packet names; None if it names none.
+
+    The server's id is 0 while the client does not know it.
+    """
+    if len(packet) < HEADER + _IDS.size or packet[0] & CLOSE or not packet[0] & INTRODUCTION:
+        return None
+    client, server = _IDS.unpack_from(packet, HEADER)
+    return client, server
+
+
+def close(code: int, text: str) -> bytes:
+    """A CLOSE packet. A text of more than `MOST_TEXT` bytes is cut, between two characters."""
+    return bytes((CLOSE, code)) + text.encode()[:MOST_TEXT].decode(errors="ignore").encode()
+
+
+def closing(packet: bytes) -> tuple[int, str] | None:
+    """Code and text of a CLOSE packet; None for another one. The text has no control characters."""
+    if len(packet) < 2 or packet[0] != CLOSE:
+        return None
+    text = packet[2 : 2 + MOST_TEXT].decode(errors="replace")
+    return packet[1], "".join(c if c.isprintable() else "�" for c in text)

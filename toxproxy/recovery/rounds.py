@@ -1,0 +1,65 @@
+"""Measuring by rounds: a round trip's worth of packets, and the rate at which they arrived.
+
+A round ends when a packet is acknowledged that left after it began, or earlier when its owner says so.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from toxproxy.recovery.sent import Report, Sent
+
+SHORTEST = 0.01  # seconds
+
+
+class Round(NamedTuple):
+    """What a round showed."""
+
+    rate: float  # bytes per second at which packets arrived
+    acked: int  # packets
+    lost: int
+    limited: bool  # the window kept packets back
+    idle: bool  # the application used less than half of the window
+
+    @property
+    def share(self) -> float:
+        """Of the packets, how many were lost."""
+        return self.lost / (self.acked + self.lost) if self.lost else 0.0
+
+
+class Rounds:
+    """The round that goes on."""
+
+    __slots__ = (
+        "_arrived", "_left", "_mark", "acked", "began", "idle", "last_sent", "limited", "lost", "size"
+    )  # fmt: skip
+
+    def __init__(self, now: float) -> None:
+        self.last_sent = 0  # the number of the last packet that left
+        self._arrived = self._left = 0.0  # when the newest acknowledged packet arrived and left; 0: not known
+        self.began = now
+        self.begin(now, None, None)
+
+    def begin(self, now: float, newest: Sent | None, report: Report | None) -> None:
+        """A round begins with the acknowledgement of `newest`; without it, its rate is not measured."""
+        self.began = now
+        self._mark = self.last_sent
+        self._arrived = report.arrived if report else 0.0
+        self._left = newest.sent_at if newest and report else 0.0
+        self.size = self.acked = self.lost = 0
+        self.limited = self.idle = False
+
+    def over(self, now: float, newest: Sent | None) -> bool:
+        """Whether `newest`, just acknowledged, ends the round."""
+        return newest is not None and newest.number > self._mark and now - self.began >= SHORTEST
+
+    def result(self, newest: Sent, report: Report) -> Round:
+        """What the round showed that ends with the acknowledgement of `newest`."""
+        if self._arrived:
+            # By the peer's clock, since acknowledgements may come late and together; and not faster
+            # than the packets left, since packets may have waited together, too.
+            elapsed = max(report.arrived - self._arrived, newest.sent_at - self._left, SHORTEST / 2)
+            rate = self.size / elapsed
+        else:
+            rate = 0.0
+        return Round(rate, self.acked, self.lost, self.limited, self.idle)
