@@ -316,8 +316,8 @@ class Session:
 
     def _handle(self, event: Event) -> None:
         match event:
-            case DataReceived(stream, data):
-                _transport(stream).receive(data)
+            case DataReceived(stream):
+                _transport(stream).receive(event.data)
             case EndReceived(stream):
                 _transport(stream).receive_end()
             case StreamDrained(stream):
