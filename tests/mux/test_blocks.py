@@ -50,8 +50,8 @@ def test_a_stream_opened_by_the_server_is_compressed_too() -> None:
 
 def test_an_opener_that_forbids_blocks_may_still_send_them() -> None:
     pair = Pair()
-    pair.server.hear(1, Open(1, frames.TCP | frames.PLAIN, 1 << 20, 80, "host"))
-    pair.server.hear(1, Packed(1, 0, 1000, block_of(bytes(1000))))
+    pair.server.hear(Open(1, frames.TCP | frames.PLAIN, 1 << 20, 80, "host"))
+    pair.server.hear(Packed(1, 0, 1000, block_of(bytes(1000))))
     far = pair.server.mux.streams[1]
     assert pair.server.received(far) == bytes(1000)
     pair.server.mux.accept(far)
@@ -67,13 +67,13 @@ class TestAPeerThatKnowsNoCompression:
     def client(self) -> Pair:
         pair = Pair(established=False)
         pair.client.take()
-        pair.client.hear(0, self.HELLO)
+        pair.client.hear(self.HELLO)
         return pair
 
     def server(self) -> Pair:
         pair = Pair(established=False)
-        pair.server.hear(0, self.HELLO)
-        pair.server.hear(1, Open(1, frames.TCP, 1 << 20, 80, "host"))
+        pair.server.hear(self.HELLO)
+        pair.server.hear(Open(1, frames.TCP, 1 << 20, 80, "host"))
         pair.server.mux.accept(pair.server.mux.streams[1])
         pair.server.take()
         return pair
@@ -96,14 +96,14 @@ class TestAPeerThatKnowsNoCompression:
     def test_must_not_send_blocks_to_a_client(self) -> None:
         pair = self.client()
         stream = pair.client.mux.open(TARGET)
-        pair.client.hear(stream.channel, Opened(stream.id, 1000))
+        pair.client.hear(Opened(stream.id, 1000))
         with pytest.raises(RemoteProtocolError, match="PACKED frame for stream 1, which takes none"):
-            pair.client.hear(stream.channel, Packed(1, 0, 5, block_of(b"hello")))
+            pair.client.hear(Packed(1, 0, 5, block_of(b"hello")))
 
     def test_must_not_send_blocks_to_a_server(self) -> None:
         server = self.server().server
         with pytest.raises(RemoteProtocolError, match="PACKED frame for stream 1, which takes none"):
-            server.hear(1, Packed(1, 0, 5, block_of(b"hello")))
+            server.hear(Packed(1, 0, 5, block_of(b"hello")))
 
 
 # Bad blocks
@@ -130,15 +130,14 @@ def test_the_history_is_the_last_16384_bytes_of_blocks() -> None:
     pair = Pair()
     near, far = pair.connect()
     old, plain = log(1)[:20_000], noise(100)
-    pair.server.hear(near.channel, Packed(near.id, 0, 12_000, block_of(old[:12_000])))
-    pair.server.hear(
-        near.channel, Packed(near.id, 12_000, 8_000, block_of(old[12_000:], old[:12_000][-16384:]))
+    pair.server.hear(Packed(near.id, 0, 12_000, block_of(old[:12_000])))
+    pair.server.hear(Packed(near.id, 12_000, 8_000, block_of(old[12_000:], old[:12_000][-16384:]))
     )
-    pair.server.hear(near.channel, Data(near.id, 20_000, plain))
-    pair.server.hear(near.channel, Packed(near.id, 20_100, 16, reaching_back(16384)))
+    pair.server.hear(Data(near.id, 20_000, plain))
+    pair.server.hear(Packed(near.id, 20_100, 16, reaching_back(16384)))
     assert pair.server.received(far) == old + plain + old[-16384:][:4] + b"hello, world"
     frame = Packed(near.id, 20_116, 16, reaching_back(16385))
-    breaks_the_protocol(pair, pair.server, near.channel, frame, "not LZ4")
+    breaks_the_protocol(pair.server, frame, "not LZ4")
 
 
 @pytest.mark.parametrize("bad", BAD_BLOCKS)
@@ -146,7 +145,7 @@ def test_a_bad_block_ends_the_session(bad: str) -> None:
     length, block, match = BAD_BLOCKS[bad]
     pair = Pair()
     near, _ = pair.connect()
-    breaks_the_protocol(pair, pair.server, near.channel, Packed(near.id, 0, length, block), match)
+    breaks_the_protocol(pair.server, Packed(near.id, 0, length, block), match)
 
 
 def test_a_block_beyond_the_credit_is_not_decompressed() -> None:
@@ -154,9 +153,8 @@ def test_a_block_beyond_the_credit_is_not_decompressed() -> None:
     near, far = pair.connect()
     limit = far.receiver.window.limit
     for start in range(0, limit, MAX_RAW):
-        pair.server.hear(near.channel, Packed(near.id, start, MAX_RAW, block_of(bytes(MAX_RAW))))
-    breaks_the_protocol(
-        pair, pair.server, near.channel, Packed(near.id, limit, 1, b"bad"), f"credit was {limit}"
+        pair.server.hear(Packed(near.id, start, MAX_RAW, block_of(bytes(MAX_RAW))))
+    breaks_the_protocol(pair.server, Packed(near.id, limit, 1, b"bad"), f"credit was {limit}"
     )
 
 
@@ -164,7 +162,7 @@ def test_a_block_at_another_offset() -> None:
     pair = Pair()
     near, _ = pair.connect()
     frame = Packed(near.id, 1, 5, block_of(b"hello"))
-    breaks_the_protocol(pair, pair.server, near.channel, frame, "expected 0")
+    breaks_the_protocol(pair.server, frame, "expected 0")
 
 
 def test_a_block_after_the_end() -> None:
@@ -173,7 +171,7 @@ def test_a_block_after_the_end() -> None:
     pair.client.mux.finish(near)
     pair.exchange()
     frame = Packed(near.id, 1, 5, block_of(b"hello"))
-    breaks_the_protocol(pair, pair.server, near.channel, frame, "after FIN")
+    breaks_the_protocol(pair.server, frame, "after FIN")
 
 
 def test_a_block_before_the_answer() -> None:
@@ -181,7 +179,7 @@ def test_a_block_before_the_answer() -> None:
     near = pair.client.mux.open(TARGET)
     pair.exchange()
     frame = Packed(near.id, 0, 5, block_of(b"hello"))
-    breaks_the_protocol(pair, pair.client, near.channel, frame, "before OPENED")
+    breaks_the_protocol(pair.client, frame, "before OPENED")
 
 
 def test_a_late_block_is_no_error() -> None:
@@ -191,8 +189,8 @@ def test_a_late_block_is_no_error() -> None:
     late = pair.client.take()
     assert set(kinds([message for _, message in late])) == {Packed}
     pair.server.mux.reset(far, ResetCode.CANCELLED)
-    for channel, message in late:
-        pair.server.receive(channel, message)
+    for packet in late:
+        pair.server.receive(packet.frames)
     assert not pair.server.received(far)
 
 

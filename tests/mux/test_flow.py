@@ -51,7 +51,7 @@ def test_a_writer_is_paused_and_resumed() -> None:
 def test_credit_overrun() -> None:
     pair = Pair(server=Limits(window=1000, early_window=10))
     _, far = pair.request()
-    breaks_the_protocol(pair, pair.server, far.channel, Data(far.id, 0, bytes(11)), "credit was 10")
+    breaks_the_protocol(pair.server, Data(far.id, 0, bytes(11)), "credit was 10")
 
 
 @pytest.mark.parametrize("offset", [0, 4, 6])
@@ -60,20 +60,20 @@ def test_a_gap_or_a_repetition_in_the_data(offset: int) -> None:
     near, far = pair.connect()
     pair.client.mux.write(near, b"12345")
     pair.exchange()
-    breaks_the_protocol(pair, pair.server, far.channel, Data(far.id, offset, b"x"), "expected 5")
+    breaks_the_protocol(pair.server, Data(far.id, offset, b"x"), "expected 5")
 
 
 def test_credit_for_what_was_never_sent() -> None:
     pair = Pair()
     near, _ = pair.connect()
-    breaks_the_protocol(pair, pair.client, near.channel, Credit(near.id, 1, 1000), "sent were 0")
+    breaks_the_protocol(pair.client, Credit(near.id, 1, 1000), "sent were 0")
 
 
 def test_opened_with_less_than_the_early_window_does_not_lower_the_limit() -> None:
     pair = Pair(server=Limits(early_window=1000))
     near = pair.client.mux.open(TARGET, compress=False)
     pair.client.take()
-    pair.client.hear(near.channel, Opened(near.id, 10))
+    pair.client.hear(Opened(near.id, 10))
     pair.client.mux.write(near, bytes(1000))
     assert [type(frame) for frame in decoded(pair.client.take())] == [Data]
     assert near.sender.buffered == 0

@@ -48,7 +48,7 @@ OF_STREAMS: list[frames.Frame] = [
 def is_fatal(side: Side, channel: int, frame: frames.Frame, match: str) -> None:
     """Check that `frame` is the peer's error: it closes the session, and one GOAWAY is left to send."""
     with pytest.raises(RemoteProtocolError, match=match):
-        side.hear(channel, frame)
+        side.hear(frame)
     assert side.mux.closed
     assert not side.mux.streams
     last = decoded(side.take())[-1]
@@ -120,7 +120,7 @@ def test_a_second_hello_as_the_frame_that_would_establish_the_session() -> None:
 @pytest.mark.parametrize(("oldest", "newest"), [(1, 1), (0, 1), (1, 9), (0, 255)])
 def test_ranges_of_versions_that_overlap(oldest: int, newest: int) -> None:
     pair = Pair(established=False)
-    pair.client.hear(0, HELLO._replace(oldest=oldest, newest=newest))
+    pair.client.hear(HELLO._replace(oldest=oldest, newest=newest))
     assert pair.client.of(Established) == [Established(7, 1)]
 
 
@@ -133,7 +133,7 @@ def test_ranges_of_versions_that_do_not_overlap_are_named_to_both_sides(oldest: 
         "upgrade the older of the two"
     )
     with pytest.raises(RemoteProtocolError) as caught:
-        pair.server.hear(0, hello)
+        pair.server.hear(hello)
     assert str(caught.value) == said
     pair.server.flush()
     assert pair.client.of(GoAwayReceived) == [GoAwayReceived(GoAwayCode.VERSION, said)]
@@ -142,7 +142,7 @@ def test_ranges_of_versions_that_do_not_overlap_are_named_to_both_sides(oldest: 
 
 def test_unknown_features_are_ignored() -> None:
     pair = Pair(established=False)
-    pair.client.hear(0, HELLO._replace(features=0xFFFF_FFFF))
+    pair.client.hear(HELLO._replace(features=0xFFFF_FFFF))
     assert pair.client.mux.established
 
 
@@ -184,34 +184,34 @@ def test_a_ping_is_answered_before_queued_data() -> None:
     pair = Pair()
     near, _ = pair.connect()
     pair.client.mux.write(near, bytes(10_000))
-    pair.client.hear(0, Ping(5))
+    pair.client.hear(Ping(5))
     assert decoded(pair.client.take())[0] == Pong(5)
 
 
 def test_a_flood_of_pings_from_a_peer_that_reads_no_answer() -> None:
     pair = Pair()
     for value in range(MAX_WAITING):
-        pair.server.hear(0, Ping(value))
+        pair.server.hear(Ping(value))
     with pytest.raises(RemoteProtocolError, match="does not take them"):
-        pair.server.hear(0, Ping(0))
+        pair.server.hear(Ping(0))
     [last] = decoded(pair.server.take())  # GOAWAY overtakes all of them
     assert isinstance(last, GoAway)
 
 
 def test_a_flood_of_requests_from_a_peer_that_reads_no_answer() -> None:
     pair = Pair(server=Limits(streams=1))
-    pair.server.hear(1, Open(1, 1, 0, 80, "host"))
+    pair.server.hear(Open(1, 1, 0, 80, "host"))
     for number in range(MAX_WAITING):
-        pair.server.hear(1, Open(3 + 2 * number, 1, 0, 80, "host"))
+        pair.server.hear(Open(3 + 2 * number, 1, 0, 80, "host"))
     with pytest.raises(RemoteProtocolError, match="does not take them"):
-        pair.server.hear(1, Open(3, 1, 0, 80, "host"))
+        pair.server.hear(Open(3, 1, 0, 80, "host"))
     assert isinstance(decoded(pair.server.take())[-1], GoAway)
 
 
 def test_a_session_with_many_queued_answers_can_still_be_closed() -> None:
     pair = Pair()
     for value in range(MAX_WAITING):
-        pair.server.hear(0, Ping(value))
+        pair.server.hear(Ping(value))
     pair.server.mux.close(GoAwayCode.STOPPING)
     assert decoded(pair.server.take()) == [GoAway(0, "")]
 

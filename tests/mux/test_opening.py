@@ -104,8 +104,8 @@ def test_refused_with_early_data_in_flight() -> None:
     pair.client.mux.write(near, b"early")
     early = pair.client.take()
     pair.server.mux.refuse(far, Refusal.NOT_PERMITTED, "")
-    for channel, message in early:
-        pair.server.receive(channel, message)
+    for packet in early:
+        pair.server.receive(packet.frames)
     pair.exchange()
     assert isinstance(pair.client.of(StreamClosed)[0].error, StreamRefused)
     assert not pair.server.received(far)
@@ -160,26 +160,26 @@ def test_answering_a_stream_that_waits_for_no_answer_is_an_error() -> None:
 def test_a_second_answer_from_the_peer(answer: frames.Frame) -> None:
     pair = Pair()
     near, _ = pair.connect()
-    breaks_the_protocol(pair, pair.client, near.channel, answer, "second answer")
+    breaks_the_protocol(pair.client, answer, "second answer")
 
 
 @pytest.mark.parametrize("answer", [Opened(1, 0), Refused(1, 1, "")])
 def test_an_answer_from_the_opener(answer: frames.Frame) -> None:
     pair = Pair()
     _, far = pair.request()
-    breaks_the_protocol(pair, pair.server, far.channel, answer, "answer")
+    breaks_the_protocol(pair.server, answer, "answer")
 
 
 @pytest.mark.parametrize("frame", [Data(1, 0, b"x"), Fin(1, 0)])
 def test_data_before_opened(frame: frames.Frame) -> None:
     pair = Pair()
     near, _ = pair.request()
-    breaks_the_protocol(pair, pair.client, near.channel, frame, "before OPENED")
+    breaks_the_protocol(pair.client, frame, "before OPENED")
 
 
 def test_an_unknown_kind_of_stream() -> None:
     pair = Pair()
-    pair.server.hear(1, Open(1, 9, 0, 80, "host"))
+    pair.server.hear(Open(1, 9, 0, 80, "host"))
     [answer] = decoded(pair.server.take())
     assert isinstance(answer, Refused)
     assert answer.code == Refusal.UNSUPPORTED
@@ -189,12 +189,12 @@ def test_an_unknown_kind_of_stream() -> None:
 def test_one_stream_more_than_allowed() -> None:
     pair = Pair(server=Limits(streams=2))
     for number in (1, 3, 5):
-        pair.server.hear(1, Open(number, 1, 0, 80, "host"))
+        pair.server.hear(Open(number, 1, 0, 80, "host"))
     [answer] = decoded(pair.server.take())
     assert isinstance(answer, Refused)
     assert (answer.stream, answer.code) == (5, Refusal.TOO_MANY_STREAMS)
-    pair.server.hear(1, Reset(1, 1))
-    pair.server.hear(1, Open(7, 1, 0, 80, "host"))
+    pair.server.hear(Reset(1, 1))
+    pair.server.hear(Open(7, 1, 0, 80, "host"))
     assert pair.server.of(StreamRequested)[-1].stream.id == 7
 
 
@@ -202,11 +202,11 @@ def test_one_stream_more_than_allowed() -> None:
 def test_an_id_that_the_peer_may_not_open(number: int) -> None:
     pair = Pair()
     pair.connect()  # stream 1
-    breaks_the_protocol(pair, pair.server, 1, Open(number, 1, 0, 80, "host"), f"stream id {number}")
+    breaks_the_protocol(pair.server, Open(number, 1, 0, 80, "host"), f"stream id {number}")
 
 
 def test_the_id_that_nobody_may_open() -> None:
-    breaks_the_protocol(pair := Pair(), pair.client, 1, Open(0, 1, 0, 80, "host"), "stream id 0")
+    breaks_the_protocol(Pair().client, Open(0, 1, 0, 80, "host"), "stream id 0")
 
 
 def test_ids_are_never_used_twice() -> None:

@@ -94,7 +94,7 @@ def test_where_memory_is_short_each_stream_still_has_a_little() -> None:
     pair.exchange()  # the peer reads nothing yet
     assert not pair.client.of(StreamDrained)
     far = next(iter(pair.server.mux.streams.values()))
-    pair.client.hear(far.channel, Credit(far.id, 0, 1 << 20))
+    pair.client.hear(Credit(far.id, 0, 1 << 20))
     pair.client.take()
     assert [event.stream for event in pair.client.of(StreamDrained)] == [streams[0]]
 
@@ -116,7 +116,7 @@ def test_a_flood_of_questions_is_bounded_by_memory_too() -> None:
 
     def flood() -> None:
         for value in range(MAX_WAITING):
-            pair.server.hear(0, Ping(value))
+            pair.server.hear(Ping(value))
 
     with pytest.raises(RemoteProtocolError, match="does not take them"):
         flood()

@@ -5,16 +5,17 @@ What runs on a host is an `Endpoint`: packets come in, packets go out, and a tim
 
 from __future__ import annotations
 
-import math
 import random
 from bisect import insort
 from collections import deque
+from operator import attrgetter
 from typing import Protocol
 
 from tests.recovery.path import Direction, Path, Way
 
 TICK = 0.001  # an event loop under load looks no more often
 BIN = 0.1  # seconds of a bar of `Host.bars`
+_WAKE = attrgetter("wake")
 
 
 class Endpoint(Protocol):
@@ -96,41 +97,8 @@ class Host:
         return longest * BIN
 
 
-class Key:
-    """A keystroke every 50 ms, and its echo: what a small packet waits. One that is lost goes again after 20 ms."""
-
-    SIZE = 120
-
-    def __init__(self, down: Direction, up: Direction, begin: float) -> None:
-        self._down, self._up = down, up
-        self._outbox: list[tuple[float, float, bool]] = []  # when, keystroke at, is an echo
-        self.wake = begin
-        self._next = begin
-        self.echoes: list[tuple[float, float]] = []  # when pressed, seconds until the echo
-
-    def run(self, now: float) -> None:
-        if now >= self._next:
-            self._outbox.append((now, now, False))
-            self._next += 0.05
-        due = [item for item in self._outbox if item[0] <= now]
-        self._outbox = [item for item in self._outbox if item[0] > now]
-        for _, pressed, echo in due:
-            at = (self._down if echo else self._up).carry(now, self.SIZE)
-            if at is None:
-                self._outbox.append((now + 0.02, pressed, echo))
-            elif echo:
-                self.echoes.append((pressed, at + TICK - pressed))
-            else:
-                self._outbox.append((at + TICK, pressed, True))
-        self.wake = min([self._next, *(item[0] for item in self._outbox)])
-
-    def percentile(self, share: float, begin: float = 0.0, end: float = math.inf) -> float:
-        taken = sorted(echo for pressed, echo in self.echoes if begin <= pressed < end)
-        return taken[min(len(taken) - 1, int(share * len(taken)))]
-
-
 class World:
-    """A path, flows over it, and a keystroke."""
+    """A path and the flows over it."""
 
     def __init__(
         self,
@@ -141,8 +109,7 @@ class World:
     ) -> None:
         self.path = path
         self.down, self.up = Direction(path.down, seed, down or ()), Direction(path.up, seed + 1000, up or ())
-        self.key = Key(self.down, self.up, 0.013)
-        self._actors: list[Host | Key] = [self.key]
+        self._hosts: list[Host] = []
         self.now = 0.0
 
     def join(self, near: Endpoint, far: Endpoint, begin: float = 0.0, late: float = 0.0) -> tuple[Host, Host]:
@@ -150,7 +117,7 @@ class World:
         hosts = Host(near, begin, late, seed=7), Host(far, begin, late, seed=8)
         hosts[0].join(self.up, hosts[1])
         hosts[1].join(self.down, hosts[0])
-        self._actors += hosts
+        self._hosts += hosts
         return hosts
 
     def cut(self, begin: float, end: float) -> None:
@@ -158,23 +125,10 @@ class World:
             direction.cuts.append((begin, end))
 
     def run(self, until: float) -> World:
-        actors = self._actors
-        if len(actors) == 3:
-            return self._run_one_flow(until)
+        hosts = self._hosts
         while True:
-            actor = min(actors, key=lambda actor: actor.wake)
-            if actor.wake >= until:
+            host = min(hosts, key=_WAKE)
+            if host.wake >= until:
                 self.now = until
                 return self
-            actor.run(actor.wake)
-
-    def _run_one_flow(self, until: float) -> World:
-        key, near, far = self._actors
-        while True:
-            actor = near if near.wake <= far.wake else far
-            if key.wake < actor.wake:
-                actor = key
-            if actor.wake >= until:
-                self.now = until
-                return self
-            actor.run(actor.wake)
+            host.run(host.wake)

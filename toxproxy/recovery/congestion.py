@@ -34,7 +34,7 @@ from toxproxy.recovery.sent import OVERHEAD, PACKET_SIZE, Report, Sent
 
 _PACKET = PACKET_SIZE + OVERHEAD
 INITIAL_WINDOW = 48 * _PACKET
-LEAST_WINDOW = 8 * _PACKET
+LEAST_WINDOW = 4 * _PACKET
 MOST_WINDOW = 32 * 1024 * 1024
 
 _FIRST_TRIP = 0.1  # seconds, until a round trip is measured

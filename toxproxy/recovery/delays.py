@@ -16,7 +16,7 @@ _MEMORY = 10.0  # seconds that a least delay counts, to twice as many
 _REVERSE_SHARE = 1 / 64  # of a new measurement in the mean
 _LEAST_ALLOWED, _BASE_SHARE = 0.008, 0.125  # the queue that is allowed, in seconds and as a share of the base
 _JITTERS, _JITTER_FACTOR, _JITTER_MOST = 16, 1.5, 0.1
-_SAMPLES = 8  # enough for a judgement
+_SAMPLES = 4  # enough for a judgement
 
 
 class Least:

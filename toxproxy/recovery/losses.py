@@ -1,7 +1,8 @@
 """How much a path loses by chance, and whether it loses more than that now.
 
-Random loss is always there. A policer or a full queue loses only what is sent too fast. So the lower
-quartile of the loss in the recent past is taken for chance, and what clearly exceeds it for congestion.
+Random loss is always there. A policer or a full queue loses only what is sent too fast, and its owner
+slows down for a round now and then. So the least loss of the recent past is taken for chance, and what
+clearly exceeds it for congestion.
 """
 
 from __future__ import annotations
@@ -32,8 +33,7 @@ class Losses:
         if packets >= _WINDOW:
             self._shares.append(self._lost / packets)
             self._acked = self._lost = 0
-            shares = sorted(self._shares)
-            self.chance = min(shares[len(shares) // 4], _MOST)
+            self.chance = min(min(self._shares), _MOST)
 
     def excess(self, acked: int, lost: int) -> bool:
         """Whether a round with such numbers of packets lost more than by chance."""

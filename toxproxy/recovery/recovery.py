@@ -211,7 +211,7 @@ class Recovery:
             else:
                 self.controller.exhausted(flight.bytes)
         if now >= self._received.due:
-            return self._build(now, 0)
+            return self._build(now, 0, bare=True)
         return None
 
     def refused(self, count: int, now: float) -> None:
@@ -248,8 +248,11 @@ class Recovery:
             self._source.lost(oldest.contents)
         return self._build(now, packet.PROBE)
 
-    def _build(self, now: float, flags: int) -> bytes | None:
-        """A packet with what is due: introduction, acknowledgement, frames. None if there is nothing."""
+    def _build(self, now: float, flags: int, *, bare: bool = False) -> bytes | None:
+        """A packet with what is due: introduction, acknowledgement, frames. None if there is nothing.
+
+        A `bare` one has no frames: window or pace hold those back, but not an acknowledgement.
+        """
         flight, received = self.flight, self._received
         pieces: list[bytes | memoryview] = [b""]
         room = _ROOM
@@ -262,7 +265,7 @@ class Recovery:
             ack = received.acknowledgement(now)
             pieces.append(ack)
             room -= len(ack)
-        contents = self._source.fill(pieces, room, now) if self._may_fill else None
+        contents = self._source.fill(pieces, room, now) if self._may_fill and not bare else None
         number = flight.next_number
         span = min(number - flight.floor, packet.MOST_SPAN)
         pieces[0] = packet.header(flags, number & 0xFFFF_FFFF, span)

@@ -1,4 +1,7 @@
-"""A stand-in for `Recovery` between a bulk source and a sink: acknowledgements, RACK, probes."""
+"""Other traffic: a bulk flow that behaves as TCP does with CUBIC or BBR, roughly.
+
+Acknowledgements, RACK and probes are as simple as they may be; `Cubic` and `Bbr` say what may leave.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import math
 from collections import deque
 from typing import NamedTuple, Protocol
 
-from toxproxy.recovery.congestion import Controller
 from toxproxy.recovery.ranges import Ranges
 from toxproxy.recovery.sent import OVERHEAD, PACKET_SIZE, Report, Sent
 
@@ -14,15 +16,130 @@ BULK = 1321  # bytes of use in a full packet
 
 
 class Governor(Protocol):
-    """The interface of `Controller`, which a model of a TCP has, too."""
+    """What may leave, and what came of it; as `Controller`."""
 
     def allows(self, now: float, in_flight: int) -> bool: ...
     def resumes(self, now: float, in_flight: int) -> float: ...
     def sent(self, packet: Sent, now: float, in_flight: int) -> None: ...
-    def exhausted(self, in_flight: int) -> None: ...
     def feedback(
         self, now: float, acked: list[Sent], lost: list[Sent], report: Report | None, in_flight: int
     ) -> None: ...
+
+
+_PACKET = PACKET_SIZE + OVERHEAD
+
+
+class Cubic:
+    """RFC 9438: slow start until a loss, then CUBIC's growth; 0.7 of the window after a loss, once a round."""
+
+    def __init__(self) -> None:
+        self.window = 10.0  # packets
+        self._threshold = math.inf
+        self._most, self._since = 0.0, 0.0
+        self._number = self._reduced_at = 0
+
+    def allows(self, now: float, in_flight: int) -> bool:
+        return in_flight < self.window * _PACKET
+
+    def resumes(self, now: float, in_flight: int) -> float:
+        return now if self.allows(now, in_flight) else math.inf
+
+    def sent(self, packet: Sent, now: float, in_flight: int) -> None:
+        self._number = packet.number
+
+    def feedback(
+        self, now: float, acked: list[Sent], lost: list[Sent], report: Report | None, in_flight: int
+    ) -> None:
+        if lost and lost[-1].number > self._reduced_at:
+            self._reduced_at = self._number
+            self._most, self._since = self.window, now
+            self.window = self._threshold = max(0.7 * self.window, 2.0)
+        elif self.window < self._threshold:
+            self.window += len(acked)
+        else:
+            root = (self._most * 0.3 / 0.4) ** (1 / 3)
+            target = 0.4 * (now + 0.05 - self._since - root) ** 3 + self._most
+            growth = max((target - self.window) / self.window, 0.01)
+            self.window += min(growth, 0.5) * len(acked)
+
+
+class Bbr:
+    """BBR as in Linux: paced by the highest rate of ten rounds, a cycle of gains, twice what the path holds."""
+
+    _GAINS = (1.25, 0.75, 1, 1, 1, 1, 1, 1)
+
+    def __init__(self) -> None:
+        self._rates: deque[float] = deque([10 * _PACKET / 0.1], maxlen=10)
+        self._trip, self._trip_at = math.inf, 0.0
+        self._delivered = 0
+        self._at_start: dict[int, tuple[int, float]] = {}
+        self._phase, self._phase_at = 0, 0.0
+        self._startup, self._flat, self._best = True, 0, 0.0
+        self._number = self._round_number = 0
+        self._next = 0.0
+        self._probing_until = 0.0
+
+    @property
+    def _gain(self) -> float:
+        return 2.9 if self._startup else self._GAINS[self._phase]
+
+    def _window(self) -> float:
+        if self._probing_until:
+            return 4.0 * _PACKET
+        if self._trip == math.inf:
+            return 10.0 * _PACKET
+        return max((2.9 if self._startup else 2.0) * max(self._rates) * self._trip, 4.0 * _PACKET)
+
+    def allows(self, now: float, in_flight: int) -> bool:
+        return in_flight < self._window() and now >= self._next
+
+    def resumes(self, now: float, in_flight: int) -> float:
+        return max(now, self._next) if in_flight < self._window() else math.inf
+
+    def sent(self, packet: Sent, now: float, in_flight: int) -> None:
+        self._number = packet.number
+        self._at_start[packet.number] = self._delivered, now
+        burst = 0.002  # an event loop that is late catches up with so much
+        self._next = max(self._next, now - burst) + packet.size / (self._gain * max(self._rates))
+
+    def feedback(
+        self, now: float, acked: list[Sent], lost: list[Sent], report: Report | None, in_flight: int
+    ) -> None:
+        for packet in lost:
+            self._at_start.pop(packet.number, None)
+        if not acked:
+            return
+        self._delivered += sum(packet.size for packet in acked)
+        newest = max(acked, key=lambda packet: packet.number)
+        before, at = self._at_start[newest.number]
+        for packet in acked:
+            self._at_start.pop(packet.number, None)
+        rate = (self._delivered - before) / max(now - at, 0.001)
+        if report is not None and report.rtt <= self._trip:
+            self._trip, self._trip_at = report.rtt, now
+        self._note(now, newest, rate)
+        if self._probing_until:
+            if now >= self._probing_until:
+                self._probing_until, self._trip_at = 0.0, now
+        elif now - self._trip_at > 10.0:
+            self._probing_until = now + 0.2
+            self._trip = report.rtt if report else self._trip
+        elif not self._startup and now - self._phase_at > self._trip:
+            self._phase, self._phase_at = (self._phase + 1) % 8, now
+
+    def _note(self, now: float, newest: Sent, rate: float) -> None:
+        if newest.number < self._round_number:
+            self._rates[-1] = max(self._rates[-1], rate)
+            return
+        self._round_number = self._number + 1
+        self._rates.append(rate)
+        if not self._startup:
+            return
+        best = max(self._rates)
+        self._flat = 0 if best > 1.25 * self._best else self._flat + 1
+        self._best = max(self._best, best)
+        if self._flat >= 3:
+            self._startup, self._phase, self._phase_at = False, 1, now
 
 
 class Ack(NamedTuple):
@@ -44,7 +161,7 @@ class Bulk:
     """One end: sends `amount` bytes (inf: without end), and takes what the other sends."""
 
     def __init__(self, amount: float = 0.0, governor: Governor | None = None, now: float = 0.0) -> None:
-        self.control: Governor = governor or Controller(now)
+        self.control: Governor = governor or Cubic()
         self._to_send = amount
         self._number = 1
         self._out: dict[int, Sent] = {}
@@ -67,7 +184,6 @@ class Bulk:
         self.received = 0
         self.delivered = 0  # bytes of use that the peer acknowledged
         self.sent_packets = self.lost_packets = 0
-        self.checks: list[str] = []
 
     def write(self, amount: float) -> None:
         self._to_send += amount
@@ -196,10 +312,7 @@ class Bulk:
         if self._probe_due <= now:
             self._probes += 1
             return self._send(now, 20, "probe")
-        if self._to_send <= 0:
-            if self._out:
-                self.control.exhausted(self.in_flight)
-        elif self.control.allows(now, self.in_flight):
+        if self._to_send > 0 and self.control.allows(now, self.in_flight):
             self._to_send -= BULK
             return self._send(now, PACKET_SIZE, self)
         if self._ack_now or self._unacked >= 16 or now >= self._ack_at:
