@@ -50,7 +50,9 @@ async def test_a_client_whose_first_link_fails_before_the_servers_hello_has_no_s
     assert not client.session.established
 
 
-async def test_an_established_session_is_interrupted_and_resumed_by_the_first_packet_on_another_link() -> None:
+async def test_a_session_is_interrupted_and_resumed_by_the_first_packet_on_another_link() -> (
+    None
+):
     client, server = acquainted()
     for side in (client, server):
         side.session.link_down(LinkEnd.SILENT)
@@ -85,14 +87,15 @@ async def test_a_ping_of_an_interrupted_session_is_answered_on_the_next_link() -
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert not ping.done()
-    client.new_line(), server.new_line()
+    client.new_line()
+    server.new_line()
     talk(client, server)
     async with asyncio.timeout(5):
         await ping
 
 
 async def test_a_session_that_is_meant_by_an_introduction() -> None:
-    client, server = acquainted()
+    _, server = acquainted()
     ours, theirs = server.session._ids
     assert server.session.is_meant(ours, theirs)
     assert server.session.is_meant(ours, 0), "the client was not told the server's id"

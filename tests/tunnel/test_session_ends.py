@@ -16,7 +16,7 @@ from toxproxy.errors import GoAwayCode, Refusal, ResetCode, StreamRefused, Strea
 from toxproxy.forward import ForwardListener
 from toxproxy.link.base import LinkEnd
 from toxproxy.mux import Limits
-from toxproxy.mux.stream import ReceiveState
+from toxproxy.mux.receiver import ReceiveState
 from toxproxy.tunnel.events import Loss, PeerBroke, PeerClosed, SessionInterrupted
 
 

@@ -229,7 +229,7 @@ class Recovery:
     @property
     def _probe_at(self) -> float:
         """When a probe is due, if nothing is acknowledged until then."""
-        if not self.flight.count:
+        if not self.flight.count or self.flight.next_number == self._first:  # none on this link
             return math.inf if self._may_fill else self._waits_since
         pause = self.trip.patience if self.trip.known else 3 * self.trip.smoothed
         if self._probes > _PROBES:

@@ -4,7 +4,9 @@
                    frames           packets
 
 The session owns their clock and the only timer. A link that is lost loses packets, nothing else: the
-recovery sends on the next one what the peer did not get. Streams are asyncio transports, like sockets. So every protocol that runs over a socket also runs
+recovery sends on the next one what the peer did not get.
+
+Streams are asyncio transports, like sockets. So every protocol that runs over a socket also runs
 through the tunnel, and a relay can join a socket and a stream.
 """
 
@@ -36,6 +38,7 @@ from toxproxy.mux import (
     StreamOpened,
     StreamRequested,
 )
+from toxproxy.mux.frames import go_away_code
 from toxproxy.pace import Notice
 from toxproxy.recovery.packet import close, closing
 from toxproxy.recovery.recovery import Recovery
@@ -211,7 +214,7 @@ class Session:
 
     def expire(self, reason: LinkEnd | Loss) -> None:
         """End the session: it will not be resumed. The peer is not told."""
-        self._multiplexer.lost()
+        self._multiplexer.lose()
         self._end(reason)
 
     # The link's calls
@@ -345,6 +348,7 @@ class Session:
         if self._client:
             self._ids = identity
             self._recovery.introduce(*identity)
+            self._multiplexer.ping(secrets.randbits(64))  # with this the server is established, too
         elif identity != self._ids:
             self._broken(RemoteProtocolError("HELLO has another session id than INTRODUCTION"))
             return
@@ -383,13 +387,15 @@ class Session:
         """The peer broke the protocol: tell it, and end the session."""
         self._finish(GoAwayCode.PROTOCOL_ERROR, str(error), PeerBroke(str(error)))
 
-    def _peer_closed(self, code: int, text: str) -> None:
-        self._multiplexer.close()
-        self._end(PeerClosed(go_away_code(code), text))
+    def _peer_closed(self, number: int, text: str) -> None:
+        code = go_away_code(number)
+        self._multiplexer.close(code, text)
+        self._end(PeerClosed(code, text))
 
     def _finish(self, code: GoAwayCode, text: str, reason: SessionEnd) -> None:
-        self._multiplexer.close()
-        self._end(reason, close(code, text))
+        self._multiplexer.close(code, text)
+        # If the multiplexer closed by itself, its code says more.
+        self._end(reason, close(*(self._multiplexer.ending or (code, text))))
 
     def _end(self, reason: SessionEnd, farewell: bytes = b"") -> None:
         if self._ended:
