@@ -56,16 +56,19 @@ async def _asyncssh(across: Course) -> AsyncIterator[Tunnel]:
     """SSH by asyncssh, run by `bench.asyncssh_ends`."""
     across.network.use("cubic")
     network, port, forward = across.network, 2300, 3300
-    near = python(
+    client = python(
         "bench.asyncssh_ends", "client", network.far.address, str(port), str(forward), str(across.port)
     )
     async with (
         running(
             network.far, across.folder, "asyncssh-server", *python("bench.asyncssh_ends", "server", str(port))
-        ),
-        running(network.near, across.folder, "asyncssh-client", *near),
+        ) as far,
+        running(network.near, across.folder, "asyncssh-client", *client) as near,
     ):
-        yield await across.reached(Tunnel("asyncssh (cubic)", (LOOPBACK, forward), (LOOPBACK, forward + 1)))
+        ends = near.pid, far.pid
+        yield await across.reached(
+            Tunnel("asyncssh (cubic)", (LOOPBACK, forward), ends, (LOOPBACK, forward + 1))
+        )
 
 
 @asynccontextmanager
@@ -80,10 +83,11 @@ async def _pproxy(across: Course) -> AsyncIterator[Tunnel]:
         *("-l", f"socks5://{LOOPBACK}:{socks}"),
     )
     async with (
-        running(network.far, across.folder, "pproxy-far", *program, "-l", remote),
-        running(network.near, across.folder, "pproxy-near", *program, *listening, "-r", remote),
+        running(network.far, across.folder, "pproxy-far", *program, "-l", remote) as far,
+        running(network.near, across.folder, "pproxy-near", *program, *listening, "-r", remote) as near,
     ):
-        yield await across.reached(Tunnel("pproxy (cubic)", (LOOPBACK, forward), (LOOPBACK, socks)))
+        ends = near.pid, far.pid
+        yield await across.reached(Tunnel("pproxy (cubic)", (LOOPBACK, forward), ends, (LOOPBACK, socks)))
 
 
 @asynccontextmanager
@@ -93,10 +97,10 @@ async def _kcptun(across: Course) -> AsyncIterator[Tunnel]:
     server = ("kcptun-server", "-t", f"{LOOPBACK}:{across.port}", "-l", f":{port}")
     client = ("kcptun-client", "-r", f"{network.far.address}:{port}", "-l", f"{LOOPBACK}:{forward}")
     async with (
-        running(network.far, across.folder, "kcptun-server", *server),
-        running(network.near, across.folder, "kcptun-client", *client),
+        running(network.far, across.folder, "kcptun-server", *server) as far,
+        running(network.near, across.folder, "kcptun-client", *client) as near,
     ):
-        yield await across.reached(Tunnel("kcptun", (LOOPBACK, forward)))
+        yield await across.reached(Tunnel("kcptun", (LOOPBACK, forward), (near.pid, far.pid)))
 
 
 @asynccontextmanager
@@ -112,9 +116,9 @@ async def _tuntox(across: Course, program: str) -> AsyncIterator[Tunnel]:
         ) as far:
             tox_id = await _said(far)
             line = f"{forward}:{LOOPBACK}:{across.port}"
-            near = (program, "-b", str(nodes), "-i", tox_id, "-L", line)
-            async with running(network.near, folder, "tuntox-client", *near):
-                yield await across.reached(Tunnel("tuntox", (LOOPBACK, forward)))
+            client = (program, "-b", str(nodes), "-i", tox_id, "-L", line)
+            async with running(network.near, folder, "tuntox-client", *client) as near:
+                yield await across.reached(Tunnel("tuntox", (LOOPBACK, forward), (near.pid, far.pid)))
 
 
 def _introduction(address: str, known: dict[str, str | int]) -> dict[str, object]:

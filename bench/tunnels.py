@@ -44,13 +44,13 @@ MaxStartups 1000
 class Tunnel:
     """A running tunnel: `forward` leads to the origin, `socks` is a proxy. Both are in the near place.
 
-    `processes` are the process ids of the near and the far program, where known.
+    `processes` are the process ids of the near and the far program.
     """
 
     name: str
     forward: Address
+    processes: tuple[int, int]
     socks: Address | None = None
-    processes: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ async def toxproxy(across: Course) -> AsyncIterator[Tunnel]:
         await network.connected()
         ends = network.client.pid, network.server.pid
         yield await across.reached(
-            Tunnel("toxproxy", network.listener("origin"), network.listener("proxy"), ends)
+            Tunnel("toxproxy", network.listener("origin"), ends, network.listener("proxy"))
         )
 
 
@@ -117,12 +117,16 @@ async def ssh(across: Course, control: str) -> AsyncIterator[Tunnel]:
     command += [f"{getpass.getuser()}@{across.network.far.address}"]
     sshd = shutil.which("sshd") or "/usr/sbin/sshd"  # sshd executes itself again, so it needs its full path
     async with AsyncExitStack() as stack:
-        for place, name, words in (
-            (across.network.far, "sshd", (sshd, "-D", "-e", "-f", f"{folder}/sshd_config")),
-            (across.network.near, "ssh", tuple(command)),
-        ):
+        far, near = [
             await stack.enter_async_context(running(place, folder, name, *words))
-        yield await across.reached(Tunnel(f"ssh ({control})", (LOOPBACK, forward), (LOOPBACK, socks)))
+            for place, name, words in (
+                (across.network.far, "sshd", (sshd, "-D", "-e", "-f", f"{folder}/sshd_config")),
+                (across.network.near, "ssh", tuple(command)),
+            )
+        ]
+        yield await across.reached(
+            Tunnel(f"ssh ({control})", (LOOPBACK, forward), (near.pid, far.pid), (LOOPBACK, socks))
+        )
 
 
 def write_keys(folder: Path) -> None:
