@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 from bench.emulator import Emulator
-from bench.keystroke import SECONDS, typed
+from bench.keystrokes import SECONDS, typed
 from bench.links import LINKS, Link, parse
 from bench.rivals import rivals
 from bench.tunnels import course, toxproxy
@@ -32,7 +32,7 @@ async def measure(options: argparse.Namespace, link: Link) -> None:
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    crossings = {"toxproxy": toxproxy} | {rival.name: rival.cross for rival in rivals() if rival.here}
+    crossings = {"toxproxy": toxproxy} | {rival.name: rival.cross for rival in rivals() if not rival.missing}
     if options.tunnel not in crossings:
         raise ToxproxyError(f"expected one of {', '.join(crossings)}, found {options.tunnel}")
     with Emulator() as emulator, tempfile.TemporaryDirectory(prefix="toxproxy-once-") as folder:
