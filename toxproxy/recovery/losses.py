@@ -43,3 +43,8 @@ class Losses:
         chance = max(self.chance, _LEAST_CHANCE)
         deviation = sqrt(chance * (1 - chance) / packets)
         return lost / packets > self.chance + _MARGIN + _DEVIATIONS * deviation
+
+    def more_than_chance(self, acked: int, lost: int) -> bool:
+        """Whether a round with such numbers of packets lost any that chance does not explain."""
+        expected = self.chance * (acked + lost)
+        return lost > expected + _DEVIATIONS * sqrt(expected)
