@@ -59,7 +59,8 @@ _STALE_ROUNDS, _LOST_ROUNDS = 2, 4  # rounds with a long queue: old rates are dr
 _DEEP_SECONDS = 5.0  # without seeing the path empty
 _COMPETITION, _COMPETING_DEEPS = 10.0, 2  # seconds of COMPETE; DEEPs that show a queue of others …
 _LEAST_COMPETING, _MOST_COMPETING = 0.01, 1.0  # … and how long it is, in seconds
-_COMPETE_MORE, _COMPETE_ON, _COMPETE_LESS = 2.0, 1.05, 0.7  # the window at first, later, and after a loss
+_COMPETE_MORE, _COMPETE_ON, _COMPETE_LESS = 2.0, 1.2, 0.8  # the window at first a round, then a second; after a loss
+_COMPETE_QUEUE = 1.5
 _COMPETE_PACE = 1.5
 _CUT = 1.0  # seconds without an acknowledgement, and …
 _CUT_TRIPS = 4  # … round trips: the path was cut, which says nothing about congestion
@@ -106,7 +107,7 @@ class Controller:
         self._competing = 0.0  # the window of COMPETE; 0: none yet
         self._others = 0.0  # the queue of others, in seconds
         self._compete_until = now
-        self._compete_gain = _COMPETE_MORE
+        self._compete_more = True
         self._heard = now
         self._ignored = now  # losses of packets that left before are no congestion
 
@@ -173,7 +174,7 @@ class Controller:
         """Whether the queue is too long to wait for the end of the round."""
         delays, rounds = self._delays, self._rounds
         if delays.samples < _SAMPLES or rounds.idle or self.state in _UNDISTURBED:
-            return False
+            return self.state is State.LOOK and delays.samples >= _SAMPLES  # that is all it has to show
         if now - rounds.began <= max(delays.base / 2, SHORTEST):
             return False
         bound = self._startup_queue if self.state is State.STARTUP else 2 * delays.allowed + _MORE * delays.base / 4
@@ -306,7 +307,7 @@ class Controller:
         self._deeps = _COMPETING_DEEPS - 1  # one is enough after COMPETE
         self._others = min(queue, _MOST_COMPETING)
         self._compete_until = now + _COMPETITION
-        self._compete_gain = _COMPETE_MORE
+        self._compete_more = True
         self._competing = max(self._competing, self._quiet_bandwidth * self._delays.base, self._window)
         return State.COMPETE
 
@@ -315,11 +316,12 @@ class Controller:
             return State.DEEP
         if round.lost and self._losses.more_than_chance(round.acked, round.lost):
             self._competing *= _COMPETE_LESS
-            self._compete_gain = _COMPETE_ON
-        elif self._delays.queue() > 2 * self._others:
-            self._compete_gain = _COMPETE_ON
+            self._compete_more = False
+        elif self._delays.queue() > _COMPETE_QUEUE * self._others:
+            self._compete_more = False
         elif not round.idle:
-            self._competing = min(self._competing * self._compete_gain, MOST_WINDOW)
+            gain = _COMPETE_MORE if self._compete_more else _COMPETE_ON ** (now - self._rounds.began)
+            self._competing = min(self._competing * gain, MOST_WINDOW)
         return State.COMPETE
 
     # What a state allows
