@@ -41,6 +41,7 @@ MOST_WINDOW = 32 * 1024 * 1024
 
 _FIRST_TRIP = 0.1  # seconds, until a round trip is measured
 _RATE_ROUNDS = 10  # how many rounds a measured rate counts
+_STARTUP_GROWTH = 1.5
 _STARTUP_PACE = 2.0
 _STARTUP_QUEUE = 0.125
 _STARTUP_LOSS, _STARTUP_PACKETS = 0.2, 20  # so much loss, of so many packets, ends STARTUP at once
@@ -52,6 +53,7 @@ _MORE_LOSSY, _MORE_FIRST = 1.08, 1.5
 _PACING = 1.25  # packets may leave so many times faster than the rate, while the window governs
 _LOSSY_WINDOW = 1.25  # of what the path holds, while the pace governs
 _EVEN = 4e6
+_FIRST_UP = 5  # rounds after STARTUP until the first UP
 _CYCLE, _LOSSY_CYCLE = 8, 12  # rounds from UP to UP
 _FOUND, _FOUND_LOSSY = 1.05, 0.93  # of the rate before; of what was tried
 _LEAST_CUT, _BACK = 0.8, 0.97
@@ -186,7 +188,7 @@ class Controller:
         self._excesses = self._excesses + 1 if excess else 0
         queue, allowed = self._delays.queue(), self._delays.allowed
         self._stale = self._stale + 1 if queue > 2 * allowed else 0
-        growth = round.rate / self.rate if self._rates else _GROWTH
+        growth = round.rate / self.rate if self._rates else _STARTUP_GROWTH
         if round.rate and (
             round.rate > self.rate or (not round.idle and (round.limited or round.lost or queue > 0))
         ):
@@ -214,16 +216,16 @@ class Controller:
         if not self._delays.base or not self.rate:
             return State.STARTUP
         settled = not round.idle and round.limited
-        if self._excesses >= 2 or (
-            round.acked + round.lost >= _STARTUP_PACKETS and round.share > _STARTUP_LOSS
-        ):
+        heavy = round.acked + round.lost >= _STARTUP_PACKETS and round.share > _STARTUP_LOSS
+        if growth < _STARTUP_GROWTH and (self._excesses >= 2 or heavy):
             self._become_lossy(max(list(self._rates)[-2:]))
+            self._cycle = _LOSSY_CYCLE - _FIRST_UP
             return State.DOWN
         outgrown = self._window > _TOO_MUCH * self.rate * self._delays.base
         self._flat = self._flat + 1 if settled and (outgrown or growth < _GROWTH) else 0
         full = not round.idle and self._delays.queue() > self._startup_queue
         if full or self._flat >= _PATIENCE:
-            self._gain, self._cycle = _MORE_FIRST, _CYCLE - 3
+            self._gain, self._cycle = _MORE_FIRST, _CYCLE - _FIRST_UP
             return State.DOWN
         return State.STARTUP
 
