@@ -44,7 +44,8 @@ class Simulation:
     """The clock of two ends, in seconds from 0, and what is due.
 
     At most `window` bytes are in flight from each end, and a packet more. The loss of a packet is found out
-    `timeout` seconds after its acknowledgement was due. Exceptions of a multiplexer reach the caller of `advance`.
+    `timeout` seconds after its acknowledgement was due. Exceptions of a multiplexer reach the caller of
+    `advance`.
     """
 
     def __init__(

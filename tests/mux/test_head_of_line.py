@@ -14,7 +14,7 @@ BODY = bytes(range(256)) * 2000  # 512,000 bytes: a few windows
 
 
 def two_downloads(simulation: Simulation) -> tuple[Peer, list[int]]:
-    """A client that downloads two bodies. For a second all packets with the beginning of the first are lost."""
+    """A client that downloads two bodies. For a second the beginning of the first is lost."""
     client, server = joined(simulation)
     client.eager = True
     for _ in range(2):

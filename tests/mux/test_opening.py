@@ -175,7 +175,7 @@ def test_the_same_answer_from_the_peer_again() -> None:
 @pytest.mark.parametrize("answer", [Opened(1, 0), Refused(1, 1, "")])
 def test_an_answer_from_the_opener(answer: frames.Frame) -> None:
     pair = Pair()
-    _, _far = pair.request()
+    pair.request()
     breaks_the_protocol(pair.server, answer, "answer")
 
 
