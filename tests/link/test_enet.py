@@ -118,7 +118,7 @@ async def test_no_packet_is_larger_than_tox_carries_and_none_is_cut() -> None:
 
 
 async def test_enet_drops_nothing_by_itself_on_a_path_whose_delay_jumps() -> None:
-    """ENet's own throttle would close here: the handshake takes more than half a second, pings less or more."""
+    """ENet's own throttle would close here: the handshake takes more than half a second."""
     pipe = DatagramPipe(6, Path(delay=0.3), reordering=0.3)
     async with rig(pipe) as there:
         there.near.connect()
@@ -261,7 +261,7 @@ async def test_packets_that_the_carrier_refuses_are_counted_and_they_are_the_las
         def narrow(packet: bytes | bytearray | memoryview) -> bool:
             nonlocal room
             room -= 1
-            return room >= 0 and send(packet) or room == -2  # it would take the one after that again
+            return (room >= 0 and send(packet)) or room == -2  # it would take the one after that again
 
         there.near.link._send = narrow  # type: ignore[union-attr]
         packets = [bytes([n]) * 1000 for n in range(10)]

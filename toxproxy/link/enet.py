@@ -22,6 +22,7 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import enet
 
@@ -196,7 +197,8 @@ class EnetLink:
 
     def _service(self) -> None:
         """Give ENet the datagrams that came. It checks its timeouts and sends. Pass its packets on."""
-        host, count = self._host, self._waiting
+        host: Any = self._host
+        count = self._waiting
         if host is None:
             return
         self._waiting = 0
@@ -207,12 +209,12 @@ class EnetLink:
             while (event := host.service(0, True)) is not None:
                 while event is not None and event.type == enet.EVENT_TYPE_RECEIVE:
                     self._packet_received(event.packet.data)
-                    event = host.check_events() if self._host is host else None
+                    event = None if self.is_over else host.check_events()
                 if event is not None and event.type == enet.EVENT_TYPE_CONNECT:
                     self._connected()
                 elif event is not None and event.type == enet.EVENT_TYPE_DISCONNECT:
                     self.fail(LinkEnd.PEER_ENDED)
-                if event is None or self._host is not host:
+                if event is None or self.is_over:
                     break
         except OSError as error:
             log.debug("ENet failed: %s", error)
@@ -255,12 +257,9 @@ class EnetLink:
         while left > 0 and (lengths := outbox.receive(min(left, _BATCH))):
             left -= len(lengths)
             for slot, at, length in zip(outbox.slots, outbox.starts, lengths, strict=False):
-                if is_packet(outbox.buffer, at, length):
-                    packets: int | None = 1
-                else:
-                    packets = self._checked(slot, length)
-                    if packets is None:
-                        continue
+                packets = 1 if is_packet(outbox.buffer, at, length) else self._checked(slot, length)
+                if packets is None:
+                    continue
                 if not (packets and self._refused) and self._send(slot[: outbox.header + length]):
                     stats.datagrams_sent += 1
                     stats.packets_sent += packets

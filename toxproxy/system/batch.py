@@ -59,7 +59,7 @@ class Batch:
             self._messages[number].header.piece_count = 1
         words = memoryview(_ffi.buffer(self._messages)).cast("B").cast("I")
         self._received = words[_ffi.offsetof("struct mmsghdr", "length") // 4 :: _EACH]
-        self._sizes = memoryview(_ffi.buffer(self._pieces)).cast("B").cast("N")[1::2]
+        self._sizes = memoryview(_ffi.buffer(self._pieces)).cast("B").cast("L")[1::2]
 
     def receive(self, most: int) -> list[int]:
         """Read up to `most` datagrams that are there. Returns their lengths; they fill the first slots."""
