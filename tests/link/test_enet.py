@@ -6,6 +6,7 @@ import asyncio
 import random
 import socket
 from collections.abc import AsyncIterator, Callable
+from itertools import product
 
 import enet
 import pytest
@@ -21,6 +22,9 @@ from toxproxy.link.carrier import MAX_PACKET
 from toxproxy.link.enet import EnetLink
 from toxproxy.link.filter import PACKET_SIZE
 from toxproxy.system import batch
+
+
+COUNTS = (1, 2, 3, 4, 5, 47, 48, 49, 96)
 
 
 def some_packets(seed: int, count: int, most: int = PACKET_SIZE) -> list[bytes]:
@@ -59,6 +63,26 @@ async def test_more_packets_at_once_than_a_socket_holds_all_arrive() -> None:
         assert near.send(*packets) == 0
         await far.until(lambda: len(far.packets) == len(packets))
         assert far.packets == packets
+
+
+@pytest.mark.parametrize("size", [1, 16, 665, 666, 667, 1000, 1342, 1343])
+async def test_packets_of_one_size_arrive_whatever_the_last_one_has(size: int) -> None:
+    """They are joined on their way to the shim, where ENet puts each into a datagram of its own."""
+    async with rig(DatagramPipe(1, queue=1e9)) as there:
+        there.near.connect()
+        near, far = await there.connected()
+        near.send(b"first")
+        await far.until(lambda: far.packets == [b"first"])
+        far.packets.clear()
+        sent: list[bytes] = []
+        for count, last in product(COUNTS, (1, 2, 7, 8, 9, size // 2 + 1, size - 1, size)):
+            packets = [bytes([n]) * size for n in range(count)] + [b"z" * max(1, last)]
+            near.link._peer.ping()
+            near.link._service()
+            assert near.send(*packets) == 0
+            sent += packets
+        await far.until(lambda: len(far.packets) == len(sent))
+        assert far.packets == sent
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

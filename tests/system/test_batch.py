@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from toxproxy.system import batch
-from toxproxy.system.batch import Batch
+from toxproxy.system.batch import MOST, Batch, Cork, segments
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -31,7 +31,7 @@ def pair(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 def test_what_was_put_in_arrives_with_the_header_in_front(pair: Pair) -> None:
-    out, into = Batch(pair[0], 8, 1371), Batch(pair[1], 8, 1371, b"\xe2\x07")
+    out, into = Batch(pair[0], 1371), Batch(pair[1], 1371, b"\xe2\x07")
     datagrams = [bytes([n]) * size for n, size in enumerate((1, 1371, 2, 1370, 50))]
     for number, datagram in enumerate(datagrams):
         out.put(number, memoryview(datagram))
@@ -46,7 +46,7 @@ def test_what_was_put_in_arrives_with_the_header_in_front(pair: Pair) -> None:
 
 
 def test_only_the_slots_asked_for_are_sent_and_each_time_with_their_size(pair: Pair) -> None:
-    out, into = Batch(pair[0], 4, 100), Batch(pair[1], 4, 100)
+    out, into = Batch(pair[0], 100), Batch(pair[1], 100)
     for number in range(4):
         out.put(number, memoryview(bytes(50)))
     out.send(2)
@@ -56,8 +56,58 @@ def test_only_the_slots_asked_for_are_sent_and_each_time_with_their_size(pair: P
     assert into.receive(4) == [1]
 
 
+def test_datagrams_of_one_size_arrive_as_they_were(pair: Pair) -> None:
+    """The kernel takes them as one, and cuts them again."""
+    out, into = Batch(pair[0], 1371), Batch(pair[1], 1371)
+    for size in (1, 100, 1353, 1371):
+        for count in (1, 2, 3, 40, MOST):
+            for last in {1, size - 1, size} - {0}:
+                sizes = [size] * (count - 1) + [last]
+                for number, length in enumerate(sizes):
+                    out.put(number, memoryview(bytes([number]) * length))
+                out.send(count)
+                assert into.receive(MOST) == sizes
+                assert all(into.buffer[at] == number for number, at in enumerate(into.starts[:count]))
+                assert into.receive(1) == []
+
+
+@pytest.mark.parametrize(
+    ("sizes", "size"),
+    [
+        ([5], 5),
+        ([5, 5], 5),
+        ([5, 4], 5),
+        ([5, 5, 1], 5),
+        ([5, 6], 0),
+        ([5, 4, 4], 0),
+        ([5, 4, 5], 0),
+        ([5, 0], 0),
+        ([1371] * 48, 0),
+        ([1353] * 48, 1353),
+    ],
+)
+def test_segments_have_one_size_but_the_last_one(sizes: list[int], size: int) -> None:
+    assert segments(sizes) == size
+
+
+def test_what_is_written_under_a_cork_leaves_at_its_end(pair: Pair) -> None:
+    cork, into = Cork(pair[0].fileno()), Batch(pair[1], 1371)
+    if not cork.works:
+        pytest.skip("this system cannot join datagrams")
+    for sizes in ([1353] * MOST, [700, 700, 3], [9, 9]):
+        cork.begin(sizes[0])
+        for size in sizes:
+            pair[0].send(bytes(size))
+        assert into.receive(MOST) == []
+        cork.end()
+        assert into.receive(MOST) == sizes
+    pair[0].send(bytes(1371))
+    pair[0].send(bytes(3))
+    assert into.receive(MOST) == [1371, 3]
+
+
 def test_what_the_system_refuses_is_lost_and_the_others_arrive(pair: Pair) -> None:
-    out, into = Batch(pair[0], 4, 70_000), Batch(pair[1], 4, 70_000)
+    out, into = Batch(pair[0], 70_000), Batch(pair[1], 70_000)
     for number, size in enumerate((1, 66_000, 3, 66_000)):
         out.put(number, memoryview(bytes(size)))
     out.send(4)
@@ -66,8 +116,8 @@ def test_what_the_system_refuses_is_lost_and_the_others_arrive(pair: Pair) -> No
 
 def test_a_full_socket_loses_what_comes_and_does_not_block(pair: Pair) -> None:
     pair[1].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    out, into = Batch(pair[0], 64, 1000), Batch(pair[1], 64, 1000)
-    for number in range(64):
+    out, into = Batch(pair[0], 1000), Batch(pair[1], 1000)
+    for number in range(40):
         out.put(number, memoryview(bytes(1000)))
-    out.send(64)
-    assert 0 < len(into.receive(64)) < 64
+    out.send(40)
+    assert 0 < len(into.receive(48)) < 40
