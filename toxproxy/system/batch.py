@@ -72,10 +72,14 @@ class Batch:
         self._received = words[_ffi.offsetof("struct mmsghdr", "length") // 4 :: _EACH]
         self._sizes = memoryview(_ffi.buffer(self._pieces)).cast("B").cast("L")[1::2]
         self._segment: Any = _ffi.new("struct segment *", (_segment_length(), _UDP, _SEGMENT, 0))
-        self._joined: Any = _ffi.new("struct msghdr *")
-        self._joined.pieces = self._pieces
-        self._joined.control = self._segment
-        self._joined.control_length = _ffi.sizeof("struct segment")
+        self._joined: Any = _ffi.new(
+            "struct msghdr *",
+            {
+                "pieces": self._pieces,
+                "control": self._segment,
+                "control_length": _ffi.sizeof("struct segment"),
+            },
+        )
         self._joins = True
 
     def receive(self, most: int) -> list[int]:
