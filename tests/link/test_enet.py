@@ -70,6 +70,21 @@ async def test_more_packets_at_once_than_a_socket_holds_all_arrive() -> None:
         assert far.packets == packets
 
 
+async def test_packets_of_mixed_sizes_that_come_at_once_all_arrive() -> None:
+    """Long runs of one size, with others among them."""
+    async with rig(DatagramPipe(1, queue=1e9)) as there:
+        there.near.connect()
+        near, far = await there.connected()
+        chance = random.Random(1)
+        sent = []
+        for _ in range(300):
+            packets = [bytes(1000)] * chance.randrange(1, 30) + [bytes(chance.randrange(1, 1344))]
+            near.send(*packets)
+            sent += packets
+        await far.until(lambda: len(far.packets) == len(sent))
+        assert far.packets == sent
+
+
 @pytest.mark.parametrize("size", [1, 16, 665, 666, 667, 1000, 1342, 1343])
 async def test_packets_of_one_size_arrive_whatever_the_last_one_has(size: int) -> None:
     """They are joined on their way to the shim, where ENet puts each into a datagram of its own."""

@@ -129,10 +129,10 @@ class Batch:
 
 def segments(sizes: Sequence[int]) -> int:
     """The length of the segments, if datagrams of these `sizes` can be the segments of one; else 0."""
-    size, count = sizes[0], len(sizes)
-    if sizes[-1] > size or not sizes[-1] or count * size > _MOST_BYTES:
+    size, last, count = sizes[0], sizes[-1], len(sizes)
+    if not 0 < last <= size or count * size > _MOST_BYTES:
         return 0
-    return size if sizes.count(size) >= count - 1 and (count < 2 or sizes[-2] == size) else 0
+    return size if sizes.count(size) == count - (last != size) else 0
 
 
 class Cork:
