@@ -82,10 +82,11 @@ async def _measure(options: argparse.Namespace) -> bool:
     assert task is not None
     for number in (signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    here = [rival for rival in rivals(options.tuntox) if rival.here]
-    missing = [rival.name for rival in rivals(options.tuntox) if not rival.here]
-    if missing:
-        print(f"Not installed, so not compared with: {', '.join(missing)}.", flush=True)
+    known = rivals(options.tuntox)
+    here = [rival for rival in known if not rival.missing]
+    for rival in known:
+        if rival.missing:
+            print(f"Not here, so not compared with: {rival.name} ({rival.missing}).", flush=True)
     progress = _Progress(options.rows or list(_ROWS))
     good = True
     with Emulator() as emulator:

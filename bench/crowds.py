@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 from bench import machine
@@ -119,7 +120,6 @@ async def _idle(run: Run) -> Outcome:
     samples: defaultdict[str, list[float]] = defaultdict(list)
     async for _ in run.times():
         async with run.course(CLEAN) as across, toxproxy(across) as ours:
-            assert ours.processes is not None
             before = [machine.memory(pid) for pid in ours.processes]
             arguments = {"way": [ours.forward, None], "count": count, "at_once": AT_ONCE}
             command = python("bench.load", "idle", json.dumps(arguments))
@@ -153,7 +153,6 @@ async def _stalled(run: Run) -> Outcome:
     size = run.size(60 * MB)
     async for _ in run.times():
         async with run.course(WAN) as across, toxproxy(across) as ours:
-            assert ours.processes is not None
             samples["alone"].append(await download(across, ours, size, 60))
             before = [machine.memory(pid) for pid in ours.processes]
             arguments = {"way": [ours.forward, None], "count": _STALLED, "size": 64 * MB}
@@ -213,7 +212,7 @@ async def _openings(run: Run) -> Outcome:
 async def _delay(run: Run) -> Outcome:
     points: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
     for delay in _DELAYS:
-        link = Link(f"{2 * delay} ms", delay, WAN.loss, WAN.rate, WAN.queue)
+        link = Link.alike(f"{2 * delay} ms", replace(WAN.down, delay=delay))
         for name, pairs in (await _pages(run, link)).items():
             points[name].append((2 * delay, percentile([whole for whole, _ in pairs], 0.5)))
     return Outcome(series=[Series(name, tuple(line)) for name, line in points.items()])

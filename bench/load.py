@@ -64,20 +64,98 @@ class Way:
 
 
 class Download:
-    """A download of `size` bytes on one connection. `got` counts the bytes that have come."""
+    """A download of `size` bytes on one connection. `got` counts the bytes that have come.
+
+    `silence` is the longest time without a byte, in seconds, from the beginning of `run` on.
+    """
 
     def __init__(self, way: Way, size: int, what: str = "send") -> None:
         self.got = 0
+        self._silence, self._heard = 0.0, 0.0
         self._way, self._size, self._what = way, size, what
 
     async def run(self) -> None:
         """Receive everything. Raises `ConnectionError` if the connection ends early."""
         loop, buffer = asyncio.get_running_loop(), bytearray(_PIECE)
+        self._heard = time.perf_counter()
         with await self._way.ask(f"{self._what} {self._size}") as sock:
             while size := await loop.sock_recv_into(sock, buffer):
+                self._silence = self.silence
+                self._heard = time.perf_counter()
                 self.got += size
         if self.got != self._size:
             raise ConnectionError(f"cut short: {self.got} of {self._size} bytes")
+
+    @property
+    def silence(self) -> float:
+        """The longest time without a byte so far."""
+        return max(self._silence, time.perf_counter() - self._heard) if self._heard else 0.0
+
+
+class Upload:
+    """An upload without an end. `got` counts the bytes that the origin says it has received."""
+
+    def __init__(self, way: Way) -> None:
+        self.got = 0
+        self._way = way
+
+    async def run(self) -> None:
+        """Send until cancelled. Raises `ConnectionError` if the connection ends."""
+        loop = asyncio.get_running_loop()
+        with await self._way.ask("count") as sock:
+            sending = asyncio.create_task(self._send(sock))
+            try:
+                rest = b""
+                while data := await loop.sock_recv(sock, 4096):
+                    *lines, rest = (rest + data).split(b"\n")
+                    self.got = int(lines[-1]) if lines else self.got
+            finally:
+                sending.cancel()
+        raise ConnectionError("cut short: the upload ended")
+
+    async def _send(self, sock: socket.socket) -> None:
+        while True:
+            await asyncio.get_running_loop().sock_sendall(sock, _RANDOM[:_PIECE])
+
+
+class Keys:
+    """A byte every `every` seconds on one connection, whether or not the last one has come back.
+
+    `times` are those of the echoes, in seconds. A byte that has not come back yet counts with what it
+    has waited.
+    """
+
+    def __init__(self, way: Way, every: float = 0.05) -> None:
+        self._way, self._every = way, every
+        self._sent: list[float] = []
+        self._times: list[float] = []
+
+    async def run(self) -> None:
+        """Type until cancelled. Raises `ConnectionError` if the connection ends."""
+        loop = asyncio.get_running_loop()
+        with await self._way.ask("echo") as sock:
+            hearing = asyncio.create_task(self._hear(sock))
+            try:
+                began = time.perf_counter()
+                while not hearing.done():
+                    self._sent.append(time.perf_counter())
+                    await loop.sock_sendall(sock, b"?")
+                    await asyncio.sleep(began + len(self._sent) * self._every - time.perf_counter())
+                await hearing
+            finally:
+                hearing.cancel()
+
+    @property
+    def times(self) -> list[float]:
+        """The time of each byte, there and back."""
+        now = time.perf_counter()
+        return [*self._times, *(now - sent for sent in self._sent[len(self._times) :])]
+
+    async def _hear(self, sock: socket.socket) -> None:
+        while data := await asyncio.get_running_loop().sock_recv(sock, 4096):
+            now = time.perf_counter()
+            self._times += [now - sent for sent in self._sent[len(self._times) :][: len(data)]]
+        raise ConnectionError("cut short: the echo ended")
 
 
 async def reach(way: Way, seconds: float) -> Result:
@@ -153,6 +231,27 @@ async def exchanges(way: Way, seconds: float, bulk: int) -> Result:
         got = [transfer.got for transfer in downloads]
         await _cancel(tasks)
     return {"times": times, "bytes": got, "seconds": seconds}
+
+
+async def typing(way: Way, seconds: float, down: int = 1, up: int = 0) -> Result:
+    """Type beside `down` downloads and `up` uploads for `seconds`.
+
+    "got" are the bytes of each download, then those that the origin got of each upload.
+    """
+    keys, downloads = Keys(way), [Download(way, 1 << 40) for _ in range(down)]
+    uploads = [Upload(way) for _ in range(up)]
+    works: list[Keys | Download | Upload] = [keys, *downloads, *uploads]
+    tasks = [asyncio.create_task(work.run()) for work in works]
+    await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
+    result = {
+        "times": keys.times,
+        "down": [transfer.got for transfer in downloads],
+        "up": [transfer.got for transfer in uploads],
+        "silence": max((transfer.silence for transfer in downloads), default=0.0),
+        "seconds": seconds,
+    }
+    await _cancel(tasks)
+    return result
 
 
 async def crowd(way: Way, streams: int, seconds: float, every: float, size: int) -> Result:
@@ -234,7 +333,8 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
 
 
 _WORKS: dict[str, Callable[..., Coroutine[Any, Any, Result]]] = {
-    work.__name__: work for work in (reach, download, upload, page, exchanges, crowd, beside, idle, stalled)
+    work.__name__: work
+    for work in (reach, download, upload, page, exchanges, typing, crowd, beside, idle, stalled)
 }
 
 

@@ -16,7 +16,7 @@ Written by `python -m bench`, which needs root to make network namespaces; the w
 `docs/performance-notes.md`. Every figure comes from real processes across an emulated link. A ratio
 compares what ran within minutes on the same machine; absolute figures are this machine's."""
 
-_NOTE = re.compile(r"^## *`?([a-z]+)`? *$", re.MULTILINE)
+_NOTE = re.compile(r"^## *`?([a-z-]+)`? *$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)

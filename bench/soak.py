@@ -36,7 +36,6 @@ _FILE = Path(__file__).parents[1] / "docs" / "memory.svg"
 
 async def soak(across: Course, ours: Tunnel, seconds: float) -> list[Series]:
     """Make load for `seconds`. Returns the memory of the client and of the server, in MB over minutes."""
-    assert ours.processes is not None
     points: tuple[list[tuple[float, float]], list[tuple[float, float]]] = ([], [])
     began = time.monotonic()
     company = [asyncio.create_task(_load(across, ours)), asyncio.create_task(_disturb(across.network))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 from bench.figures import Bound, Figure, Series, ratios
@@ -161,7 +162,7 @@ async def _beside(run: Run) -> Outcome:
 async def _loss(run: Run) -> Outcome:
     points: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
     for loss in _LOSSES:
-        link = Link(f"{loss:g} % loss", WAN.delay, loss, WAN.rate, WAN.queue)
+        link = Link.alike(f"{loss:g} % loss", replace(WAN.down, loss=loss))
         rates = await _rates(run, link, run.size(50 * MB), "ssh (bbr)", "ssh (cubic)")
         for name, values in rates.items():
             points[name].append((loss, sorted(values)[len(values) // 2]))

@@ -6,12 +6,9 @@ have a SOCKS proxy in the near place.
 
 from __future__ import annotations
 
-import getpass
 import json
-import shutil
-import subprocess
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,29 +25,18 @@ _REACH_SECONDS = 60.0
 _SERVER = "[access]\npermit = {host}:{port}\n"
 _CLIENT = "[client]\norigin = 0:{host}:{port}:TOXID\n[socks]\nproxy = 0:TOXID\n"
 
-SSHD_CONFIG = """\
-ListenAddress {address}:{port}
-HostKey {folder}/host_key
-AuthorizedKeysFile {folder}/user_key.pub
-PidFile none
-StrictModes no
-UsePAM no
-MaxSessions 1000
-MaxStartups 1000
-"""
-
 
 @dataclass(frozen=True)
 class Tunnel:
     """A running tunnel: `forward` leads to the origin, `socks` is a proxy. Both are in the near place.
 
-    `processes` are the process ids of the near and the far program, where known.
+    `processes` are the process ids of the near and the far program.
     """
 
     name: str
     forward: Address
+    processes: tuple[int, int]
     socks: Address | None = None
-    processes: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -95,39 +81,5 @@ async def toxproxy(across: Course) -> AsyncIterator[Tunnel]:
         await network.connected()
         ends = network.client.pid, network.server.pid
         yield await across.reached(
-            Tunnel("toxproxy", network.listener("origin"), network.listener("proxy"), ends)
+            Tunnel("toxproxy", network.listener("origin"), ends, network.listener("proxy"))
         )
-
-
-@asynccontextmanager
-async def ssh(across: Course, control: str) -> AsyncIterator[Tunnel]:
-    """`ssh -L -D` with an sshd of its own, over TCP with this congestion control."""
-    number = 2 * ("cubic", "bbr").index(control)
-    port, forward, socks = 2200 + number, 3200 + number, 3201 + number
-    folder = across.folder / f"ssh-{control}"
-    write_keys(folder)
-    config = SSHD_CONFIG.format(address=across.network.far.address, port=port, folder=folder)
-    (folder / "sshd_config").write_text(config)
-    across.network.use(control)
-    options = ["StrictHostKeyChecking=no", f"UserKnownHostsFile={folder}/known_hosts", "IdentitiesOnly=yes"]
-    options += ["BatchMode=yes", "ExitOnForwardFailure=yes", "ConnectionAttempts=30"]
-    command = ["ssh", "-F", "none", "-N", "-i", f"{folder}/user_key", "-p", str(port)]
-    command += [word for option in options for word in ("-o", option)]
-    command += ["-L", f"{forward}:{LOOPBACK}:{across.port}", "-D", str(socks)]
-    command += [f"{getpass.getuser()}@{across.network.far.address}"]
-    sshd = shutil.which("sshd") or "/usr/sbin/sshd"  # sshd executes itself again, so it needs its full path
-    async with AsyncExitStack() as stack:
-        for place, name, words in (
-            (across.network.far, "sshd", (sshd, "-D", "-e", "-f", f"{folder}/sshd_config")),
-            (across.network.near, "ssh", tuple(command)),
-        ):
-            await stack.enter_async_context(running(place, folder, name, *words))
-        yield await across.reached(Tunnel(f"ssh ({control})", (LOOPBACK, forward), (LOOPBACK, socks)))
-
-
-def write_keys(folder: Path) -> None:
-    folder.mkdir()
-    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # Debian's sshd wants it
-    for key in ("host_key", "user_key"):
-        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key)]
-        subprocess.run(command, check=True)

@@ -108,7 +108,7 @@ def written_again(command: bytes) -> bytes:
 
     Raises KeyError for a command that no link sends.
     """
-    kind, channel, sequence = struct.unpack_from("!BBH", command)
+    kind, _, sequence = struct.unpack_from("!BBH", command)
     match kind:
         case 0x01:
             return ack(0xFF, sequence, *struct.unpack_from("!H", command, 6))

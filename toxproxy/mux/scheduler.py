@@ -151,7 +151,7 @@ class Scheduler:
         while room >= _LEAST_ROOM and (stream := self._next_stream()) is not None:
             stream.scheduled = False
             sender = stream.sender
-            segment = sender.take(stream, room)
+            segment = sender.take(stream, room, bool(items))
             if segment is not None:
                 used = _write(pieces, segment)
                 room -= used
