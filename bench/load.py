@@ -22,6 +22,7 @@ from python_socks.async_.asyncio import Proxy
 
 _PIECE = 1 << 20
 _SMALL_BUFFER = 4096  # bytes: the receive buffer of a client that does not read
+_LOOK_SECONDS = 0.01
 _RANDOM = os.urandom(1 << 23)
 
 Result = dict[str, Any]
@@ -281,14 +282,33 @@ async def crowd(way: Way, streams: int, seconds: float, every: float, size: int)
     return {"times": times, "bytes": got, "seconds": span}
 
 
-async def beside(way: Way, other: Way, seconds: float) -> Result:
-    """Two downloads at the same time for `seconds`: one by `way`, one by `other`."""
-    downloads = [Download(way, 1 << 40), Download(other, 1 << 40)]
-    tasks = [asyncio.create_task(transfer.run()) for transfer in downloads]
+async def beside(way: Way, other: Way, seconds: float, after: float = 0) -> Result:
+    """Two downloads at the same time for `seconds`: one by `way`, which has begun `after` seconds before
+    that, one by `other`.
+    """
+    first, second = Download(way, 1 << 40), Download(other, 1 << 40)
+    tasks = [asyncio.create_task(first.run())]
+    await asyncio.wait(tasks, timeout=after)
+    before = first.got
+    tasks.append(asyncio.create_task(second.run()))
     await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
-    got = [transfer.got for transfer in downloads]
+    got = [first.got - before, second.got]
     await _cancel(tasks)
     return {"bytes": got, "seconds": seconds}
+
+
+async def progress(way: Way, seconds: float) -> Result:
+    """Download for `seconds`. "progress" has [time, bytes so far], by the system's monotonic clock."""
+    transfer = Download(way, 1 << 40)
+    task = asyncio.create_task(transfer.run())
+    steps: list[tuple[float, int]] = []
+    end = time.monotonic() + seconds
+    while (now := time.monotonic()) < end and not task.done():
+        if not steps or transfer.got != steps[-1][1]:
+            steps.append((now, transfer.got))
+        await asyncio.sleep(_LOOK_SECONDS)
+    await _cancel([task])
+    return {"progress": steps}
 
 
 async def idle(way: Way, count: int, at_once: int) -> Result:
@@ -334,7 +354,7 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
 
 _WORKS: dict[str, Callable[..., Coroutine[Any, Any, Result]]] = {
     work.__name__: work
-    for work in (reach, download, upload, page, exchanges, typing, crowd, beside, idle, stalled)
+    for work in (reach, download, upload, page, exchanges, typing, crowd, beside, progress, idle, stalled)
 }
 
 
