@@ -17,7 +17,8 @@ from bench.tunnels import Course, Tunnel
 MB = 1_000_000
 SECONDS = 22.0
 
-_ALWAYS = ("ssh (bbr)", "ssh (cubic)")  # rivals that are measured in each repetition, the others once
+_ALWAYS = ("ssh (bbr)", "ssh (cubic)")  # measured in each repetition
+_ONCE = ("kcptun", "iroh", "aioquic", "WireGuard (bbr)", "WireGuard (cubic)")  # in the first one
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +120,11 @@ async def _measured(run: Run, link: Link) -> dict[str, list[Typed]]:
     """All repetitions, by the name of the tunnel. Each tunnel has a network of its own."""
     measured: defaultdict[str, list[Typed]] = defaultdict(list)
     async for number in run.times():
-        for name in ("toxproxy", *run.rivals):
-            if number == 1 or name == "toxproxy" or name in _ALWAYS:
-                async with run.tunnel(link, name, number) as (across, tunnel):
-                    if tunnel is not None:
-                        measured[name].append(await typed(across, tunnel, run.size(SECONDS)))
+        names = [name for name in (*_ALWAYS, *(_ONCE if number == 1 else ())) if name in run.rivals]
+        for name in ("toxproxy", *names):
+            async with run.tunnel(link, name, number) as (across, tunnel):
+                if tunnel is not None:
+                    measured[name].append(await typed(across, tunnel, run.size(SECONDS)))
     return dict(measured)
 
 
@@ -143,9 +144,7 @@ def _dots(link: Link, measured: dict[str, list[Typed]]) -> list[Series]:
 async def _both(run: Run) -> Outcome:
     figures: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
     async for number in run.times():
-        for name in ("toxproxy", "ssh (bbr)", "ssh (cubic)"):
-            if name != "toxproxy" and name not in run.rivals:
-                continue
+        for name in ("toxproxy", *(name for name in _ALWAYS if name in run.rivals)):
             async with run.tunnel(ADSL, name, number) as (across, tunnel):
                 if tunnel is None:
                     continue
