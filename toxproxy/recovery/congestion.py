@@ -60,7 +60,8 @@ _LEAST_CUT, _BACK = 0.8, 0.97
 _STALE_ROUNDS, _LOST_ROUNDS = 2, 4  # rounds with a long queue: old rates are dropped; DEEP begins
 _DEEP_SECONDS = 5.0  # without seeing the path empty
 _COMPETITION, _COMPETING_DEEPS = 10.0, 2  # seconds of COMPETE; DEEPs that show a queue of others …
-_LEAST_COMPETING, _MOST_COMPETING = 0.01, 1.0  # … and how long it is, in seconds
+_LEAST_OTHERS, _MOST_OTHERS = 0.02, 2.0  # … and how long it is, in seconds
+_OTHERS_ALLOWED, _OTHERS_SHARE = 2.0, 0.5
 _COMPETE_MORE, _COMPETE_ON, _COMPETE_LESS = 2.0, 1.2, 0.8  # the window at first a round, then a second; after a loss
 _COMPETE_QUEUE = 1.5
 _COMPETE_PACE = 1.5
@@ -107,7 +108,7 @@ class Controller:
         self._deeps = 0  # in a row that left a queue
         self._quiet_bandwidth = 0.0  # the bandwidth when the queue was last short
         self._competing = 0.0  # the window of COMPETE; 0: none yet
-        self._others = 0.0  # the queue of others, in seconds
+        self._others = _MOST_OTHERS  # the queue of others, in seconds
         self._compete_until = now
         self._compete_more = True
         self._heard = now
@@ -300,14 +301,15 @@ class Controller:
         self._stale = self._cycle = 0
         self._delays.empty_at = now
         queue = self._delays.queue()
-        if queue <= max(self._delays.allowed, _LEAST_COMPETING):
-            self._deeps, self._competing = 0, 0.0
+        if queue <= max(_OTHERS_ALLOWED * self._delays.allowed, _OTHERS_SHARE * self._delays.base, _LEAST_OTHERS):
+            self._deeps, self._competing, self._others = 0, 0.0, _MOST_OTHERS
             return State.CRUISE
         self._deeps += 1
         if self._deeps < _COMPETING_DEEPS:
             return State.DEEP
         self._deeps = _COMPETING_DEEPS - 1  # one is enough after COMPETE
-        self._others = min(queue, _MOST_COMPETING)
+        # The least of what was seen: two controllers that take each other for others calm down.
+        self._others = min(queue, self._others)
         self._compete_until = now + _COMPETITION
         self._compete_more = True
         self._competing = max(self._competing, self._quiet_bandwidth * self._delays.base, self._window)
@@ -316,14 +318,15 @@ class Controller:
     def _after_compete(self, now: float, round: Round, growth: float, excess: bool) -> State:
         if now >= self._compete_until:
             return State.DEEP
+        slower = _COMPETE_ON ** (now - self._rounds.began)
         if round.lost and self._losses.more_than_chance(round.acked, round.lost):
-            self._competing *= _COMPETE_LESS
             self._compete_more = False
+            self._competing *= _COMPETE_LESS
         elif self._delays.queue() > _COMPETE_QUEUE * self._others:
             self._compete_more = False
+            self._competing /= slower
         elif not round.idle:
-            gain = _COMPETE_MORE if self._compete_more else _COMPETE_ON ** (now - self._rounds.began)
-            self._competing = min(self._competing * gain, MOST_WINDOW)
+            self._competing = min(self._competing * (_COMPETE_MORE if self._compete_more else slower), MOST_WINDOW)
         return State.COMPETE
 
     # What a state allows
