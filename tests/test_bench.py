@@ -431,6 +431,20 @@ def test_notes_are_split_by_the_row_that_a_heading_names() -> None:
     assert places == sorted(places)
 
 
+def test_programs_that_are_compared_have_a_line_each() -> None:
+    figures = [
+        Figure(f"{program}, {what}", unit, (value,))
+        for program, value in (("toxproxy", 2.0), ("ssh (bbr)", 3.0))
+        for what, unit in (("download", "MB/s"), ("p95", "ms"))
+    ]
+    text = written(result(*figures))
+    assert (
+        "| | download, MB/s | p95, ms |\n| --- | ---: | ---: |\n| toxproxy | 2 | 2 |\n| ssh (bbr) | 3 | 3 |"
+        in text
+    )
+    assert "| toxproxy, download | 2 MB/s | once |  |" in written(result(*figures[:3]))
+
+
 def test_a_row_of_several_words_has_its_notes() -> None:
     assert report.notes("## keys-wan\n\nOf the one.\n") == {"": "", "keys-wan": "Of the one."}
 
