@@ -50,15 +50,12 @@ _PLOTS = {
 }
 # Pictures with a dot for each program and link, from the rows of these links.
 _SCATTERS = {
-    "lines": (
-        "Lines: how much of the link a download fills, and what a keystroke waits beside it",
-        ("wan", "deep", "slow", "adsl"),
-    ),
+    "lines": ("A keystroke beside a download, over lines", ("wan", "deep", "slow", "adsl")),
     "rough": (
-        "Rough links: the same where packets are policed, late, or lost together",
+        "A keystroke beside a download, where packets are policed, late, or lost together",
         ("policed", "shallow", "wifi", "burst"),
     ),
-    "mobile": ("Mobile links: the same where the rate changes all the time", ("lte", "umts")),
+    "mobile": ("A keystroke beside a download, where the rate changes all the time", ("lte", "umts")),
 }
 
 

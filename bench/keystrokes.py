@@ -100,7 +100,7 @@ async def _beside_download(run: Run, link: Link, share: float, p95: float) -> Ou
     figures = []
     for name, samples in measured.items():
         wanted = (Bound(share), Bound(p95, at_most=True)) if name == "toxproxy" else (None, None)
-        if capacity := link.down.within(SECONDS):
+        if capacity := link.down.within(run.size(SECONDS)):
             shares = tuple(100 * one.down / capacity for one in samples)
             figures.append(Figure(f"{name}, download", "% of the link", shares, wanted[0]))
         figures.append(Figure(f"{name}, download", "MB/s", tuple(one.down for one in samples)))
@@ -113,7 +113,7 @@ async def _beside_download(run: Run, link: Link, share: float, p95: float) -> Ou
             Figure(f"{name}, sender", "CPU s per GB", tuple(one.far for one in samples)),
             Figure(f"{name}, receiver", "CPU s per GB", tuple(one.near for one in samples)),
         ]
-    return Outcome(figures, _dots(link, measured))
+    return Outcome(figures, _dots(link.down.within(run.size(SECONDS)), measured))
 
 
 async def _measured(run: Run, link: Link) -> dict[str, list[Typed]]:
@@ -128,9 +128,9 @@ async def _measured(run: Run, link: Link) -> dict[str, list[Typed]]:
     return dict(measured)
 
 
-def _dots(link: Link, measured: dict[str, list[Typed]]) -> list[Series]:
-    """For each tunnel its share of the link in percent and its p95 in ms."""
-    if not (capacity := link.down.within(SECONDS)):
+def _dots(capacity: float, measured: dict[str, list[Typed]]) -> list[Series]:
+    """For each tunnel its share of the link's MB/s in percent, and its p95 in ms."""
+    if not capacity:
         return []
     return [
         Series(

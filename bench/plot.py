@@ -17,6 +17,9 @@ _COLOURS = (
     *("#999999", "#8b5a2b"),
 )
 _LEGEND_WIDTH, _LEGEND_HEIGHT = 160, 18
+_LETTER = 5.5  # width of a letter in the label of a dot
+
+_Box = tuple[float, float, float, float]  # left, top, right, bottom
 _STYLE = "font-family:sans-serif;font-size:13px;fill:#222"
 
 
@@ -108,15 +111,14 @@ def scatter(plot: Plot, dots: Sequence[Dot]) -> str:
     body = _grid(plot, x, y, height)
     for number, group in enumerate(groups):
         row, column = divmod(number, _legends())
-        colour, left = _COLOURS[number % len(_COLOURS)], _LEFT + _LEGEND_WIDTH * column
-        legend = 40 + _LEGEND_HEIGHT * row
-        body.append(f'<circle cx="{left + 6}" cy="{legend}" r="5" fill="{colour}"/>')
+        left, legend = _LEFT + _LEGEND_WIDTH * column, 40 + _LEGEND_HEIGHT * row
+        body.append(_circle(left + 6, legend, number))
         body.append(_text(left + 16, legend + 5, group, "start"))
-        for dot in dots:
-            if dot.group == group:
-                at_x, at_y = x.at(dot.x), y.at(dot.y)
-                body.append(f'<circle cx="{at_x:.1f}" cy="{at_y:.1f}" r="5" fill="{colour}"/>')
-                body.append(_label(at_x, at_y, dot.label))
+    places = [(x.at(dot.x), y.at(dot.y)) for dot in dots]
+    taken = [(at_x - 5, at_y - 5, at_x + 5, at_y + 5) for at_x, at_y in places]
+    for dot, (at_x, at_y) in zip(dots, places, strict=True):
+        body.append(_circle(at_x, at_y, groups.index(dot.group)))
+        body.append(_label(at_x, at_y, dot.label, taken))
     return _svg(plot, body, height)
 
 
@@ -125,14 +127,23 @@ def _legends() -> int:
     return (_WIDTH - _LEFT - _RIGHT) // _LEGEND_WIDTH
 
 
-def _label(x: float, y: float, text: str) -> str:
-    """The label of a dot: at its right, or at its left where there is no room."""
-    right = x < _WIDTH - _RIGHT - 60
-    anchor, place = ("start", x + 7) if right else ("end", x - 7)
-    return (
-        f'<text x="{place:.1f}" y="{y + 3:.1f}" text-anchor="{anchor}" font-size="10" fill="#555">'
-        f"{escape(text)}</text>"
-    )
+def _circle(x: float, y: float, number: int) -> str:
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{_COLOURS[number % len(_COLOURS)]}"/>'
+
+
+def _label(x: float, y: float, text: str, taken: list[_Box]) -> str:
+    """The label of a dot, beside it where it covers nothing that is `taken`. It is then taken too."""
+    width = _LETTER * len(text)
+    places = [(x + 7, y - 5), (x - 7 - width, y - 5), (x - width / 2, y - 19), (x - width / 2, y + 10)]
+    boxes = [(left, top, left + width, top + 10) for left, top in places]
+    free = [box for box in boxes if box[2] < _WIDTH and not any(_cover(box, other) for other in taken)]
+    box = next(iter(free), boxes[0] if x < _WIDTH - _RIGHT - 60 else boxes[1])
+    taken.append(box)
+    return f'<text x="{box[0]:.1f}" y="{box[3] - 2:.1f}" font-size="10" fill="#555">{escape(text)}</text>'
+
+
+def _cover(one: _Box, other: _Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _svg(plot: Plot, body: Sequence[str], height: int) -> str:

@@ -80,7 +80,7 @@ async def _clean(run: Run) -> Outcome:
         Figure("Tox alone, as the library is", "MB/s", tuple(rates["plain"])),
         Figure("Tox alone, without locking memory", "MB/s", tuple(rates["unlocked"])),
         *(
-            Figure(name, "CPU s per GB down", tuple(cost), bound if name.startswith(ours.name) else None)
+            Figure(name, "CPU s per GB", tuple(cost), bound if name.startswith(ours.name) else None)
             for name, cost in costs.items()
         ),
     ]
