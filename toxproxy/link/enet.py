@@ -70,14 +70,22 @@ class EnetLink:
 
     `send` takes one datagram with `header` in front, in a buffer that is reused after the call. It
     returns False if the datagram could not be sent. A datagram has at most `mtu` bytes without the
-    header. Datagrams that the filter stops are logged with `notice`.
+    header. `send_from` is the same for a C pointer and a length. Datagrams that the filter stops are logged with `notice`.
     """
 
-    def __init__(self, send: Callable[[memoryview], bool], header: bytes, mtu: int, notice: Notice) -> None:
+    def __init__(
+        self,
+        send: Callable[[memoryview], bool],
+        header: bytes,
+        mtu: int,
+        notice: Notice,
+        send_from: Callable[[Any, int], bool] | None = None,
+    ) -> None:
         self.stats = LinkStats()
         self.owner: LinkOwner | None = None  # who is told of events; None after `close`
         self._mtu = mtu
         self._send = send
+        self._send_from = send_from
         self._notice = notice
         self._filter = Filter(connecting=False)
         self._up = False
@@ -265,22 +273,30 @@ class EnetLink:
         written = self._host.totalSentPackets
         left, self._written = (written - self._written) & _WRAP, written
         outbox, stats = self._outbox, self.stats
+        buffer, starts = outbox.buffer, outbox.starts
         while left > 0 and (lengths := outbox.receive(min(left, MOST))):
             left -= len(lengths)
-            for slot, at, length in zip(outbox.slots, outbox.starts, lengths, strict=False):
-                packets = 1 if is_packet(outbox.buffer, at, length) else self._checked(slot, length)
+            for number, length in enumerate(lengths):
+                packets = 1 if is_packet(buffer, starts[number], length) else self._checked(number, length)
                 if packets is None:
                     continue
-                if not (packets and self._refused) and self._send(slot[: outbox.header + length]):
+                if not (packets and self._refused) and self._leaves(number, length):
                     stats.datagrams_sent += 1
                     stats.packets_sent += packets
                 else:
                     stats.packets_refused += packets
                     self._refused += packets
 
-    def _checked(self, slot: memoryview, length: int) -> int | None:
-        """How many packets are in a datagram that ENet wrote; None if it is none that a link sends."""
+    def _leaves(self, number: int, length: int) -> bool:
+        """Send the datagram in a slot; False if the carrier refused it."""
         end = self._outbox.header + length
+        if self._send_from is not None:
+            return self._send_from(self._outbox.pointers[number], end)
+        return self._send(self._outbox.slots[number][:end])
+
+    def _checked(self, number: int, length: int) -> int | None:
+        """How many packets are in a datagram that ENet wrote; None if it is none that a link sends."""
+        slot, end = self._outbox.slots[number], self._outbox.header + length
         datagram = slot[self._outbox.header : end]
         if connect.is_connect(datagram):
             connect.clamp_mtu(datagram, self._mtu)
