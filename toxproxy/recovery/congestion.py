@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
-from math import sqrt
+from math import inf, sqrt
 
 from toxproxy.recovery.delays import Delays
 from toxproxy.recovery.losses import Losses
@@ -59,6 +59,7 @@ _CYCLE, _LOSSY_CYCLE = 8, 12  # rounds from UP to UP
 _FOUND, _FOUND_LOSSY = 1.05, 0.93  # of the rate before; of what was tried
 _LEAST_CUT, _BACK = 0.8, 0.97
 _STALE_ROUNDS, _LOST_ROUNDS = 2, 4  # rounds with a long queue: old rates are dropped; DEEP begins
+_FIRST_DEEP = 0.5  # seconds after STARTUP
 _DEEP_SECONDS = 5.0  # without seeing the path empty
 _COMPETITION, _COMPETING_DEEPS = 10.0, 2  # seconds of COMPETE; DEEPs that show a queue of others …
 _COMPETING_SECONDS = 2.0
@@ -101,6 +102,7 @@ class Controller:
         self._delays, self._losses, self._rounds = Delays(), Losses(), Rounds(now)
         self._delays.empty_at = now
         self._rates: deque[float] = deque(maxlen=_RATE_ROUNDS)
+        self._settled = False  # STARTUP is over
         self._flat = 0  # rounds in a row in which the rate did not grow
         self._excesses = 0  # rounds in a row with more loss than by chance
         self._stale = 0  # rounds in a row with a queue that is much too long
@@ -108,6 +110,7 @@ class Controller:
         self._gain = _MORE
         self._before = 0.0  # the bandwidth before UP
         self._deeps = 0  # in a row that left a queue
+        self._first_deep = inf  # when DEEP looks whether the path was empty in STARTUP
         self._deep_failed_at = now  # the first of them
         self._quiet_bandwidth = 0.0  # the bandwidth when the queue was last short
         self._competing = 0.0  # the window of COMPETE; 0: none yet
@@ -244,6 +247,8 @@ class Controller:
         self._excesses = 0
 
     def _after_down(self, now: float, round: Round, growth: float, excess: bool) -> State:
+        if not self._settled:
+            self._settled, self._first_deep = True, now + _FIRST_DEEP
         self._cycle += 1
         self._excesses = 0
         return State.CRUISE
@@ -268,6 +273,9 @@ class Controller:
         return State.UP
 
     def _wants_deep(self, now: float) -> bool:
+        if now >= self._first_deep:
+            self._first_deep = inf
+            return True
         return now - self._delays.empty_at > _DEEP_SECONDS or self._stale >= _LOST_ROUNDS
 
     def _after_up(self, now: float, round: Round, growth: float, excess: bool) -> State:
