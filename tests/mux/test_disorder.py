@@ -367,6 +367,21 @@ def test_a_lost_credit_is_sent_again_with_the_newest_values() -> None:
     assert decoded(pair.server.take()) == [Credit(far.id, 6000, 16_000)]
 
 
+def test_a_lost_blocked_is_sent_again_while_it_is_so() -> None:
+    pair = Pair(server=Limits(window=1000, early_window=1000))
+    near, far = pair.connect()
+    pair.client.mux.write(near, Random(1).randbytes(2000))
+    for _ in range(2):
+        sent = pair.client.take()
+        assert decoded(sent)[-1] == Blocked(near.id, 1000)
+        pair.client.lose(sent)
+    pair.exchange()
+    consume_all(pair.server, far)
+    pair.exchange()
+    pair.client.lose(sent)
+    assert not pair.client.mux.wants_to_send
+
+
 def test_nothing_of_a_stream_is_sent_again_after_its_reset_but_the_reset() -> None:
     pair = Pair()
     near = pair.client.mux.open(TARGET)

@@ -271,7 +271,7 @@ def test_a_stream_that_waits_for_its_open_ends_unheard() -> None:
     pair = Pair()
     pair.server.hear(Data(1, 0, b"early"))
     pair.server.mux.close(GoAwayCode.STOPPING)
-    assert not pair.server.events
+    assert not pair.server.of(object)
     assert not pair.server.mux.streams
 
 

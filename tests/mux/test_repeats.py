@@ -84,6 +84,14 @@ def test_if_both_are_lost_they_are_sent_again_once() -> None:
     assert decoded(pair.client.take()) == [Data(near.id, 0, b"ls")]
 
 
+def test_what_is_sent_again_anyway_is_not_repeated_beside_it() -> None:
+    pair, near, sent = typed()
+    pair.client.lose(sent)
+    packet = ride(pair.client, 0.01)
+    assert packet is not None
+    assert decoded([packet]) == [Data(near.id, 0, b"ls")]
+
+
 def test_they_go_before_bulk_and_large_segments_do_not_go_twice() -> None:
     pair = Pair()
     bulk, _ = pair.connect()

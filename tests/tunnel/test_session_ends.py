@@ -9,7 +9,7 @@ import pytest
 
 from tests.simulation import Path
 from tests.tunnel.ends import echo, service, tunnel
-from tests.tunnel.lines import packed
+from tests.tunnel.lines import Side, hello, packed
 from toxproxy.address import Bind, Target, ToxId
 from toxproxy.config.settings import Forward
 from toxproxy.errors import GoAwayCode, Refusal, ResetCode, StreamRefused, StreamReset
@@ -17,7 +17,8 @@ from toxproxy.forward import ForwardListener
 from toxproxy.link.base import LinkEnd
 from toxproxy.mux import Limits
 from toxproxy.mux.receiver import ReceiveState
-from toxproxy.tunnel.events import Loss, PeerBroke, PeerClosed, SessionInterrupted
+from toxproxy.recovery.packet import close
+from toxproxy.tunnel.events import Loss, PeerBroke, PeerClosed, SessionEnded, SessionInterrupted
 
 
 async def test_the_peers_limit_of_streams_is_kept() -> None:
@@ -90,6 +91,14 @@ async def test_without_an_exit_every_request_is_refused() -> None:
         with pytest.raises(StreamRefused) as caught:
             await ends.open(80)
         assert caught.value.code is Refusal.UNSUPPORTED
+
+
+@pytest.mark.parametrize("last", [close(GoAwayCode.STOPPING, "bye"), packed(2) + b"\xff"])
+async def test_a_session_that_begins_and_ends_in_one_batch_only_ends(last: bytes) -> None:
+    client = Side()
+    client.hear(packed(1, hello(5)), last)
+    assert len(client.ended) == 1
+    assert client.changes == [SessionEnded(client.ended[0])]
 
 
 async def test_a_session_interrupted_for_too_long_resets_its_streams() -> None:

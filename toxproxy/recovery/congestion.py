@@ -52,7 +52,8 @@ _MORE, _MORE_FASTER, _MOST_MORE = 1.25, 1.2, 2.0  # the gain of UP, its growth w
 _MORE_LOSSY, _MORE_FIRST = 1.08, 1.5
 _PACING = 1.25  # packets may leave so many times faster than the rate, while the window governs
 _LOSSY_WINDOW = 1.25  # of what the path holds, while the pace governs
-_EVEN = 4e6
+_EVEN = 3e6
+_MOST_EVEN = 1.5
 _FIRST_UP = 5  # rounds after STARTUP until the first UP
 _CYCLE, _LOSSY_CYCLE = 8, 12  # rounds from UP to UP
 _FOUND, _FOUND_LOSSY = 1.05, 0.93  # of the rate before; of what was tried
@@ -60,7 +61,9 @@ _LEAST_CUT, _BACK = 0.8, 0.97
 _STALE_ROUNDS, _LOST_ROUNDS = 2, 4  # rounds with a long queue: old rates are dropped; DEEP begins
 _DEEP_SECONDS = 5.0  # without seeing the path empty
 _COMPETITION, _COMPETING_DEEPS = 10.0, 2  # seconds of COMPETE; DEEPs that show a queue of others …
-_LEAST_COMPETING, _MOST_COMPETING = 0.01, 1.0  # … and how long it is, in seconds
+_COMPETING_SECONDS = 2.0
+_LEAST_OTHERS, _MOST_OTHERS = 0.02, 2.0  # … and how long it is, in seconds
+_OTHERS_ALLOWED, _OTHERS_SHARE = 2.0, 0.5
 _COMPETE_MORE, _COMPETE_ON, _COMPETE_LESS = 2.0, 1.2, 0.8  # the window at first a round, then a second; after a loss
 _COMPETE_QUEUE = 1.5
 _COMPETE_PACE = 1.5
@@ -105,9 +108,10 @@ class Controller:
         self._gain = _MORE
         self._before = 0.0  # the bandwidth before UP
         self._deeps = 0  # in a row that left a queue
+        self._deep_failed_at = now  # the first of them
         self._quiet_bandwidth = 0.0  # the bandwidth when the queue was last short
         self._competing = 0.0  # the window of COMPETE; 0: none yet
-        self._others = 0.0  # the queue of others, in seconds
+        self._others = _MOST_OTHERS  # the queue of others, in seconds
         self._compete_until = now
         self._compete_more = True
         self._heard = now
@@ -300,14 +304,16 @@ class Controller:
         self._stale = self._cycle = 0
         self._delays.empty_at = now
         queue = self._delays.queue()
-        if queue <= max(self._delays.allowed, _LEAST_COMPETING):
-            self._deeps, self._competing = 0, 0.0
+        if queue <= max(_OTHERS_ALLOWED * self._delays.allowed, _OTHERS_SHARE * self._delays.base, _LEAST_OTHERS):
+            self._deeps, self._competing, self._others = 0, 0.0, _MOST_OTHERS
             return State.CRUISE
         self._deeps += 1
-        if self._deeps < _COMPETING_DEEPS:
-            return State.DEEP
-        self._deeps = _COMPETING_DEEPS - 1  # one is enough after COMPETE
-        self._others = min(queue, _MOST_COMPETING)
+        if self._deeps == 1:
+            self._deep_failed_at = now
+        if self._deeps < _COMPETING_DEEPS or now - self._deep_failed_at < _COMPETING_SECONDS:
+            return State.DEEP if queue > 2 * self._delays.base else State.CRUISE
+        # The least of what was seen: two controllers that take each other for others calm down.
+        self._others = min(queue, self._others)
         self._compete_until = now + _COMPETITION
         self._compete_more = True
         self._competing = max(self._competing, self._quiet_bandwidth * self._delays.base, self._window)
@@ -316,14 +322,15 @@ class Controller:
     def _after_compete(self, now: float, round: Round, growth: float, excess: bool) -> State:
         if now >= self._compete_until:
             return State.DEEP
+        slower = _COMPETE_ON ** (now - self._rounds.began)
         if round.lost and self._losses.more_than_chance(round.acked, round.lost):
-            self._competing *= _COMPETE_LESS
             self._compete_more = False
+            self._competing *= _COMPETE_LESS
         elif self._delays.queue() > _COMPETE_QUEUE * self._others:
             self._compete_more = False
+            self._competing /= slower
         elif not round.idle:
-            gain = _COMPETE_MORE if self._compete_more else _COMPETE_ON ** (now - self._rounds.began)
-            self._competing = min(self._competing * gain, MOST_WINDOW)
+            self._competing = min(self._competing * (_COMPETE_MORE if self._compete_more else slower), MOST_WINDOW)
         return State.COMPETE
 
     # What a state allows
@@ -336,7 +343,7 @@ class Controller:
                 self._pacer.set_rate(now, _STARTUP_PACE * self._window / base)
             return
         held = self.bandwidth * base
-        share = min(1.0, sqrt(_EVEN / max(self.bandwidth, 1.0)))
+        share = min(_MOST_EVEN, sqrt(_EVEN / max(self.bandwidth, 1.0)))
         window = held + self.bandwidth * delays.share_allowed(share)
         gain = self._gain if self.state is State.UP else 1.0
         if self.lossy:

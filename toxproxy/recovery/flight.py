@@ -89,10 +89,10 @@ class Flight:
         newest = self._at(largest)
         high = largest + 1
         for run, gap in ack.runs:
-            low = max(high - run, floor)
-            if low >= high:
+            if high <= floor:
                 break
-            for start, end in self._known.add(low, high):
+            low = max(high - run, floor)
+            for start, end in self._known.add(low, high) if run else ():
                 for index in range(start - base, end - base):
                     packet = packets[index] if index >= 0 else None
                     if packet is not None:

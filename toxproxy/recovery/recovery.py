@@ -146,9 +146,9 @@ class Recovery:
     def _meet(self, now: float) -> None:
         self._met = True
         self._ids = b""
-        lost = self.flight.lose_before(self._first, now)
-        for each in lost:
-            self._source.lost(each.contents)
+        for each in self.flight.lose_before(self._first, now):
+            if each.contents is not None:
+                self._source.lost(each.contents)
         self._waits_since = now
 
     def _acknowledged(self, data: bytes, at: int, now: float) -> int:
@@ -230,14 +230,14 @@ class Recovery:
     def _probe_at(self) -> float:
         """When a probe is due, if nothing is acknowledged until then."""
         if not self.flight.count or self.flight.next_number == self._first:  # none on this link
-            return math.inf if self._may_fill else self._waits_since
+            return math.inf if self._may_fill else max(self._waits_since, self._held_until)
         pause = self.trip.patience if self.trip.known else 3 * self.trip.smoothed
         if self._probes > _PROBES:
             most = max(_MOST_PAUSE, _MOST_PAUSE_TRIPS * self.trip.smoothed)
             pause = min(pause * _BACKOFF ** min(self._probes - _PROBES, 20), most)
         oldest = self.flight.oldest
         since = self._waits_since if oldest is None else max(self._waits_since, oldest.sent_at)
-        return since + pause
+        return max(since + pause, self._held_until)
 
     def _probe(self, now: float) -> bytes | None:
         """Send the oldest contents again, whatever window and pace say. Nothing is taken for lost."""

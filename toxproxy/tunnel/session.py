@@ -343,6 +343,8 @@ class Session:
                 self._established()
 
     def _established(self) -> None:
+        if self._ended:  # by something else in the same batch
+            return
         identity = self._multiplexer.identity
         assert identity is not None
         if self._client:
