@@ -23,6 +23,7 @@ from toxproxy.link.carrier import MAX_PACKET
 from toxproxy.link.enet import EnetLink
 from toxproxy.link.filter import PACKET_SIZE
 from toxproxy.system import batch
+from toxproxy.system.batch import MOST
 
 COUNTS = (1, 2, 3, 4, 5, 47, 48, 49, 96)
 
@@ -68,6 +69,23 @@ async def test_more_packets_at_once_than_a_socket_holds_all_arrive() -> None:
         assert near.send(*packets) == 0
         await far.until(lambda: len(far.packets) == len(packets))
         assert far.packets == packets
+
+
+async def test_the_owner_is_told_of_the_end_of_a_batch_that_fills_the_inbox_to_the_last_place() -> None:
+    async with rig(DatagramPipe(1)) as there:
+        there.near.connect()
+        near, far = await there.connected()
+        there.pipe.near.hold(lambda datagram: True)
+        near.send(*(bytes(PACKET_SIZE) for _ in range(MOST)))
+        readies = far.readies
+        assert len(there.pipe.near._held) == MOST
+        for datagram in there.pipe.near._held:
+            there.far.packet_received(datagram)
+        there.far.batch_ended()
+        assert len(far.packets) == MOST
+        assert far.readies == readies + 1
+        there.far.batch_ended()
+        assert far.readies == readies + 1
 
 
 async def test_packets_of_mixed_sizes_that_come_at_once_all_arrive() -> None:

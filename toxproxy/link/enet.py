@@ -94,6 +94,7 @@ class EnetLink:
         self._queued: list[int] = []  # the sizes of the packets in ENet that it has not sent
         self._written = 0  # datagrams that ENet wrote, when last read
         self._waiting = 0  # datagrams in `_inbox`
+        self._ready = False  # datagrams were handled, and the owner was not told of their end yet
         self._refused = 0  # packets since the last `flush`
         self._freed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -197,10 +198,10 @@ class EnetLink:
 
     def batch_ended(self) -> None:
         """No more datagrams came for now."""
-        if not self._waiting:
-            return
-        self._service()
-        if self.owner is not None:
+        if self._waiting:
+            self._service()
+        ready, self._ready = self._ready, False
+        if ready and self.owner is not None:
             self.owner.link_ready()
 
     # ENet
@@ -213,6 +214,7 @@ class EnetLink:
             return
         self._waiting = 0
         if count:
+            self._ready = True
             self.heard = self._loop.time()
             self._inbox.send(count)
         try:
