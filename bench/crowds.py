@@ -1,4 +1,4 @@
-"""Rows with many streams: web pages, a keystroke beside a download, many downloads, and idle streams."""
+"""Rows with many streams: web pages, many downloads, and idle streams."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from bench import machine
-from bench.figures import Bound, Figure, Series, distribution, percentile, ratios
-from bench.links import CLEAN, DEEP, WAN, Link
+from bench.figures import Bound, Figure, Series, percentile, ratios
+from bench.links import CLEAN, WAN, Link
 from bench.program import python, running
 from bench.run import Outcome, Row, Run
 from bench.streams import MB, download
@@ -57,29 +57,6 @@ async def _page(run: Run) -> Outcome:
         figures.append(Figure(name, "s", tuple(whole for whole, _ in pairs)))
         figures.append(Figure(f"{name}, p95 of an object", "s", tuple(p95 for _, p95 in pairs)))
     return Outcome(figures)
-
-
-async def _deep(run: Run) -> Outcome:
-    samples: defaultdict[str, list[float]] = defaultdict(list)
-    times: defaultdict[str, list[float]] = defaultdict(list)
-    seconds = run.size(20)
-    async with run.tunnels(DEEP, "ssh (bbr)", "ssh (cubic)") as (across, tunnels):
-        async for _ in run.times():
-            for tunnel in tunnels:
-                result = await across.work("exchanges", way=[tunnel.forward, None], seconds=seconds, bulk=1)
-                milliseconds = [1000 * time for time in result["times"]]
-                times[tunnel.name] += milliseconds
-                samples[f"{tunnel.name}, p95"].append(percentile(milliseconds, 0.95))
-                samples[f"{tunnel.name}, bulk"].append(
-                    100 * result["bytes"][0] / seconds / MB / DEEP.capacity
-                )
-    bounds = {"toxproxy, p95": Bound(80, at_most=True), "toxproxy, bulk": Bound(90)}
-    units = {"p95": "ms", "bulk": "% of the link"}
-    figures = [
-        Figure(name, units[name.rpartition(" ")[2]], tuple(values), bounds.get(name))
-        for name, values in samples.items()
-    ]
-    return Outcome(figures, [Series(name, distribution(values)) for name, values in times.items()])
 
 
 async def _crowd(run: Run) -> Outcome:
@@ -220,7 +197,6 @@ async def _delay(run: Run) -> Outcome:
 
 ROWS = (
     Row("page", f"{OBJECTS} objects of 30 KB, {AT_ONCE} at a time, through SOCKS", WAN, _page),
-    Row("deep", "a byte there and back beside a download", DEEP, _deep),
     Row("crowd", f"{_BULK} downloads and a new 10 KB request every 50 ms", WAN, _crowd),
     Row("idle", f"{_IDLE:,} idle streams", CLEAN, _idle),
     Row("stalled", f"a download beside {_STALLED} that nobody reads", WAN, _stalled),

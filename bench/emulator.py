@@ -88,6 +88,7 @@ class Network:
 
     def use(self, control: str) -> None:
         """Set the congestion control of every TCP socket made in either place from now on."""
+        _allow(control)  # again: another checkout's emulator may have ended since
         for place in (self.near, self.far):
             _run(*place.command, "sysctl", "-qw", f"net.ipv4.tcp_congestion_control={control}")
 
@@ -191,11 +192,15 @@ def _alone() -> Iterator[None]:
 def _allowed(*controls: str) -> Iterator[None]:
     """Let network namespaces use these congestion controls until the end of the block."""
     before = _ALLOWED.read_text()
-    _ALLOWED.write_text(" ".join(dict.fromkeys([*before.split(), *controls])))
+    _allow(*controls)
     try:
         yield
     finally:
         _ALLOWED.write_text(before)
+
+
+def _allow(*controls: str) -> None:
+    _ALLOWED.write_text(" ".join(dict.fromkeys([*_ALLOWED.read_text().split(), *controls])))
 
 
 def _run(*command: str) -> None:

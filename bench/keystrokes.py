@@ -17,7 +17,8 @@ from bench.tunnels import Course, Tunnel
 MB = 1_000_000
 SECONDS = 22.0
 
-_ALWAYS = ("ssh (bbr)", "ssh (cubic)")  # rivals that are measured in each repetition, the others once
+_ALWAYS = ("ssh (bbr)", "ssh (cubic)")  # measured in each repetition
+_ONCE = ("kcptun", "iroh", "aioquic", "WireGuard (bbr)", "WireGuard (cubic)")  # in the first one
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ async def _beside_download(run: Run, link: Link, share: float, p95: float) -> Ou
     figures = []
     for name, samples in measured.items():
         wanted = (Bound(share), Bound(p95, at_most=True)) if name == "toxproxy" else (None, None)
-        if capacity := link.down.within(SECONDS):
+        if capacity := link.down.within(run.size(SECONDS)):
             shares = tuple(100 * one.down / capacity for one in samples)
             figures.append(Figure(f"{name}, download", "% of the link", shares, wanted[0]))
         figures.append(Figure(f"{name}, download", "MB/s", tuple(one.down for one in samples)))
@@ -112,24 +113,24 @@ async def _beside_download(run: Run, link: Link, share: float, p95: float) -> Ou
             Figure(f"{name}, sender", "CPU s per GB", tuple(one.far for one in samples)),
             Figure(f"{name}, receiver", "CPU s per GB", tuple(one.near for one in samples)),
         ]
-    return Outcome(figures, _dots(link, measured))
+    return Outcome(figures, _dots(link.down.within(run.size(SECONDS)), measured))
 
 
 async def _measured(run: Run, link: Link) -> dict[str, list[Typed]]:
     """All repetitions, by the name of the tunnel. Each tunnel has a network of its own."""
     measured: defaultdict[str, list[Typed]] = defaultdict(list)
     async for number in run.times():
-        for name in ("toxproxy", *run.rivals):
-            if number == 1 or name == "toxproxy" or name in _ALWAYS:
-                async with run.tunnel(link, name, number) as (across, tunnel):
-                    if tunnel is not None:
-                        measured[name].append(await typed(across, tunnel, run.size(SECONDS)))
+        names = [name for name in (*_ALWAYS, *(_ONCE if number == 1 else ())) if name in run.rivals]
+        for name in ("toxproxy", *names):
+            async with run.tunnel(link, name, number) as (across, tunnel):
+                if tunnel is not None:
+                    measured[name].append(await typed(across, tunnel, run.size(SECONDS)))
     return dict(measured)
 
 
-def _dots(link: Link, measured: dict[str, list[Typed]]) -> list[Series]:
-    """For each tunnel its share of the link in percent and its p95 in ms."""
-    if not (capacity := link.down.within(SECONDS)):
+def _dots(capacity: float, measured: dict[str, list[Typed]]) -> list[Series]:
+    """For each tunnel its share of the link's MB/s in percent, and its p95 in ms."""
+    if not capacity:
         return []
     return [
         Series(
@@ -143,9 +144,7 @@ def _dots(link: Link, measured: dict[str, list[Typed]]) -> list[Series]:
 async def _both(run: Run) -> Outcome:
     figures: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
     async for number in run.times():
-        for name in ("toxproxy", "ssh (bbr)", "ssh (cubic)"):
-            if name != "toxproxy" and name not in run.rivals:
-                continue
+        for name in ("toxproxy", *(name for name in _ALWAYS if name in run.rivals)):
             async with run.tunnel(ADSL, name, number) as (across, tunnel):
                 if tunnel is None:
                     continue

@@ -60,7 +60,7 @@ async def _load(across: Course, ours: Tunnel) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(across.work("download", way=way, size=40 * MB, seconds=120))
             group.create_task(across.work("upload", way=way, size=10 * MB, seconds=120))
-            group.create_task(across.work("exchanges", way=way, seconds=10, bulk=0))
+            group.create_task(across.work("typing", way=way, seconds=10, down=0))
             page = {"objects": OBJECTS, "size": OBJECT_BYTES, "at_once": AT_ONCE}
             group.create_task(across.work("page", way=proxy, **page))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -22,11 +23,13 @@ from hypothesis import strategies as st
 
 from bench import emulator, links, report, traces
 from bench.emulator import FAR_ADDRESS, Emulator, EmulatorError, Network
-from bench.figures import Bound, Figure, Series, distribution, percentile, ratios, slope
+from bench.figures import Bound, Figure, Series, percentile, ratios, slope
+from bench.keystrokes import Typed, typed
 from bench.links import Direction, Link
 from bench.origin import log, pieces
-from bench.plot import Axis, Plot, log_ticks, render, ticks
+from bench.plot import Axis, Dot, Plot, log_ticks, render, scatter, ticks
 from bench.report import Result
+from bench.tunnels import Tunnel, course
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -376,13 +379,6 @@ def test_a_ratio_is_taken_for_each_repetition() -> None:
     assert ratios([1], [0]) == (math.inf,)
 
 
-@given(st.lists(finite, min_size=1, max_size=50))
-def test_a_distribution_rises_to_all_of_the_values(values: list[float]) -> None:
-    points = distribution(values)
-    assert points[-1] == (max(values), 100)
-    assert list(points) == sorted(points)
-
-
 # The report
 
 
@@ -437,6 +433,24 @@ def test_notes_are_split_by_the_row_that_a_heading_names() -> None:
     assert places == sorted(places)
 
 
+def test_programs_that_are_compared_have_a_line_each() -> None:
+    figures = [
+        Figure(f"{program}, {what}", unit, (value,))
+        for program, value in (("toxproxy", 2.0), ("ssh (bbr)", 3.0))
+        for what, unit in (("download", "MB/s"), ("p95", "ms"))
+    ]
+    text = written(result(*figures))
+    assert (
+        "| | download, MB/s | p95, ms |\n| --- | ---: | ---: |\n| toxproxy | 2 | 2 |\n| ssh (bbr) | 3 | 3 |"
+        in text
+    )
+    assert "| toxproxy, download | 2 MB/s | once |  |" in written(result(*figures[:3]))
+
+
+def test_a_row_of_several_words_has_its_notes() -> None:
+    assert report.notes("## keys-wan\n\nOf the one.\n") == {"": "", "keys-wan": "Of the one."}
+
+
 def test_missing_rivals_are_named() -> None:
     assert "Not compared with, since not here: kcptun." in written(result(FAST))
 
@@ -486,6 +500,32 @@ def test_points_stay_inside_the_plot() -> None:
         assert 0 < y < height
 
 
+def test_a_scatter_plot_has_a_dot_and_a_label_for_each_point() -> None:
+    groups = [f"program {number}" for number in range(10)]
+    dots = [
+        Dot(group, link, 9.0 * number, 10.0 ** (1 + number / 4))
+        for number, group in enumerate(groups)
+        for link in ("wan", "a < b")
+    ]
+    plot = Plot("rate & delay", Axis("%"), Axis("ms", log=True))
+    root = ElementTree.fromstring(scatter(plot, dots))
+    _, _, width, height = map(float, root.attrib["viewBox"].split())
+    circles = list(root.iter(f"{SVG}circle"))
+    assert len(circles) == len(dots) + len(groups)
+    for circle in circles:
+        assert 0 < float(circle.attrib["cx"]) < width
+        assert 0 < float(circle.attrib["cy"]) < height
+    texts = Counter(text.text for text in root.iter(f"{SVG}text"))
+    assert texts["a < b"] == texts["wan"] == len(groups)
+    assert all(texts[group] == 1 for group in groups)
+    assert texts["rate & delay"] == 1
+
+
+def test_a_scatter_plot_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="found none"):
+        scatter(Plot("t", Axis("x"), Axis("y")), [])
+
+
 def test_a_plot_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="found none"):
         render(Plot("t", Axis("x"), Axis("y")), [Series("a", ())])
@@ -498,6 +538,29 @@ def test_the_slope_of_a_line(a: float, b: float, count: int) -> None:
 
 def test_a_single_point_has_no_slope() -> None:
     assert slope([(3.0, 4.0)]) == 0
+
+
+# A keystroke beside a download
+
+
+def test_the_figures_of_a_keystroke_in_one_line() -> None:
+    keys = tuple(float(number) for number in range(1, 101))
+    got = Typed(down=2.25, up=0, keys=keys, silence=0.123, near=15.04, far=19.96, acks=(1, 200))
+    assert str(got) == "2.25 MB/s · 50/95/100 ms · longest gap 0.12 s · 20.0/15.0 CPU s per GB"
+    assert str(replace(got, up=0.1)).startswith("2.25 down, 0.1 up MB/s")
+
+
+async def test_a_download_an_upload_and_keystrokes_are_measured_at_once(tmp_path: Path) -> None:
+    with network("delay=10", "rate=20", "queue=100") as made:
+        async with course(made, tmp_path) as across:
+            plain = Tunnel("plain TCP", (made.far.address, across.port), (os.getpid(), os.getpid()))
+            got = await typed(across, plain, 1.5, down=1, up=1)
+    assert 0 < got.down <= 2.5
+    assert 0 < got.up <= 2.5
+    assert got.p50 >= 20
+    assert 10 < len(got.keys) <= 31
+    assert 0 < got.silence <= 1.5
+    assert min(got.acks) > 10
 
 
 # What the origin sends

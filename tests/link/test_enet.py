@@ -6,6 +6,8 @@ import asyncio
 import random
 import socket
 from collections.abc import AsyncIterator, Callable
+from functools import partial
+from itertools import product
 
 import enet
 import pytest
@@ -21,6 +23,14 @@ from toxproxy.link.carrier import MAX_PACKET
 from toxproxy.link.enet import EnetLink
 from toxproxy.link.filter import PACKET_SIZE
 from toxproxy.system import batch
+from toxproxy.system.batch import MOST
+
+COUNTS = (1, 2, 3, 4, 5, 47, 48, 49, 96)
+
+
+def has(diary: Diary, count: int) -> bool:
+    """Whether so many packets came."""
+    return len(diary.packets) >= count
 
 
 def some_packets(seed: int, count: int, most: int = PACKET_SIZE) -> list[bytes]:
@@ -59,6 +69,58 @@ async def test_more_packets_at_once_than_a_socket_holds_all_arrive() -> None:
         assert near.send(*packets) == 0
         await far.until(lambda: len(far.packets) == len(packets))
         assert far.packets == packets
+
+
+async def test_the_owner_is_told_of_the_end_of_a_batch_that_fills_the_inbox_to_the_last_place() -> None:
+    async with rig(DatagramPipe(1)) as there:
+        there.near.connect()
+        near, far = await there.connected()
+        there.pipe.near.hold(lambda datagram: True)
+        near.send(*(bytes(PACKET_SIZE) for _ in range(MOST)))
+        readies = far.readies
+        assert len(there.pipe.near._held) == MOST
+        for datagram in there.pipe.near._held:
+            there.far.packet_received(datagram)
+        there.far.batch_ended()
+        assert len(far.packets) == MOST
+        assert far.readies == readies + 1
+        there.far.batch_ended()
+        assert far.readies == readies + 1
+
+
+async def test_packets_of_mixed_sizes_that_come_at_once_all_arrive() -> None:
+    """Long runs of one size, with others among them."""
+    async with rig(DatagramPipe(1, queue=1e9)) as there:
+        there.near.connect()
+        near, far = await there.connected()
+        chance = random.Random(1)
+        sent = []
+        for _ in range(300):
+            packets = [bytes(1000)] * chance.randrange(1, 30) + [bytes(chance.randrange(1, 1344))]
+            near.send(*packets)
+            sent += packets
+        await far.until(lambda: len(far.packets) == len(sent))
+        assert far.packets == sent
+
+
+@pytest.mark.parametrize("size", [1, 16, 665, 666, 667, 1000, 1342, 1343])
+async def test_packets_of_one_size_arrive_whatever_the_last_one_has(size: int) -> None:
+    """They are joined on their way to the shim, where ENet puts each into a datagram of its own."""
+    async with rig(DatagramPipe(1, queue=1e9)) as there:
+        there.near.connect()
+        near, far = await there.connected()
+        near.send(b"first")
+        await far.until(lambda: far.packets == [b"first"])
+        far.packets.clear()
+        sent: list[bytes] = []
+        for count, last in product(COUNTS, (1, 2, 7, 8, 9, size // 2 + 1, size - 1, size)):
+            packets = [bytes([n]) * size for n in range(count)] + [b"z" * max(1, last)]
+            near.link._peer.ping()
+            near.link._service()
+            assert near.send(*packets) == 0
+            sent += packets
+            await far.until(partial(has, far, len(sent)))
+        assert far.packets == sent
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -118,7 +180,7 @@ async def test_no_packet_is_larger_than_tox_carries_and_none_is_cut() -> None:
 
 
 async def test_enet_drops_nothing_by_itself_on_a_path_whose_delay_jumps() -> None:
-    """ENet's own throttle would close here: the handshake takes more than half a second, pings less or more."""
+    """ENet's own throttle would close here: the handshake takes more than half a second."""
     pipe = DatagramPipe(6, Path(delay=0.3), reordering=0.3)
     async with rig(pipe) as there:
         there.near.connect()
@@ -261,7 +323,7 @@ async def test_packets_that_the_carrier_refuses_are_counted_and_they_are_the_las
         def narrow(packet: bytes | bytearray | memoryview) -> bool:
             nonlocal room
             room -= 1
-            return room >= 0 and send(packet) or room == -2  # it would take the one after that again
+            return (room >= 0 and send(packet)) or room == -2  # it would take the one after that again
 
         there.near.link._send = narrow  # type: ignore[union-attr]
         packets = [bytes([n]) * 1000 for n in range(10)]

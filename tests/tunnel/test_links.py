@@ -50,9 +50,7 @@ async def test_a_client_whose_first_link_fails_before_the_servers_hello_has_no_s
     assert not client.session.established
 
 
-async def test_a_session_is_interrupted_and_resumed_by_the_first_packet_on_another_link() -> (
-    None
-):
+async def test_the_first_packet_on_another_link_resumes_an_interrupted_session() -> None:
     client, server = acquainted()
     for side in (client, server):
         side.session.link_down(LinkEnd.SILENT)

@@ -46,9 +46,7 @@ def source(data: bytes) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter]
     return serve
 
 
-async def test_many_streams_are_whole_both_ways_over_a_path_that_loses_doubles_and_reorders() -> (
-    None
-):
+async def test_streams_are_whole_both_ways_over_a_path_that_loses_doubles_and_reorders() -> None:
     chance = random.Random(5)
     files = [chance.randbytes(chance.choice((1, 900, 30_000, 400_000))) for _ in range(60)]
     async with tunnel(LOSSY, duplication=0.02, reordering=0.05) as ends, service(echo) as port:

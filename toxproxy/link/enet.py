@@ -22,14 +22,15 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import enet
 
 from toxproxy.link import connect, exports
 from toxproxy.link.base import LinkEnd, LinkOwner
-from toxproxy.link.filter import PACKET_SIZE, Filter, is_packet
+from toxproxy.link.filter import MTU, PACKET_AT, PACKET_SIZE, Filter, is_packet
 from toxproxy.pace import Notice
-from toxproxy.system.batch import Batch
+from toxproxy.system.batch import MOST, Batch, Cork, segments
 from toxproxy.system.sockets import SENDS_TO_NAMED_WHEN_CONNECTED, enlarge
 
 log = logging.getLogger(__name__)
@@ -39,14 +40,13 @@ SILENCE = 10.0  # seconds after which a link that heard nothing ends
 MEETING = 10.0  # seconds that a new link has to come up
 _REPEAT = 0.5  # seconds between two repetitions of this side's part of the handshake
 _LEAST_REPEAT = 0.1  # seconds between two answers to a peer that repeats its own
-_QUIET = 2.0  # seconds of silence after which ENet sends a PING …
-_QUIETER = 1.0  # … and after which it is sent again
-_LATE = 0.01  # seconds by which ENet's clock may be behind the loop's
+_QUIET = 2.0  # seconds of silence after which the peer is pinged …
+_QUIETER = 1.0  # … and after which it is pinged again
 _TIMEOUT = 60_000  # ms after which ENet would give up; a silent link ends before that
 _FAREWELLS = (0.1, 0.3, 0.6)  # seconds after the first at which a farewell is sent again …
 _LINGER = 1.0  # … and at which the link ends
 _LEAST_FAREWELL = 0.05  # seconds between two farewells while packets come
-_BATCH = 64  # datagrams for each system call; fewer than a small socket buffer holds
+_JOINED = 4  # datagrams from which it pays to join them
 _BUFFER = 4 * 1024 * 1024  # bytes of a socket's buffers; the kernel may give less
 _WRAP = 0xFFFF_FFFF  # ENet's counters have 32 bits
 
@@ -70,22 +70,31 @@ class EnetLink:
 
     `send` takes one datagram with `header` in front, in a buffer that is reused after the call. It
     returns False if the datagram could not be sent. A datagram has at most `mtu` bytes without the
-    header. Datagrams that the filter stops are logged with `notice`.
+    header. `send_from` is the same for a C pointer and a length. Datagrams that the filter stops are logged with `notice`.
     """
 
-    def __init__(self, send: Callable[[memoryview], bool], header: bytes, mtu: int, notice: Notice) -> None:
+    def __init__(
+        self,
+        send: Callable[[memoryview], bool],
+        header: bytes,
+        mtu: int,
+        notice: Notice,
+        send_from: Callable[[Any, int], bool] | None = None,
+    ) -> None:
         self.stats = LinkStats()
         self.owner: LinkOwner | None = None  # who is told of events; None after `close`
         self._mtu = mtu
         self._send = send
+        self._send_from = send_from
         self._notice = notice
         self._filter = Filter(connecting=False)
         self._up = False
         self._greeting = b""  # this side's part of the handshake, once ENet wrote it
         self._farewell = b""
-        self._queued = 0  # packets in ENet that it has not sent
+        self._queued: list[int] = []  # the sizes of the packets in ENet that it has not sent
         self._written = 0  # datagrams that ENet wrote, when last read
         self._waiting = 0  # datagrams in `_inbox`
+        self._ready = False  # datagrams were handled, and the owner was not told of their end yet
         self._refused = 0  # packets since the last `flush`
         self._freed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -95,8 +104,11 @@ class EnetLink:
         self._host: enet.Host | None = enet.Host(enet.Address(b"127.0.0.1", 0), 1, CHANNELS, 0, 0)
         self._peer: enet.Peer = self._host.peers[0]
         self._shim = _join(self._host)
-        self._outbox = Batch(self._shim, _BATCH, mtu, header)
-        self._inbox = Batch(self._shim, _BATCH, mtu)
+        self._cork = Cork(self._host.socket.fileno())
+        self._is_calm = False  # ENet sends nothing by itself
+        self._settled = False  # nothing of the handshake is left to be sent, and datagrams can be joined
+        self._outbox = Batch(self._shim, mtu, header)
+        self._inbox = Batch(self._shim, mtu)
 
     @property
     def is_over(self) -> bool:
@@ -114,7 +126,7 @@ class EnetLink:
         if connect:
             address = enet.Address(b"127.0.0.1", self._shim.getsockname()[1])
             self._peer = self._host.connect(address, CHANNELS, 0)
-        exports.set_patience(self._peer, _TIMEOUT, round(_QUIET * 1000))
+        self._is_calm = exports.set_patience(self._peer, _TIMEOUT)
         self._service()
         self._arm()
 
@@ -129,8 +141,8 @@ class EnetLink:
         if not 0 < len(packet) <= PACKET_SIZE:
             raise ValueError(f"a packet of {len(packet)} bytes, expected 1 to {PACKET_SIZE}")
         self._peer.send(0, enet.Packet(packet, enet.PACKET_FLAG_UNSEQUENCED))
-        self._queued += 1
-        if self._queued >= _BATCH:
+        self._queued.append(len(packet))
+        if len(self._queued) == MOST:
             self._push()
 
     def flush(self) -> int:
@@ -181,43 +193,46 @@ class EnetLink:
             return
         self._inbox.put(self._waiting, datagram)
         self._waiting += 1
-        if self._waiting == _BATCH:
+        if self._waiting == MOST:
             self._service()
 
     def batch_ended(self) -> None:
         """No more datagrams came for now."""
-        if not self._waiting:
-            return
-        self._service()
-        if self.owner is not None:
+        if self._waiting:
+            self._service()
+        ready, self._ready = self._ready, False
+        if ready and self.owner is not None:
             self.owner.link_ready()
 
     # ENet
 
     def _service(self) -> None:
         """Give ENet the datagrams that came. It checks its timeouts and sends. Pass its packets on."""
-        host, count = self._host, self._waiting
+        host: Any = self._host
+        count = self._waiting
         if host is None:
             return
         self._waiting = 0
         if count:
+            self._ready = True
             self.heard = self._loop.time()
             self._inbox.send(count)
         try:
             while (event := host.service(0, True)) is not None:
                 while event is not None and event.type == enet.EVENT_TYPE_RECEIVE:
                     self._packet_received(event.packet.data)
-                    event = host.check_events() if self._host is host else None
+                    event = None if self.is_over else host.check_events()
                 if event is not None and event.type == enet.EVENT_TYPE_CONNECT:
                     self._connected()
                 elif event is not None and event.type == enet.EVENT_TYPE_DISCONNECT:
                     self.fail(LinkEnd.PEER_ENDED)
-                if event is None or self._host is not host:
+                if event is None or self.is_over:
                     break
         except OSError as error:
             log.debug("ENet failed: %s", error)
             self.fail(LinkEnd.FAILED)
         self._drain()
+        self._settled = self._up and self._is_calm and self._cork.works
         if count and not self._up:
             self._greet(_LEAST_REPEAT)  # the peer repeats itself: this side's part was lost
 
@@ -240,10 +255,18 @@ class EnetLink:
 
     def _push(self) -> None:
         """Make ENet send what is queued."""
-        self._queued = 0
-        if self._host is not None:
+        sizes, self._queued = self._queued, []
+        if self._host is None:
+            return
+        if self._settled and len(sizes) >= _JOINED and (size := _alone(sizes)):
+            self._cork.begin(size)
+            try:
+                self._host.flush()
+            finally:
+                self._cork.end()
+        else:
             self._host.flush()
-            self._drain()
+        self._drain()
 
     def _drain(self) -> None:
         """Send on what ENet has written to the shim."""
@@ -252,25 +275,30 @@ class EnetLink:
         written = self._host.totalSentPackets
         left, self._written = (written - self._written) & _WRAP, written
         outbox, stats = self._outbox, self.stats
-        while left > 0 and (lengths := outbox.receive(min(left, _BATCH))):
+        buffer, starts = outbox.buffer, outbox.starts
+        while left > 0 and (lengths := outbox.receive(min(left, MOST))):
             left -= len(lengths)
-            for slot, at, length in zip(outbox.slots, outbox.starts, lengths, strict=False):
-                if is_packet(outbox.buffer, at, length):
-                    packets: int | None = 1
-                else:
-                    packets = self._checked(slot, length)
-                    if packets is None:
-                        continue
-                if not (packets and self._refused) and self._send(slot[: outbox.header + length]):
+            for number, length in enumerate(lengths):
+                packets = 1 if is_packet(buffer, starts[number], length) else self._checked(number, length)
+                if packets is None:
+                    continue
+                if not (packets and self._refused) and self._leaves(number, length):
                     stats.datagrams_sent += 1
                     stats.packets_sent += packets
                 else:
                     stats.packets_refused += packets
                     self._refused += packets
 
-    def _checked(self, slot: memoryview, length: int) -> int | None:
-        """How many packets are in a datagram that ENet wrote; None if it is none that a link sends."""
+    def _leaves(self, number: int, length: int) -> bool:
+        """Send the datagram in a slot; False if the carrier refused it."""
         end = self._outbox.header + length
+        if self._send_from is not None:
+            return self._send_from(self._outbox.pointers[number], end)
+        return self._send(self._outbox.slots[number][:end])
+
+    def _checked(self, number: int, length: int) -> int | None:
+        """How many packets are in a datagram that ENet wrote; None if it is none that a link sends."""
+        slot, end = self._outbox.slots[number], self._outbox.header + length
         datagram = slot[self._outbox.header : end]
         if connect.is_connect(datagram):
             connect.clamp_mtu(datagram, self._mtu)
@@ -311,7 +339,7 @@ class EnetLink:
             return next((due for due in self._ends() if due > now), now)
         if not self._up:
             return now + _REPEAT
-        return max(self.heard + _QUIET + _LATE, now + _QUIETER)
+        return max(self.heard + _QUIET, now + _QUIETER)
 
     def _ends(self) -> list[float]:
         """When farewells are due, and the end."""
@@ -334,8 +362,7 @@ class EnetLink:
             self.fail(LinkEnd.SILENT)
             return
         elif now >= self.heard + _QUIET:
-            if now >= self.heard + _QUIET + _QUIETER:  # ENet's own ping was not answered
-                self._peer.ping()
+            self._peer.ping()
             self._service()
         self._arm()
 
@@ -357,6 +384,15 @@ class EnetLink:
         self._peer = None  # it points into the host's memory
         self._host = None
         self._freed.set()
+
+
+def _alone(sizes: list[int]) -> int:
+    """The size of ENet's datagrams for packets of these sizes, if they can be joined; else 0.
+
+    ENet puts two packets into one datagram where they fit.
+    """
+    size = segments(sizes)
+    return size + PACKET_AT if size + sizes[-1] + 2 * PACKET_AT > MTU else 0
 
 
 def _join(host: enet.Host) -> socket.socket:

@@ -1,4 +1,5 @@
-"""Functions of ENet that pyenet does not offer: when a silent peer is given up, how often it is pinged.
+"""Functions of ENet that pyenet does not offer: when a silent peer is given up, and that
+only the link pings it.
 
 pyenet's extension module exports ENet's own symbols, and `hash(peer)` is the address of the peer, so
 cffi can call them (ABI mode, no compiler). Nothing here reads or writes ENet's memory. Where a build
@@ -17,6 +18,7 @@ import enet
 log = logging.getLogger(__name__)
 
 _FULL = 32  # ENET_PEER_PACKET_THROTTLE_SCALE
+_NEVER = 0xFFFF_FFFF  # ms
 _STEPS = 16  # of ENET_PEER_PACKET_THROTTLE_ACCELERATION, 2, from a closed throttle to an open one
 
 _ffi = cffi.FFI()
@@ -29,15 +31,18 @@ _ffi.cdef(
 )
 
 
-def set_patience(peer: enet.Peer, timeout: int, ping: int) -> None:
-    """Set after how long ENet gives up a peer that does not answer, and when it pings. Milliseconds.
+def set_patience(peer: enet.Peer, timeout: int) -> bool:
+    """Set after how many milliseconds ENet gives up a silent peer. From then on it pings none by itself.
 
-    Call it before the peer connects or after.
+    False if that cannot be set; then ENet gives up after 5 to 30 seconds, and pings twice a second.
     """
-    if (library := _library()) is not None:
-        address = _ffi.cast("void *", hash(peer))
-        library.enet_peer_timeout(address, 0, timeout, timeout)
-        library.enet_peer_ping_interval(address, ping)
+    library = _library()
+    if library is None:
+        return False
+    address = _ffi.cast("void *", hash(peer))
+    library.enet_peer_timeout(address, 0, timeout, timeout)
+    library.enet_peer_ping_interval(address, _NEVER)
+    return True
 
 
 def open_throttle(peer: enet.Peer) -> None:

@@ -47,6 +47,11 @@ class Compressor:
         self._rest = _SHORTEST_REST  # bytes of the next pause
         self._untried = 0  # bytes that are left of the current pause
 
+    @property
+    def trying(self) -> bool:
+        """Whether compression is not paused."""
+        return self._untried <= 0
+
     def reach(self, waiting: int, size: int) -> int:
         """How many of `waiting` bytes to give to `pack`, for a frame with `size` bytes of payload.
 

@@ -32,22 +32,27 @@ class Incoming:
         stored = True
         try:
             while at < end and not self._core.closed:
-                if packet[at] == DATA_TYPE and end - at > DATA_HEADER:  # nearly always, and the next byte
+                if packet[at] == DATA_TYPE and end - at > DATA_HEADER:  # nearly always, so this is short
                     _, number, offset, length = DATA.unpack_from(packet, at)
                     stream = living.get(number)
-                    if stream is not None and stream.receiver.direct and length:
+                    body = at + DATA_HEADER
+                    after = body + length
+                    if stream is not None and body < after <= end:
+                        at = after
                         receiver = stream.receiver
                         window = receiver.window
-                        body = at + DATA_HEADER
-                        after = body + length
-                        if offset == window.received and offset + length <= window.limit and after <= end:
-                            window.received += length
-                            if (pieces := receiver.pieces) is not None:
-                                pieces.append(packet[body:after])
-                            else:
-                                self._tell(stream, [packet[body:after]])
-                            at = after
+                        if not receiver.direct or offset != window.received:
+                            if not self._take_data(stream, offset, packet[body:after]):
+                                stored = False
                             continue
+                        if offset + length > window.limit:
+                            window.check(offset + length)
+                        window.received += length
+                        if (pieces := receiver.pieces) is not None:
+                            pieces.append(packet[body:after])
+                        else:
+                            self._tell(stream, [packet[body:after]])
+                        continue
                 frame, at = frames.decode(packet, at)
                 if not self._handle(frame):
                     stored = False
@@ -164,8 +169,15 @@ class Incoming:
         stream = self._find(frame.stream)
         if stream is None:
             return self._streams.was_used(frame.stream)
-        stored = stream.receiver.data(frame.offset, frame.payload)
-        self._pass_on(stream)
+        return self._take_data(stream, frame.offset, frame.payload)
+
+    def _take_data(self, stream: Stream, offset: int, payload: bytes) -> bool:
+        """DATA came that does not just continue a stream."""
+        self._opened(stream)
+        receiver = stream.receiver
+        stored = receiver.data(offset, payload)
+        if offset <= receiver.window.received:
+            self._pass_on(stream)
         return stored
 
     def _handle_packed(self, frame: frames.Packed) -> bool:

@@ -154,6 +154,7 @@ class Receiver:
         if before is None:
             heappush(self._starts, start)
         self._segments[start] = end, data, packed
+        self.direct = False
         self._held += cost
         self._highest = max(self._highest, end)
         return True

@@ -151,7 +151,7 @@ class Scheduler:
         while room >= _LEAST_ROOM and (stream := self._next_stream()) is not None:
             stream.scheduled = False
             sender = stream.sender
-            segment = sender.take(stream, room)
+            segment = sender.take(stream, room, bool(items))
             if segment is not None:
                 used = _write(pieces, segment)
                 room -= used
@@ -161,7 +161,11 @@ class Scheduler:
                 stream.burst = min(stream.burst + used, _REMEMBERED)
                 stream.rested_at = self._sent
                 items.append(segment)
-                self.ready(stream)
+                if sender.buffered and sender.offset < sender.limit:  # as `ready`, in the usual case
+                    stream.scheduled = True
+                    (self._short if stream.burst < _SHORT else self._bulk).append(stream)
+                else:
+                    self.ready(stream)
                 if sender.full and sender.buffered <= sender.low:
                     sender.full = False
                     self.drained.append(stream)

@@ -24,6 +24,7 @@ HIGH_WATER = 256 * 1024  # bytes that wait to be sent, above which the writer sh
 LOW_WATER = 64 * 1024  # bytes at which it may go on
 LEAST_BUFFER = 8 * 1024  # bytes: the high-water mark where memory is short, so that every stream goes on
 
+_LEAST_PACKED = 256  # bytes: a smaller rest of a packet is not worth a block
 _FIN = 13  # bytes of a FIN frame
 
 
@@ -93,10 +94,11 @@ class Sender:
             return self.offset < self.limit
         return self.state is SendState.FINISHING
 
-    def take(self, stream: Stream, room: int) -> Segment | None:
+    def take(self, stream: Stream, room: int, rest: bool = False) -> Segment | None:
         """What this stream sends next, in a frame of at most `room` bytes. None if nothing does or fits.
 
-        Lost segments go first, then new bytes, at the end FIN.
+        Lost segments go first, then new bytes, at the end FIN. `rest` says that the room is what other
+        frames left of a packet.
         """
         if self._lost and ((segment := self._take_lost(room)) is not None or self._lost):
             return segment
@@ -108,8 +110,11 @@ class Sender:
         size = room - DATA_HEADER
         if size <= 0:
             return None
-        if self._compressor is not None and (segment := self._pack(stream, waiting, size)) is not None:
-            return segment
+        if self._compressor is not None:
+            if rest and size < _LEAST_PACKED and size < waiting and self._compressor.trying:
+                return None
+            if (segment := self._pack(stream, waiting, size)) is not None:
+                return segment
         if size > waiting:
             size = waiting
         offset = self.offset

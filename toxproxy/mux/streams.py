@@ -81,9 +81,10 @@ class Streams:
 
         Raises `RemoteProtocolError` for a stream that was not opened here.
         """
-        if not self._is_ours(number):
+        used, stream = self.was_used(number), self.living.get(number)
+        if not self._is_ours(number) and (stream is not None or not used):
             raise RemoteProtocolError(f"answer from the opener of stream {number}")
-        return self.living.get(number) if self.was_used(number) else None
+        return stream
 
     def was_used(self, number: int) -> bool:
         """Whether a stream had or has this id.

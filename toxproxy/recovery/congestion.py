@@ -13,8 +13,9 @@ pace that the path is known to carry, and only tries a little more.
     AFTER     One round that shows what UP did. If the rate grew, another UP follows, with more.
     DEEP      One round with far less, after seconds without seeing the path empty. Flows that share a
               path saw it empty at the same moment, so they do this together.
-    LOOK      The round that shows whether DEEP emptied the path. If twice it did not, then others keep a
-              queue there. For some seconds it counts as part of the path, so as to get a share.
+    LOOK      The round that shows whether DEEP emptied the path. If not, DEEP once more.
+    COMPETE   Two times DEEP did not help: others keep a queue. For some seconds the window grows until the
+              queue is twice as long or something is lost, so as to get a share; then DEEP looks again.
 
 Pure: the time, packets and acknowledgements go in, decisions come out. Bytes and seconds. A decision is
 made at the end of a round.
@@ -25,6 +26,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
+from math import inf, sqrt
 
 from toxproxy.recovery.delays import Delays
 from toxproxy.recovery.losses import Losses
@@ -39,22 +41,33 @@ MOST_WINDOW = 32 * 1024 * 1024
 
 _FIRST_TRIP = 0.1  # seconds, until a round trip is measured
 _RATE_ROUNDS = 10  # how many rounds a measured rate counts
+_STARTUP_GROWTH = 1.5
 _STARTUP_PACE = 2.0
+_STARTUP_QUEUE = 0.125
 _STARTUP_LOSS, _STARTUP_PACKETS = 0.2, 20  # so much loss, of so many packets, ends STARTUP at once
 _GROWTH, _PATIENCE = 1.25, 3  # less growth than this, in so many rounds: the path is full
 _TOO_MUCH = 3.0  # times what the path holds: then most of the window is queued or lost
 _DOWN, _DEEP = 0.95, 0.6  # of what the path holds
 _MORE, _MORE_FASTER, _MOST_MORE = 1.25, 1.2, 2.0  # the gain of UP, its growth while the rate grows, its end
-_MORE_LOSSY = 1.08
+_MORE_LOSSY, _MORE_FIRST = 1.08, 1.5
 _PACING = 1.25  # packets may leave so many times faster than the rate, while the window governs
 _LOSSY_WINDOW = 1.25  # of what the path holds, while the pace governs
+_EVEN = 3e6
+_MOST_EVEN = 1.5
+_FIRST_UP = 5  # rounds after STARTUP until the first UP
 _CYCLE, _LOSSY_CYCLE = 8, 12  # rounds from UP to UP
 _FOUND, _FOUND_LOSSY = 1.05, 0.93  # of the rate before; of what was tried
 _LEAST_CUT, _BACK = 0.8, 0.97
 _STALE_ROUNDS, _LOST_ROUNDS = 2, 4  # rounds with a long queue: old rates are dropped; DEEP begins
+_FIRST_DEEP = 0.5  # seconds after STARTUP
 _DEEP_SECONDS = 5.0  # without seeing the path empty
-_COMPETITION, _COMPETING_DEEPS = 10.0, 2  # seconds that a queue of others counts; DEEPs that show it
-_LEAST_COMPETING, _MOST_COMPETING = 0.01, 1.0  # seconds of that queue
+_COMPETITION, _COMPETING_DEEPS = 10.0, 2  # seconds of COMPETE; DEEPs that show a queue of others …
+_COMPETING_SECONDS = 2.0
+_LEAST_OTHERS, _MOST_OTHERS = 0.02, 2.0  # … and how long it is, in seconds
+_OTHERS_ALLOWED, _OTHERS_SHARE = 2.0, 0.5
+_COMPETE_MORE, _COMPETE_ON, _COMPETE_LESS = 2.0, 1.2, 0.8  # the window at first a round, then a second; after a loss
+_COMPETE_QUEUE = 1.5
+_COMPETE_PACE = 1.5
 _CUT = 1.0  # seconds without an acknowledgement, and …
 _CUT_TRIPS = 4  # … round trips: the path was cut, which says nothing about congestion
 _SAMPLES = 8
@@ -70,6 +83,7 @@ class State(Enum):
     AFTER = "after"
     DEEP = "deep"
     LOOK = "look"
+    COMPETE = "compete"
 
 
 class Controller:
@@ -88,6 +102,7 @@ class Controller:
         self._delays, self._losses, self._rounds = Delays(), Losses(), Rounds(now)
         self._delays.empty_at = now
         self._rates: deque[float] = deque(maxlen=_RATE_ROUNDS)
+        self._settled = False  # STARTUP is over
         self._flat = 0  # rounds in a row in which the rate did not grow
         self._excesses = 0  # rounds in a row with more loss than by chance
         self._stale = 0  # rounds in a row with a queue that is much too long
@@ -95,7 +110,13 @@ class Controller:
         self._gain = _MORE
         self._before = 0.0  # the bandwidth before UP
         self._deeps = 0  # in a row that left a queue
+        self._first_deep = inf  # when DEEP looks whether the path was empty in STARTUP
+        self._deep_failed_at = now  # the first of them
+        self._quiet_bandwidth = 0.0  # the bandwidth when the queue was last short
+        self._competing = 0.0  # the window of COMPETE; 0: none yet
+        self._others = _MOST_OTHERS  # the queue of others, in seconds
         self._compete_until = now
+        self._compete_more = True
         self._heard = now
         self._ignored = now  # losses of packets that left before are no congestion
 
@@ -161,11 +182,11 @@ class Controller:
     def _overflows(self, now: float) -> bool:
         """Whether the queue is too long to wait for the end of the round."""
         delays, rounds = self._delays, self._rounds
-        if delays.samples < _SAMPLES or rounds.idle or self.state is State.DEEP or self.state is State.LOOK:
-            return False
+        if delays.samples < _SAMPLES or rounds.idle or self.state in _UNDISTURBED:
+            return self.state is State.LOOK and delays.samples >= _SAMPLES  # that is all it has to show
         if now - rounds.began <= max(delays.base / 2, SHORTEST):
             return False
-        bound = delays.allowed if self.state is State.STARTUP else 2 * delays.allowed + _MORE * delays.base / 4
+        bound = self._startup_queue if self.state is State.STARTUP else 2 * delays.allowed + _MORE * delays.base / 4
         return delays.queue(_SAMPLES) > bound
 
     def _end_round(self, now: float, round: Round) -> None:
@@ -174,7 +195,7 @@ class Controller:
         self._excesses = self._excesses + 1 if excess else 0
         queue, allowed = self._delays.queue(), self._delays.allowed
         self._stale = self._stale + 1 if queue > 2 * allowed else 0
-        growth = round.rate / self.rate if self._rates else _GROWTH
+        growth = round.rate / self.rate if self._rates else _STARTUP_GROWTH
         if round.rate and (
             round.rate > self.rate or (not round.idle and (round.limited or round.lost or queue > 0))
         ):
@@ -182,12 +203,12 @@ class Controller:
                 while len(self._rates) > _STALE_ROUNDS - 1:
                     self._rates.popleft()
             self._rates.append(round.rate)
-        if self._compete_until <= now and self._delays.competing:
-            self._delays.competing, self._deeps = 0.0, 0
         if self.lossy and queue > allowed and not excess and self.state is not State.LOOK:
             self.lossy = False
         if not self.lossy:
             self.bandwidth = self.rate
+        if not self._stale and not self._deeps:
+            self._quiet_bandwidth = self.bandwidth
         self.state = _NEXT[self.state](self, now, round, growth, excess)
         self._apply(now)
 
@@ -202,17 +223,22 @@ class Controller:
         if not self._delays.base or not self.rate:
             return State.STARTUP
         settled = not round.idle and round.limited
-        if self._excesses >= 2 or (
-            round.acked + round.lost >= _STARTUP_PACKETS and round.share > _STARTUP_LOSS
-        ):
+        heavy = round.acked + round.lost >= _STARTUP_PACKETS and round.share > _STARTUP_LOSS
+        if growth < _STARTUP_GROWTH and (self._excesses >= 2 or heavy):
             self._become_lossy(max(list(self._rates)[-2:]))
+            self._cycle = _LOSSY_CYCLE - _FIRST_UP
             return State.DOWN
-        self._flat = self._flat + 1 if settled and growth < _GROWTH else 0
-        outgrown = settled and self._window > _TOO_MUCH * self.rate * self._delays.base
-        full = not round.idle and self._delays.queue() > self._delays.allowed
-        if outgrown or full or self._flat >= _PATIENCE:
+        outgrown = self._window > _TOO_MUCH * self.rate * self._delays.base
+        self._flat = self._flat + 1 if settled and (outgrown or growth < _GROWTH) else 0
+        full = not round.idle and self._delays.queue() > self._startup_queue
+        if full or self._flat >= _PATIENCE:
+            self._gain, self._cycle = _MORE_FIRST, _CYCLE - _FIRST_UP
             return State.DOWN
         return State.STARTUP
+
+    @property
+    def _startup_queue(self) -> float:
+        return max(self._delays.allowed, _STARTUP_QUEUE * self._delays.base)
 
     def _become_lossy(self, bandwidth: float) -> None:
         self.lossy = True
@@ -221,6 +247,8 @@ class Controller:
         self._excesses = 0
 
     def _after_down(self, now: float, round: Round, growth: float, excess: bool) -> State:
+        if not self._settled:
+            self._settled, self._first_deep = True, now + _FIRST_DEEP
         self._cycle += 1
         self._excesses = 0
         return State.CRUISE
@@ -245,8 +273,9 @@ class Controller:
         return State.UP
 
     def _wants_deep(self, now: float) -> bool:
-        if self._delays.competing:
-            return False
+        if now >= self._first_deep:
+            self._first_deep = inf
+            return True
         return now - self._delays.empty_at > _DEEP_SECONDS or self._stale >= _LOST_ROUNDS
 
     def _after_up(self, now: float, round: Round, growth: float, excess: bool) -> State:
@@ -283,14 +312,34 @@ class Controller:
         self._stale = self._cycle = 0
         self._delays.empty_at = now
         queue = self._delays.queue()
-        if queue <= max(self._delays.allowed, _LEAST_COMPETING):
-            self._deeps = 0
+        if queue <= max(_OTHERS_ALLOWED * self._delays.allowed, _OTHERS_SHARE * self._delays.base, _LEAST_OTHERS):
+            self._deeps, self._competing, self._others = 0, 0.0, _MOST_OTHERS
             return State.CRUISE
         self._deeps += 1
-        if self._deeps >= _COMPETING_DEEPS:
-            self._delays.competing = min(queue, _MOST_COMPETING)
-            self._compete_until = now + _COMPETITION
-        return State.CRUISE
+        if self._deeps == 1:
+            self._deep_failed_at = now
+        if self._deeps < _COMPETING_DEEPS or now - self._deep_failed_at < _COMPETING_SECONDS:
+            return State.DEEP if queue > 2 * self._delays.base else State.CRUISE
+        # The least of what was seen: two controllers that take each other for others calm down.
+        self._others = min(queue, self._others)
+        self._compete_until = now + _COMPETITION
+        self._compete_more = True
+        self._competing = max(self._competing, self._quiet_bandwidth * self._delays.base, self._window)
+        return State.COMPETE
+
+    def _after_compete(self, now: float, round: Round, growth: float, excess: bool) -> State:
+        if now >= self._compete_until:
+            return State.DEEP
+        slower = _COMPETE_ON ** (now - self._rounds.began)
+        if round.lost and self._losses.more_than_chance(round.acked, round.lost):
+            self._compete_more = False
+            self._competing *= _COMPETE_LESS
+        elif self._delays.queue() > _COMPETE_QUEUE * self._others:
+            self._compete_more = False
+            self._competing /= slower
+        elif not round.idle:
+            self._competing = min(self._competing * (_COMPETE_MORE if self._compete_more else slower), MOST_WINDOW)
+        return State.COMPETE
 
     # What a state allows
 
@@ -302,7 +351,8 @@ class Controller:
                 self._pacer.set_rate(now, _STARTUP_PACE * self._window / base)
             return
         held = self.bandwidth * base
-        window = held + self.bandwidth * delays.allowed
+        share = min(_MOST_EVEN, sqrt(_EVEN / max(self.bandwidth, 1.0)))
+        window = held + self.bandwidth * delays.share_allowed(share)
         gain = self._gain if self.state is State.UP else 1.0
         if self.lossy:
             pace = gain * self.bandwidth / (1 - self._losses.chance)
@@ -314,10 +364,14 @@ class Controller:
             window = min(window, _DOWN * held)
         elif self.state is State.DEEP:
             window = _DEEP * held
+        elif self.state is State.COMPETE:
+            window = self._competing
+            pace = _COMPETE_PACE * window / (base + max(delays.queue(), 0.0))
         self._window = min(max(window, LEAST_WINDOW), MOST_WINDOW)
         self._pacer.set_rate(now, max(pace, LEAST_WINDOW / max(base, SHORTEST)))
 
 
+_UNDISTURBED = frozenset({State.DEEP, State.LOOK, State.COMPETE})  # a long queue does not end their rounds
 _NEXT: dict[State, Callable[[Controller, float, Round, float, bool], State]] = {
     State.STARTUP: Controller._after_startup,
     State.DOWN: Controller._after_down,
@@ -326,4 +380,5 @@ _NEXT: dict[State, Callable[[Controller, float, Round, float, bool], State]] = {
     State.AFTER: Controller._after_after,
     State.DEEP: Controller._after_deep,
     State.LOOK: Controller._after_look,
+    State.COMPETE: Controller._after_compete,
 }

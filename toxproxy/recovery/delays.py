@@ -47,14 +47,13 @@ class Delays:
         self._samples: list[float] = []  # of this round
         self._jitters: deque[float] = deque(maxlen=_JITTERS)
         self._jitter = 0.0
-        self.competing = 0.0  # a queue that others keep, which counts as part of the path
         self.empty_at = float("-inf")  # when the path was last seen without a queue
 
     def note(self, now: float, report: Report) -> None:
         one_way = report.one_way
         self._samples.append(one_way)
         self._one_way.note(now, one_way)
-        if one_way <= self._one_way.value + self.competing + NOISE:
+        if one_way <= self._one_way.value + NOISE:
             self.empty_at = now
         reverse = report.rtt - one_way
         if not self._measured:
@@ -64,18 +63,21 @@ class Delays:
     @property
     def base(self) -> float:
         """The round trip without a queue of ours: the least way there and the mean way back. 0: not known."""
-        return max(self._one_way.value + self.competing + self._reverse, 0.001) if self._measured else 0.0
+        return max(self._one_way.value + self._reverse, 0.001) if self._measured else 0.0
 
     @property
     def allowed(self) -> float:
         """The queue that is allowed: short against the base, but longer where the delay varies anyway."""
-        least = max(_BASE_SHARE * self.base, _LEAST_ALLOWED, self.competing)
-        return max(least, min(_JITTER_FACTOR * self._jitter, _JITTER_MOST))
+        return self.share_allowed(1.0)
+
+    def share_allowed(self, share: float) -> float:
+        """The same, with only a share of what has nothing to do with jitter."""
+        return max(share * max(_BASE_SHARE * self.base, _LEAST_ALLOWED), min(_JITTER_FACTOR * self._jitter, _JITTER_MOST))
 
     def queue(self, last: int = 0) -> float:
         """The least queue in this round, or among its `last` measurements; negative where there is none."""
         samples = self._samples[-last:]
-        return min(samples) - self._one_way.value - self.competing - NOISE if samples else 0.0
+        return min(samples) - self._one_way.value - NOISE if samples else 0.0
 
     @property
     def samples(self) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from math import sqrt
 
-_WINDOW, _WINDOWS = 200, 16  # packets of a measurement; measurements that count
+_WINDOW, _WINDOWS, _ENOUGH = 200, 16, 4  # packets of a measurement; measurements that count, and that suffice
 _MOST = 0.06  # no more than this is taken for chance
 _MARGIN, _DEVIATIONS = 0.03, 2.0  # above chance, and standard deviations of chance
 _LEAST_CHANCE = 0.01  # for the deviation: before anything is lost, chance is not zero
@@ -33,7 +33,8 @@ class Losses:
         if packets >= _WINDOW:
             self._shares.append(self._lost / packets)
             self._acked = self._lost = 0
-            self.chance = min(min(self._shares), _MOST)
+            if len(self._shares) >= _ENOUGH:
+                self.chance = min(min(self._shares), _MOST)
 
     def excess(self, acked: int, lost: int) -> bool:
         """Whether a round with such numbers of packets lost more than by chance."""
@@ -43,3 +44,8 @@ class Losses:
         chance = max(self.chance, _LEAST_CHANCE)
         deviation = sqrt(chance * (1 - chance) / packets)
         return lost / packets > self.chance + _MARGIN + _DEVIATIONS * deviation
+
+    def more_than_chance(self, acked: int, lost: int) -> bool:
+        """Whether a round with such numbers of packets lost any that chance does not explain."""
+        expected = self.chance * (acked + lost)
+        return lost > expected + _DEVIATIONS * sqrt(expected)

@@ -1,12 +1,16 @@
-"""Many datagrams with one system call: recvmmsg(2) and sendmmsg(2) of Linux and FreeBSD.
+"""Many datagrams with one system call: recvmmsg(2), sendmmsg(2) and UDP_SEGMENT (udp(7)) of Linux.
 
-Elsewhere, or where the C library lacks them, each datagram takes a call of its own.
+With UDP_SEGMENT the kernel cuts one long datagram into many of equal length, the last one may be
+shorter. It takes them through its layers as one, which costs a fraction. Elsewhere, or where the kernel
+lacks this, each datagram takes a call of its own.
 """
 
 from __future__ import annotations
 
+import errno
 import socket
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from typing import Any
@@ -24,34 +28,43 @@ _ffi.cdef(
         int flags;
     };
     struct mmsghdr { struct msghdr header; unsigned int length; };
+    struct segment { size_t length; int level; int type; uint16_t size; };
     int recvmmsg(int descriptor, struct mmsghdr *messages, unsigned int count, int flags, void *timeout);
     int sendmmsg(int descriptor, struct mmsghdr *messages, unsigned int count, int flags);
+    ssize_t sendmsg(int descriptor, struct msghdr *message, int flags);
+    int setsockopt(int descriptor, int level, int option, int *value, unsigned int length);
     """
 )
+_UDP, _CORK, _SEGMENT = 17, 1, 103  # linux/udp.h
+_MOST_BYTES = 65_000  # of all segments together: they are one datagram at first
+MOST = 48  # datagrams in a batch: a small socket buffer holds so many
 _EACH = _ffi.sizeof("struct mmsghdr") // 4  # in units of the `length` field
+_CUT_SHORT = frozenset({errno.EAGAIN, errno.ENOBUFS})  # the socket's buffer is full
 
 
 class Batch:
-    """Slots for `count` datagrams of a connected socket, of `size` bytes each, in one buffer.
+    """Slots for `MOST` datagrams of a connected UDP socket, of `size` bytes each, in one buffer.
 
-    In front of each datagram stands `header`. The socket must be non-blocking.
+    In front of each datagram stands `header`. The socket must be non-blocking. A batch is either for
+    `receive`, or for `put` and `send`.
     """
 
-    def __init__(self, sock: socket.socket, count: int, size: int, header: bytes = b"") -> None:
-        self.count = count
+    def __init__(self, sock: socket.socket, size: int, header: bytes = b"") -> None:
         self.header = len(header)
         step = self.header + size
-        self._memory = _ffi.new("uint8_t[]", count * step)  # freed with this object
+        self._memory = _ffi.new("uint8_t[]", MOST * step)  # freed with this object
         self.buffer = memoryview(_ffi.buffer(self._memory))
-        self.starts = range(self.header, count * step, step)  # where in `buffer` each datagram begins
+        self.starts = range(self.header, MOST * step, step)  # where in `buffer` each datagram begins
         #: Each slot whole: the header and the room for a datagram.
-        self.slots = [self.buffer[at : at + step] for at in range(0, count * step, step)]
+        self.slots = [self.buffer[at : at + step] for at in range(0, MOST * step, step)]
+        #: The same as C pointers, `uint8_t *`.
+        self.pointers = [self._memory + at for at in range(0, MOST * step, step)]
         for slot in self.slots:
             slot[: self.header] = header
         self._socket = sock
         self._descriptor = sock.fileno()
-        self._messages = _ffi.new("struct mmsghdr[]", count)
-        self._pieces = _ffi.new("struct iovec[]", count)
+        self._messages = _ffi.new("struct mmsghdr[]", MOST)
+        self._pieces = _ffi.new("struct iovec[]", MOST)
         for number, at in enumerate(self.starts):
             self._pieces[number].base = self._memory + at
             self._pieces[number].length = size
@@ -59,14 +72,24 @@ class Batch:
             self._messages[number].header.piece_count = 1
         words = memoryview(_ffi.buffer(self._messages)).cast("B").cast("I")
         self._received = words[_ffi.offsetof("struct mmsghdr", "length") // 4 :: _EACH]
-        self._sizes = memoryview(_ffi.buffer(self._pieces)).cast("B").cast("N")[1::2]
+        self._sizes = memoryview(_ffi.buffer(self._pieces)).cast("B").cast("L")[1::2]
+        self._segment: Any = _ffi.new("struct segment *", (_segment_length(), _UDP, _SEGMENT, 0))
+        self._joined: Any = _ffi.new(
+            "struct msghdr *",
+            {
+                "pieces": self._pieces,
+                "control": self._segment,
+                "control_length": _ffi.sizeof("struct segment"),
+            },
+        )
+        self._joins = True
 
     def receive(self, most: int) -> list[int]:
         """Read up to `most` datagrams that are there. Returns their lengths; they fill the first slots."""
         library = _library()
         if library is None:
             return self._receive_each(most)
-        count = library.recvmmsg(self._descriptor, self._messages, most, 0, _ffi.NULL)
+        count = library.recvmmsg(self._descriptor, self._messages, min(most, MOST), 0, _ffi.NULL)
         return self._received[:count].tolist() if count > 0 else []
 
     def put(self, number: int, datagram: memoryview) -> None:
@@ -81,6 +104,12 @@ class Batch:
         if library is None:
             self._send_each(count)
             return
+        if self._joins and count > 1 and (size := segments(self._sizes[:count].tolist())):
+            self._joined.piece_count = count
+            self._segment.size = size
+            if library.sendmsg(self._descriptor, self._joined, 0) > 0:
+                return
+            self._joins = _ffi.errno in _CUT_SHORT
         while sent < count:
             taken = library.sendmmsg(self._descriptor, self._messages + sent, count - sent, 0)
             sent += max(taken, 1)  # one that fails is skipped
@@ -98,6 +127,45 @@ class Batch:
                 self._socket.send(self.buffer[at : at + self._sizes[number]])
             except OSError:
                 continue
+
+
+def segments(sizes: Sequence[int]) -> int:
+    """The length of the segments, if datagrams of these `sizes` can be the segments of one; else 0."""
+    size, last, count = sizes[0], sizes[-1], len(sizes)
+    if not 0 < last <= size or count * size > _MOST_BYTES:
+        return 0
+    return size if sizes.count(size) == count - (last != size) else 0
+
+
+class Cork:
+    """Joins the datagrams that somebody else writes to a UDP socket, each with a call of its own.
+
+    Between `begin` and `end` they must have `size` bytes each, but the last one may have fewer; all
+    together at most 65,000. They leave at `end`.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._value = _ffi.new("int *")
+        self.works = _library() is not None and self._set(_SEGMENT, 0)
+
+    def begin(self, size: int) -> None:
+        """Keep back what is written from now on."""
+        self._set(_SEGMENT, size)
+        self._set(_CORK, 1)
+
+    def end(self) -> None:
+        """Let it leave."""
+        self._set(_CORK, 0)
+        self._set(_SEGMENT, 0)
+
+    def _set(self, option: int, value: int) -> bool:
+        self._value[0] = value
+        return bool(_library().setsockopt(self._descriptor, _UDP, option, self._value, 4) == 0)
+
+
+def _segment_length() -> int:
+    return int(_ffi.offsetof("struct segment", "size")) + 2
 
 
 @cache

@@ -135,7 +135,7 @@ class Session:
     @property
     def linked(self) -> bool:
         """Whether there is a link on which the peer was heard."""
-        return self._link is not None and self._recovery.met
+        return self._link is not None and not self._interrupted and self._recovery.met
 
     @property
     def transmission(self) -> Transmission:
