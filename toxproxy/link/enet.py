@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -29,9 +27,9 @@ import enet
 from toxproxy.link import connect, exports
 from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.filter import MTU, PACKET_AT, PACKET_SIZE, Filter, is_packet
+from toxproxy.link.shim import join
 from toxproxy.pace import Notice
 from toxproxy.system.batch import MOST, Batch, Cork, segments
-from toxproxy.system.sockets import SENDS_TO_NAMED_WHEN_CONNECTED, enlarge
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +45,6 @@ _FAREWELLS = (0.1, 0.3, 0.6)  # seconds after the first at which a farewell is s
 _LINGER = 1.0  # … and at which the link ends
 _LEAST_FAREWELL = 0.05  # seconds between two farewells while packets come
 _JOINED = 4  # datagrams from which it pays to join them
-_BUFFER = 4 * 1024 * 1024  # bytes of a socket's buffers; the kernel may give less
 _WRAP = 0xFFFF_FFFF  # ENet's counters have 32 bits
 
 
@@ -70,7 +67,8 @@ class EnetLink:
 
     `send` takes one datagram with `header` in front, in a buffer that is reused after the call. It
     returns False if the datagram could not be sent. A datagram has at most `mtu` bytes without the
-    header. `send_from` is the same for a C pointer and a length. Datagrams that the filter stops are logged with `notice`.
+    header. `send_from` is the same for a C pointer and a length. Datagrams that the filter stops are
+    logged with `notice`.
     """
 
     def __init__(
@@ -102,7 +100,7 @@ class EnetLink:
         self._left = self._loop.time()  # when the last farewell left; `_began` when the first one did
         self._host: enet.Host | None = enet.Host(enet.Address(b"127.0.0.1", 0), 1, CHANNELS, 0, 0)
         self._peer: enet.Peer = self._host.peers[0]
-        self._shim = _join(self._host)
+        self._shim = join(self._host)
         self._cork = Cork(self._host.socket.fileno())
         self._is_calm = False  # ENet sends nothing by itself
         self._settled = False  # nothing of the handshake is left to be sent, and datagrams can be joined
@@ -391,17 +389,3 @@ def _alone(sizes: list[int]) -> int:
     """
     size = segments(sizes)
     return size + PACKET_AT if size + sizes[-1] + 2 * PACKET_AT > MTU else 0
-
-
-def _join(host: enet.Host) -> socket.socket:
-    """The shim: a socket that is connected to the host's socket, and that to it."""
-    shim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    shim.setblocking(False)
-    shim.bind(("127.0.0.1", 0))
-    shim.connect(("127.0.0.1", host.address.port))
-    enlarge(shim, _BUFFER)
-    with socket.socket(fileno=os.dup(host.socket.fileno())) as own:
-        enlarge(own, _BUFFER)
-        if SENDS_TO_NAMED_WHEN_CONNECTED:
-            own.connect(shim.getsockname())
-    return shim
