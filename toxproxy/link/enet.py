@@ -46,6 +46,7 @@ _LINGER = 1.0  # … and at which the link ends
 _LEAST_FAREWELL = 0.05  # seconds between two farewells while packets come
 _JOINED = 4  # datagrams from which it pays to join them
 _WRAP = 0xFFFF_FFFF  # ENet's counters have 32 bits
+_Packet, _UNSEQUENCED, _RECEIVE = enet.Packet, enet.PACKET_FLAG_UNSEQUENCED, enet.EVENT_TYPE_RECEIVE
 
 
 @dataclass(slots=True)
@@ -57,7 +58,7 @@ class LinkStats:
     packets_received: int = 0
     packets_refused: int = 0  # the carrier did not send them
     datagrams_sent: int = 0
-    datagrams_received: int = 0
+    datagrams_received: int = 0  # and passed to ENet
     datagrams_rejected: int = 0  # from the peer: not what a link sends
     datagrams_withheld: int = 0  # from ENet: not what a link sends
 
@@ -137,7 +138,7 @@ class EnetLink:
             return
         if not 0 < len(packet) <= PACKET_SIZE:
             raise ValueError(f"a packet of {len(packet)} bytes, expected 1 to {PACKET_SIZE}")
-        self._peer.send(0, enet.Packet(packet, enet.PACKET_FLAG_UNSEQUENCED))
+        self._peer.send(0, _Packet(packet, _UNSEQUENCED))
         self._queued.append(len(packet))
         if len(self._queued) == MOST:
             self._push()
@@ -182,7 +183,6 @@ class EnetLink:
         """One datagram came from the peer: `packet` from `at`. ENet handles it at `batch_ended`."""
         if self._host is None:
             return
-        self.stats.datagrams_received += 1
         datagram = packet[at:]
         if not is_packet(packet, at, len(datagram)) and not self._filter.incoming(datagram):
             self.stats.datagrams_rejected += 1
@@ -212,10 +212,11 @@ class EnetLink:
         self._waiting = 0
         if count:
             self.heard = self._loop.time()
+            self.stats.datagrams_received += count
             self._inbox.send(count)
         try:
             while (event := host.service(0, True)) is not None:
-                while event is not None and event.type == enet.EVENT_TYPE_RECEIVE:
+                while event is not None and event.type == _RECEIVE:
                     self._packet_received(event.packet.data)
                     event = None if self.is_over else host.check_events()
                 if event is not None and event.type == enet.EVENT_TYPE_CONNECT:
@@ -270,27 +271,26 @@ class EnetLink:
             return
         written = self._host.totalSentPackets
         left, self._written = (written - self._written) & _WRAP, written
-        outbox, stats = self._outbox, self.stats
-        buffer, starts = outbox.buffer, outbox.starts
+        outbox, stats, send, send_from = self._outbox, self.stats, self._send, self._send_from
+        buffer, starts, header = outbox.buffer, outbox.starts, outbox.header
         while left > 0 and (lengths := outbox.receive(min(left, MOST))):
             left -= len(lengths)
             for number, length in enumerate(lengths):
                 packets = 1 if is_packet(buffer, starts[number], length) else self._checked(number, length)
                 if packets is None:
                     continue
-                if not (packets and self._refused) and self._leaves(number, length):
+                if packets and self._refused:
+                    sent = False
+                elif send_from is not None:
+                    sent = send_from(outbox.pointers[number], header + length)
+                else:
+                    sent = send(outbox.slots[number][: header + length])
+                if sent:
                     stats.datagrams_sent += 1
                     stats.packets_sent += packets
                 else:
                     stats.packets_refused += packets
                     self._refused += packets
-
-    def _leaves(self, number: int, length: int) -> bool:
-        """Send the datagram in a slot; False if the carrier refused it."""
-        end = self._outbox.header + length
-        if self._send_from is not None:
-            return self._send_from(self._outbox.pointers[number], end)
-        return self._send(self._outbox.slots[number][:end])
 
     def _checked(self, number: int, length: int) -> int | None:
         """How many packets are in a datagram that ENet wrote; None if it is none that a link sends."""
