@@ -16,6 +16,7 @@ from toxproxy.errors import StateError, ToxproxyError
 from toxproxy.system.resolver import Resolver
 from toxproxy.system.state import StateFolder
 from toxproxy.tox.bootstrap import Bootstrap, introducers
+from toxproxy.tox.flow import Flow
 from toxproxy.tox.identity import open_identity, save_identity
 from toxproxy.tox.pytox import MAX_NAME_LENGTH, Tox, ToxError, ToxOptions
 from toxproxy.tox.startup import find_udp_socket, tox_options
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 _BUSY_PAUSE = 0.002  # seconds between two iterations while packets flow over TCP
 _BUSY_SPAN = 0.1  # seconds without a packet after which they do not flow any more
 _CALM = 2  # times libtoxcore's interval, if packets wake the node: libtoxcore's own timers are in seconds
-_REST = 0.001  # seconds that the UDP socket is left alone while packets flow over UDP, …
-_FLOW = 3  # … which is so many in that time
-_MANY = 32  # packets in one iteration after which the next one follows at once: this side is the slow one
 _CLOCK_STEP = 0.001  # seconds by which a loop's timer may expire early, above all uvloop's
 
 _log = logging.getLogger(__name__)
@@ -111,28 +109,6 @@ class _Inbox(Tox):
             self.friend_delete(self.friend_add_norequest(public_key))
 
 
-class Flow:
-    """Decides whether packets flow so fast that the socket is better read once a millisecond than for each.
-
-    A wake-up costs more than a packet. The first packets after a pause are always read at once.
-    """
-
-    def __init__(self) -> None:
-        self._since = 0.0
-        self._packets = 0
-
-    def pause(self, packets: int, now: float) -> float | None:
-        """Seconds to wait after so many packets were read; None: read the next one when it comes."""
-        if not packets:
-            return None
-        if now - self._since > _REST:
-            self._since, self._packets = now, 0
-        self._packets += packets
-        if self._packets < _FLOW:
-            return None
-        return 0.0 if packets >= _MANY else _REST
-
-
 class Node:
     """A Tox node with a permanent identity. Use it as an asynchronous context manager.
 
@@ -162,7 +138,7 @@ class Node:
         self._timer: asyncio.TimerHandle | None = None
         self._due = self._rings_at = 0.0
         self._flow = Flow()
-        self._rest: asyncio.Handle | None = None  # until it is called, the UDP socket is not watched
+        self._rest: asyncio.TimerHandle | None = None  # until it expires, the UDP socket is not watched
 
     async def __aenter__(self) -> Self:
         await self.start()
