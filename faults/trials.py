@@ -11,7 +11,7 @@ from bench.links import Direction, Link
 
 MB = 1_000_000
 
-_SECONDS = 8.0  # that a download takes if it fills the path
+_SECONDS = 6.0  # that a download takes if it fills the path
 _LEAST, _MOST = 150_000, 100_000_000  # bytes of a download
 _SILENCE, _SILENT_TRIPS = 3.0, 8  # seconds, round trips: a download may be silent for the longer
 _LONGEST_DOWNLOAD = 4.0, 20.0  # a download may take so many times as long as it would, and so many seconds

@@ -108,7 +108,7 @@ def written_again(command: bytes) -> bytes:
 
     Raises KeyError for a command that no link sends.
     """
-    kind, _, sequence = struct.unpack_from("!BBH", command)
+    kind, sequence = struct.unpack_from("!BxH", command)
     match kind:
         case 0x01:
             return ack(0xFF, sequence, *struct.unpack_from("!H", command, 6))
@@ -128,9 +128,3 @@ def written_again(command: bytes) -> bytes:
         case 0x8B:
             return throttle(sequence)
     raise KeyError(kind)
-
-
-def is_covered(command: bytes) -> bool:
-    """Whether a fragment has just the bytes of its frame that it stands for."""
-    _, length, count, number, total, offset = struct.unpack_from("!HHIIII", command, 4)
-    return bool(number < count and offset + length == min(total, (number + 1) * PART))

@@ -188,9 +188,7 @@ BURST = both(Way(delay=0.04, rate=50 * MBIT, queue=500 * KB, burst=(0.001, 0.08)
 WAN = both(Way(delay=0.025, rate=100 * MBIT, queue=600 * KB, loss=0.01))
 DEEP = both(Way(delay=0.025, rate=20 * MBIT, queue=2500 * KB))
 SLOW = both(Way(delay=0.15, rate=8 * MBIT, queue=200 * KB, loss=0.02))
-ADSL = Path(
-    Way(delay=0.015, rate=16 * MBIT, queue=400 * KB), Way(delay=0.015, rate=1 * MBIT, queue=64 * KB)
-)
+ADSL = Path(Way(delay=0.015, rate=16 * MBIT, queue=400 * KB), Way(delay=0.015, rate=1 * MBIT, queue=64 * KB))
 # As a TCP relay: nothing is lost, everything waits.
 RELAY = both(Way(delay=0.04, rate=30 * MBIT, queue=8000 * KB))
 FAR = both(Way(delay=0.025))
@@ -205,4 +203,6 @@ def lte(seed: int = 1) -> Path:
 def umts(seed: int = 1) -> Path:
     """The same, 3G: 1.5 Mbit/s on average."""
     way = Way(delay=0.04, queue=300 * KB, trace=wandering(seed, 1.7 * MBIT, 0.1 * MBIT, 4 * MBIT, swing=0.2))
-    return Path(way, replace(way, queue=150 * KB, trace=wandering(seed + 100, 0.9 * MBIT, 0.1 * MBIT, 2 * MBIT)))
+    return Path(
+        way, replace(way, queue=150 * KB, trace=wandering(seed + 100, 0.9 * MBIT, 0.1 * MBIT, 2 * MBIT))
+    )

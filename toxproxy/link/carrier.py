@@ -16,7 +16,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from toxproxy.link import connect
 from toxproxy.link.base import LinkEnd, LinkOwner
@@ -44,7 +44,7 @@ class Carrier:
 
     `send` takes one packet, in a buffer that is reused, and returns False if it was not sent. `own` is
     called with each new link and returns its owner. The side that is `connecting` begins the links,
-    and takes no CONNECT.
+    and takes no CONNECT. `send_from` is `send` for a C pointer (`uint8_t *`) and a length; it may cost less.
     """
 
     def __init__(
@@ -53,9 +53,11 @@ class Carrier:
         own: Callable[[EnetLink], LinkOwner],
         *,
         connecting: bool = False,
+        send_from: Callable[[Any, int], bool] | None = None,
     ) -> None:
         self.link: EnetLink | None = None
         self._send = send
+        self._send_from = send_from
         self._own = own
         self._epoch = random.randrange(256)
         self._unmade = Notice(log, logging.WARNING)
@@ -129,7 +131,9 @@ class Carrier:
 
     def _begin(self, *, connect: bool) -> None:
         old = self.link
-        link = self.link = EnetLink(self._send, bytes((PACKET_ID, self._epoch)), MTU, self._notice)
+        link = self.link = EnetLink(
+            self._send, bytes((PACKET_ID, self._epoch)), MTU, self._notice, self._send_from
+        )
         if old is not None:
             old.fail(LinkEnd.REPLACED)
         try:

@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -29,9 +27,9 @@ import enet
 from toxproxy.link import connect, exports
 from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.filter import MTU, PACKET_AT, PACKET_SIZE, Filter, is_packet
+from toxproxy.link.shim import join
 from toxproxy.pace import Notice
 from toxproxy.system.batch import MOST, Batch, Cork, segments
-from toxproxy.system.sockets import SENDS_TO_NAMED_WHEN_CONNECTED, enlarge
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +45,8 @@ _FAREWELLS = (0.1, 0.3, 0.6)  # seconds after the first at which a farewell is s
 _LINGER = 1.0  # … and at which the link ends
 _LEAST_FAREWELL = 0.05  # seconds between two farewells while packets come
 _JOINED = 4  # datagrams from which it pays to join them
-_BUFFER = 4 * 1024 * 1024  # bytes of a socket's buffers; the kernel may give less
 _WRAP = 0xFFFF_FFFF  # ENet's counters have 32 bits
+_Packet, _UNSEQUENCED, _RECEIVE = enet.Packet, enet.PACKET_FLAG_UNSEQUENCED, enet.EVENT_TYPE_RECEIVE
 
 
 @dataclass(slots=True)
@@ -60,7 +58,7 @@ class LinkStats:
     packets_received: int = 0
     packets_refused: int = 0  # the carrier did not send them
     datagrams_sent: int = 0
-    datagrams_received: int = 0
+    datagrams_received: int = 0  # and passed to ENet
     datagrams_rejected: int = 0  # from the peer: not what a link sends
     datagrams_withheld: int = 0  # from ENet: not what a link sends
 
@@ -70,14 +68,23 @@ class EnetLink:
 
     `send` takes one datagram with `header` in front, in a buffer that is reused after the call. It
     returns False if the datagram could not be sent. A datagram has at most `mtu` bytes without the
-    header. Datagrams that the filter stops are logged with `notice`.
+    header. `send_from` is the same for a C pointer and a length. Datagrams that the filter stops are
+    logged with `notice`.
     """
 
-    def __init__(self, send: Callable[[memoryview], bool], header: bytes, mtu: int, notice: Notice) -> None:
+    def __init__(
+        self,
+        send: Callable[[memoryview], bool],
+        header: bytes,
+        mtu: int,
+        notice: Notice,
+        send_from: Callable[[Any, int], bool] | None = None,
+    ) -> None:
         self.stats = LinkStats()
         self.owner: LinkOwner | None = None  # who is told of events; None after `close`
         self._mtu = mtu
         self._send = send
+        self._send_from = send_from
         self._notice = notice
         self._filter = Filter(connecting=False)
         self._up = False
@@ -95,7 +102,7 @@ class EnetLink:
         self._left = self._loop.time()  # when the last farewell left; `_began` when the first one did
         self._host: enet.Host | None = enet.Host(enet.Address(b"127.0.0.1", 0), 1, CHANNELS, 0, 0)
         self._peer: enet.Peer = self._host.peers[0]
-        self._shim = _join(self._host)
+        self._shim = join(self._host)
         self._cork = Cork(self._host.socket.fileno())
         self._is_calm = False  # ENet sends nothing by itself
         self._settled = False  # nothing of the handshake is left to be sent, and datagrams can be joined
@@ -132,7 +139,7 @@ class EnetLink:
             return
         if not 0 < len(packet) <= PACKET_SIZE:
             raise ValueError(f"a packet of {len(packet)} bytes, expected 1 to {PACKET_SIZE}")
-        self._peer.send(0, enet.Packet(packet, enet.PACKET_FLAG_UNSEQUENCED))
+        self._peer.send(0, _Packet(packet, _UNSEQUENCED))
         self._queued.append(len(packet))
         if len(self._queued) == MOST:
             self._push()
@@ -177,7 +184,6 @@ class EnetLink:
         """One datagram came from the peer: `packet` from `at`. ENet handles it at `batch_ended`."""
         if self._host is None:
             return
-        self.stats.datagrams_received += 1
         datagram = packet[at:]
         if not is_packet(packet, at, len(datagram)) and not self._filter.incoming(datagram):
             self.stats.datagrams_rejected += 1
@@ -208,10 +214,11 @@ class EnetLink:
         if count:
             self._ready = True
             self.heard = self._loop.time()
+            self.stats.datagrams_received += count
             self._inbox.send(count)
         try:
             while (event := host.service(0, True)) is not None:
-                while event is not None and event.type == enet.EVENT_TYPE_RECEIVE:
+                while event is not None and event.type == _RECEIVE:
                     self._packet_received(event.packet.data)
                     event = None if self.is_over else host.check_events()
                 if event is not None and event.type == enet.EVENT_TYPE_CONNECT:
@@ -266,23 +273,30 @@ class EnetLink:
             return
         written = self._host.totalSentPackets
         left, self._written = (written - self._written) & _WRAP, written
-        outbox, stats = self._outbox, self.stats
+        outbox, stats, send, send_from = self._outbox, self.stats, self._send, self._send_from
+        buffer, starts, header = outbox.buffer, outbox.starts, outbox.header
         while left > 0 and (lengths := outbox.receive(min(left, MOST))):
             left -= len(lengths)
-            for slot, at, length in zip(outbox.slots, outbox.starts, lengths, strict=False):
-                packets = 1 if is_packet(outbox.buffer, at, length) else self._checked(slot, length)
+            for number, length in enumerate(lengths):
+                packets = 1 if is_packet(buffer, starts[number], length) else self._checked(number, length)
                 if packets is None:
                     continue
-                if not (packets and self._refused) and self._send(slot[: outbox.header + length]):
+                if packets and self._refused:
+                    sent = False
+                elif send_from is not None:
+                    sent = send_from(outbox.pointers[number], header + length)
+                else:
+                    sent = send(outbox.slots[number][: header + length])
+                if sent:
                     stats.datagrams_sent += 1
                     stats.packets_sent += packets
                 else:
                     stats.packets_refused += packets
                     self._refused += packets
 
-    def _checked(self, slot: memoryview, length: int) -> int | None:
+    def _checked(self, number: int, length: int) -> int | None:
         """How many packets are in a datagram that ENet wrote; None if it is none that a link sends."""
-        end = self._outbox.header + length
+        slot, end = self._outbox.slots[number], self._outbox.header + length
         datagram = slot[self._outbox.header : end]
         if connect.is_connect(datagram):
             connect.clamp_mtu(datagram, self._mtu)
@@ -377,17 +391,3 @@ def _alone(sizes: list[int]) -> int:
     """
     size = segments(sizes)
     return size + PACKET_AT if size + sizes[-1] + 2 * PACKET_AT > MTU else 0
-
-
-def _join(host: enet.Host) -> socket.socket:
-    """The shim: a socket that is connected to the host's socket, and that to it."""
-    shim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    shim.setblocking(False)
-    shim.bind(("127.0.0.1", 0))
-    shim.connect(("127.0.0.1", host.address.port))
-    enlarge(shim, _BUFFER)
-    with socket.socket(fileno=os.dup(host.socket.fileno())) as own:
-        enlarge(own, _BUFFER)
-        if SENDS_TO_NAMED_WHEN_CONNECTED:
-            own.connect(shim.getsockname())
-    return shim

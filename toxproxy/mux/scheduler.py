@@ -161,7 +161,11 @@ class Scheduler:
                 stream.burst = min(stream.burst + used, _REMEMBERED)
                 stream.rested_at = self._sent
                 items.append(segment)
-                self.ready(stream)
+                if sender.buffered and sender.offset < sender.limit:  # as `ready`, in the usual case
+                    stream.scheduled = True
+                    (self._short if stream.burst < _SHORT else self._bulk).append(stream)
+                else:
+                    self.ready(stream)
                 if sender.full and sender.buffered <= sender.low:
                     sender.full = False
                     self.drained.append(stream)

@@ -40,14 +40,14 @@ class Least:
 class Delays:
     """Delays of the path, in seconds. Zero, where nothing is known."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: float) -> None:
         self._one_way = Least()
         self._reverse = 0.0  # the mean of the way back, less the unknown constant
         self._measured = False
         self._samples: list[float] = []  # of this round
         self._jitters: deque[float] = deque(maxlen=_JITTERS)
         self._jitter = 0.0
-        self.empty_at = float("-inf")  # when the path was last seen without a queue
+        self.empty_at = now  # when the path was last seen without a queue
 
     def note(self, now: float, report: Report) -> None:
         one_way = report.one_way
@@ -72,7 +72,10 @@ class Delays:
 
     def share_allowed(self, share: float) -> float:
         """The same, with only a share of what has nothing to do with jitter."""
-        return max(share * max(_BASE_SHARE * self.base, _LEAST_ALLOWED), min(_JITTER_FACTOR * self._jitter, _JITTER_MOST))
+        return max(
+            share * max(_BASE_SHARE * self.base, _LEAST_ALLOWED),
+            min(_JITTER_FACTOR * self._jitter, _JITTER_MOST),
+        )
 
     def queue(self, last: int = 0) -> float:
         """The least queue in this round, or among its `last` measurements; negative where there is none."""

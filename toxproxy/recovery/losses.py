@@ -25,8 +25,8 @@ class Losses:
         self._acked = self._lost = 0
         self._shares: deque[float] = deque(maxlen=_WINDOWS)
 
-    def note(self, acked: int, lost: int) -> None:
-        """So many packets were acknowledged or lost in a round."""
+    def note(self, acked: int, lost: int) -> bool:
+        """So many packets were acknowledged and lost in a round. Returns whether that exceeds chance."""
         self._acked += acked
         self._lost += lost
         packets = self._acked + self._lost
@@ -35,9 +35,6 @@ class Losses:
             self._acked = self._lost = 0
             if len(self._shares) >= _ENOUGH:
                 self.chance = min(min(self._shares), _MOST)
-
-    def excess(self, acked: int, lost: int) -> bool:
-        """Whether a round with such numbers of packets lost more than by chance."""
         if lost < _LEAST_LOST:
             return False
         packets = acked + lost

@@ -20,6 +20,7 @@ class Round(NamedTuple):
     lost: int
     limited: bool  # the window kept packets back
     idle: bool  # the application used less than half of the window
+    seconds: float  # from its begin to its end
 
     @property
     def share(self) -> float:
@@ -36,24 +37,23 @@ class Rounds:
 
     def __init__(self, now: float) -> None:
         self.last_sent = 0  # the number of the last packet that left
-        self._arrived = self._left = 0.0  # when the newest acknowledged packet arrived and left; 0: not known
-        self.began = now
         self.begin(now, None, None)
 
     def begin(self, now: float, newest: Sent | None, report: Report | None) -> None:
         """A round begins with the acknowledgement of `newest`; without it, its rate is not measured."""
         self.began = now
         self._mark = self.last_sent
+        # When the newest acknowledged packet arrived, by the peer's clock, and left; 0: not known.
         self._arrived = report.arrived if report else 0.0
-        self._left = newest.sent_at if newest and report else 0.0
+        self._left = newest.sent_at if newest else 0.0
         self.size = self.acked = self.lost = 0
         self.limited = self.idle = False
 
-    def over(self, now: float, newest: Sent | None) -> bool:
+    def over(self, now: float, newest: Sent) -> bool:
         """Whether `newest`, just acknowledged, ends the round."""
-        return newest is not None and newest.number > self._mark and now - self.began >= SHORTEST
+        return newest.number > self._mark and now - self.began >= SHORTEST
 
-    def result(self, newest: Sent, report: Report) -> Round:
+    def result(self, now: float, newest: Sent, report: Report) -> Round:
         """What the round showed that ends with the acknowledgement of `newest`."""
         if self._arrived:
             # By the peer's clock, since acknowledgements may come late and together; and not faster
@@ -62,4 +62,4 @@ class Rounds:
             rate = self.size / elapsed
         else:
             rate = 0.0
-        return Round(rate, self.acked, self.lost, self.limited, self.idle)
+        return Round(rate, self.acked, self.lost, self.limited, self.idle, now - self.began)

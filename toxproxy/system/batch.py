@@ -57,6 +57,8 @@ class Batch:
         self.starts = range(self.header, MOST * step, step)  # where in `buffer` each datagram begins
         #: Each slot whole: the header and the room for a datagram.
         self.slots = [self.buffer[at : at + step] for at in range(0, MOST * step, step)]
+        #: The same as C pointers, `uint8_t *`.
+        self.pointers = [self._memory + at for at in range(0, MOST * step, step)]
         for slot in self.slots:
             slot[: self.header] = header
         self._socket = sock
