@@ -293,7 +293,7 @@ class EnetLink:
                 else:
                     stats.packets_refused += packets
                     self._refused += packets
-        return left <= 0
+        return bool(left <= 0)
 
     def _checked(self, number: int, length: int) -> int | None:
         """How many packets are in a datagram that ENet wrote; None if it is none that a link sends."""
