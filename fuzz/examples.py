@@ -226,7 +226,7 @@ def _streams() -> dict[str, bytes]:
     )
     flowing = (pair.write, client, b"\0\x40\0"), (pair.send, client, b"\0\3"), (pair.lose, client, b"\0\1")
     reading = (pair.accept, server, b"\0\0"), (pair.take, server, b"\0\1\0"), (pair.send, server, b"\0\3")
-    return {"lossy": b"\0\0\1" + script(*opened, *flowing, *reading, *flowing)}
+    return {"lossy": b"\0\0\1\x20" + script(*opened, *flowing, *reading, *flowing)}
 
 
 def _recovery() -> dict[str, bytes]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fuzz.choices import Choices
+from fuzz.judge import forbidden
 from fuzz.peer import any_frame, damaged, packed
 from toxproxy.address import Target
 from toxproxy.errors import GoAwayCode, Refusal, RemoteProtocolError, ResetCode, StreamRefused
@@ -72,6 +73,7 @@ class Game:
         self.client = client
         self.unread: dict[Stream, int] = {}  # bytes that the application has not read, of its streams
         self.ended: set[Stream] = set()  # whose end came
+        self.requested: set[int] = set()  # ids of streams, by the peer
         self.written = 0  # bytes that the application has written
         self.causes = 2  # frames received or lost, and calls made: each may cause a few frames
         self.sent = 0  # frames that the multiplexer has sent
@@ -98,77 +100,17 @@ class Game:
     def receive(self, *messages: bytes) -> None:
         """The frames of one packet come."""
         self.causes += len(messages)
-        forbidden = self.forbidden(messages[0]) if len(messages) == 1 else None
+        wrong = forbidden(self.mux, messages[0]) if len(messages) == 1 else None
         try:
             self.mux.receive(b"header " + b"".join(messages), 7)
         except RemoteProtocolError as error:
-            if forbidden == "":
+            if wrong == "":
                 raise AssertionError("a good frame was refused") from error
             self.listen()
             self.over(str(error))
         else:
-            assert not forbidden, forbidden
+            assert not wrong, wrong
             self.listen()
-
-    def forbidden(self, message: bytes) -> str | None:
-        """The rule of SPEC.md that one frame breaks. "" if it breaks none; None if this does not know."""
-        if not message:
-            return ""
-        try:
-            frame, end = frames.decode(message)
-        except RemoteProtocolError as error:
-            return str(error)
-        if end < len(message):
-            return None
-        if not self.mux.established:
-            return "" if self.mux._core.peer is None and not isinstance(frame, frames.Hello) else None
-        if isinstance(frame, frames.Hello):
-            return "" if frame == self.mux._core.peer else "a second HELLO"
-        if isinstance(frame, (frames.Ping, frames.Pong)):
-            return ""
-        number = frame.stream
-        ours, stream = number % 2 == self.client, self.mux.streams.get(number)
-        if isinstance(frame, frames.Open):
-            if not number or ours:
-                return "an id that the peer must not use"
-            if stream is None:
-                return ""
-            if stream.state is StreamState.WAITING:
-                return None
-            return "" if frame == stream.said else "another OPEN"
-        if not number or (ours and number >= self.mux._core.streams._next_id):
-            return "a stream that was never opened"
-        if isinstance(frame, (frames.Opened, frames.Refused)) and not ours:
-            return "an answer from the opener"
-        if stream is None:  # one that waits for its OPEN, or that is over
-            return None if isinstance(frame, (frames.Data, frames.Packed, frames.Fin, frames.Credit)) else ""
-        return self.forbidden_in(stream, frame)
-
-    def forbidden_in(self, stream: Stream, frame: frames.Frame) -> str | None:
-        receiver = stream.receiver
-        match frame:
-            case frames.Data() | frames.Packed():
-                size = len(frame.payload) if isinstance(frame, frames.Data) else frame.length
-                end = frame.offset + size
-                if end > receiver.window.limit or 0 <= receiver.fin_at < end:
-                    return "data beyond the limit or the end"
-                return None  # a block may be broken, this one or one that comes after it
-            case frames.Fin(offset=offset):
-                if receiver.fin_at >= 0:
-                    return "" if offset == receiver.fin_at else "another FIN"
-                if not receiver.window.received <= offset <= receiver.window.limit:
-                    return "FIN beyond the limit or before the last byte"
-                return None
-            case frames.Credit():
-                finished = stream.sender.state in (SendState.FINISHED, SendState.DONE)
-                return (
-                    "credit for what was not sent" if frame.consumed > stream.sender.offset + finished else ""
-                )
-            case frames.Opened():
-                return "" if stream.said in (None, frame) else "a second answer"
-            case frames.Refused():
-                return "" if stream.state is StreamState.OPENING else "a second answer"
-        return ""
 
     def anything(self) -> None:
         self.receive(any_frame(self.choices, self.likely()))
@@ -237,6 +179,14 @@ class Game:
                 frame = frames.Packed(stream.id, offset, len(raw), packed(raw))
         self.receive(damaged(self.choices, frames.encode(frame)))
 
+    def crumble(self) -> None:
+        """Every second byte of all that a stream may get comes by itself."""
+        stream = self.some(lambda s: s.receiver.state is ReceiveState.OPEN and s.receiver.fin_at < 0)
+        if stream is not None:
+            for offset in range(stream.receiver.window.received + 1, stream.receiver.window.limit, 2):
+                if not self.mux.closed:
+                    self.receive(frames.encode(frames.Data(stream.id, offset, b"\0")))
+
     # The application
 
     def some(self, fits: Callable[[Stream], bool]) -> Stream | None:
@@ -247,7 +197,8 @@ class Game:
         while (event := self.mux.next_event()) is not None:
             match event:
                 case StreamRequested(stream, target):
-                    assert stream not in self.unread
+                    assert stream.id not in self.requested, "the same stream twice"
+                    self.requested.add(stream.id)
                     assert target.port
                     assert target.host
                     self.unread[stream] = 0
@@ -388,6 +339,7 @@ MOVES: tuple[Callable[[Game], object], ...] = (
     Game.flow,
     Game.flow,
     Game.flow,
+    Game.crumble,
     Game.open,
     Game.accept,
     Game.write,

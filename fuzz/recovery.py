@@ -19,6 +19,7 @@ from toxproxy.recovery.recovery import Recovery
 from toxproxy.recovery.sent import OVERHEAD, PACKET_SIZE
 
 _MOVES_MOST = 200
+_GAPS = 150  # packets that come in a row
 _BURST = 800  # packets that leave at once at most
 _STEPS = (0.0, 0.001, 0.02, 1e-6, 0.1, 0.005, 0.5, 3.0, 60.0, 1e6)  # seconds
 _SIZES = (100, 20, 1000, 1)  # bytes of frames
@@ -173,6 +174,12 @@ class Side:
             packets.acknowledgement(self.choices, there, self.last, clock)
         self.receive(there.written())
 
+    def hear_gaps(self) -> None:
+        """Many packets come, and none between them."""
+        for _ in range(_GAPS):
+            self.due += 2
+            self.receive(Packet(self.due, 0xFFFF, frames=b"\0").written())
+
     def hear_anything(self) -> None:
         self.receive(packets.any_packet(self.choices, self.due, self.last))
 
@@ -306,6 +313,7 @@ MOVES: tuple[Callable[[Side], None], ...] = (
     Side.wait_until_due,
     Side.wait_until_due,
     Side.hear,
+    Side.hear_gaps,
     Side.hear_acknowledgement,
     Side.hear_acknowledgement,
     Side.hear_acknowledgement,

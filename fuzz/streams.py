@@ -24,7 +24,7 @@ from toxproxy.mux.sender import SendState
 from toxproxy.mux.stream import StreamState
 from toxproxy.recovery.sent import PACKET_SIZE
 
-_MOVES_MOST = 300
+_MOVES_MOST = 255
 _ROUNDS_MOST = 3000  # until all has arrived, when nothing is lost any more
 _ROOMS = (PACKET_SIZE - 7, LEAST_ROOM)
 _LIMITS = (
@@ -114,8 +114,8 @@ class Pair:
             self.exchange()
             self.sides[0].mux.ping(0)
             self.exchange()
-        moves = 0
-        while self.choices and moves < _MOVES_MOST:
+        moves, most = 0, self.choices.integer(_MOVES_MOST)
+        while self.choices and moves < most:
             side = self.choices.integer(1)
             self.choices.pick(MOVES)(self, self.sides[side], self.sides[1 - side])
             self.check()
@@ -164,8 +164,8 @@ class Pair:
         packet.stored = other.mux.receive(b"header " + packet.frames, 7) or packet.stored
         other.listen()
 
-    def exchange(self) -> None:
-        """All that is sent arrives, until nothing more is."""
+    def exchange(self, *, lossy: bool = False) -> None:
+        """All that is sent arrives, until nothing more is. If `lossy`, some does not the first time."""
         for _ in range(_ROUNDS_MOST):
             busy = False
             for side, other in (self.sides, self.sides[::-1]):
@@ -173,7 +173,8 @@ class Pair:
                 while side.flight:
                     busy = True
                     packet = side.flight.pop(0)
-                    self.deliver(side, other, packet)
+                    if not (lossy and self.choices and self.choices.integer(3) == 1):
+                        self.deliver(side, other, packet)
                     if not packet.given_up:
                         (side.mux.delivered if packet.stored else side.mux.lost)(packet.contents)
                         side.listen()
@@ -273,11 +274,10 @@ class Pair:
             side.listen()
 
     def curtain(self) -> None:
-        """Accept, read and finish everything; nothing is lost any more."""
-        self.choices.rest()
+        """Accept, read and finish everything. After the last choice nothing is lost any more."""
         for _ in range(_ROUNDS_MOST):
             self.now += 1.0
-            self.exchange()
+            self.exchange(lossy=True)
             if not any(side.streams for side in self.sides):
                 return
             for side in self.sides:
