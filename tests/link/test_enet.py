@@ -103,6 +103,24 @@ async def test_packets_of_mixed_sizes_that_come_at_once_all_arrive() -> None:
         assert far.packets == sent
 
 
+async def test_a_system_that_cannot_join_datagrams_loses_some_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with rig(DatagramPipe(1)) as there:
+        there.near.connect()
+        near, far = await there.connected()
+        near.send(b"first")
+        await far.until(lambda: far.packets == [b"first"])
+        assert near.link._settled == near.link._cork.works
+        monkeypatch.setattr(near.link._cork, "end", lambda: None)
+        near.send(*[bytes(PACKET_SIZE)] * 9)
+        monkeypatch.undo()
+        near.link._cork.end()
+        near.link._outbox.receive(48)
+        far.packets.clear()
+        near.send(*[bytes(PACKET_SIZE)] * 9)
+        await far.until(lambda: len(far.packets) == 9)
+        assert not near.link._settled
+
+
 @pytest.mark.parametrize("size", [1, 16, 665, 666, 667, 1000, 1342, 1343])
 async def test_packets_of_one_size_arrive_whatever_the_last_one_has(size: int) -> None:
     """They are joined on their way to the shim, where ENet puts each into a datagram of its own."""

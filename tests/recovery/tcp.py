@@ -64,7 +64,7 @@ class Cubic:
 
 
 class Bbr:
-    """BBR as in Linux: paced by the highest rate of ten rounds, a cycle of gains, twice what the path holds."""
+    """BBR: paced by the highest rate of ten rounds, a cycle of gains, at most twice what the path holds."""
 
     _GAINS = (1.25, 0.75, 1, 1, 1, 1, 1, 1)
 

@@ -40,7 +40,7 @@ class Wire:
 
 
 class Restless:
-    """A client that begins and closes a session on each of its links."""
+    """A client that begins a session on each of its links, and closes it when the server answers."""
 
     def __init__(self, link: EnetLink) -> None:
         self._link = link
@@ -49,10 +49,11 @@ class Restless:
         ids = (7, 0)
         self._link.send(packed(1, hello(7), ids=ids))
         self._link.send(packed(2, frames.Ping(1), ids=ids))
-        self._link.send(close(GoAwayCode.STOPPING, WORDS))
         self._link.flush()
 
-    def packet_received(self, packet: bytes) -> None: ...
+    def packet_received(self, packet: bytes) -> None:
+        self._link.send(close(GoAwayCode.STOPPING, WORDS))
+        self._link.flush()
 
     def link_ready(self) -> None: ...
 

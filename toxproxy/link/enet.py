@@ -263,14 +263,16 @@ class EnetLink:
                 self._host.flush()
             finally:
                 self._cork.end()
+            if not self._drain():  # this system takes the option and cannot do it
+                self._cork.works = self._settled = False
         else:
             self._host.flush()
-        self._drain()
+            self._drain()
 
-    def _drain(self) -> None:
-        """Send on what ENet has written to the shim."""
+    def _drain(self) -> bool:
+        """Send on what ENet has written to the shim. Returns whether all of it was there."""
         if self._host is None:
-            return
+            return True
         written = self._host.totalSentPackets
         left, self._written = (written - self._written) & _WRAP, written
         outbox, stats, send, send_from = self._outbox, self.stats, self._send, self._send_from
@@ -293,6 +295,7 @@ class EnetLink:
                 else:
                     stats.packets_refused += packets
                     self._refused += packets
+        return bool(left <= 0)
 
     def _checked(self, number: int, length: int) -> int | None:
         """How many packets are in a datagram that ENet wrote; None if it is none that a link sends."""

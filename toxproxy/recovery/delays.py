@@ -16,6 +16,7 @@ _MEMORY = 10.0  # seconds that a least delay counts, to twice as many
 _REVERSE_SHARE = 1 / 64  # of a new measurement in the mean
 _LEAST_ALLOWED, _BASE_SHARE = 0.008, 0.125  # the queue that is allowed, in seconds and as a share of the base
 _JITTERS, _JITTER_FACTOR, _JITTER_MOST = 16, 1.5, 0.1
+_CLOCK_JUMP = 3.0  # seconds by which one of the clocks stood still
 _SAMPLES = 4  # enough for a judgement
 
 
@@ -56,8 +57,10 @@ class Delays:
         if one_way <= self._one_way.value + NOISE:
             self.empty_at = now
         reverse = report.rtt - one_way
-        if not self._measured:
+        if not self._measured or abs(reverse - self._reverse) > report.rtt + _CLOCK_JUMP:
             self._measured, self._reverse = True, reverse
+            self._one_way = Least()
+            self._one_way.note(now, one_way)
         self._reverse += (reverse - self._reverse) * _REVERSE_SHARE
 
     @property
@@ -71,11 +74,9 @@ class Delays:
         return self.share_allowed(1.0)
 
     def share_allowed(self, share: float) -> float:
-        """The same, with only a share of what has nothing to do with jitter."""
-        return max(
-            share * max(_BASE_SHARE * self.base, _LEAST_ALLOWED),
-            min(_JITTER_FACTOR * self._jitter, _JITTER_MOST),
-        )
+        """The same for a flow that may have only a share of it, or more; what jitter needs is not cut."""
+        least = max(min(share, 1.0) * _BASE_SHARE * self.base, share * _LEAST_ALLOWED)
+        return max(least, min(_JITTER_FACTOR * self._jitter, _JITTER_MOST))
 
     def queue(self, last: int = 0) -> float:
         """The least queue in this round, or among its `last` measurements; negative where there is none."""
