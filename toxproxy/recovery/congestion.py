@@ -190,9 +190,11 @@ class Controller:
             self.bandwidth = self.rate
         if not self._stale and not self._competition.suspected:
             self._quiet_bandwidth = self.bandwidth
-        if self.state is not State.DEEP:
-            self._queue_before = queue
         self.state = _NEXT[self.state](self, now, round, growth)
+        if self.state is State.DEEP:
+            self._queue_before = queue
+        if self._competition.suspected:
+            self._delays.keep_base(now)
         self._apply(now)
 
     def _note_rate(self, round: Round, *, queued: bool) -> None:
