@@ -14,9 +14,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from bench import crowds, machine, report, streams
+from bench import crowds, detours, keystrokes, machine, neighbours, report, streams
 from bench.emulator import Emulator
-from bench.plot import Axis, Plot
+from bench.plot import Axis, Dot, Plot, scatter
 from bench.plot import render as render_plot
 from bench.report import Result
 from bench.rivals import rivals
@@ -28,7 +28,18 @@ _RESULTS = _DOCS / "performance.json"
 _REPORT = _DOCS / "performance.md"
 _NOTES = _DOCS / "performance-notes.md"
 
-_ROWS = {row.name: row for row in (*streams.ROWS, *crowds.ROWS, streams.LOSS, crowds.DELAY)}
+_ROWS = {
+    row.name: row
+    for row in (
+        *keystrokes.ROWS,
+        *streams.ROWS,
+        *neighbours.ROWS,
+        *detours.ROWS,
+        *crowds.ROWS,
+        streams.LOSS,
+        crowds.DELAY,
+    )
+}
 _PLOTS = {
     "loss": Plot("Throughput over loss (100 Mbit/s, 50 ms)", Axis("loss, %"), Axis("MB/s")),
     "delay": Plot(
@@ -36,11 +47,15 @@ _PLOTS = {
         Axis("round trip, ms"),
         Axis("seconds"),
     ),
-    "deep": Plot(
-        "A byte there and back beside a download (20 Mbit/s, 50 ms, one second of queue)",
-        Axis("ms", log=True),
-        Axis("% of exchanges that took no longer"),
+}
+# Pictures with a dot for each program and link, from the rows of these links.
+_SCATTERS = {
+    "lines": ("A keystroke beside a download, over lines", ("wan", "deep", "slow", "adsl")),
+    "rough": (
+        "A keystroke beside a download, where packets are policed, late, or lost together",
+        ("policed", "shallow", "wifi", "burst"),
     ),
+    "mobile": ("A keystroke beside a download, where the rate changes all the time", ("lte", "umts")),
 }
 
 
@@ -60,7 +75,7 @@ def main() -> None:
 
 
 def _options() -> argparse.Namespace:
-    names = "\n".join(f"  {row.name:<10}{row.link.name:<8}{row.what}" for row in _ROWS.values())
+    names = "\n".join(f"  {row.name:<14}{row.link.name:<8}{row.what}" for row in _ROWS.values())
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Measure toxproxy beside what people use instead, on emulated links.",
@@ -82,10 +97,11 @@ async def _measure(options: argparse.Namespace) -> bool:
     assert task is not None
     for number in (signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    here = [rival for rival in rivals(options.tuntox) if rival.here]
-    missing = [rival.name for rival in rivals(options.tuntox) if not rival.here]
-    if missing:
-        print(f"Not installed, so not compared with: {', '.join(missing)}.", flush=True)
+    known = rivals(options.tuntox)
+    here = [rival for rival in known if not rival.missing]
+    for rival in known:
+        if rival.missing:
+            print(f"Not here, so not compared with: {rival.name} ({rival.missing}).", flush=True)
     progress = _Progress(options.rows or list(_ROWS))
     good = True
     with Emulator() as emulator:
@@ -171,19 +187,42 @@ def _report(known: dict[str, Any]) -> None:
     results = [Result.from_json(known["rows"][name]) for name in _ROWS if name in known["rows"]]
     words = report.notes(_NOTES.read_text()) if _NOTES.exists() else {}
     shown = {figure.what for result in results for figure in result.figures}
-    missing = [rival.name for rival in rivals() if rival.name not in shown]
+    missing = [
+        rival.name
+        for rival in rivals()
+        if not any(what == rival.name or what.startswith(f"{rival.name}, ") for what in shown)
+    ]
     _REPORT.write_text(report.render(results, known["machine"], missing, words, _plots(results)))
 
 
 def _plots(results: Sequence[Result]) -> list[str]:
     """Write the plots. Returns the Markdown that shows them."""
-    shown = []
+    shown = [_scatter(name, title, links, results) for name, (title, links) in _SCATTERS.items()]
     for result in results:
         if result.name in _PLOTS and result.series:
             plot = _PLOTS[result.name]
-            (_DOCS / f"performance-{result.name}.svg").write_text(render_plot(plot, result.series))
-            shown.append(f"![{plot.title}](performance-{result.name}.svg)")
-    return shown
+            shown.append(_drawn(result.name, plot.title, render_plot(plot, result.series)))
+    return [markdown for markdown in shown if markdown]
+
+
+def _scatter(name: str, title: str, links: Sequence[str], results: Sequence[Result]) -> str:
+    """Draw the rows of some links. Empty if none of them was measured."""
+    measured = {result.name: result for result in results}
+    dots = [
+        Dot(series.name, link, *point)
+        for link in links
+        if (result := measured.get(f"keys-{link}")) is not None
+        for series in result.series
+        for point in series.points
+    ]
+    plot = Plot(title, Axis("download, % of the link"), Axis("p95 of a keystroke, ms", log=True))
+    return _drawn(name, title, scatter(plot, dots)) if dots else ""
+
+
+def _drawn(name: str, title: str, svg: str) -> str:
+    """Write a plot. Returns the Markdown that shows it."""
+    (_DOCS / f"performance-{name}.svg").write_text(svg)
+    return f"![{title}](performance-{name}.svg)"
 
 
 if __name__ == "__main__":

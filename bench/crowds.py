@@ -1,15 +1,16 @@
-"""Rows with many streams: web pages, a keystroke beside a download, many downloads, and idle streams."""
+"""Rows with many streams: web pages, many downloads, and idle streams."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 from bench import machine
-from bench.figures import Bound, Figure, Series, distribution, percentile, ratios
-from bench.links import CLEAN, DEEP, WAN, Link
+from bench.figures import Bound, Figure, Series, percentile, ratios
+from bench.links import CLEAN, WAN, Link
 from bench.program import python, running
 from bench.run import Outcome, Row, Run
 from bench.streams import MB, download
@@ -58,29 +59,6 @@ async def _page(run: Run) -> Outcome:
     return Outcome(figures)
 
 
-async def _deep(run: Run) -> Outcome:
-    samples: defaultdict[str, list[float]] = defaultdict(list)
-    times: defaultdict[str, list[float]] = defaultdict(list)
-    seconds = run.size(20)
-    async with run.tunnels(DEEP, "ssh (bbr)", "ssh (cubic)") as (across, tunnels):
-        async for _ in run.times():
-            for tunnel in tunnels:
-                result = await across.work("exchanges", way=[tunnel.forward, None], seconds=seconds, bulk=1)
-                milliseconds = [1000 * time for time in result["times"]]
-                times[tunnel.name] += milliseconds
-                samples[f"{tunnel.name}, p95"].append(percentile(milliseconds, 0.95))
-                samples[f"{tunnel.name}, bulk"].append(
-                    100 * result["bytes"][0] / seconds / MB / DEEP.capacity
-                )
-    bounds = {"toxproxy, p95": Bound(80, at_most=True), "toxproxy, bulk": Bound(90)}
-    units = {"p95": "ms", "bulk": "% of the link"}
-    figures = [
-        Figure(name, units[name.rpartition(" ")[2]], tuple(values), bounds.get(name))
-        for name, values in samples.items()
-    ]
-    return Outcome(figures, [Series(name, distribution(values)) for name, values in times.items()])
-
-
 async def _crowd(run: Run) -> Outcome:
     samples: defaultdict[str, list[float]] = defaultdict(list)
     async with run.course(WAN) as across, toxproxy(across) as ours:
@@ -119,7 +97,6 @@ async def _idle(run: Run) -> Outcome:
     samples: defaultdict[str, list[float]] = defaultdict(list)
     async for _ in run.times():
         async with run.course(CLEAN) as across, toxproxy(across) as ours:
-            assert ours.processes is not None
             before = [machine.memory(pid) for pid in ours.processes]
             arguments = {"way": [ours.forward, None], "count": count, "at_once": AT_ONCE}
             command = python("bench.load", "idle", json.dumps(arguments))
@@ -153,7 +130,6 @@ async def _stalled(run: Run) -> Outcome:
     size = run.size(60 * MB)
     async for _ in run.times():
         async with run.course(WAN) as across, toxproxy(across) as ours:
-            assert ours.processes is not None
             samples["alone"].append(await download(across, ours, size, 60))
             before = [machine.memory(pid) for pid in ours.processes]
             arguments = {"way": [ours.forward, None], "count": _STALLED, "size": 64 * MB}
@@ -213,7 +189,7 @@ async def _openings(run: Run) -> Outcome:
 async def _delay(run: Run) -> Outcome:
     points: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
     for delay in _DELAYS:
-        link = Link(f"{2 * delay} ms", delay, WAN.loss, WAN.rate, WAN.queue)
+        link = Link.alike(f"{2 * delay} ms", replace(WAN.down, delay=delay))
         for name, pairs in (await _pages(run, link)).items():
             points[name].append((2 * delay, percentile([whole for whole, _ in pairs], 0.5)))
     return Outcome(series=[Series(name, tuple(line)) for name, line in points.items()])
@@ -221,7 +197,6 @@ async def _delay(run: Run) -> Outcome:
 
 ROWS = (
     Row("page", f"{OBJECTS} objects of 30 KB, {AT_ONCE} at a time, through SOCKS", WAN, _page),
-    Row("deep", "a byte there and back beside a download", DEEP, _deep),
     Row("crowd", f"{_BULK} downloads and a new 10 KB request every 50 ms", WAN, _crowd),
     Row("idle", f"{_IDLE:,} idle streams", CLEAN, _idle),
     Row("stalled", f"a download beside {_STALLED} that nobody reads", WAN, _stalled),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import traces
 from bench.links import Link, parse
 from toxproxy.demo.network import Place
 from toxproxy.errors import ToxproxyError
@@ -33,6 +35,17 @@ _numbers = itertools.count()
 
 class EmulatorError(ToxproxyError):
     """The network cannot be emulated on this machine. The text says what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a link has carried, by direction: `packets` and `bytes` that arrived, packets `lost`, …
+
+    `small` packets are those of less than 200 bytes that entered: hardly more than acknowledgements.
+    """
+
+    down: dict[str, int]
+    up: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -57,6 +70,17 @@ class Network:
         """End a cut: carry packets again."""
         self._emulator.send_signal(signal.SIGUSR2)
 
+    def begin_traces(self) -> None:
+        """Let the rates that follow a trace begin again."""
+        self._emulator.send_signal(signal.SIGHUP)
+
+    def counts(self) -> Counts:
+        """What was carried so far."""
+        self._emulator.send_signal(signal.SIGQUIT)
+        assert self._emulator.stdout is not None
+        up, down = (_counted(self._emulator.stdout.readline()) for _ in range(2))
+        return Counts(down, up)
+
     def end(self) -> str:
         """Remove the link. Returns what it carried, in one line for each direction."""
         self._emulator.terminate()
@@ -64,6 +88,7 @@ class Network:
 
     def use(self, control: str) -> None:
         """Set the congestion control of every TCP socket made in either place from now on."""
+        _allow(control)  # again: another checkout's emulator may have ended since
         for place in (self.near, self.far):
             _run(*place.command, "sysctl", "-qw", f"net.ipv4.tcp_congestion_control={control}")
 
@@ -84,8 +109,9 @@ class Emulator:
             raise EmulatorError(f"expected {what}, found none: a network cannot be emulated")
         with self._stack:
             self._stack.enter_context(_alone())
-            folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="toxproxy-link-")))
-            self._program = folder / "link"
+            folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="toxproxy-link-"))
+            self._folder = Path(folder)
+            self._program = self._folder / "link"
             _run("cc", "-O2", "-std=c11", "-Wall", "-o", str(self._program), str(_SOURCE))
             self._stack.enter_context(_allowed("cubic", "bbr"))
             self._stack = self._stack.pop_all()
@@ -100,15 +126,30 @@ class Emulator:
         name = f"toxproxy-bench-{os.getpid()}-{next(_numbers)}"
         with ExitStack() as stack:
             near, far = (stack.enter_context(_namespace(f"{name}-{end}")) for end in ("near", "far"))
-            path = (link.delay, link.loss, link.rate, link.queue)
-            numbers = (*path, link.duplication, link.reordering, link.corruption, seed)
-            emulator = stack.enter_context(_running(str(self._program), near, far, *map(str, numbers)))
+            words = self._words(link)
+            emulator = stack.enter_context(_running(str(self._program), near, far, str(seed), *words))
             for namespace, address in ((near, NEAR_ADDRESS), (far, FAR_ADDRESS)):
                 _run("ip", "-n", namespace, "address", "add", f"{address}/30", "dev", "link")
                 # Only the link's own queue may drop packets, not the device's.
                 _run("ip", "-n", namespace, "link", "set", "dev", "link", "up", "txqueuelen", "4000")
                 _run("ip", "-n", namespace, "link", "set", "dev", "lo", "up")
             yield Network(link, _place(near, NEAR_ADDRESS), _place(far, FAR_ADDRESS), emulator)
+
+    def _words(self, link: Link) -> list[str]:
+        """The link as arguments of `link.c`. A trace that the project makes becomes a file."""
+        for way in (link.down, link.up):
+            if way.trace in traces.SHAPES:
+                (self._folder / way.trace).write_text(traces.text(way.trace))
+        return [self._with_file(word) for word in link.words()]
+
+    def _with_file(self, word: str) -> str:
+        key, _, name = word.partition("trace=")
+        return f"{key}trace={self._folder / name}" if name in traces.SHAPES else word
+
+
+def _counted(line: str) -> dict[str, int]:
+    """The numbers in a line of the emulator's report, by the word that follows them."""
+    return {name: int(number) for number, name in re.findall(r"(\d+) (\w+)", line)}
 
 
 def _place(namespace: str, address: str) -> Place:
@@ -151,11 +192,15 @@ def _alone() -> Iterator[None]:
 def _allowed(*controls: str) -> Iterator[None]:
     """Let network namespaces use these congestion controls until the end of the block."""
     before = _ALLOWED.read_text()
-    _ALLOWED.write_text(" ".join(dict.fromkeys([*before.split(), *controls])))
+    _allow(*controls)
     try:
         yield
     finally:
         _ALLOWED.write_text(before)
+
+
+def _allow(*controls: str) -> None:
+    _ALLOWED.write_text(" ".join(dict.fromkeys([*_ALLOWED.read_text().split(), *controls])))
 
 
 def _run(*command: str) -> None:
@@ -166,10 +211,12 @@ def _run(*command: str) -> None:
 
 def main() -> None:
     """Keep up a network for experiments by hand, until Ctrl-C."""
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m bench.emulator LINK, by name or as DELAY/LOSS/RATE/QUEUE")
+    if len(sys.argv) < 2:
+        sys.exit(
+            "usage: python -m bench.emulator NAME, or [down:|up:]KEY=VALUE…, or both; see bench/links.py"
+        )
     try:
-        link = parse(sys.argv[1])
+        link = parse(sys.argv[1:])
         for number in (signal.SIGINT, signal.SIGTERM):  # a shell makes its background jobs ignore SIGINT
             signal.signal(number, signal.default_int_handler)
         with Emulator() as emulator, emulator.network(link) as network, suppress(KeyboardInterrupt):
@@ -177,7 +224,9 @@ def main() -> None:
             for name, place in (("near", network.near), ("far", network.far)):
                 print(f"{name}: {' '.join(place.command)} …    # {place.address}")
             print(
-                f"kill -USR1 {network.pid} cuts the link, kill -USR2 restores it, Ctrl-C ends it", flush=True
+                f"kill -USR1 {network.pid} cuts the link, kill -USR2 restores it, "
+                "kill -HUP begins its traces again, Ctrl-C ends it",
+                flush=True,
             )
             signal.pause()
     except (ValueError, EmulatorError) as error:

@@ -82,14 +82,6 @@ def ratios(over: Sequence[float], under: Sequence[float]) -> tuple[float, ...]:
     return tuple(a / b if b else math.inf for a, b in zip(over, under, strict=True))
 
 
-def distribution(values: Sequence[float], steps: int = 100) -> tuple[tuple[float, float], ...]:
-    """The cumulative distribution: pairs of a value and the percent of values up to it.
-
-    At most `steps` points, for a plot.
-    """
-    return tuple((percentile(values, step / steps), 100 * step / steps) for step in range(1, steps + 1))
-
-
 def slope(points: Sequence[tuple[float, float]]) -> float:
     """How fast y grows with x, by linear least squares."""
     middle_x, middle_y = (sum(values) / len(points) for values in zip(*points, strict=True))

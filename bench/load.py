@@ -8,76 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import resource
 import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any
 
 from python_socks import ProxyError
-from python_socks.async_.asyncio import Proxy
 
-_PIECE = 1 << 20
+from bench.transfers import RANDOM, Download, Keys, Upload, Way
+
 _SMALL_BUFFER = 4096  # bytes: the receive buffer of a client that does not read
-_RANDOM = os.urandom(1 << 23)
+_LOOK_SECONDS = 0.01
 
 Result = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Way:
-    """How to reach the origin: at `address`, or at `beyond` through the SOCKS proxy at `address`."""
-
-    address: tuple[str, int]
-    beyond: tuple[str, int] | None = None
-
-    async def connect(self, buffer: int = 0) -> socket.socket:
-        """Connect. `buffer` is the receive buffer in bytes; 0 leaves it to the system.
-
-        Raises `OSError` or `ProxyError`.
-        """
-        loop = asyncio.get_running_loop()
-        if self.beyond is not None:
-            proxy = Proxy.from_url(f"socks5://{self.address[0]}:{self.address[1]}")
-            sock: socket.socket = await proxy.connect(*self.beyond)
-        else:
-            sock = socket.socket()
-            sock.setblocking(False)
-            if buffer:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-            try:
-                await loop.sock_connect(sock, self.address)
-            except BaseException:
-                sock.close()
-                raise
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return sock
-
-    async def ask(self, line: str, buffer: int = 0) -> socket.socket:
-        """Connect as `connect` does, then send the origin the request `line`."""
-        sock = await self.connect(buffer)
-        await asyncio.get_running_loop().sock_sendall(sock, f"{line}\n".encode())
-        return sock
-
-
-class Download:
-    """A download of `size` bytes on one connection. `got` counts the bytes that have come."""
-
-    def __init__(self, way: Way, size: int, what: str = "send") -> None:
-        self.got = 0
-        self._way, self._size, self._what = way, size, what
-
-    async def run(self) -> None:
-        """Receive everything. Raises `ConnectionError` if the connection ends early."""
-        loop, buffer = asyncio.get_running_loop(), bytearray(_PIECE)
-        with await self._way.ask(f"{self._what} {self._size}") as sock:
-            while size := await loop.sock_recv_into(sock, buffer):
-                self.got += size
-        if self.got != self._size:
-            raise ConnectionError(f"cut short: {self.got} of {self._size} bytes")
 
 
 async def reach(way: Way, seconds: float) -> Result:
@@ -110,7 +55,7 @@ async def upload(way: Way, size: int, seconds: float) -> Result:
     async with asyncio.timeout(seconds):
         with await way.ask("take") as sock:
             while left:
-                piece = memoryview(_RANDOM)[: min(left, len(_RANDOM))]
+                piece = memoryview(RANDOM)[: min(left, len(RANDOM))]
                 await loop.sock_sendall(sock, piece)
                 left -= len(piece)
             sock.shutdown(socket.SHUT_WR)
@@ -138,21 +83,35 @@ async def page(way: Way, objects: int, size: int, at_once: int) -> Result:
     return {"seconds": time.perf_counter() - began, "times": times}
 
 
-async def exchanges(way: Way, seconds: float, bulk: int) -> Result:
-    """Send a byte and wait for its echo, again and again, beside `bulk` downloads."""
-    loop, times = asyncio.get_running_loop(), []
-    downloads = [Download(way, 1 << 40) for _ in range(bulk)]
-    with await way.ask("echo") as sock:
-        tasks = [asyncio.create_task(transfer.run()) for transfer in downloads]
-        end = time.perf_counter() + seconds
-        while (began := time.perf_counter()) < end:
-            await loop.sock_sendall(sock, b"?")
-            await loop.sock_recv(sock, 1)
-            times.append(time.perf_counter() - began)
-            await asyncio.sleep(0.01)
-        got = [transfer.got for transfer in downloads]
-        await _cancel(tasks)
-    return {"times": times, "bytes": got, "seconds": seconds}
+async def keys(way: Way) -> Result:
+    """Type until the input ends."""
+    typed = Keys(way)
+    task = asyncio.create_task(typed.run())
+    await asyncio.to_thread(sys.stdin.read)
+    result = {"times": typed.times}
+    await _cancel([task])
+    return result
+
+
+async def typing(way: Way, seconds: float, down: int = 1, up: int = 0) -> Result:
+    """Type beside `down` downloads and `up` uploads for `seconds`.
+
+    "got" are the bytes of each download, then those that the origin got of each upload.
+    """
+    typed, downloads = Keys(way), [Download(way, 1 << 40) for _ in range(down)]
+    uploads = [Upload(way) for _ in range(up)]
+    works: list[Keys | Download | Upload] = [typed, *downloads, *uploads]
+    tasks = [asyncio.create_task(work.run()) for work in works]
+    await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
+    result = {
+        "times": typed.times,
+        "down": [transfer.got for transfer in downloads],
+        "up": [transfer.got for transfer in uploads],
+        "silence": max((transfer.silence for transfer in downloads), default=0.0),
+        "seconds": seconds,
+    }
+    await _cancel(tasks)
+    return result
 
 
 async def crowd(way: Way, streams: int, seconds: float, every: float, size: int) -> Result:
@@ -182,14 +141,33 @@ async def crowd(way: Way, streams: int, seconds: float, every: float, size: int)
     return {"times": times, "bytes": got, "seconds": span}
 
 
-async def beside(way: Way, other: Way, seconds: float) -> Result:
-    """Two downloads at the same time for `seconds`: one by `way`, one by `other`."""
-    downloads = [Download(way, 1 << 40), Download(other, 1 << 40)]
-    tasks = [asyncio.create_task(transfer.run()) for transfer in downloads]
+async def beside(way: Way, other: Way, seconds: float, after: float = 0) -> Result:
+    """Two downloads at the same time for `seconds`: one by `way`, which has begun `after` seconds before
+    that, one by `other`.
+    """
+    first, second = Download(way, 1 << 40), Download(other, 1 << 40)
+    tasks = [asyncio.create_task(first.run())]
+    await asyncio.wait(tasks, timeout=after)
+    before = first.got
+    tasks.append(asyncio.create_task(second.run()))
     await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
-    got = [transfer.got for transfer in downloads]
+    got = [first.got - before, second.got]
     await _cancel(tasks)
     return {"bytes": got, "seconds": seconds}
+
+
+async def progress(way: Way, seconds: float) -> Result:
+    """Download for `seconds`. "progress" has [time, bytes so far], by the system's monotonic clock."""
+    transfer = Download(way, 1 << 40)
+    task = asyncio.create_task(transfer.run())
+    steps: list[tuple[float, int]] = []
+    end = time.monotonic() + seconds
+    while (now := time.monotonic()) < end and not task.done():
+        if not steps or transfer.got != steps[-1][1]:
+            steps.append((now, transfer.got))
+        await asyncio.sleep(_LOOK_SECONDS)
+    await _cancel([task])
+    return {"progress": steps}
 
 
 async def idle(way: Way, count: int, at_once: int) -> Result:
@@ -234,7 +212,20 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
 
 
 _WORKS: dict[str, Callable[..., Coroutine[Any, Any, Result]]] = {
-    work.__name__: work for work in (reach, download, upload, page, exchanges, crowd, beside, idle, stalled)
+    work.__name__: work
+    for work in (
+        reach,
+        download,
+        upload,
+        page,
+        keys,
+        typing,
+        crowd,
+        beside,
+        progress,
+        idle,
+        stalled,
+    )
 }
 
 

@@ -66,6 +66,21 @@ def processor_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def family_seconds(pid: int) -> float:
+    """The same for a process together with those that it has started and that still run."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:  # ended meanwhile
+                continue
+    family = {pid}
+    while more := {child for child, parent in parents.items() if parent in family} - family:
+        family |= more
+    return sum(map(processor_seconds, family))
+
+
 def _times() -> tuple[int, int]:
     """Idle ticks and all ticks, summed over the cores."""
     fields = [int(field) for field in _lines("/proc/stat")[0].split()[1:9]]

@@ -6,6 +6,7 @@ connection with one of these lines:
     send COUNT      sends COUNT random bytes and ends
     text COUNT      sends COUNT bytes of a log and ends
     take            reads to the end, then sends the number of bytes
+    count           reads to the end, and sends the number of bytes so far now and then, a line each
     echo            sends back what it receives
 """
 
@@ -22,6 +23,7 @@ _PIECE = 1 << 18
 _POOL_BYTES = 1 << 23  # random bytes, made once; more than the history of any compressor
 _LOG_LINES = 200_000
 _LINE_BYTES = 64
+_TELL_SECONDS = 0.1
 
 
 def pieces(pool: bytes, count: int) -> Iterator[memoryview]:
@@ -79,6 +81,8 @@ class Origin:
                         await self._send(sock, self._log, int(count))
                     case "take":
                         await self._loop.sock_sendall(sock, b"%d" % await self._take(sock))
+                    case "count":
+                        await self._count(sock)
                     case "echo":
                         while data := await self._loop.sock_recv(sock, _PIECE):
                             await self._loop.sock_sendall(sock, data)
@@ -102,6 +106,14 @@ class Origin:
         while size := await self._loop.sock_recv_into(sock, buffer):
             total += size
         return total
+
+    async def _count(self, sock: socket.socket) -> None:
+        buffer, total, told = bytearray(_PIECE), 0, 0.0
+        while size := await self._loop.sock_recv_into(sock, buffer):
+            total += size
+            if (now := self._loop.time()) - told >= _TELL_SECONDS:
+                told = now
+                await self._loop.sock_sendall(sock, b"%d\n" % total)
 
 
 async def main() -> None:

@@ -16,7 +16,7 @@ Written by `python -m bench`, which needs root to make network namespaces; the w
 `docs/performance-notes.md`. Every figure comes from real processes across an emulated link. A ratio
 compares what ran within minutes on the same machine; absolute figures are this machine's."""
 
-_NOTE = re.compile(r"^## *`?([a-z]+)`? *$", re.MULTILINE)
+_NOTE = re.compile(r"^## *`?([a-z-]+)`? *$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +94,11 @@ def render(
         "\n".join(f"- {name}: {value}" for name, value in machine.items()),
         f"Not compared with, since not here: {', '.join(missing)}." if missing else "",
         "## Again",
-        "```sh\npython -m bench                # everything, about 40 minutes\n"
+        "```sh\npython -m bench                # everything, about three hours\n"
         "python -m bench wan page       # some rows\n"
         "python -m bench --quick        # once each, smaller; writes nothing\n"
         "python -m bench --report       # this file and the plots anew, from what was measured\n"
+        "python -m bench.once wan       # one measurement on one link\n"
         "python -m bench.emulator wan   # a link to try things on by hand\n```",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -137,18 +138,42 @@ def _distance(value: float, bound: Bound) -> str:
 
 
 def _section(result: Result, words: str) -> str:
-    rows = ["| | median | spread | wanted |", "| --- | ---: | --- | --- |"]
-    for figure in result.figures:
-        asked = "" if figure.bound is None else f"{wanted(figure.bound)}, {_mark(figure)}"
-        rows.append(f"| {figure.what} | {_value(figure)} | {spread(figure)} | {asked} |")
     parts = [
         f"### `{result.name}`: {result.what}",
         f"Link: {result.link}. Alone: `python -m bench {result.name}`. Measured {result.when} "
         f"({result.version}), {_times(result.repetitions)}.{_disturbance(result)}",
-        "\n".join(rows),
+        "\n".join(_compared(result.figures) or _listed(result.figures)),
         words,
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def _listed(figures: Sequence[Figure]) -> list[str]:
+    """A table with a line for each figure."""
+    rows = ["| | median | spread | wanted |", "| --- | ---: | --- | --- |"]
+    for figure in figures:
+        asked = "" if figure.bound is None else f"{wanted(figure.bound)}, {_mark(figure)}"
+        rows.append(f"| {figure.what} | {_value(figure)} | {spread(figure)} | {asked} |")
+    return rows
+
+
+def _compared(figures: Sequence[Figure]) -> list[str]:
+    """A table with a line for each program, if all figures are called "program, what". Else it is empty."""
+    cells = {}
+    for figure in figures:
+        program, comma, what = figure.what.partition(", ")
+        if not comma:
+            return []
+        cells[program, f"{what}, {figure.unit}"] = number(figure.value)
+    programs = list(dict.fromkeys(program for program, _ in cells))
+    columns = list(dict.fromkeys(column for _, column in cells))
+    if len(columns) * len(programs) != len(figures):
+        return []
+    return [
+        f"| | {' | '.join(columns)} |",
+        f"| --- |{' ---: |' * len(columns)}",
+        *(f"| {name} | {' | '.join(cells[name, column] for column in columns)} |" for name in programs),
+    ]
 
 
 def _times(repetitions: int) -> str:

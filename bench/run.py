@@ -45,12 +45,12 @@ class Run:
         return max(1, round(count * self.scale))
 
     @asynccontextmanager
-    async def course(self, link: Link, control: str = "bbr") -> AsyncIterator[Course]:
+    async def course(self, link: Link, control: str = "bbr", seed: int = 1) -> AsyncIterator[Course]:
         """A new network with an origin. `control` is the congestion control of its TCP."""
         self.say(f"making the link: {link}")
         with (
             tempfile.TemporaryDirectory(prefix="toxproxy-bench-") as folder,
-            self.emulator.network(link) as network,
+            self.emulator.network(link, seed) as network,
         ):
             network.use(control)
             async with course(network, Path(folder)) as across:
@@ -68,6 +68,23 @@ class Run:
                     except ToxproxyError as error:
                         self.say(f"{name} is left out: {error}")
             yield across, tunnels
+
+    @asynccontextmanager
+    async def tunnel(
+        self, link: Link, name: str, seed: int = 1
+    ) -> AsyncIterator[tuple[Course, Tunnel | None]]:
+        """toxproxy or a rival, alone across a new network. None if the rival does not work there."""
+        async with self.course(link, seed=seed) as across, AsyncExitStack() as stack:
+            self.say(f"measuring {name}")
+            tunnel: Tunnel | None = None
+            if name == "toxproxy":
+                tunnel = await stack.enter_async_context(toxproxy(across))
+            else:
+                try:
+                    tunnel = await stack.enter_async_context(self.rivals[name](across))
+                except ToxproxyError as error:
+                    self.say(f"{name} is left out: {error}")
+            yield across, tunnel
 
     async def times(self) -> AsyncIterator[int]:
         """The numbers of the repetitions, from 1. Measures the load by other programs around each."""

@@ -36,7 +36,6 @@ _FILE = Path(__file__).parents[1] / "docs" / "memory.svg"
 
 async def soak(across: Course, ours: Tunnel, seconds: float) -> list[Series]:
     """Make load for `seconds`. Returns the memory of the client and of the server, in MB over minutes."""
-    assert ours.processes is not None
     points: tuple[list[tuple[float, float]], list[tuple[float, float]]] = ([], [])
     began = time.monotonic()
     company = [asyncio.create_task(_load(across, ours)), asyncio.create_task(_disturb(across.network))]
@@ -61,7 +60,7 @@ async def _load(across: Course, ours: Tunnel) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(across.work("download", way=way, size=40 * MB, seconds=120))
             group.create_task(across.work("upload", way=way, size=10 * MB, seconds=120))
-            group.create_task(across.work("exchanges", way=way, seconds=10, bulk=0))
+            group.create_task(across.work("typing", way=way, seconds=10, down=0))
             page = {"objects": OBJECTS, "size": OBJECT_BYTES, "at_once": AT_ONCE}
             group.create_task(across.work("page", way=proxy, **page))
 

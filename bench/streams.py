@@ -1,10 +1,12 @@
-"""Rows with one stream: how much of a link it fills, compared with Tox alone, ssh and others."""
+"""Rows with one stream: how much of a link it fills and what it costs, beside Tox alone, ssh and others."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
+from bench import machine
 from bench.figures import Bound, Figure, Series, ratios
 from bench.links import CLEAN, FAR, SLOW, WAN, Link
 from bench.program import python, running
@@ -16,6 +18,7 @@ MB = 1_000_000
 _BLAST_SECONDS = 5.0
 _LONGEST = 120.0  # seconds: the time limit of a download
 _RIVAL_LONGEST = 12.0  # the same for a rival: enough to measure its rate
+_COST = 20.0  # CPU seconds of each end for 1 GB
 _LOSSES = (0.0, 0.1, 1.0, 2.0, 5.0)
 
 
@@ -48,13 +51,22 @@ async def blast(across: Course, *options: str) -> float:
 
 async def _clean(run: Run) -> Outcome:
     rates: defaultdict[str, list[float]] = defaultdict(list)
-    async with run.course(CLEAN) as across, toxproxy(across) as ours:
+    costs: defaultdict[str, list[float]] = defaultdict(list)
+    async with run.tunnels(CLEAN, "ssh (bbr)") as (across, tunnels):
+        ours = tunnels[0]
         size, way = run.size(500 * MB), [ours.forward, None]
         async for _ in run.times():
-            rates["down"].append(await download(across, ours, size, 300))
+            for tunnel in tunnels:
+                before = [machine.family_seconds(pid) for pid in tunnel.processes]
+                rates[tunnel.name].append(await download(across, tunnel, size, 300))
+                after = [machine.family_seconds(pid) for pid in tunnel.processes]
+                for end, then, now in zip(("receiver", "sender"), before, after, strict=True):
+                    costs[f"{tunnel.name}, {end}"].append((now - then) / size * 1e9)
             rates["up"].append(rate(await across.work("upload", way=way, size=size, seconds=300)))
             rates["plain"].append(await blast(across))
             rates["unlocked"].append(await blast(across, "--unlocked"))
+    rates["down"] = rates[ours.name]
+    bound = Bound(_COST, at_most=True)
     figures = []
     for way_name in ("down", "up"):
         share = ratios(rates[way_name], rates["plain"])
@@ -67,6 +79,10 @@ async def _clean(run: Run) -> Outcome:
     figures += [
         Figure("Tox alone, as the library is", "MB/s", tuple(rates["plain"])),
         Figure("Tox alone, without locking memory", "MB/s", tuple(rates["unlocked"])),
+        *(
+            Figure(name, "CPU s per GB", tuple(cost), bound if name.startswith(ours.name) else None)
+            for name, cost in costs.items()
+        ),
     ]
     return Outcome(figures)
 
@@ -135,33 +151,10 @@ async def _text(run: Run) -> Outcome:
     )
 
 
-async def _beside(run: Run) -> Outcome:
-    samples: defaultdict[str, list[float]] = defaultdict(list)
-    async with run.course(WAN, "cubic") as across, toxproxy(across) as ours:
-        direct = [(across.network.far.address, across.port), None]
-        way, seconds = [ours.forward, None], run.size(15)
-        async for _ in run.times():
-            result = await across.work("beside", way=way, other=direct, seconds=seconds)
-            for name, got in zip(("toxproxy", "TCP"), result["bytes"], strict=True):
-                samples[name].append(got / seconds / MB)
-            alone = await across.work("download", way=direct, size=1 << 40, seconds=seconds)
-            samples["alone"].append(rate(alone))
-    return Outcome(
-        [
-            Figure("toxproxy beside TCP", "MB/s", tuple(samples["toxproxy"]), Bound(0.1)),
-            Figure("TCP (cubic) beside toxproxy", "MB/s", tuple(samples["TCP"]), Bound(0.1)),
-            Figure("TCP (cubic) beside nothing", "MB/s", tuple(samples["alone"])),
-            Figure(
-                "TCP beside toxproxy, of TCP beside nothing", "×", ratios(samples["TCP"], samples["alone"])
-            ),
-        ]
-    )
-
-
 async def _loss(run: Run) -> Outcome:
     points: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
     for loss in _LOSSES:
-        link = Link(f"{loss:g} % loss", WAN.delay, loss, WAN.rate, WAN.queue)
+        link = Link.alike(f"{loss:g} % loss", replace(WAN.down, loss=loss))
         rates = await _rates(run, link, run.size(50 * MB), "ssh (bbr)", "ssh (cubic)")
         for name, values in rates.items():
             points[name].append((loss, sorted(values)[len(values) // 2]))
@@ -174,6 +167,5 @@ ROWS = (
     Row("wan", "one stream, 300 MB", WAN, _wan),
     Row("slow", "one stream, 40 MB", SLOW, _slow),
     Row("text", "a log of 20 MB", SLOW, _text),
-    Row("beside", "a download beside one over plain TCP (cubic)", WAN, _beside),
 )
 LOSS = Row("loss", "throughput over loss, 100 Mbit/s and 50 ms", WAN, _loss, 900)

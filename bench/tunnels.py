@@ -6,10 +6,9 @@ have a SOCKS proxy in the near place.
 
 from __future__ import annotations
 
-import getpass
+import asyncio
 import json
-import shutil
-import subprocess
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -18,39 +17,32 @@ from typing import Any
 
 from bench.emulator import Network
 from bench.program import python, running
-from toxproxy.demo.network import PrivateNetwork
+from toxproxy.demo.network import PrivateNetwork, Process
 
 Address = tuple[str, int]
 
 LOOPBACK = "127.0.0.1"
 _REACH_SECONDS = 60.0
 
+_RELAY_SECONDS = 120.0  # until two nodes without UDP have found each other
+_NODE_PORT = 21000
+
+_NODE = "[tox]\nlocal_discovery = no\n"
 _SERVER = "[access]\npermit = {host}:{port}\n"
 _CLIENT = "[client]\norigin = 0:{host}:{port}:TOXID\n[socks]\nproxy = 0:TOXID\n"
-
-SSHD_CONFIG = """\
-ListenAddress {address}:{port}
-HostKey {folder}/host_key
-AuthorizedKeysFile {folder}/user_key.pub
-PidFile none
-StrictModes no
-UsePAM no
-MaxSessions 1000
-MaxStartups 1000
-"""
 
 
 @dataclass(frozen=True)
 class Tunnel:
     """A running tunnel: `forward` leads to the origin, `socks` is a proxy. Both are in the near place.
 
-    `processes` are the process ids of the near and the far program, where known.
+    `processes` are the process ids of the near and the far program.
     """
 
     name: str
     forward: Address
+    processes: tuple[int, int]
     socks: Address | None = None
-    processes: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,9 +73,9 @@ async def course(network: Network, folder: Path) -> AsyncIterator[Course]:
 
 
 @asynccontextmanager
-async def toxproxy(across: Course) -> AsyncIterator[Tunnel]:
-    """This program, as its users run it."""
-    folder = across.folder / "toxproxy"
+async def toxproxy(across: Course, name: str = "toxproxy") -> AsyncIterator[Tunnel]:
+    """This program, as its users run it. `name` is that of its folder."""
+    folder = across.folder / name
     folder.mkdir(exist_ok=True)
     network = PrivateNetwork(
         folder,
@@ -95,39 +87,37 @@ async def toxproxy(across: Course) -> AsyncIterator[Tunnel]:
         await network.connected()
         ends = network.client.pid, network.server.pid
         yield await across.reached(
-            Tunnel("toxproxy", network.listener("origin"), network.listener("proxy"), ends)
+            Tunnel("toxproxy", network.listener("origin"), ends, network.listener("proxy"))
         )
 
 
 @asynccontextmanager
-async def ssh(across: Course, control: str) -> AsyncIterator[Tunnel]:
-    """`ssh -L -D` with an sshd of its own, over TCP with this congestion control."""
-    number = 2 * ("cubic", "bbr").index(control)
-    port, forward, socks = 2200 + number, 3200 + number, 3201 + number
-    folder = across.folder / f"ssh-{control}"
-    write_keys(folder)
-    config = SSHD_CONFIG.format(address=across.network.far.address, port=port, folder=folder)
-    (folder / "sshd_config").write_text(config)
-    across.network.use(control)
-    options = ["StrictHostKeyChecking=no", f"UserKnownHostsFile={folder}/known_hosts", "IdentitiesOnly=yes"]
-    options += ["BatchMode=yes", "ExitOnForwardFailure=yes", "ConnectionAttempts=30"]
-    command = ["ssh", "-F", "none", "-N", "-i", f"{folder}/user_key", "-p", str(port)]
-    command += [word for option in options for word in ("-o", option)]
-    command += ["-L", f"{forward}:{LOOPBACK}:{across.port}", "-D", str(socks)]
-    command += [f"{getpass.getuser()}@{across.network.far.address}"]
-    sshd = shutil.which("sshd") or "/usr/sbin/sshd"  # sshd executes itself again, so it needs its full path
+async def relayed(across: Course) -> AsyncIterator[Tunnel]:
+    """This program where there is no UDP: through a TCP relay in the far place."""
+    near, far = across.network.near, across.network.far
+    # Segments as small as between real hosts. One of 64 KiB can fill the receive buffer of a TCP relay that
+    # waits for the rest of a packet: then both ends wait for ever.
+    await _done(*far.command, "ip", "link", "set", "dev", "lo", "mtu", "1500")
+    secret = secrets.token_hex(16)
     async with AsyncExitStack() as stack:
-        for place, name, words in (
-            (across.network.far, "sshd", (sshd, "-D", "-e", "-f", f"{folder}/sshd_config")),
-            (across.network.near, "ssh", tuple(command)),
-        ):
-            await stack.enter_async_context(running(place, folder, name, *words))
-        yield await across.reached(Tunnel(f"ssh ({control})", (LOOPBACK, forward), (LOOPBACK, socks)))
+        ends = []
+        for name, place in (("node", far), ("server", far), ("client", near)):
+            folder = across.folder / f"relayed-{name}"
+            folder.mkdir()
+            ends.append(Process("client" if name == "client" else "server", folder, place))
+            stack.push_async_callback(ends[-1].stop)
+        node, server, client = ends
+        ports = f"port = {_NODE_PORT}-{_NODE_PORT}\ntcp_relay = {_NODE_PORT}\n"
+        await node.start(f"{_NODE}bootstrap = none\n{ports}")
+        tox = f"{_NODE}bootstrap = {far.address}:{_NODE_PORT}:{node.ready['dht_key']}\nudp = no\n"
+        access = f"[access]\nsecret = {secret}\npermit = {LOOPBACK}:{across.port}\n"
+        await server.start(tox + access)
+        forward = f"[client]\norigin = 0:{LOOPBACK}:{across.port}:{server.ready['tox_id']}\n"
+        await client.start(f"{tox}[access]\nsecret = {secret}\n{forward}")
+        await client.wait_for("ready", _RELAY_SECONDS)
+        host, _, port = str(client.ready["listeners"][0]["address"]).rpartition(":")
+        yield await across.reached(Tunnel("toxproxy", (host, int(port)), (client.pid, server.pid)))
 
 
-def write_keys(folder: Path) -> None:
-    folder.mkdir()
-    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # Debian's sshd wants it
-    for key in ("host_key", "user_key"):
-        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key)]
-        subprocess.run(command, check=True)
+async def _done(*command: str) -> None:
+    await (await asyncio.create_subprocess_exec(*command)).wait()

@@ -30,7 +30,7 @@ from typing import Any
 from bench.emulator import FAR_ADDRESS, Emulator, Network
 from bench.links import WAN
 from bench.program import python, running
-from bench.tunnels import SSHD_CONFIG, write_keys
+from bench.rivals.ssh import SSHD_CONFIG, write_keys
 from toxproxy.demo.network import Process
 from toxproxy.errors import ToxproxyError
 

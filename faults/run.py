@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench import machine
 from bench.emulator import Emulator, Network
-from bench.links import Link
+from bench.links import Direction, Link
 from bench.program import Program, python, running
 from faults.ledger import Account
 from faults.plan import Cut, Plan, Side, Way
@@ -19,7 +19,10 @@ from faults.report import Findings
 from faults.usage import Usage, usage
 from toxproxy.demo.network import PrivateNetwork, Process
 
-LINK = Link("faults", 25, 5, 100, 600, duplication=2, reordering=5, corruption=0.5)
+LINK = Link.alike(
+    "faults",
+    Direction(delay=25, loss=5, rate=100, queue=600, duplication=2, reordering=5, corruption=0.5),
+)
 
 _LOOPBACK = "127.0.0.1"
 _SERVER = "[access]\npermit = {target}\n"

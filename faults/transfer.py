@@ -1,9 +1,10 @@
 """One long download, to be disturbed.
 
     python -m faults.transfer serve SIZE              at the far end; prints the port
-    python -m faults.transfer fetch HOST PORT SIZE    at the near end; prints how many bytes came, and when
+    python -m faults.transfer fetch HOST PORT SIZE [SECONDS]
+                                                      at the near end; prints how many bytes came, and when
 
-SIZE is in bytes. Every byte that comes is checked.
+SIZE is in bytes. Every byte that comes is checked. After SECONDS the download is given up.
 """
 
 from __future__ import annotations
@@ -36,17 +37,23 @@ async def serve(size: int) -> None:
     await server.serve_forever()
 
 
-async def fetch(host: str, port: int, size: int) -> None:
-    """Print {"at": time, "got": bytes} now and then. The last line also has "whole" and "why"."""
+async def fetch(host: str, port: int, size: int, seconds: float | None = None) -> None:
+    """Print {"at": time, "got": bytes} at the beginning and now and then. The last line also has "whole"
+    and "why". After `seconds` the download is given up.
+    """
+    print(json.dumps({"at": time.time(), "got": 0}), flush=True)
     reader, writer = await asyncio.open_connection(host, port, limit=BLOCK)
     receipt, told = Receipt(_content(size)), 0.0
     why = ""
     try:
-        while data := await reader.read(BLOCK):
-            receipt.take(data)
-            if (now := time.time()) - told > _TELL:
-                told = now
-                print(json.dumps({"at": now, "got": receipt.got}), flush=True)
+        async with asyncio.timeout(seconds):
+            while data := await reader.read(BLOCK):
+                receipt.take(data)
+                if (now := time.time()) - told > _TELL:
+                    told = now
+                    print(json.dumps({"at": now, "got": receipt.got}), flush=True)
+    except TimeoutError:
+        why = f"{receipt.got} of {size} bytes within {seconds:.0f} s"
     except ConnectionError as error:
         why = str(error)
     whole = receipt.got == size and receipt.wrong_at is None
@@ -65,5 +72,7 @@ if __name__ == "__main__":
                 asyncio.run(serve(int(length)))
             case ["fetch", host, port, length]:
                 asyncio.run(fetch(host, int(port), int(length)))
+            case ["fetch", host, port, length, limit]:
+                asyncio.run(fetch(host, int(port), int(length), float(limit)))
             case _:
                 sys.exit(__doc__)

@@ -11,7 +11,7 @@ SIZES = {1: 8, 2: 48, 3: 44, 4: 8, 5: 4, 6: 6, 7: 8, 8: 24, 9: 8, 10: 12, 11: 16
 LENGTH_AT = {6: 4, 7: 6, 8: 6, 9: 6, 12: 6}  # where a command says how many bytes follow it
 WANTED, UNORDERED = 0x80, 0x40  # to be acknowledged; in no sequence
 MTU, PART = 1371, 1343  # bytes of a datagram, and of a frame in each of its fragments but the last
-_SETTINGS = (65536, 255, 0, 0, 5000, 2, 2)
+_SETTINGS = (65536, 1, 0, 0, 5000, 2, 2)
 
 
 def timed(*commands: bytes, at: int = 0) -> bytes:
@@ -42,6 +42,11 @@ def bandwidth(sequence: int, incoming: int = 0, outgoing: int = 0) -> bytes:
 
 def throttle(sequence: int, interval: int = 5000, faster: int = 2, slower: int = 0) -> bytes:
     return struct.pack("!BBHIII", WANTED | THROTTLE, 0xFF, sequence, interval, faster, slower)
+
+
+def packet(data: bytes, group: int = 1, *, channel: int = 0, number: int = 0, kind: int = 0x49) -> bytes:
+    """An unsequenced packet."""
+    return struct.pack("!BBHHH", kind, channel, number, group, len(data)) + data
 
 
 def reliable(channel: int, sequence: int, data: bytes, kind: int = WANTED | RELIABLE) -> bytes:
@@ -103,10 +108,10 @@ def written_again(command: bytes) -> bytes:
 
     Raises KeyError for a command that no link sends.
     """
-    kind, channel, sequence = struct.unpack_from("!BBH", command)
+    kind, sequence = struct.unpack_from("!BxH", command)
     match kind:
         case 0x01:
-            return ack(channel, sequence, *struct.unpack_from("!H", command, 6))
+            return ack(0xFF, sequence, *struct.unpack_from("!H", command, 6))
         case 0x44:
             return disconnect(sequence)
         case 0x82:
@@ -115,23 +120,11 @@ def written_again(command: bytes) -> bytes:
             return verify(*struct.unpack_from("!I", command, 40))[4:]
         case 0x85:
             return ping(sequence)
-        case 0x86:
-            assert 0 < len(command) - 6 <= PART
-            assert channel < 0xFF
-            return reliable(channel, sequence, command[6:])
-        case 0x88:
-            start, _, _, number, total = struct.unpack_from("!HHIII", command, 4)
-            assert PART < total <= 16384
-            assert channel < 0xFF
-            return fragment(channel, start, number, -(-total // PART), total, command[24:])
+        case 0x49:
+            assert 0 < len(command) - 8 <= PART
+            return packet(command[8:], *struct.unpack_from("!H", command, 4))
         case 0x8A:
             return bandwidth(sequence)
         case 0x8B:
             return throttle(sequence)
     raise KeyError(kind)
-
-
-def is_covered(command: bytes) -> bool:
-    """Whether a fragment has just the bytes of its frame that it stands for."""
-    _, length, count, number, total, offset = struct.unpack_from("!HHIIII", command, 4)
-    return bool(number < count and offset + length == min(total, (number + 1) * PART))

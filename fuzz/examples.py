@@ -10,9 +10,10 @@ import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fuzz import links, multiplexer, near, resuming
+from fuzz import links, multiplexer, near, recovery, sessions, streams
 from fuzz.peer import packed
 from toxproxy.mux import frames
+from toxproxy.recovery import packet
 from toxproxy.tox.pytox import Tox, ToxOptions
 
 Move = tuple[Callable[..., object], bytes]  # the move, and the bytes from which it reads its decisions
@@ -21,12 +22,9 @@ _CONFIGURATIONS = Path(__file__).parents[1] / "examples"
 _KEY = "FEDCBA9876543210" * 4
 
 _FRAMES: tuple[frames.Frame, ...] = (
-    frames.Hello(1, 1, 3, frames.LZ4, 16384, 8192),
+    frames.Hello(2, 2, 3, frames.LZ4, 16384, 8192),
     frames.Ping(7),
     frames.Pong(7),
-    frames.GoAway(2, "the two versions have nothing in common"),
-    frames.Resume(1, 2, ((0, 3), (7, 4))),
-    frames.Ack(((0, 3), (254, 1))),
     frames.Open(1, frames.TCP, 16384, 443, "www.example.org"),
     frames.Opened(1, 1 << 20),
     frames.Refused(1, 5, "connection refused"),
@@ -101,8 +99,6 @@ local_discovery = yes
 proxy = socks5://127.0.0.1:9050
 wait = 30
 """
-_SENT = b"\0\0\2ab"  # a frame, on channel 0
-_ACK = b"\0\4\5\1\0"  # for channel 0; the choices of its count and of the damage follow
 _CLIENTS = {
     "all": {
         _KEY: {"by": "command"},
@@ -125,13 +121,14 @@ def examples() -> dict[str, dict[str, bytes]]:
     return {
         "frame": {frames.name(type(frame)).lower(): frames.encode(frame) for frame in _FRAMES},
         "block": {"three": 3 * _text(b"toxproxy", 40), "large": _text(b"x", 255)},
-        "counts": {
-            "acknowledged": _SENT + _ACK + b"\1\0",
-            "taken-back": _SENT + _ACK + b"\1\0" + _ACK + b"\2\0",
-        },
+        "parts": _parts(),
         "client": _multiplexer(),
         "server": _multiplexer(),
-        "resume": _resuming(),
+        "streams": _streams() | _dice(1, 2),
+        "recovery": _dice(1, 2, 3),
+        "sender": _recovery() | _dice(1, 2, 3),
+        "path": {"good": b"\0\0\0" + 20 * b"\0\1\x20\0", "bad": bytes(3) + 300 * b"\0\1\x20\0\3\4"},
+        "session": _sessions() | _dice(1, 2),
         "filter": _dice(1, 2, 3),
         "enet": _dice(1, 2, 3, 4),
         "packets": {"clean": bytes(200), "friend-left": bytes(40) + b"\x01" + bytes(80)},
@@ -175,58 +172,90 @@ def _script(moves: Sequence[Callable[..., object]], *script: Move) -> bytes:
     return b"".join(bytes((moves.index(move),)) + decisions for move, decisions in script)
 
 
+def _parts() -> dict[str, bytes]:
+    return {
+        "close": packet.close(0, "the program is stopping"),
+        "introduction": packet.header(packet.INTRODUCTION, 1, 0) + packet.ids(1, 2),
+        "acknowledgement": packet.header(packet.ACK, 9, 3)
+        + packet.acknowledgement(1.0, 1.01, [(5, 9), (1, 3)], 32),
+    }
+
+
 def _multiplexer() -> dict[str, bytes]:
     game, greeted = multiplexer.Game, b"\x01"
-    asked: list[Move] = [(game.ask, bytes(4) + b"\x50\0\0"), (game.accept, b"\1")]
-    opened: list[Move] = [(game.open, b"\1"), (game.send, b"\7\0"), (game.answer, bytes(6))]
+    asked: list[Move] = [(game.ask, bytes(5) + b"\x50\0"), (game.accept, b"\0\1")]
+    opened: list[Move] = [(game.open, b"\1"), (game.send, b"\0"), (game.answer, bytes(3))]
     flowing: list[Move] = [
-        (game.flow, b"\0\x40\0\0"),
-        (game.take, b"\x30"),
-        (game.flow, b"\0\x20\2\0"),
-        (game.write, b"\1\0"),
-        (game.send, b"\7\0"),
+        (game.flow, b"\0\0\0\x40\0\0"),
+        (game.flow, b"\0\5\0\x20\0\0"),
+        (game.take, b"\0\x30"),
+        (game.flow, b"\0\0\0\x20\2\0"),
+        (game.write, b"\0\1\0"),
+        (game.send, b"\0"),
+        (game.lose, b"\0\0"),
+        (game.send, b"\0"),
+        (game.arrive, b"\0"),
     ]
     ending: list[Move] = [
-        (game.flow, b"\0\0\3\0"),
-        (game.take, b"\x30"),
-        (game.end, b"\0"),
-        (game.send, b"\7\0"),
+        (game.flow, b"\0\0\0\0\3\0"),
+        (game.take, b"\0\x30"),
+        (game.end, b"\0\0"),
+        (game.send, b"\0"),
     ]
+    early: list[Move] = [(game.overtake, b"\0\0\0\5\0"), (game.overtake, b"\1\0\x20\1\0")]
     moves = multiplexer.MOVES
     return {
         "asked": greeted + _script(moves, *asked, *flowing, *ending),
         "opened": greeted + _script(moves, *opened, *flowing, *ending),
-        "reset": greeted + _script(moves, *asked, *flowing, (game.end, b"\2"), (game.send, b"\7\0")),
-        "ignored": greeted + _script(moves, *asked, (game.end, b"\1"), *flowing),
+        "overtaken": greeted + _script(moves, *early, *asked, *flowing, *ending),
+        "reset": greeted + _script(moves, *asked, *flowing, (game.end, b"\0\2"), (game.send, b"\0")),
+        "ignored": greeted + _script(moves, *asked, (game.end, b"\0\1"), *flowing),
     }
 
 
-def _resuming() -> dict[str, bytes]:
-    game = resuming.Game
-    room: Move = (game.ready, b"\7\0")
-    busy: list[Move] = [room, (game.open, b"\0\x64\0"), room, (game.ask, b"\3\0")]
-    lost: Move = (game.cut, b"\2")  # with the last two frames of each channel
-    early: list[Move] = [(game.grow, b"\7\0"), (game.ask, b"\3\0"), (game.open, b"\0\x64\0"), room]
-    scripts = {}
-    for side, begin in {
-        "client": [(game.cut, b"\1"), (game.meet, b"\0")],  # on a link with a small budget
-        "server": [(game.cut, b"\1\0")],
-    }.items():
-        twice = [lost, *begin, *busy, lost, *begin, lost, *begin, *early]
-        script = _script(resuming.MOVES, *busy, (game.acknowledge, b"\0"), *busy, *twice)
-        scripts[side] = (b"\1" if side == "client" else b"\0") + b"\0\1" + script
-    return scripts
+def _streams() -> dict[str, bytes]:
+    pair, client, server = streams.Pair, b"\0", b"\1"
+
+    def script(*acts: tuple[Callable[..., object], bytes, bytes]) -> bytes:
+        return b"".join(side + bytes((streams.MOVES.index(act),)) + choices for act, side, choices in acts)
+
+    opened = (
+        (pair.open, client, b"\1\1\0\x40\1"),
+        (pair.send, client, b"\0\3"),
+        (pair.arrive, client, b"\0\1"),
+    )
+    flowing = (pair.write, client, b"\0\x40\0"), (pair.send, client, b"\0\3"), (pair.lose, client, b"\0\1")
+    reading = (pair.accept, server, b"\0\0"), (pair.take, server, b"\0\1\0"), (pair.send, server, b"\0\3")
+    return {"lossy": b"\0\0\1\x20" + script(*opened, *flowing, *reading, *flowing)}
+
+
+def _recovery() -> dict[str, bytes]:
+    side = recovery.Side
+    offered: Move = (side.offer, b"\0\x20")
+    heard: Move = (side.hear_acknowledgement, b"\0\0\0\0\0\0\0\3\5\1")
+    script = _script(
+        recovery.MOVES, offered, (side.wait, b"\2"), heard, offered, (side.wait, b"\2"), heard, heard
+    )
+    links = _script(recovery.MOVES, (side.relink, b""), (side.wait_until_due, b"\0"), heard, offered)
+    return {"acknowledged": b"\0\1" + script, "links": b"\0\1" + script + links}
+
+
+def _sessions() -> dict[str, bytes]:
+    game = sessions.Game
+    dials = b"".join(bytes((0, how, 0)) for how in (0, 20, 46, 90, 3, 4))
+    cut = bytes((sessions.MOVES.index(game.cut_and_begin), 1, 0))
+    return {"cut": b"\0\0\0\0" + dials + cut + dials + cut}
 
 
 def _links() -> dict[str, bytes]:
     friend = links.Friend
     script = _script(
         links.MOVES,
-        (friend.ask, b"\1"),
+        (friend.ask, b"\0\1\0"),
         (friend.vanish, b""),
-        (friend.resume, b"\0"),
-        (friend.ask, b"\2"),
-        (friend.leave, b""),
+        (friend.introduce, b"\0\0\0"),
+        (friend.ask, b"\0\2\0"),
+        (friend.leave, b"\1"),
         (friend.greet, b""),
     )
     return {"begins": b"\1\1" + script, "takes": b"\0\1" + script}

@@ -1,11 +1,12 @@
-"""Targets: packets from a friend, and frames on its links. A real ENet is in between."""
+"""Targets: datagrams from a friend, and packets on its links. A real ENet is in between."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 
+from fuzz import packets as pk
 from fuzz import scene
 from fuzz.choices import Choices
 from fuzz.multiplexer import LIMITS
@@ -14,29 +15,34 @@ from toxproxy.config.settings import ExitSettings
 from toxproxy.link.base import LinkEnd
 from toxproxy.link.carrier import MAX_PACKET, PACKET_ID, Carrier
 from toxproxy.link.enet import EnetLink
+from toxproxy.link.filter import PACKET_SIZE
 from toxproxy.mux import frames
 from toxproxy.outbound.exit import Exit
+from toxproxy.pace import TokenBucket
+from toxproxy.recovery.packet import close, closing
 from toxproxy.rules import Rules
+from toxproxy.tunnel.events import SessionBegan, SessionEnded, SessionEvent
 from toxproxy.tunnel.keeper import SessionKeeper
 
 _MOVES_MOST = 60
 _ROUNDS = 12  # round trips: enough for ENet to connect and for a session to begin
+_PAUSES = (0.0, 0.01, 0.3, 3.0, 30.0)  # seconds
 _NOWHERE = Rules()
 _PEER = 77  # a session's id
 
 
 def packets(data: bytes) -> None:
-    """Packets between two ends are lost, repeated, damaged or forged, and nothing breaks."""
-    scene.run(_packets(Choices(data)))
+    """Datagrams between two ends are lost, repeated, damaged or forged, and nothing breaks."""
+    scene.run(_packets(Choices(data)), virtual=True)
 
 
 def links(data: bytes) -> None:
-    """A friend begins or accepts links and sends arbitrary frames on each, and nothing breaks."""
-    scene.run(Friend(Choices(data)).play())
+    """A friend begins or accepts links and sends arbitrary packets on each, and nothing breaks."""
+    scene.run(Friend(Choices(data)).play(), virtual=True)
 
 
 class Wire:
-    """Carries packets between two ends when told to."""
+    """Carries datagrams between two ends when told to."""
 
     def __init__(self) -> None:
         self.queues: tuple[deque[bytes], deque[bytes]] = deque(), deque()
@@ -49,9 +55,13 @@ class Wire:
 
         return send
 
-    async def carry(self, fate: Callable[[bytes], list[bytes]] = lambda packet: [packet]) -> None:
+    async def carry(
+        self, fate: Callable[[bytes], list[bytes]] = lambda packet: [packet], seconds: float = 0.0
+    ) -> None:
+        """Let so much time pass, then carry all, and the answers."""
+        await asyncio.sleep(seconds)
         for _ in range(_ROUNDS):
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.0001)
             for queue, end in zip(self.queues, self.ends, strict=True):
                 waiting, count = list(queue), len(queue)
                 queue.clear()
@@ -62,25 +72,46 @@ class Wire:
                     end.batch_ended()
 
 
-def _end(wire: Wire, to: int, exit: Exit | None) -> SessionKeeper:
-    end = SessionKeeper(wire.sender(to), changed=lambda _: None, grace=600, exit=exit, limits=LIMITS)
-    wire.ends.append(end.carrier)
-    return end
+class End:
+    """A keeper on a wire, which sees that events come in an order that makes sense."""
 
+    def __init__(self, wire: Wire, to: int, exit: Exit | None) -> None:
+        self.keeper = SessionKeeper(
+            wire.sender(to), changed=self._changed, grace=600, exit=exit, limits=LIMITS
+        )
+        # The pace of links is by the real clock, which stands still here.
+        self.keeper.carrier._allowance = TokenBucket(1_000_000, 1.0)
+        wire.ends.append(self.keeper.carrier)
+        self._began = False
 
-async def _over(*ends: SessionKeeper) -> None:
-    """Close everything without waiting for a peer that never answers."""
-    for end in ends:
-        end.lose()
-        await end.close("over")
-        assert end.session is None
-        assert not end.ready
+    def _changed(self, what: SessionEvent) -> None:
+        match what:
+            case SessionBegan():
+                assert not self._began
+                assert self.keeper.session is not None
+                assert self.keeper.session.established
+                self._began = True
+            case SessionEnded():
+                assert self.keeper.session is None
+                self._began = False
+
+    def check(self) -> None:
+        keeper = self.keeper
+        assert keeper.streams <= 2 * LIMITS.streams
+        assert keeper.session is not None or not keeper.ready
+
+    async def over(self) -> None:
+        """Close everything without waiting for a peer that never answers."""
+        self.keeper.lose()
+        await self.keeper.close("over")
+        assert self.keeper.session is None
+        assert not self.keeper.ready
 
 
 async def _packets(choices: Choices) -> None:
     wire = Wire()
     exit = Exit(ExitSettings(), _NOWHERE)
-    far, near = _end(wire, 1, exit), _end(wire, 0, None)
+    far, near = End(wire, 1, exit), End(wire, 0, None)
 
     def fate(packet: bytes) -> list[bytes]:
         match choices.integer(7) if choices else 0:
@@ -97,34 +128,39 @@ async def _packets(choices: Choices) -> None:
         return [packet]
 
     for end in (far, near):
-        end.reach()
+        end.keeper.reach()
     moves = 0
     while choices and moves < _MOVES_MOST:
-        await wire.carry(fate)
+        await wire.carry(fate, choices.pick(_PAUSES))
         if choices.integer(3) == 1:
-            near.lose()
-            near.reach()
+            near.keeper.lose()
+            near.keeper.reach()
+        for end in (far, near):
+            end.check()
         moves += 1
-    await _over(near, far)
+    for end in (near, far):
+        await end.over()
 
 
 class Friend:
-    """A hostile peer with real links. It owns them and hears the frames of the last one."""
+    """A hostile peer with real links. It owns them and hears the packets of the last one."""
 
     def __init__(self, choices: Choices) -> None:
         self.choices = choices
-        self.got: Counter[int] = Counter()  # received frames that SPEC.md counts, by channel
         self.link: EnetLink | None = None
         self.up = False
+        self.number = 1  # of the next packet
+        self.heard = 0  # the largest number that came
+        self.closing = False  # the other side said CLOSE
 
     async def play(self) -> None:
         wire = self.wire = Wire()
         exit = Exit(ExitSettings(), _NOWHERE)
         self.begins = bool(self.choices.integer(1))
-        self.end = _end(wire, 1, exit if self.begins else None)
+        self.end = End(wire, 1, exit if self.begins else None)
         self.carrier = Carrier(wire.sender(0), self._own, connecting=self.begins)
         wire.ends.append(self.carrier)
-        self.end.reach()
+        self.end.keeper.reach()
         self.begin()
         await wire.carry()
         assert self.up
@@ -133,11 +169,10 @@ class Friend:
         moves = 0
         while self.choices and moves < _MOVES_MOST:
             self.choices.pick(MOVES)(self)
-            await wire.carry()
-            assert self.end.streams <= 2 * LIMITS.streams
-            assert self.end.session is not None or not self.end.ready
+            await wire.carry(seconds=self.choices.pick(_PAUSES) if self.choices.integer(3) == 1 else 0.0)
+            self.end.check()
             moves += 1
-        await _over(self.end)
+        await self.end.over()
         self._drop()
 
     # As the owner of its links
@@ -149,9 +184,16 @@ class Friend:
     def link_up(self) -> None:
         self.up = True
 
-    def frame_received(self, channel: int, frame: bytes) -> None:
-        if not isinstance(frames.decode(frame), (frames.Resume, frames.Ack)):
-            self.got[channel] += 1
+    def packet_received(self, packet: bytes) -> None:
+        assert 0 < len(packet) <= PACKET_SIZE
+        if (said := closing(packet)) is not None:
+            assert said[0] <= 3
+            return
+        read = pk.read(packet, introductions=not self.begins)
+        assert read is not None, "what it sends is no packet"
+        if read.eliciting:
+            self.heard = max(self.heard, read.number)
+        assert frames.decode_all(read.frames) or not read.frames
 
     def link_ready(self) -> None:
         pass
@@ -166,33 +208,55 @@ class Friend:
         if self.begins:
             self.carrier.connect()
         elif self.link is not None:
-            self.end.lose()
-            self.end.reach()
+            self.end.keeper.lose()
+            self.end.keeper.reach()
 
-    def say(self, channel: int, frame: bytes) -> None:
-        if self.up and self.link is not None:
-            self.link.send(channel, frame)
+    def say(self, packet: bytes) -> None:
+        if self.up and self.link is not None and 0 < len(packet) <= PACKET_SIZE:
+            self.link.send(packet)
             self.link.flush()
 
+    def packet(self, *contents: bytes, ids: tuple[int, int] | None = None) -> bytes:
+        """The next packet, as it should be; perhaps with an acknowledgement."""
+        there = pk.Packet(self.number, min(self.number - 1, 20), ids=ids, frames=b"".join(contents))
+        there.probe = self.choices.integer(3) == 1
+        self.number += there.eliciting
+        if self.heard and self.choices.integer(1):
+            pk.acknowledgement(self.choices, there, self.heard, self.number * 1000)
+        return there.written()
+
     def greet(self) -> None:
-        self.say(0, frames.encode(frames.Hello(1, 1, _PEER, frames.LZ4, 64, 4)))
-        self.say(0, frames.encode(frames.Ping(0)))
+        """Introduce itself, and begin a session."""
+        ids = (_PEER, 0) if self.begins else None
+        hello = frames.encode(frames.Hello(2, 2, _PEER, frames.LZ4, 64, 4))
+        self.say(self.packet(hello, ids=ids))
+        self.say(self.packet(frames.encode(frames.Ping(0)), ids=ids))
 
     def anything(self) -> None:
-        session = self.end.session
-        ids = (session.identity or ()) if session is not None else ()
-        frame = any_frame(self.choices, (1, 2, 3, *ids, *self.got.values()))
-        self.say(self.choices.integer(3), frame)
+        """Arbitrary frames in a packet as it should be."""
+        likely = (1, 2, 3, _PEER, *self.ids())
+        contents = [any_frame(self.choices, likely) for _ in range(1 + self.choices.integer(2))]
+        self.say(self.packet(*contents)[:PACKET_SIZE])
+
+    def any_packet(self) -> None:
+        self.say(pk.any_packet(self.choices, self.number, self.heard))
+
+    def ids(self) -> tuple[int, int]:
+        session = self.end.keeper.session
+        return session._ids if session is not None else (1, 1)
 
     def ask(self) -> None:
         number = 2 * self.choices.integer(20) + (1 if self.begins else 2)
-        self.say(1, frames.encode(frames.Open(number, frames.TCP, 64, 80, "host.example")))
+        self.say(self.packet(frames.encode(frames.Open(number, frames.TCP, 64, 80, "host.example"))))
 
-    def resume(self) -> None:
-        session = self.end.session
-        if session is not None and (ids := session.identity) is not None:
-            counts = tuple(sorted(self.got.items()))
-            self.say(0, damaged(self.choices, frames.encode(frames.Resume(*ids, counts))))
+    def introduce(self) -> None:
+        """Name the session that there is, or another one."""
+        client, server = self.ids()
+        ids = self.choices.pick(((client, server), (client, 0), (client ^ 1, 0), (client, server ^ 1)))
+        self.say(damaged(self.choices, self.packet(frames.encode(frames.Ping(1)), ids=ids))[:PACKET_SIZE])
+
+    def end_session(self) -> None:
+        self.say(damaged(self.choices, close(self.choices.integer(5), "enough")))
 
     def vanish(self) -> None:
         """Vanish without closing the link, and begin a new one."""
@@ -200,11 +264,13 @@ class Friend:
         self.begin()
 
     def leave(self) -> None:
-        """Close the link and begin a new one."""
+        """Close the link, perhaps with last words, and begin a new one."""
         if self.link is not None and self.up:
             self.up = False
-            self.link.close()
+            self.link.close(close(0, "bye") if self.choices.integer(1) else b"")
         self.begin()
+
+    def wait(self) -> None: ...
 
     def _drop(self) -> None:
         if self.link is not None and not self.link.is_over:
@@ -214,9 +280,14 @@ class Friend:
 MOVES: tuple[Callable[[Friend], None], ...] = (
     Friend.anything,
     Friend.anything,
+    Friend.any_packet,
+    Friend.ask,
     Friend.ask,
     Friend.greet,
-    Friend.resume,
+    Friend.introduce,
+    Friend.introduce,
+    Friend.end_session,
     Friend.vanish,
     Friend.leave,
+    Friend.wait,
 )

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fuzz.choices import Choices
+from fuzz.judge import forbidden
 from fuzz.peer import any_frame, damaged, packed
 from toxproxy.address import Target
 from toxproxy.errors import GoAwayCode, Refusal, RemoteProtocolError, ResetCode, StreamRefused
 from toxproxy.mux import (
     DataReceived,
+    EndReceived,
     Established,
-    GoAwayReceived,
     Limits,
     Multiplexer,
     Stream,
@@ -22,15 +23,18 @@ from toxproxy.mux import (
     StreamRequested,
     frames,
 )
-from toxproxy.mux.stream import ReceiveState, SendState, StreamState
+from toxproxy.mux.receiver import _OVERHEAD, ReceiveState
+from toxproxy.mux.sender import SendState
+from toxproxy.mux.stream import StreamState
+from toxproxy.recovery.sent import PACKET_SIZE
 
 LIMITS = Limits(
     early_window=64, least_window=64, window=256, most_window=1024, session_window=2048, streams=4
 )
-CHANNELS = 4
+LEAST_ROOM = PACKET_SIZE - 7 - 16 - 139  # bytes of a packet beside header, introduction and acknowledgement
 _MOVES_MOST = 300
-_SIZE = 300  # bytes of a DATA frame's payload: enough for compression to be tried
-_PLENTY = 1 << 40
+_ROOMS = (PACKET_SIZE - 7, LEAST_ROOM)
+_ONE = 1500 + _OVERHEAD  # bytes of memory for one segment more than is allowed: it continues the stream
 
 
 def client(data: bytes) -> None:
@@ -43,83 +47,78 @@ def server(data: bytes) -> None:
     Game(Choices(data), client=False).play()
 
 
+def accounts(mux: Multiplexer) -> None:
+    """The memory that is counted is what there is, and no more is held than the limits allow."""
+    held = mux._core.scheduler._waiting
+    for stream in mux.streams.values():
+        receiver = stream.receiver
+        held += receiver.window.size + stream.sender._held
+        segments = receiver._segments.values()
+        assert receiver._held == sum(len(data) + _OVERHEAD for _, data, _ in segments)
+        assert receiver._held <= 2 * receiver.window.size + _ONE
+        assert receiver.window.received <= receiver.window.limit + 1
+        assert stream.sender.offset <= max(stream.sender.limit, 0)
+    assert mux.limits.session_window - mux.memory._own.left == held
+    assert mux._core.streams._opened == sum(
+        stream.id % 2 == mux._core.client for stream in mux.streams.values()
+    )
+
+
 class Game:
     """A multiplexer, its application and its peer."""
 
     def __init__(self, choices: Choices, *, client: bool) -> None:
         self.choices = choices
-        self.mux = Multiplexer(client=client, session=1, limits=LIMITS, channels=CHANNELS)
+        self.mux = Multiplexer(client=client, session=1, limits=LIMITS)
         self.client = client
-        self.unread: dict[Stream, int] = {}  # bytes that the application has not read, of the open streams
+        self.unread: dict[Stream, int] = {}  # bytes that the application has not read, of its streams
+        self.ended: set[Stream] = set()  # whose end came
+        self.requested: set[int] = set()  # ids of streams, by the peer
         self.written = 0  # bytes that the application has written
-        self.causes = 1  # frames received and calls made: each may cause a few frames
+        self.causes = 2  # frames received or lost, and calls made: each may cause a few frames
         self.sent = 0  # frames that the multiplexer has sent
+        self.flight: list[object] = []  # contents of packets
         self.peer_id = 2 if client else 1  # the id of the peer's next stream
 
     def play(self) -> None:
         moves = 0
         if self.choices.integer(7):
-            self.receive(0, frames.encode(frames.Hello(1, 1, 2, frames.LZ4, 64, 4)))
-            self.receive(0, frames.encode(frames.Ping(0)))
+            self.receive(frames.encode(frames.Hello(2, 2, 2, frames.LZ4, 64, 4)))
+            self.receive(frames.encode(frames.Ping(0)))
         while self.choices and not self.mux.closed and moves < _MOVES_MOST:
             self.choices.pick(MOVES)(self)
             self.check()
             self.causes += 1
             moves += 1
-        self.send(_PLENTY)
+        while self.send(LEAST_ROOM):
+            pass
         self.check()
         assert self.sent <= 4 * self.causes + self.written, "far more frames than causes"
 
     # The peer
 
-    def receive(self, channel: int, message: bytes) -> None:
-        self.causes += 1
-        was_closed = self.mux.closed
-        forbidden = self.forbidden(channel, message)
+    def receive(self, *messages: bytes) -> None:
+        """The frames of one packet come."""
+        self.causes += len(messages)
+        wrong = forbidden(self.mux, messages[0]) if len(messages) == 1 else None
         try:
-            self.mux.receive(channel, message)
+            self.mux.receive(b"header " + b"".join(messages), 7)
         except RemoteProtocolError as error:
-            assert not was_closed, "the peer was blamed after the session had ended"
+            if wrong == "":
+                raise AssertionError("a good frame was refused") from error
             self.listen()
             self.over(str(error))
         else:
-            assert was_closed or not forbidden, forbidden
+            assert not wrong, wrong
             self.listen()
 
-    def forbidden(self, channel: int, message: bytes) -> str:
-        """The rule of SPEC.md that a frame for an open stream breaks. "" if it breaks none."""
-        try:
-            frame = frames.decode(message)
-        except RemoteProtocolError as error:
-            return str(error)
-        stream = self.mux.streams.get(getattr(frame, "stream", 0))
-        match frame:
-            case frames.Open(stream=number) if not number or number % 2 == self.client or stream is not None:
-                return "an id that the peer must not use"
-            case frames.Open():
-                return ""
-            case _ if stream is None:
-                return ""
-            case _ if stream.channel != channel:
-                return "another channel than the stream's"
-            case frames.Data() | frames.Packed() | frames.Fin():
-                window, end = stream.receiver.window, frame.offset
-                end += len(frame.payload) if isinstance(frame, frames.Data) else 0
-                if frame.offset != window.received or end > window.limit + 1:
-                    return "another offset than the next, or one beyond the limit"
-                if stream.receiver.state is not ReceiveState.OPEN:
-                    return "data after the end"
-            case frames.Credit():
-                finished = stream.sender.state in (SendState.FINISHED, SendState.DONE)
-                if frame.consumed > stream.sender.offset + finished:
-                    return "credit for what was not sent"
-            case frames.Opened() | frames.Refused() if stream.state is not StreamState.OPENING:
-                return "a second answer"
-        return ""
-
     def anything(self) -> None:
-        channel = self.choices.integer(CHANNELS - 1)
-        self.receive(channel, any_frame(self.choices, self.likely()))
+        self.receive(any_frame(self.choices, self.likely()))
+
+    def several(self) -> None:
+        """Several frames in one packet."""
+        count = 2 + self.choices.integer(3)
+        self.receive(*(any_frame(self.choices, self.likely()) for _ in range(count)))
 
     def likely(self) -> list[int]:
         """Numbers that are valid in some field."""
@@ -132,11 +131,22 @@ class Game:
         """The peer opens a stream."""
         kind = self.choices.pick((frames.TCP, frames.TCP | frames.PLAIN, 0x02))
         window = self.choices.pick((64, 0, 1000))
-        number = self.choices.pick((self.peer_id, max(0, self.peer_id - 2)))
+        number = self.choices.pick((self.peer_id, max(0, self.peer_id - 2), self.peer_id + 2))
         asked = frames.Open(number, kind, window, 1 + self.choices.integer(65534), "host.example")
         self.peer_id += 2
-        channel = 1 + self.choices.integer(CHANNELS - 2)
-        self.receive(channel, damaged(self.choices, frames.encode(asked)))
+        self.receive(damaged(self.choices, frames.encode(asked)))
+
+    def overtake(self) -> None:
+        """A frame of a stream comes before its OPEN."""
+        number = self.peer_id + 2 * self.choices.integer(3)
+        early: tuple[frames.Frame, ...] = (
+            frames.Data(number, self.choices.integer(60), bytes(1 + self.choices.integer(20))),
+            frames.Fin(number, self.choices.integer(64)),
+            frames.Reset(number, 1),
+            frames.Credit(number, 0, self.choices.integer(500)),
+            frames.Packed(number, 0, 40, packed(bytes(40))),
+        )
+        self.receive(damaged(self.choices, frames.encode(self.choices.pick(early))))
 
     def answer(self) -> None:
         """The peer answers a stream, credits it or says that it is blocked."""
@@ -151,47 +161,56 @@ class Game:
             frames.Refused(stream.id, self.choices.integer(20), "no"),
             frames.Reset(stream.id, self.choices.integer(5)),
         )
-        said = frames.encode(self.choices.pick(answers))
-        self.receive(stream.channel, damaged(self.choices, said))
+        self.receive(damaged(self.choices, frames.encode(self.choices.pick(answers))))
 
     def flow(self) -> None:
-        """The peer sends what it may send."""
+        """The peer sends what it may send: the next bytes, earlier ones, or some after a gap."""
         stream = self.some(lambda s: s.receiver.state is ReceiveState.OPEN)
         if stream is None:
             return
         window = stream.receiver.window
-        room = window.limit - window.received
-        raw = bytes(min(room, 1 + self.choices.integer(300)))
+        offset = max(0, window.received + self.choices.pick((0, 0, 0, 1, 7, 40, -5, -300)))
+        raw = bytes(max(0, min(window.limit - offset, 1 + self.choices.integer(300))))
         frame: frames.Frame = frames.Fin(stream.id, window.received)
         match self.choices.integer(3):
             case 0 | 1 if raw:
-                frame = frames.Data(stream.id, window.received, raw)
+                frame = frames.Data(stream.id, offset, raw)
             case 2 if raw:
-                frame = frames.Packed(stream.id, window.received, len(raw), packed(raw))
-        self.receive(stream.channel, damaged(self.choices, frames.encode(frame)))
+                frame = frames.Packed(stream.id, offset, len(raw), packed(raw))
+        self.receive(damaged(self.choices, frames.encode(frame)))
+
+    def crumble(self) -> None:
+        """Every second byte of all that a stream may get comes by itself."""
+        stream = self.some(lambda s: s.receiver.state is ReceiveState.OPEN and s.receiver.fin_at < 0)
+        if stream is not None:
+            for offset in range(stream.receiver.window.received + 1, stream.receiver.window.limit, 2):
+                if not self.mux.closed:
+                    self.receive(frames.encode(frames.Data(stream.id, offset, b"\0")))
 
     # The application
 
     def some(self, fits: Callable[[Stream], bool]) -> Stream | None:
-        streams = [stream for stream in self.mux.streams.values() if fits(stream)]
+        streams = [stream for stream in self.unread if fits(stream)]
         return self.choices.pick(streams) if streams else None
 
     def listen(self) -> None:
         while (event := self.mux.next_event()) is not None:
             match event:
                 case StreamRequested(stream, target):
-                    assert stream not in self.unread
+                    assert stream.id not in self.requested, "the same stream twice"
+                    self.requested.add(stream.id)
                     assert target.port
                     assert target.host
                     self.unread[stream] = 0
-                case DataReceived(stream, data):
-                    assert data or stream.receiver.ignored
-                    self.unread[stream] += len(data)
+                case DataReceived(stream):
+                    assert all(event.pieces)
+                    assert stream not in self.ended
+                    self.unread[stream] += len(event.data)
+                case EndReceived(stream):
+                    assert stream not in self.ended
+                    self.ended.add(stream)
                 case StreamClosed(stream, _):
                     del self.unread[stream]
-                case GoAwayReceived():
-                    assert self.mux.closed
-                    assert not self.unread
                 case Established():
                     assert self.mux.identity is not None
 
@@ -222,7 +241,12 @@ class Game:
         if (stream := self.some(lambda s: not s.receiver.ignored)) is not None:
             length = self.choices.integer(self.unread[stream])
             self.unread[stream] -= length
-            end = stream.receiver.state is ReceiveState.FINISHED and not self.unread[stream]
+            window = stream.receiver.window
+            end = (
+                stream in self.ended
+                and not self.unread[stream]
+                and window.consumed + length < window.received
+            )
             self.mux.consumed(stream, length + end)
             self.listen()
 
@@ -240,62 +264,89 @@ class Game:
                 del self.unread[stream]
         self.listen()
 
-    def send(self, budget: int | None = None) -> list[frames.Frame]:
-        """The link takes frames."""
-        said = []
-        before = {stream: stream.sender.limit for stream in self.mux.streams.values()}
-        for channel, message in self.mux.frames_to_send(budget or self.choices.integer(2000), _SIZE):
-            assert channel < CHANNELS
-            said.append(frames.decode(message))
-        self.sent += len(said)
+    # Recovery
+
+    def send(self, room: int = 0) -> bool:
+        """One packet leaves, if there is anything to send."""
+        pieces: list[bytes | memoryview] = []
+        room = room or self.choices.pick(_ROOMS)
+        contents = self.mux.fill(pieces, room, self.causes / 100)
         self.listen()
-        for stream, limit in before.items():
-            assert stream.sender.offset <= limit, "sent beyond the peer's credit"
-        return said
+        if contents is None:
+            assert not pieces
+            assert not self.mux.wants_to_send, "nothing that waits fits"
+            return False
+        message = b"".join(pieces)
+        assert 0 < len(message) <= room
+        self.sent += len(frames.decode_all(message))
+        self.flight.append(contents)
+        return True
+
+    def arrive(self) -> None:
+        if self.flight:
+            self.mux.delivered(self.flight.pop(self.choices.integer(len(self.flight) - 1)))
+
+    def lose(self) -> None:
+        """A packet is lost, or is sent again to be sure; then it may arrive."""
+        if self.flight:
+            at = self.choices.integer(len(self.flight) - 1)
+            contents = self.flight[at] if self.choices.integer(3) == 1 else self.flight.pop(at)
+            self.causes += len(contents) if isinstance(contents, list) else 1
+            self.mux.lost(contents)
 
     # Invariants
 
     def check(self) -> None:
         streams = self.mux.streams
-        assert set(streams.values()) == self.unread.keys()
+        known = {stream for stream in streams.values() if stream.state is not StreamState.WAITING}
+        assert known == self.unread.keys()
         theirs = [stream for stream in streams.values() if (stream.id % 2 == 1) is not self.client]
         assert len(theirs) <= LIMITS.streams
         size = 0
         for stream, unread in self.unread.items():
             window = stream.receiver.window
             assert 0 <= unread <= window.received - window.consumed <= window.size + 1
-            assert window.received <= window.limit + 1
             size += window.size
         assert size <= LIMITS.session_window + LIMITS.least_window * (len(streams) + 1)
+        accounts(self.mux)
 
     def over(self, why: str) -> None:
-        """After the peer's error: every stream is closed, the peer is told why, and nothing else is sent."""
+        """After the peer's error: every stream is closed, and nothing is sent or held any more."""
         assert self.mux.closed
         assert not self.mux.streams
         assert not self.unread
-        last = self.send(_PLENTY)[-1]
-        assert isinstance(last, frames.GoAway)
-        assert last.code in (GoAwayCode.PROTOCOL_ERROR, GoAwayCode.VERSION)
-        assert last.text
-        assert why.startswith(last.text)
-        self.mux.receive(0, b"whatever")
-        self.mux.receive(1, frames.encode(frames.Data(1, 0, b"late")))
+        assert self.mux.ending is not None
+        code, text = self.mux.ending
+        assert code in (GoAwayCode.PROTOCOL_ERROR, GoAwayCode.VERSION)
+        assert text == why
+        self.mux.receive(b"whatever", 0)
+        for contents in self.flight:
+            self.mux.lost(contents)
+            self.mux.delivered(contents)
         assert self.mux.next_event() is None
         assert not self.mux.wants_to_send
+        accounts(self.mux)
 
 
 MOVES: tuple[Callable[[Game], object], ...] = (
     Game.anything,
     Game.anything,
+    Game.several,
     Game.ask,
+    Game.overtake,
     Game.answer,
     Game.answer,
     Game.flow,
     Game.flow,
+    Game.flow,
+    Game.crumble,
     Game.open,
     Game.accept,
     Game.write,
     Game.take,
     Game.end,
     Game.send,
+    Game.send,
+    Game.arrive,
+    Game.lose,
 )

@@ -55,7 +55,7 @@ def _shake(credentials: Credentials | None, pieces: list[bytes]) -> tuple[bytes,
 
 def _can_be_asked_for(target: Target) -> None:
     message = frames.encode(frames.Open(1, frames.TCP, 0, target.port, target.host))
-    asked = frames.decode(message)
+    asked, _ = frames.decode(message)
     assert isinstance(asked, frames.Open)
     assert (asked.host, asked.port) == (target.host, target.port)
 

@@ -8,26 +8,22 @@ from lz4.block import compress
 
 from fuzz.choices import Choices
 
-# the widths of the fields of each frame type in bytes (SPEC.md, section 4)
-_FIELDS = {
-    0x01: (1, 1, 8, 4, 4, 4),  # HELLO
-    0x02: (8,),  # PING
-    0x03: (8,),  # PONG
-    0x04: (1,),  # GOAWAY
-    0x05: (8, 8),  # RESUME
-    0x06: (),  # ACK
-    0x10: (4, 1, 4, 2),  # OPEN
-    0x11: (4, 4),  # OPENED
-    0x12: (4, 1),  # REFUSED
-    0x13: (4, 8),  # DATA
-    0x14: (4, 8),  # FIN
-    0x15: (4, 1),  # RESET
-    0x16: (4, 8, 8),  # CREDIT
-    0x17: (4, 8),  # BLOCKED
-    0x18: (4, 8, 4),  # PACKED
+# the widths of the fields of each frame type in bytes (SPEC.md, section 5), and of its tail's length
+_FIELDS: dict[int, tuple[tuple[int, ...], int]] = {
+    0x01: ((1, 1, 8, 4, 4, 4), 1),  # HELLO
+    0x02: ((8,), 0),  # PING
+    0x03: ((8,), 0),  # PONG
+    0x10: ((4, 1, 4, 2), 1),  # OPEN
+    0x11: ((4, 4), 0),  # OPENED
+    0x12: ((4, 1), 2),  # REFUSED
+    0x13: ((4, 8), 2),  # DATA
+    0x14: ((4, 8), 0),  # FIN
+    0x15: ((4, 1), 0),  # RESET
+    0x16: ((4, 8, 8), 0),  # CREDIT
+    0x17: ((4, 8), 0),  # BLOCKED
+    0x18: ((4, 8, 4), 2),  # PACKED
 }
 _TYPES = tuple(_FIELDS)
-_COUNTED = (0x05, 0x06)
 _OPEN, _PACKED = 0x10, 0x18
 _MOST_TAIL = 300  # bytes
 _EDGES = (0, 1, 2, 3, 255, 256, 65535, 65536, (1 << 32) - 1, 1 << 62, (1 << 64) - 1)
@@ -39,8 +35,11 @@ def any_frame(choices: Choices, likely: Iterable[int] = ()) -> bytes:
     if number not in _FIELDS:
         return choices.chunk(_MOST_TAIL)
     numbers = (*likely, *_EDGES)
-    fields = b"".join(_field(choices, numbers, width) for width in _FIELDS[number])
-    return damaged(choices, bytes((number,)) + fields + _tail(choices, number, numbers))
+    widths, length = _FIELDS[number]
+    fields = b"".join(_field(choices, numbers, width) for width in widths)
+    tail = _tail(choices, number)[: (1 << 8 * length) - 1] if length else b""
+    said = len(tail).to_bytes(length) if length else b""
+    return damaged(choices, bytes((number,)) + fields + said + tail)
 
 
 def damaged(choices: Choices, message: bytes) -> bytes:
@@ -69,10 +68,7 @@ def _field(choices: Choices, numbers: tuple[int, ...], width: int) -> bytes:
     return (number % (1 << 8 * width)).to_bytes(width)
 
 
-def _tail(choices: Choices, number: int, numbers: tuple[int, ...]) -> bytes:
-    if number in _COUNTED:
-        channels = sorted({choices.integer(255) for _ in range(choices.integer(5))})
-        return b"".join(bytes((channel,)) + _field(choices, numbers, 8) for channel in channels)
+def _tail(choices: Choices, number: int) -> bytes:
     tail = choices.chunk(_MOST_TAIL)
     if number == _OPEN:
         return tail or b"127.0.0.1"

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fuzz import behind, files, links, multiplexer, near, resuming, wire
+from fuzz import behind, files, links, multiplexer, near, path, recovery, sessions, streams, wire
 
 Target = Callable[[bytes], None]
 
 TARGETS: dict[str, Target] = {
     "frame": wire.frame,
     "block": wire.block,
-    "counts": wire.counts,
+    "parts": wire.parts,
     "client": multiplexer.client,
     "server": multiplexer.server,
-    "resume": resuming.resume,
+    "streams": streams.streams,
+    "recovery": recovery.recovery,
+    "sender": recovery.sender,
+    "path": path.path,
+    "session": sessions.session,
     "filter": behind.filtered,
     "enet": behind.enet,
     "packets": links.packets,

@@ -1,37 +1,44 @@
-"""Targets: the contents of single frames."""
+"""Targets: the contents of single frames, and of packets beside their frames."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass, field
-
+from fuzz import packets
 from fuzz.choices import Choices
 from fuzz.peer import any_frame, damaged, packed
 from toxproxy.errors import RemoteProtocolError
 from toxproxy.mux import frames
 from toxproxy.mux.compression import HISTORY, Decompressor
-from toxproxy.mux.replay import Replay
+from toxproxy.recovery import packet
+from toxproxy.recovery.ranges import Ranges
 
-_INEXACT = (frames.Hello, frames.GoAway, frames.Refused)  # their tail is ignored or cleaned
+_INEXACT = (frames.Hello, frames.Refused)  # their tail is ignored or cleaned
+_UNIT = 16e-6  # seconds, of an acknowledgement's delay
+_MOST_RUN = 0xFFFF
 
 
 def frame(data: bytes) -> None:
-    """A message is the peer's error, or a frame that is encoded to the same bytes again."""
-    for message in (data, any_frame(Choices(data))):
-        try:
-            read = frames.decode(message)
-        except RemoteProtocolError:
-            continue
-        written = frames.encode(read)
-        again = frames.decode(written)
-        assert type(again) is type(read)
-        if isinstance(read, (frames.GoAway, frames.Refused)):
-            assert read.text.isprintable()
-            assert read.text.startswith(again[-1])  # type: ignore[arg-type]
-        else:
-            assert again == read
-        assert len(written) <= frames.MAX_FRAME
-        assert written == message or isinstance(read, _INEXACT)
+    """The bytes of a packet are the peer's error, or frames that are encoded to the same bytes again."""
+    choices = Choices(data)
+    made = b"".join(any_frame(choices) for _ in range(1 + choices.integer(4)))
+    for message in (data, made):
+        at = 0
+        while at < len(message):
+            try:
+                read, end = frames.decode(message, at)
+            except RemoteProtocolError:
+                break
+            assert at < end <= len(message)
+            written = frames.encode(read)
+            again, whole = frames.decode(written)
+            assert whole == len(written)
+            assert type(again) is type(read)
+            if isinstance(read, frames.Refused):
+                assert read.text.isprintable()
+                assert read.text.startswith(again[-1])  # type: ignore[arg-type]
+            else:
+                assert again == read
+            assert written == message[at:end] or isinstance(read, _INEXACT)
+            at = end
 
 
 def block(data: bytes) -> None:
@@ -53,74 +60,52 @@ def block(data: bytes) -> None:
             history = (history + read)[-HISTORY:]
 
 
-@dataclass
-class _Channel:
-    """What the target knows of a channel."""
-
-    sent: list[bytes] = field(default_factory=list)
-    acknowledged: int = 0
-    received: int = 0
-
-
-def counts(data: bytes) -> None:
-    """A peer's counts are possible or its error. Frames that it has not received are kept in order."""
-    choices, replay = Choices(data), Replay()
-    channels: defaultdict[int, _Channel] = defaultdict(_Channel)
-    while choices:
-        channel = choices.pick((0, 1, 2, 254))
-        known = channels[channel]
-        match choices.integer(4):
-            case 0:
-                known.sent.append(choices.chunk(40))
-                replay.sent(channel, known.sent[-1])
-            case 1:
-                known.received += 1
-                replay.received(channel)
-            case 2:
-                said = dict(replay.acknowledgement().counts)
-                assert all(channels[number].received == count for number, count in said.items())
-            case 3:
-                said = dict(replay.resumption(1, 2).counts)
-                assert said == {number: each.received for number, each in channels.items() if each.received}
-            case _:
-                if not _say(choices, replay, channels):
-                    return
-        _check(replay, channels)
+def parts(data: bytes) -> None:
+    """CLOSE, introductions and acknowledgements: read as they were written, and lies do no harm."""
+    choices = Choices(data)
+    _read_anything(data)
+    _read_anything(packets.any_packet(choices, choices.integer(0xFFFF_FFFF), choices.integer(0xFFFF)))
+    code, text = choices.integer(255), choices.chunk(900).decode(errors="replace")
+    written = packet.close(code, text)
+    assert len(written) <= 2 + packet.MOST_TEXT
+    read = packet.closing(written)
+    assert read is not None
+    assert read[0] == code
+    assert read[1] == "".join(c if c.isprintable() else "�" for c in written[2:].decode())
+    _acknowledge(choices)
 
 
-def _say(choices: Choices, replay: Replay, channels: dict[int, _Channel]) -> bool:
-    """Take an ACK or RESUME of the peer. False if it ends the session."""
-    likely = [count for each in channels.values() for count in (each.acknowledged, len(each.sent))]
+def _read_anything(data: bytes) -> None:
+    said = packet.closing(data)
+    assert (said is not None) is (len(data) >= 2 and data[0] == 0x80)
+    assert said is None or (said[1].isprintable() and len(said[1]) <= packet.MOST_TEXT)
+    ids = packet.introduction(data)
+    assert ids is None or data[7:23] == packet.ids(*ids)
     try:
-        said = frames.decode(any_frame(choices, likely))
+        ack = packet.parse_acknowledgement(data, packet.HEADER)
     except RemoteProtocolError:
-        return True
-    if not isinstance(said, (frames.Ack, frames.Resume)):
-        return True
-    named = dict(said.counts)
-    if isinstance(said, frames.Resume):
-        named |= dict.fromkeys(channels.keys() - named.keys(), 0)
-    possible = all(
-        channels[number].acknowledged <= count <= len(channels[number].sent)
-        for number, count in named.items()
-    )
-    try:
-        (replay.resumed if isinstance(said, frames.Resume) else replay.acknowledged)(said.counts)
-    except RemoteProtocolError:
-        assert not possible
-        return False
-    assert possible
-    for number, count in named.items():
-        channels[number].acknowledged = count
-    return True
+        return
+    assert 0 < len(ack.runs) <= packet.MOST_RUNS
+    assert ack.end <= len(data)
 
 
-def _check(replay: Replay, channels: dict[int, _Channel]) -> None:
-    waiting: defaultdict[int, list[bytes]] = defaultdict(list)
-    for channel, message in replay.unacknowledged():
-        waiting[channel].append(message)
-    for channel, known in channels.items():
-        assert waiting[channel] == known.sent[known.acknowledged :]
-    least = sum(len(message) for messages in waiting.values() for message in messages)
-    assert least <= replay.kept
-    assert bool(replay.kept) is any(waiting.values())
+def _acknowledge(choices: Choices) -> None:
+    """An acknowledgement says what came, as much as fits, and nothing else."""
+    came, most = Ranges(), 1 + choices.integer(63)
+    at = 1 + choices.integer(0xFFFF_FFFF)
+    for _ in range(1 + choices.integer(70)):
+        length = choices.pick((1, 2, 3, _MOST_RUN - 1, _MOST_RUN, _MOST_RUN + 1, 3 * _MOST_RUN + 7))
+        came.add(at, at + length)
+        at += length + choices.pick((1, 2, 1, 7, _MOST_RUN, _MOST_RUN + 1))
+    received, delay = choices.integer(0xFFFF_FFFF) / 1e6, choices.pick((0.0, 0.01, 3.0))
+    written = packet.acknowledgement(received, received + delay, came.descending(), most)
+    ack = packet.parse_acknowledgement(written, 0)
+    assert ack.end == len(written)
+    assert len(ack.runs) <= most
+    assert abs(ack.delay - min(delay, 0xFFFF * _UNIT)) <= 2 * _UNIT
+    high = packet.expanded(ack.largest, came.end)
+    assert high == came.end - 1
+    for run, gap in ack.runs:
+        assert came.covers(high + 1 - run, high + 1)
+        assert not gap or high - run not in came
+        high -= run + gap

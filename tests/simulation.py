@@ -1,8 +1,7 @@
-"""Links without a network. They are seeded, so that every run can be repeated.
+"""A path without a network. It is seeded, so that every run can be repeated.
 
-`Simulation` joins two `MemoryLink`s in virtual time: there is no event loop, and the test advances the
-clock. `DatagramPipe` carries datagrams over a running event loop in real time, with delay, loss,
-duplication and reordering, for a real ENet.
+`DatagramPipe` carries datagrams over a running event loop in real time, with delay, loss, duplication and
+reordering, for a real ENet.
 """
 
 from __future__ import annotations
@@ -14,8 +13,6 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from toxproxy.link.base import LinkEnd, LinkOwner
-
 MAX_HELD = 4096  # datagrams that `PipeEnd.hold` keeps back; more are lost
 _LEAST_LATENESS = 0.001  # seconds: the delay that reordering is based on, on a path without delay
 
@@ -25,7 +22,7 @@ class Path:
     """The path between two ends. Both directions have these properties."""
 
     delay: float = 0.0  # seconds
-    loss: float = 0.0  # the share that is lost, from 0 to below 1; a `DatagramPipe` also takes 1, a cut
+    loss: float = 0.0  # the share that is lost, from 0 to 1; 1 is a cut
     rate: float = math.inf  # bytes per second
 
 
@@ -44,133 +41,6 @@ class _Bottleneck:
     def queued(self, now: float) -> float:
         """Bytes in the queue."""
         return 0.0 if self.busy_until <= now else (self.busy_until - now) * self.rate
-
-
-class Simulation:
-    """Two linked ends, `near` and `far`, and their clock, in seconds from 0.
-
-    `window` is the most bytes in flight from each end. A lost frame is retransmitted after `timeout`
-    seconds, then after twice as long, and so on. Meanwhile later frames of its channel wait; those of
-    other channels do not. Exceptions of an owner reach the caller of `advance`.
-    """
-
-    def __init__(
-        self,
-        seed: int,
-        path: Path | None = None,
-        *,
-        window: int = 1024 * 1024,
-        timeout: float = 0.2,
-        channels: int = 255,
-        frame_size: int = 1200,
-    ) -> None:
-        self.now = 0.0
-        self.path = path or Path()
-        self.timeout = timeout
-        self.random = random.Random(seed)
-        self.near = MemoryLink(self, window, channels, frame_size)
-        self.far = MemoryLink(self, window, channels, frame_size)
-        self.near.peer, self.far.peer = self.far, self.near
-        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
-        self._count = 0  # keeps the order of actions that are due at the same time
-
-    @property
-    def next_due(self) -> float | None:
-        """The time of the next action. None if nothing is planned."""
-        return self._agenda[0][0] if self._agenda else None
-
-    def connect(self, near: LinkOwner, far: LinkOwner) -> None:
-        """Give the links their owners. Both get `link_up` after a round trip."""
-        for link, owner in ((self.near, near), (self.far, far)):
-            link.owner = owner
-            self.plan(self.now + 2 * self.path.delay, link.up)
-
-    def plan(self, when: float, action: Callable[[], None]) -> None:
-        """Call `action` when the clock reaches `when`."""
-        self._count += 1
-        heapq.heappush(self._agenda, (when, self._count, action))
-
-    def advance(self, to: float) -> None:
-        """Do everything that is due up to the time `to`, and set the clock to it."""
-        while self._agenda and self._agenda[0][0] <= to:
-            self.now, _, action = heapq.heappop(self._agenda)
-            action()
-        self.now = to
-
-    def rest(self) -> None:
-        """Advance until nothing is due any more."""
-        while self.next_due is not None:
-            self.advance(self.next_due)
-
-
-class MemoryLink:
-    """One end of a `Simulation`. A `Link`."""
-
-    peer: MemoryLink
-
-    def __init__(self, simulation: Simulation, window: int, channels: int, frame_size: int) -> None:
-        self.channels = channels
-        self.frame_size = frame_size
-        self.round_trip: float | None = None
-        self.owner: LinkOwner | None = None
-        self._simulation = simulation
-        self._window = window
-        self._in_flight = 0
-        self._bottleneck = _Bottleneck(simulation.path.rate)
-        self._free_at = [0.0] * channels  # when each channel has delivered its last frame
-
-    def up(self) -> None:
-        """Called by the simulation: the link is up."""
-        if self.owner is not None:
-            self.round_trip = 2 * self._simulation.path.delay
-            self.owner.link_up()
-
-    def budget(self) -> int:
-        """Bytes that still fit into the window."""
-        return 0 if self.round_trip is None else max(0, self._window - self._in_flight)
-
-    def send(self, channel: int, frame: bytes) -> None:
-        """Send one frame."""
-        simulation, path = self._simulation, self._simulation.path
-        arrival = self._bottleneck.pass_through(simulation.now, len(frame)) + path.delay
-        again = simulation.timeout
-        while simulation.random.random() < path.loss:
-            arrival += again
-            again *= 2
-        self._in_flight += len(frame)
-        simulation.plan(arrival + path.delay, lambda: self._acknowledged(len(frame)))
-        self._free_at[channel] = max(self._free_at[channel], arrival)
-        simulation.plan(self._free_at[channel], lambda: self._deliver(channel, frame))
-
-    def flush(self) -> None:
-        """Does nothing: `send` has sent the frames."""
-
-    def hold(self, channel: int, until: float) -> None:
-        """Deliver no later frame of a channel before `until`, as if the first were lost again and again."""
-        self._free_at[channel] = max(self._free_at[channel], until)
-
-    def close(self) -> None:
-        """Close the link. The peer gets `link_down` after the delay of the path."""
-        if self.owner is not None:
-            self.owner = None
-            simulation = self._simulation
-            simulation.plan(simulation.now + simulation.path.delay, self.peer._down)
-
-    def _deliver(self, channel: int, frame: bytes) -> None:
-        owner = self.peer.owner
-        if owner is not None:
-            owner.frame_received(channel, frame)
-            owner.link_ready()
-
-    def _acknowledged(self, length: int) -> None:
-        self._in_flight -= length
-        if self.owner is not None:
-            self.owner.link_ready()
-
-    def _down(self) -> None:
-        owner, self.owner = self.owner, None
-        if owner is not None:
-            owner.link_down(LinkEnd.PEER_ENDED)
 
 
 class DatagramPipe:

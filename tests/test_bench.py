@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import pairwise
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import links, report
+from bench import emulator, links, report, traces
 from bench.emulator import FAR_ADDRESS, Emulator, EmulatorError, Network
-from bench.figures import Bound, Figure, Series, distribution, percentile, ratios, slope
-from bench.links import Link
+from bench.figures import Bound, Figure, Series, percentile, ratios, slope
+from bench.keystrokes import Typed, typed
+from bench.links import Direction, Link
 from bench.origin import log, pieces
-from bench.plot import Axis, Plot, log_ticks, render, ticks
+from bench.plot import Axis, Dot, Plot, log_ticks, render, scatter, ticks
 from bench.report import Result
+from bench.tunnels import Tunnel, course
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -55,32 +62,98 @@ def written(*results: Result, words: str = "") -> str:
 
 
 def test_a_link_by_its_name() -> None:
-    assert links.parse("wan") == Link("wan", 25, 1, 100, 600)
+    assert links.parse(["wan"]) == Link.alike("wan", Direction(delay=25, loss=1, rate=100, queue=600))
 
 
-def test_a_link_by_its_numbers() -> None:
-    assert links.parse("0.5/2/8/200") == Link("0.5/2/8/200", 0.5, 2, 8, 200)
+def test_a_link_by_its_properties() -> None:
+    link = links.parse(["delay=0.5", "police=20:60,burst=0.1:8"])
+    assert link.down == link.up == Direction(delay=0.5, police=(20, 60), burst=(0.1, 8))
+
+
+def test_a_link_by_its_name_and_what_differs() -> None:
+    link = links.parse(["adsl", "loss=1", "up:rate=2"])
+    assert link.down == Direction(delay=15, rate=16, queue=400, loss=1)
+    assert link.up == Direction(delay=15, rate=2, queue=64, loss=1)
+
+
+def test_the_words_of_a_link_make_the_same_link() -> None:
+    for link in links.LINKS.values():
+        again = links.parse(link.words() or ["clean"])
+        assert (again.down, again.up) == (link.down, link.up)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "lan", "1/2/3", "1/2/3/4/5", "a/b/c/d", "-1/0/0/0", "0/101/0/0", "nan/0/0/0"]
+    ("words", "expected"),
+    [
+        ([], "one of clean, far,"),
+        (["lan"], "one of clean, far,"),
+        (["wan", "loss"], "KEY=VALUE"),
+        (["wan", "far"], "KEY=VALUE"),
+        (["speed=1"], "KEY=VALUE with a key of delay,"),
+        (["left:rate=1"], "KEY=VALUE with a key of delay,"),
+        (["delay=fast"], "a number, found 'delay=fast'"),
+        (["delay=1:2"], "a number, found 'delay=1:2'"),
+        (["police=20"], "two numbers with a colon between them, found 'police=20'"),
+        (["burst=1:2:3"], "two numbers with a colon between them, found 'burst=1:2:3'"),
+        (["delay=-1"], "numbers from 0, percentages up to 100, found delay=-1"),
+        (["delay=nan"], "numbers from 0, percentages up to 100, found delay=nan"),
+        (["burst=1:101"], "numbers from 0, percentages up to 100, found burst=1:101"),
+    ],
 )
-def test_a_text_that_is_no_link_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="expected"):
-        links.parse(text)
+def test_words_that_are_no_link_are_refused(words: list[str], expected: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"expected {expected}")):
+        links.parse(words)
 
 
 def test_a_link_describes_only_what_limits_it() -> None:
-    assert str(links.CLEAN) == "0 ms round trip, 0 % loss"
-    assert str(links.DEEP) == "50 ms round trip, 0 % loss, 20 Mbit/s, 2500 KiB queue"
-    faulty = replace(links.CLEAN, duplication=2, corruption=0.5)
-    assert str(faulty) == "0 ms round trip, 0 % loss, 2 % duplicated, 0.5 % corrupted"
+    assert str(links.CLEAN) == "0 ms round trip"
+    assert str(links.DEEP) == "50 ms round trip, 20 Mbit/s, 2500 KiB queue"
+    assert str(links.ADSL) == ("30 ms round trip; down: 16 Mbit/s, 400 KiB queue; up: 1 Mbit/s, 64 KiB queue")
+    assert str(links.parse(["duplication=2", "corruption=0.5"])) == (
+        "0 ms round trip, 2 % duplicated, 0.5 % corrupted"
+    )
 
 
-@pytest.mark.parametrize("shares", [(101, 0, 0), (0, 101, 0), (0, 0, 101), (-1, 0, 0)])
-def test_a_fault_of_more_than_100_percent_is_refused(shares: tuple[float, float, float]) -> None:
+@pytest.mark.parametrize("key", ["loss", "late", "duplication", "reordering", "corruption"])
+@pytest.mark.parametrize("share", [101, -1])
+def test_a_fault_of_more_than_100_percent_is_refused(key: str, share: int) -> None:
     with pytest.raises(ValueError, match="percentages up to 100"):
-        Link("odd", 0, 0, 0, 0, *shares)
+        links.parse([f"{key}={share}"])
+
+
+def test_the_capacity_is_what_the_link_lets_through() -> None:
+    assert links.CLEAN.capacity == 0
+    assert links.WAN.capacity == 12.5
+    assert links.POLICED.capacity == 2.5
+    assert links.ADSL.capacity == 2
+    assert links.LTE.down.within(22) == traces.rate("lte-down", 22) / 8
+
+
+# Traces
+
+
+@pytest.mark.parametrize("name", traces.SHAPES)
+def test_a_trace_is_the_same_every_time(name: str) -> None:
+    assert traces.make(traces.SHAPES[name]) == list(traces.named(name))
+    other = replace(traces.SHAPES[name], seed=99)
+    assert traces.make(other) != list(traces.named(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "most"),
+    [("lte-down", 3, 6), ("lte-up", 4, 9), ("umts-down", 1.5, 2.5), ("umts-up", 0.7, 1.3)],
+)
+def test_a_trace_is_like_the_line_that_it_stands_for(name: str, least: float, most: float) -> None:
+    times = traces.named(name)
+    assert list(times) == sorted(times)
+    assert least < traces.rate(name) < most
+    assert least < traces.rate(name, 22) < most
+    assert max(after - before for before, after in pairwise(times)) > 150  # it is gone now and then
+
+
+def test_a_trace_is_repeated() -> None:
+    seconds = traces.SHAPES["lte-up"].seconds
+    assert traces.rate("lte-up", 3 * seconds) == pytest.approx(traces.rate("lte-up"))
 
 
 # The emulated link
@@ -128,7 +201,7 @@ def counted(network: Network) -> Counter[str]:
 
 
 def test_a_faulty_link_duplicates_reorders_and_corrupts() -> None:
-    faulty = Link("faulty", 5, 10, 0, 0, duplication=20, reordering=20, corruption=20)
+    faulty = Link.alike("faulty", Direction(delay=5, loss=10, duplication=20, reordering=20, corruption=20))
     try:
         with Emulator() as emulator, emulator.network(faulty) as network:
             arrived, said = carried(network), counted(network)
@@ -144,6 +217,115 @@ def test_a_faulty_link_duplicates_reorders_and_corrupts() -> None:
     assert len(wrong) == said["corrupted"] > DATAGRAMS / 10
     assert all(flipped(datagram) == 1 for datagram in wrong)
     assert late > DATAGRAMS / 20
+
+
+LINK_ARGUMENTS = [
+    (["near", "far"], "usage: link NEAR FAR SEED [down:|up:]KEY=VALUE..."),
+    (["near", "far", "one"], "link: expected a whole number as the seed, found one"),
+    (["near", "far", "1", "delay"], "link: expected KEY=VALUE, found delay"),
+    (["near", "far", "1", "up:speed=1"], "link: expected a known key, found up:speed=1"),
+    (["near", "far", "1", "delay=fast"], "expected a number from 0, percentages up to 100, found delay=fast"),
+    (["near", "far", "1", "delay=nan"], "expected a number from 0, percentages up to 100, found delay=nan"),
+    (
+        ["near", "far", "1", "down:loss=101"],
+        "expected a number from 0, percentages up to 100, found down:loss",
+    ),
+    (["near", "far", "1", "police=20"], "expected two numbers from 0 with a colon between them"),
+    (["near", "far", "1", "burst=1:101"], "expected two numbers from 0 with a colon between them"),
+    (["near", "far", "1", "trace=/nowhere"], "link: expected a trace that can be read, found /nowhere"),
+    (["near", "far", "1", "trace=/dev/null"], "expected a trace of whole milliseconds that is longer than 0"),
+]
+
+
+@pytest.fixture(scope="session")
+def link_program(tmp_path_factory: pytest.TempPathFactory) -> str:
+    if shutil.which("cc") is None:
+        pytest.skip("there is no C compiler")
+    program = tmp_path_factory.mktemp("link") / "link"
+    source = Path(emulator.__file__).with_name("link.c")
+    subprocess.run(["cc", "-Wall", "-Wextra", "-Werror", "-o", str(program), str(source)], check=True)
+    return str(program)
+
+
+@pytest.mark.parametrize(("arguments", "said"), LINK_ARGUMENTS)
+def test_an_argument_that_the_link_does_not_know_is_named(
+    link_program: str, arguments: list[str], said: str
+) -> None:
+    done = subprocess.run([link_program, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_a_trace_that_goes_back_in_time_is_refused(link_program: str, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    trace.write_text("1\n5\n4\n")
+    arguments = [link_program, "near", "far", "1", f"trace={trace}"]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "expected rising times in a trace" in done.stderr
+
+
+@contextmanager
+def network(*words: str) -> Iterator[Network]:
+    """A network of a link by its words. Skips the test where there can't be one."""
+    try:
+        with Emulator() as here, here.network(links.parse(words)) as made:
+            yield made
+    except EmulatorError as error:
+        pytest.skip(str(error))
+
+
+def test_a_policer_drops_what_exceeds_its_rate() -> None:
+    with network("police=0.1:10") as made:
+        arrived, said = carried(made), counted(made)
+    # 128 bytes each: 10 KiB and what the rate gives until the last one is sent.
+    assert 80 <= len(arrived) < DATAGRAMS / 2
+    assert said["policed"] == pytest.approx(DATAGRAMS - len(arrived), abs=STRAY)
+
+
+def test_losses_come_in_bursts() -> None:
+    with network("burst=2:10") as made:
+        arrived, said = carried(made), counted(made)
+    numbers = [int.from_bytes(datagram[:2], "big") for datagram in arrived]
+    gaps = [after - before - 1 for before, after in pairwise(numbers) if after - before > 1]
+    assert DATAGRAMS / 20 < said["lost"] < DATAGRAMS / 2
+    assert sum(gaps) / len(gaps) > 3  # by chance, as many losses are hardly ever more than one in a row
+
+
+def test_late_packets_are_passed_by_others() -> None:
+    with network("delay=5", "late=10") as made:
+        arrived, said = carried(made), counted(made)
+    assert len(set(arrived)) == DATAGRAMS
+    late = sum(later < earlier for earlier, later in pairwise(arrived))
+    assert late == pytest.approx(said["late"], abs=STRAY + said["late"] / 3)
+    assert said["late"] > DATAGRAMS / 20
+
+
+def test_jitter_leaves_the_packets_in_order() -> None:
+    with network("delay=1", "jitter=30") as made:
+        arrived = carried(made)
+    assert len(arrived) == DATAGRAMS
+    assert arrived == sorted(arrived)
+
+
+def test_a_trace_gives_the_rate(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    trace.write_text("10\n20\n200\n")
+    with network(f"trace={trace}", "queue=20") as made:
+        arrived, said = carried(made), counted(made)
+    assert said["dropped"] == pytest.approx(DATAGRAMS - len(arrived), abs=STRAY)
+    assert 160 <= len(arrived) < DATAGRAMS  # the queue, and something of the trace
+
+
+def test_each_direction_has_its_own_properties() -> None:
+    with network("up:loss=100") as made:
+        made.begin_traces()
+        assert made.counts().up["lost"] == pytest.approx(0, abs=STRAY)
+        assert carried(made) == []
+        counts = made.counts()
+    assert counts.up["lost"] == pytest.approx(DATAGRAMS, abs=STRAY)
+    assert counts.up["small"] == pytest.approx(DATAGRAMS, abs=STRAY)
+    assert counts.down["lost"] == 0
 
 
 def flipped(datagram: bytes) -> int:
@@ -195,13 +377,6 @@ def test_a_percentile_is_not_exceeded_by_its_share_of_the_values(values: list[fl
 def test_a_ratio_is_taken_for_each_repetition() -> None:
     assert ratios([6, 8], [3, 2]) == (2, 4)
     assert ratios([1], [0]) == (math.inf,)
-
-
-@given(st.lists(finite, min_size=1, max_size=50))
-def test_a_distribution_rises_to_all_of_the_values(values: list[float]) -> None:
-    points = distribution(values)
-    assert points[-1] == (max(values), 100)
-    assert list(points) == sorted(points)
 
 
 # The report
@@ -258,6 +433,24 @@ def test_notes_are_split_by_the_row_that_a_heading_names() -> None:
     assert places == sorted(places)
 
 
+def test_programs_that_are_compared_have_a_line_each() -> None:
+    figures = [
+        Figure(f"{program}, {what}", unit, (value,))
+        for program, value in (("toxproxy", 2.0), ("ssh (bbr)", 3.0))
+        for what, unit in (("download", "MB/s"), ("p95", "ms"))
+    ]
+    text = written(result(*figures))
+    assert (
+        "| | download, MB/s | p95, ms |\n| --- | ---: | ---: |\n| toxproxy | 2 | 2 |\n| ssh (bbr) | 3 | 3 |"
+        in text
+    )
+    assert "| toxproxy, download | 2 MB/s | once |  |" in written(result(*figures[:3]))
+
+
+def test_a_row_of_several_words_has_its_notes() -> None:
+    assert report.notes("## keys-wan\n\nOf the one.\n") == {"": "", "keys-wan": "Of the one."}
+
+
 def test_missing_rivals_are_named() -> None:
     assert "Not compared with, since not here: kcptun." in written(result(FAST))
 
@@ -307,6 +500,32 @@ def test_points_stay_inside_the_plot() -> None:
         assert 0 < y < height
 
 
+def test_a_scatter_plot_has_a_dot_and_a_label_for_each_point() -> None:
+    groups = [f"program {number}" for number in range(10)]
+    dots = [
+        Dot(group, link, 9.0 * number, 10.0 ** (1 + number / 4))
+        for number, group in enumerate(groups)
+        for link in ("wan", "a < b")
+    ]
+    plot = Plot("rate & delay", Axis("%"), Axis("ms", log=True))
+    root = ElementTree.fromstring(scatter(plot, dots))
+    _, _, width, height = map(float, root.attrib["viewBox"].split())
+    circles = list(root.iter(f"{SVG}circle"))
+    assert len(circles) == len(dots) + len(groups)
+    for circle in circles:
+        assert 0 < float(circle.attrib["cx"]) < width
+        assert 0 < float(circle.attrib["cy"]) < height
+    texts = Counter(text.text for text in root.iter(f"{SVG}text"))
+    assert texts["a < b"] == texts["wan"] == len(groups)
+    assert all(texts[group] == 1 for group in groups)
+    assert texts["rate & delay"] == 1
+
+
+def test_a_scatter_plot_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="found none"):
+        scatter(Plot("t", Axis("x"), Axis("y")), [])
+
+
 def test_a_plot_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="found none"):
         render(Plot("t", Axis("x"), Axis("y")), [Series("a", ())])
@@ -319,6 +538,29 @@ def test_the_slope_of_a_line(a: float, b: float, count: int) -> None:
 
 def test_a_single_point_has_no_slope() -> None:
     assert slope([(3.0, 4.0)]) == 0
+
+
+# A keystroke beside a download
+
+
+def test_the_figures_of_a_keystroke_in_one_line() -> None:
+    keys = tuple(float(number) for number in range(1, 101))
+    got = Typed(down=2.25, up=0, keys=keys, silence=0.123, near=15.04, far=19.96, acks=(1, 200))
+    assert str(got) == "2.25 MB/s · 50/95/100 ms · longest gap 0.12 s · 20.0/15.0 CPU s per GB"
+    assert str(replace(got, up=0.1)).startswith("2.25 down, 0.1 up MB/s")
+
+
+async def test_a_download_an_upload_and_keystrokes_are_measured_at_once(tmp_path: Path) -> None:
+    with network("delay=10", "rate=20", "queue=100") as made:
+        async with course(made, tmp_path) as across:
+            plain = Tunnel("plain TCP", (made.far.address, across.port), (os.getpid(), os.getpid()))
+            got = await typed(across, plain, 1.5, down=1, up=1)
+    assert 0 < got.down <= 2.5
+    assert 0 < got.up <= 2.5
+    assert got.p50 >= 20
+    assert 10 < len(got.keys) <= 31
+    assert 0 < got.silence <= 1.5
+    assert min(got.acks) > 10
 
 
 # What the origin sends

@@ -14,6 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.links import Direction, Link
+from faults import trials as crossing
 from faults.content import BLOCK, Content, Receipt
 from faults.far import attend
 from faults.ledger import Account, End, Ledger, judge
@@ -268,6 +270,64 @@ def test_trouble_beside_the_streams_fails_a_run_too() -> None:
     found.trouble.append("the server wrote: warning: no")
     assert "the server wrote: warning: no" in render(found, "again")
     assert not found.good
+
+
+# Random paths
+
+
+@given(seeds)
+def test_a_seed_makes_the_same_paths(seed: int) -> None:
+    made = list(crossing.trials(seed, 5))
+    assert made == list(crossing.trials(seed, 9))[:5]
+    assert made != list(crossing.trials(seed + 1, 5))
+    assert [trial.number for trial in made] == [1, 2, 3, 4, 5]
+
+
+def test_the_paths_are_of_every_sort() -> None:
+    ways = [way for trial in crossing.trials(1, 100) for way in (trial.link.down, trial.link.up)]
+    for sort in ("jitter", "loss", "late", "rate", "queue"):
+        assert sum(getattr(way, sort) > 0 for way in ways) > 0
+    assert 0 < sum(way.police[0] > 0 for way in ways) < 100
+    assert 0 < sum(way.burst[0] > 0 for way in ways) < 100
+    assert min(way.delay for way in ways) < 3
+    assert 200 < max(way.delay for way in ways) <= 300
+    assert max(way.loss for way in ways) <= 5
+    capacities = [trial.link.capacity for trial in crossing.trials(1, 100)]
+    assert min(capacities) < 0.1
+    assert 20 < max(capacities) <= 25
+
+
+TRIAL = crossing.Trial(3, Link.alike("path 3", Direction(delay=250, jitter=50, rate=8)), 8_000_000)
+GOOD = crossing.Outcome(whole=True, seconds=10, silent=4.8, keys=(0.6, 0.7))
+
+
+def test_what_a_download_across_a_path_may_do() -> None:
+    assert TRIAL.trip == pytest.approx(0.6)
+    assert TRIAL.silence == pytest.approx(4.8)
+    assert TRIAL.longest == pytest.approx(52)
+    assert not GOOD.problems(TRIAL)
+    assert GOOD.share(TRIAL) == pytest.approx(80)
+    assert GOOD.waiting(TRIAL) == pytest.approx(100)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "problem"),
+    [
+        (replace(GOOD, whole=False, why="5 of 8000000 bytes within 52 s"), "not whole: 5 of 8000000 bytes"),
+        (replace(GOOD, whole=False), "not whole: bytes are wrong"),
+        (replace(GOOD, silent=4.9), "silent for 4.9 s, expected 4.8 at most"),
+        (replace(GOOD, keys=()), "no keystroke came back"),
+    ],
+)
+def test_what_went_wrong_on_a_path_is_said(outcome: crossing.Outcome, problem: str) -> None:
+    assert problem in crossing.line(TRIAL, outcome)
+    text = crossing.summary([(TRIAL, GOOD), (TRIAL, outcome)], "python -m faults.paths --seed 3")
+    assert "2 paths, 1 failed" in text
+    assert text.endswith("FAILED: 3. Again: python -m faults.paths --seed 3")
+
+
+def test_paths_without_a_problem_do_not_fail() -> None:
+    assert "FAILED" not in crossing.summary([(TRIAL, GOOD)], "again")
 
 
 # A small run

@@ -14,7 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fuzz import corpus, memory, scene
+from fuzz.budget import Budget
 from fuzz.targets import MOST_BYTES, TARGETS
+from toxproxy.recovery.ranges import Ranges
 
 ROOT = Path(__file__).parents[1]
 KEPT = [
@@ -125,6 +127,36 @@ def test_only_valgrinds_complaints_about_enet_count() -> None:
     first, second = memory.about_enet(VALGRIND)
     assert first.startswith("Conditional jump")
     assert second.startswith("Invalid read")
+
+
+def test_work_without_end_is_noticed_where_no_other_tracer_counts() -> None:
+    budget = Budget("recovery")
+    budget.grant(20)
+    came = Ranges()
+    for number in range(0, 100, 2):
+        came.add(number, number + 1)
+    if sys.gettrace() is not None:
+        pytest.skip("coverage is measured")
+    with budget.spending():
+        came.add(200, 201)
+    with pytest.raises(AssertionError, match="20 were granted"), budget.spending():
+        came.add(0, 200)
+    assert sys.gettrace() is None
+
+
+def test_virtual_time_passes_at_once() -> None:
+    times: list[float] = []
+
+    async def wait() -> None:
+        loop = asyncio.get_running_loop()
+        for seconds in (3600.0, 0.001):
+            times.append(loop.time())
+            await asyncio.sleep(seconds)
+        times.append(loop.time())
+
+    scene.run(wait(), virtual=True)
+    assert 3600 <= times[1] - times[0] < 3600.01
+    assert 0.001 <= times[2] - times[1] < 0.01
 
 
 async def leave_a_task() -> None:

@@ -20,6 +20,7 @@ from tests.machine import Hosts
 from tests.simulation import DatagramPipe
 from tests.tunnel.ends import echo as echo_service
 from tests.tunnel.ends import service, tunnel
+from tests.tunnel.lines import packed
 from toxproxy import config
 from toxproxy.address import Target, parse_host
 from toxproxy.app.server import Server
@@ -32,6 +33,7 @@ from toxproxy.link.enet import EnetLink
 from toxproxy.mux import frames
 from toxproxy.outbound.exit import Exit
 from toxproxy.program.logs import logging_to
+from toxproxy.recovery.packet import closing
 from toxproxy.rules import Machine, Rules, parse_rule
 from toxproxy.socks import ProxyListener
 from toxproxy.system.state import StateFolder
@@ -182,18 +184,18 @@ async def test_a_refusal_by_the_rules_tells_the_client_which_setting_of_the_serv
 
 
 class Thief:
-    """The near end of a link. It sends RESUME for somebody else's session and records the answer."""
+    """The near end of a link. It introduces itself with somebody else's session and records the answer."""
 
     def __init__(self, link: EnetLink, identity: tuple[int, int]) -> None:
-        self.answers: asyncio.Queue[frames.Frame] = asyncio.Queue()
+        self.answers: asyncio.Queue[bytes] = asyncio.Queue()
         self._link, self._identity = link, identity
 
     def link_up(self) -> None:
-        self._link.send(0, frames.encode(frames.Resume(*self._identity, ())))
+        self._link.send(packed(1, frames.Ping(1), ids=self._identity))
         self._link.flush()
 
-    def frame_received(self, channel: int, frame: bytes) -> None:
-        self.answers.put_nowait(frames.decode(frame))
+    def packet_received(self, packet: bytes) -> None:
+        self.answers.put_nowait(packet)
 
     def link_ready(self) -> None: ...
 
@@ -203,8 +205,7 @@ class Thief:
 async def test_a_friend_cannot_resume_the_session_of_another() -> None:
     async with tunnel() as ends, service(echo_service) as port:
         reader, writer = await ends.open(port)
-        assert ends.near.identity is not None
-        identity, pipe, thieves = ends.near.identity, DatagramPipe(1), []
+        identity, pipe, thieves = ends.near._ids, DatagramPipe(1), []
 
         def own(link: EnetLink) -> Thief:
             thieves.append(Thief(link, identity))
@@ -221,8 +222,8 @@ async def test_a_friend_cannot_resume_the_session_of_another() -> None:
             while not thieves:
                 await asyncio.sleep(0.005)
             answer = await thieves[0].answers.get()
-        assert isinstance(answer, frames.GoAway)
-        assert answer.code == GoAwayCode.NO_SESSION
+        code, _ = closing(answer) or (None, "")
+        assert code == GoAwayCode.NO_SESSION
         writer.write(b"still mine")
         assert await reader.readexactly(10) == b"still mine"
         writer.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ import pytest
 from fuzz import datagrams as dg
 from fuzz.behind import any_datagram
 from fuzz.choices import Choices
-from fuzz.insides import numbers_to_send
+from fuzz.packets import Packet, any_packet
 from tests.end.test_hostile_peer import SECONDS, Meeting, secret_of
 from tests.end.test_limits import says_hello
 from tests.end.world import PATIENCE, Services, known_by, proc
@@ -23,8 +22,10 @@ from toxproxy.admission.access import request_message
 from toxproxy.app.control import request
 from toxproxy.config.parsing import parse
 from toxproxy.demo import PrivateNetwork
+from toxproxy.link.base import LinkEnd
 from toxproxy.link.carrier import PACKET_ID, Carrier
 from toxproxy.link.enet import EnetLink
+from toxproxy.link.filter import PACKET_SIZE
 from toxproxy.mux import frames
 from toxproxy.system.state import StateFolder
 from toxproxy.tox.node import Node
@@ -35,12 +36,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 COOKIE = b"Xq7-mR2w_kZ9.vT4+bN8~hL3*yD6!cF5"  # no word that a frame might say
-HELLO = frames.encode(frames.Hello(1, 1, 7, 0, 1 << 20, 100))
+HELLO = frames.Hello(2, 2, 7, 0, 1 << 20, 100)
 ROOM = 8 * 1024 * 1024  # bytes: what may stay …
 MOST = 4 * ROOM  # … and what an attack may take
-DATA, PING = 0x13, 0x02  # types of frames
-# Bytes that a lie declares: every size for which malloc has a list of its own.
-TOTALS = (*range(40, 1460, 16), *range(1500, 16384, 437), 16384)
+PING = 0x02  # a type of frames
 WIDTH = 8  # bytes of a secret that are enough to know it by; a PONG has no more
 
 
@@ -70,22 +69,37 @@ class Needles:
         self.found |= {(source, name) for piece, name in self._pieces.items() if piece in whole}
 
 
+class _Ear:
+    """Searches what comes through Tox, and passes it on."""
+
+    def __init__(self, carrier: Carrier, needles: Needles) -> None:
+        self._carrier, self._needles = carrier, needles
+
+    def packet_received(self, packet: Buffer) -> None:
+        self._needles.search("datagrams", bytes(packet))
+        self._carrier.packet_received(packet)
+
+    def batch_ended(self) -> None:
+        self._carrier.batch_ended()
+
+
 class Attacker:
     """Has links with the server, and streams on them to a target of its own; sends whatever it likes."""
 
     def __init__(self, node: Node, server: int, target: int, needles: Needles, dice: random.Random) -> None:
         self.links = self.lies = 0
+        self._number = 1  # of the next packet
         self._node, self._server, self._target = node, server, target
         self._needles, self._dice = needles, dice
         self._up = asyncio.Event()
         self._carrier = Carrier(lambda packet: node.send_lossy(server, packet), self._own, connecting=True)
-        node.set_sink(server, self)
+        node.set_sink(server, _Ear(self._carrier, needles))
 
     async def attack(self, seconds: float) -> None:
         """Link after link."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
-        others = (self._arbitrary, self._fragments, self._falling, self._connects, self._small)
+        ways = (self._arbitrary, self._packets, self._fragments, self._falling, self._connects, self._small)
         number = 0
         while loop.time() < end:
             self._up.clear()
@@ -97,7 +111,7 @@ class Attacker:
                 continue  # it had too many links just now
             self._speak()
             await asyncio.sleep(0.1)
-            await (self._declare() if number % 2 else others[number // 2 % len(others)]())
+            await ways[number % len(ways)]()
             number += 1
 
     async def close(self) -> None:
@@ -107,14 +121,18 @@ class Attacker:
     # What it says
 
     def _speak(self) -> None:
+        """Begin its session, or go on with it, and have a stream to its target."""
         link = self._carrier.link
         if link is None or link.is_over:
             return
-        link.send(0, HELLO)
-        link.send(1, frames.encode(frames.Open(1, frames.TCP, 1 << 20, self._target, "127.0.0.1")))
+        opened = frames.Open(1, frames.TCP, 1 << 20, self._target, "127.0.0.1")
+        said: list[frames.Frame] = [HELLO, frames.Ping(0), opened]
         for number in range(20):
-            link.send(1, frames.encode(frames.Data(1, 40 * number, bytes(40))))
-            link.send(0, frames.encode(frames.Ping(number)))
+            said += (frames.Data(1, 40 * number, bytes(40)), frames.Ping(number))
+        for frame in said:
+            there = Packet(self._number, ids=(HELLO.session, 0), frames=frames.encode(frame))
+            self._number += 1
+            link.send(there.written())
         link.flush()
 
     async def _forge(self, *datagrams: bytes) -> None:
@@ -126,38 +144,37 @@ class Attacker:
             if number % 16 == 15:
                 await asyncio.sleep(0.002)
 
-    async def _declare(self) -> None:
-        """Frames of one fragment that declares more than it brings: all are held, then delivered at once."""
-        link = self._carrier.link
-        if link is None or not (due := numbers_to_send(link)):
-            return
-        offset, lies = 800, []
-        for number in range(80):
-            total = self._dice.choice(TOTALS)
-            begin = struct.pack("!BIQ", DATA, 1, offset)
-            lies.append(dg.timed(dg.fragment(1, due[1] + number, 0, 1, total, begin)))
-            lies.append(dg.timed(dg.fragment(0, due[0] + number, 0, 1, 9, bytes((PING,)))))
-            offset += total - len(begin)
-        await self._forge(*lies[2:], *lies[:2])
-        await asyncio.sleep(0.3)
-
     async def _arbitrary(self) -> None:
         for _ in range(20):
             link = self._carrier.link
-            if link is None:
+            if link is None or link._peer is None:
                 return
-            choices, due = Choices(self._dice.randbytes(20_000)), numbers_to_send(link)
-            await self._forge(*(any_datagram(choices, due)[: dg.MTU] for _ in range(30)))
+            choices, group = Choices(self._dice.randbytes(20_000)), link._peer.outgoingUnsequencedGroup
+            await self._forge(*(any_datagram(choices, group)[: dg.MTU] for _ in range(30)))
+
+    async def _packets(self) -> None:
+        """Packets as the session takes them, or nearly."""
+        choices = Choices(self._dice.randbytes(20_000))
+        for _ in range(200):
+            link = self._carrier.link
+            if link is None or link.is_over:
+                return
+            if packet := any_packet(choices, self._number, self._number)[:PACKET_SIZE]:
+                link.send(packet)
+                link.flush()
+            self._number += 1
+            await asyncio.sleep(0.001)
 
     async def _fragments(self) -> None:
         """That declare a million parts, or are the first of many large frames."""
         for at in range(0, 5600, 56):
-            parts = (dg.fragment(200, 2 + at + n, 0, 1 << 20, 1, b"") for n in range(56))
-            first = dg.fragments(self._dice.randrange(1, 255), 2 + at // 4, bytes(16384))[0]
-            await self._forge(dg.timed(*parts), dg.timed(first))
+            parts = (dg.fragment(0, 2 + at + n, 0, 1 << 20, 1, b"") for n in range(56))
+            first = dg.fragments(self._dice.randrange(255), 2 + at // 4, bytes(16384))[0]
+            short = dg.fragment(0, 2 + at, 0, 1, 9000, bytes((PING,)))  # declares more than it brings
+            await self._forge(dg.timed(*parts), dg.timed(first), dg.timed(short))
 
     async def _falling(self) -> None:
-        for channel in (100, 101):
+        for channel in (0, 1):
             numbers = range(3000, 1, -1)
             for at in range(0, len(numbers), 32):
                 await self._forge(
@@ -175,18 +192,11 @@ class Attacker:
         """Pings and acknowledgements, as many as fit."""
         for at in range(0, 10_000, 32):
             await self._forge(
-                dg.timed(*(dg.ping(at + n) for n in range(32))),
-                dg.untimed(*(dg.ack(self._dice.randrange(256), at + n) for n in range(32))),
+                dg.timed(*(dg.ping(at + n & 0xFFFF) for n in range(16))),
+                dg.untimed(*(dg.ack(0xFF, at + n) for n in range(32))),
             )
 
     # What it hears
-
-    def packet_received(self, packet: Buffer) -> None:
-        self._needles.search("packets", bytes(packet))
-        self._carrier.packet_received(packet)
-
-    def batch_ended(self) -> None:
-        self._carrier.batch_ended()
 
     def _own(self, link: EnetLink) -> Attacker:
         return self
@@ -195,12 +205,12 @@ class Attacker:
         self.links += 1
         self._up.set()
 
-    def frame_received(self, channel: int, frame: bytes) -> None:
-        self._needles.search(("frames", channel), frame)
+    def packet_received(self, packet: bytes) -> None:
+        self._needles.search("packets", packet)
 
     def link_ready(self) -> None: ...
 
-    def link_down(self, reason: str) -> None: ...
+    def link_down(self, reason: LinkEnd) -> None: ...
 
 
 def resident(network: PrivateNetwork, which: str = "VmRSS") -> int:
@@ -282,7 +292,7 @@ async def test_a_peer_whose_enet_lies_learns_nothing_and_costs_nothing_that_stay
     bystander.cancel()
     await asyncio.wait((bystander,))
     assert attacker.links > SECONDS / 4
-    assert {"packets", "the stream", ("frames", 0)} <= needles.sources
+    assert {"datagrams", "packets", "the stream"} <= needles.sources
     async with asyncio.timeout(PATIENCE):
         while resident(network) > before + ROOM:
             await asyncio.sleep(0.5)

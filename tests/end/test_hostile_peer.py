@@ -18,17 +18,19 @@ from toxproxy.config.parsing import parse
 from toxproxy.demo import PrivateNetwork
 from toxproxy.link.base import LinkEnd
 from toxproxy.link.carrier import MAX_PACKET, PACKET_ID, Carrier
-from toxproxy.link.enet import CHANNELS, EnetLink
+from toxproxy.link.enet import EnetLink
 from toxproxy.mux import frames
+from toxproxy.recovery import packet
 from toxproxy.system.state import StateFolder
 from toxproxy.tox.node import ConnectionStatus, Node
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 SECONDS = float(os.environ.get("HOSTILE_SECONDS", "5"))
-HELLO = frames.encode(frames.Hello(1, 1, 7, frames.LZ4, 1 << 20, 100))
-LENGTHS = (0, 1, 4, 8, 12, 16, 20, 24, 300, 9000)
-TYPES = bytes((1, 2, 3, 4, 5, 6, *range(0x10, 0x19)))
+IDS = (7, 0)
+HELLO = frames.encode(frames.Hello(2, 2, IDS[0], frames.LZ4, 1 << 20, 100))
+LENGTHS = (0, 1, 4, 8, 12, 16, 20, 24, 300)
+TYPES = bytes((1, 2, 3, *range(0x10, 0x19)))
 
 
 class Hostile:
@@ -40,7 +42,7 @@ class Hostile:
         self._server = server
         self._dice = dice
         self._link: EnetLink | None = None
-        self._carrier = Carrier(lambda packet: node.send_lossy(server, packet), self._own, connecting=True)
+        self._carrier = Carrier(lambda each: node.send_lossy(server, each), self._own, connecting=True)
         node.set_sink(server, self._carrier)
 
     async def talk(self, seconds: float) -> None:
@@ -65,16 +67,29 @@ class Hostile:
         self.links += 1
         assert self._link is not None
         if self._dice.random() < 0.8:
-            self._link.send(0, HELLO)
-        for _ in range(self._dice.randrange(1, 50)):
-            self._link.send(self._dice.choice((0, self._dice.randrange(CHANNELS))), self._frame())
+            head = packet.header(packet.INTRODUCTION, 1, 0) + packet.ids(*IDS)
+            self._link.send(head + HELLO)
+        for number in range(2, self._dice.randrange(3, 50)):
+            self._link.send(self._packet(number))
         self._link.flush()
+
+    def _packet(self, number: int) -> bytes:
+        """Mostly frames that are wrong, now and then a packet that is."""
+        dice = self._dice
+        flags, body = 0, b"".join(self._frame() for _ in range(dice.randrange(1, 4)))
+        if dice.random() < 0.1:
+            flags, number = dice.randrange(256), dice.randrange(1 << 32)
+        elif dice.random() < 0.1:
+            flags = packet.ACK
+            body = dice.randbytes(10) + bytes((dice.randrange(80),)) + dice.randbytes(dice.randrange(300))
+        span = min(number - 1, dice.choice((0, 1, 0xFFFF)))
+        return packet.header(flags, number, span) + body
 
     def _frame(self) -> bytes:
         kind = self._dice.choice(TYPES) if self._dice.random() < 0.9 else self._dice.randrange(256)
         return bytes((kind,)) + self._dice.randbytes(self._dice.choice(LENGTHS))
 
-    def frame_received(self, channel: int, frame: bytes) -> None:
+    def packet_received(self, packet: bytes) -> None:
         pass
 
     def link_ready(self) -> None:

@@ -18,7 +18,7 @@ class Diary:
     """A link's owner that records what it hears."""
 
     link: EnetLink
-    frames: list[tuple[int, bytes]] = field(default_factory=list)
+    packets: list[bytes] = field(default_factory=list)
     ups: int = 0
     readies: int = 0
     down: LinkEnd | None = None
@@ -28,8 +28,8 @@ class Diary:
         self.ups += 1
         self.written.set()
 
-    def frame_received(self, channel: int, frame: bytes) -> None:
-        self.frames.append((channel, frame))
+    def packet_received(self, packet: bytes) -> None:
+        self.packets.append(packet)
         self.written.set()
 
     def link_ready(self) -> None:
@@ -46,12 +46,11 @@ class Diary:
                 self.written.clear()
                 await self.written.wait()
 
-    async def push(self, frames: list[tuple[int, bytes]]) -> None:
-        """Send frames as fast as the budget of the link allows."""
-        for channel, frame in frames:
-            await self.until(lambda: self.link.budget() > 0)
-            self.link.send(channel, frame)
-            self.link.flush()
+    def send(self, *packets: bytes) -> int:
+        """Send packets at once. Returns how many the carrier refused."""
+        for packet in packets:
+            self.link.send(packet)
+        return self.link.flush()
 
 
 @dataclass
@@ -107,22 +106,3 @@ async def rig(pipe: DatagramPipe, *, honest: bool = True) -> AsyncIterator[Rig]:
     for diary in (*near_links, *far_links):
         assert not diary.link.stats.datagrams_withheld
         assert not (honest and diary.link.stats.datagrams_rejected)
-
-
-_SIZES = {1: 8, 2: 48, 3: 44, 4: 8, 5: 4, 6: 6, 7: 8, 8: 24, 9: 8, 10: 12, 11: 16, 12: 24}
-_LENGTH_AT = {6: 4, 7: 6, 8: 6, 9: 6, 12: 6}
-
-
-def commands(packet: bytes) -> list[tuple[int, int]]:
-    """The ENet commands in a packet as (command, channel). See protocol.h of ENet."""
-    datagram = packet[2:]
-    at = 4 if datagram[0] & 0x80 else 2
-    found = []
-    while at < len(datagram):
-        command = datagram[at] & 0x0F
-        found.append((command, datagram[at + 1]))
-        size = _SIZES[command]
-        if command in _LENGTH_AT:
-            size += int.from_bytes(datagram[at + _LENGTH_AT[command] :][:2])
-        at += size
-    return found

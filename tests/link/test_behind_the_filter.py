@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import struct
 from collections.abc import AsyncIterator
 from pathlib import Path as File
 
+import pytest
 import pytest_asyncio
 
 from fuzz import datagrams as dg
-from fuzz.insides import agree, waiting
 from tests.link.rig import Diary, Rig, rig
+from tests.link.test_filter import LIES
 from tests.simulation import DatagramPipe, Path
+from toxproxy.link import enet as subject
 from toxproxy.link.carrier import PACKET_ID
-from toxproxy.link.filter import MOST_FRAMES, MOST_HELD
+from toxproxy.link.filter import PACKET_SIZE
 
 
 def rss() -> int:
@@ -29,173 +30,176 @@ class Liar:
 
     def __init__(self, there: Rig, near: Diary, far: Diary, *, to_far: bool) -> None:
         self.victim = far if to_far else near
+        self.answers: list[bytes] = []
         self._carrier = there.far if to_far else there.near
         self._head = bytes((PACKET_ID, there.near._epoch))
+        (there.pipe.far if to_far else there.pipe.near).hold(lambda packet: bool(self.answers.append(packet)))
 
     def send(self, *datagrams: bytes) -> None:
         """All of them at once."""
         for datagram in datagrams:
             self._carrier.packet_received(self._head + datagram)
         self._carrier.batch_ended()
-        agree(self.victim.link)
 
 
 @pytest_asyncio.fixture(params=["to the server", "to the client"])
-async def liar(request: object) -> AsyncIterator[Liar]:
+async def liar(request: pytest.FixtureRequest) -> AsyncIterator[Liar]:
     async with rig(DatagramPipe(1), honest=False) as there:
         there.near.connect()
         near, far = await there.connected()
-        liar = Liar(there, near, far, to_far=request.param == "to the server")  # type: ignore[attr-defined]
-        liar.send(dg.timed(dg.reliable(0, 1, b"true")))
-        assert liar.victim.frames == [(0, b"true")]
-        liar.victim.frames.clear()
+        liar = Liar(there, near, far, to_far=request.param == "to the server")
+        liar.send(dg.untimed(dg.packet(b"true", 1)))
+        assert liar.victim.packets == [b"true"]
+        liar.victim.packets.clear()
         yield liar
-        liar.send(dg.timed(dg.reliable(0, 2, b"still here")))
-        assert liar.victim.frames[-1:] == [(0, b"still here")]
+        liar.send(dg.untimed(dg.packet(b"still here", _free_group(liar))))
+        assert liar.victim.packets[-1:] == [b"still here"]
 
 
-async def test_a_fragment_that_declares_more_than_it_brings_is_never_delivered(liar: Liar) -> None:
-    """ENet would hand over 16,384 bytes, of which 13 came: the others are whatever was in its memory."""
-    for total in (40, 1000, 1344, 16384):
-        liar.send(dg.timed(dg.fragment(1, 1, 0, 1, total, b"\x13" + bytes(12))))
-    part = bytes(dg.PART)
-    liar.send(  # two that are at one place, and leave another empty
-        dg.timed(dg.fragment(1, 1, 0, 2, 2 * dg.PART, part)),
-        dg.timed(dg.fragment(1, 1, 1, 2, 2 * dg.PART, part, offset=0)),
-    )
-    assert not liar.victim.frames
+def _free_group(liar: Liar) -> int:
+    """The group of an unsequenced packet that ENet has not seen, and takes for none that is late."""
+    now: int = liar.victim.link._peer.incomingUnsequencedGroup
+    return (now + 1024) & 0xFFFF
 
 
-async def test_fragments_that_declare_a_million_parts_cost_no_memory(liar: Liar) -> None:
-    """ENet would clear 128 KiB for each: 448 MB here."""
-    before = rss()
-    for at in range(64):
-        liar.send(dg.timed(*(dg.fragment(200, 2 + 56 * at + n, 0, 1 << 20, 1, b"") for n in range(56))))
-    assert rss() - before < 32_000_000
-    assert waiting(liar.victim.link) == 0
-    assert liar.victim.link.stats.datagrams_rejected == 64
-
-
-async def test_frames_in_falling_order_are_few(liar: Liar) -> None:
-    """ENet looks for the place of each from the end of those that it has."""
+async def test_no_lie_reaches_enet(liar: Liar) -> None:
     link = liar.victim.link
-    for channel in range(100, 104):
-        numbers = range(28671, 1, -1)
+    before = link._host.totalReceivedPackets
+    liar.send(*LIES.values())
+    assert link._host.totalReceivedPackets == before
+    assert not liar.victim.packets
+    assert (
+        link.stats.datagrams_rejected == len(LIES) - 2
+    )  # the carrier drops the empty and the long one itself
+
+
+async def test_reliable_data_and_fragments_cost_no_memory_and_are_not_delivered(liar: Liar) -> None:
+    """ENet would keep the frames for a gap, and clear 128 KiB for a fragment of a million parts."""
+    before = rss()
+    for start in range(2, 2000):
         liar.send(
-            *(
-                dg.timed(*(dg.reliable(channel, n, b"x") for n in numbers[at : at + 32]))
-                for at in range(0, len(numbers), 32)
-            )
+            dg.timed(dg.reliable(0, start, bytes(1300))),
+            dg.timed(*(dg.fragment(0, start, 0, 1 << 20, 1, b"") for _ in range(20))),
+            dg.timed(dg.fragments(0, start, bytes(16384))[0]),
+            dg.timed(dg.fragment(0, start, 0, 1, 16384, b"\x13" + bytes(12))),
         )
-    assert link._filter.held.frames <= 4 * MOST_FRAMES
+    assert not liar.victim.packets
+    assert rss() - before < 16_000_000
 
 
-async def test_fragments_that_never_complete_stay_within_the_limit(liar: Liar) -> None:
+async def test_each_ping_is_answered_with_eight_bytes_and_nothing_stays(liar: Liar) -> None:
     before = rss()
-    for channel in range(1, 255):
-        for start in range(2, 1000, 13):
-            liar.send(dg.timed(dg.fragments(channel, start, bytes(16384))[0]))
-            if not liar.victim.link._filter.held.bytes < MOST_HELD - 20000:
-                break
-    assert MOST_HELD // 2 < waiting(liar.victim.link) <= MOST_HELD
-    assert rss() - before < 3 * MOST_HELD
+    datagram = dg.timed(*(dg.ping(n) for n in range(16)))
+    liar.answers.clear()
+    sent = 0
+    for _ in range(200):
+        liar.send(*[datagram] * 100)
+        sent += 100 * len(datagram)
+        assert sum(map(len, liar.answers)) <= 2.2 * sent
+    assert rss() - before < 16_000_000 + sum(map(len, liar.answers))
 
 
-async def test_a_full_link_still_takes_what_closes_its_gaps(liar: Liar) -> None:
-    """Otherwise it would stand still for ever."""
-    frames = [struct.pack("!I", number) * 2500 for number in range(1, 1200)]
-    starts = range(1, 1 + 8 * len(frames), 8)
-    pieces = [dg.fragments(1, start, frame) for start, frame in zip(starts, frames, strict=True)]
-    for ahead in pieces[1:]:
-        liar.send(*map(dg.timed, ahead))
-    link = liar.victim.link
-    assert link.stats.datagrams_rejected, "not all of them fit"
-    liar.send(*map(dg.timed, pieces[0]))
-    assert len(liar.victim.frames) > 500
-    for late in pieces[len(liar.victim.frames) :]:
-        liar.send(*map(dg.timed, late))
-    assert [frame for _, frame in liar.victim.frames] == frames
-    assert waiting(link) == 0
+async def test_acknowledgements_of_what_was_never_sent_change_nothing(liar: Liar) -> None:
+    chance = random.Random(5)
+    for _ in range(300):
+        acks = (dg.ack(0xFF, chance.randrange(1 << 16), chance.randrange(1 << 16)) for _ in range(32))
+        liar.send(dg.untimed(*acks))
+    assert liar.victim.down is None
+    assert liar.victim.link._peer.packetThrottle == 32
 
 
-async def test_frames_that_contradict_each_other_stop_no_channel(liar: Liar) -> None:
-    """Frames that share a number would stay in ENet's list, in front of all that follows."""
-    pieces = dg.fragments(1, 1, b"a" * 4000)
-    liar.send(dg.timed(pieces[0]), dg.timed(dg.reliable(1, 2, b"a lie"), dg.reliable(1, 3, b"a lie")))
-    liar.send(dg.timed(pieces[0]), dg.timed(dg.fragments(1, 2, b"b" * 3000)[0]))
-    liar.send(dg.timed(dg.fragments(1, 1, b"b" * 4001)[2]), dg.timed(pieces[1]), dg.timed(pieces[2]))
-    liar.send(dg.timed(dg.reliable(1, 4, b"true"), dg.reliable(1, 5, b"too")))
-    assert liar.victim.frames == [(1, b"a" * 4000), (1, b"true"), (1, b"too")]
+async def test_groups_far_ahead_and_far_behind_lose_packets_and_nothing_else(liar: Liar) -> None:
+    """ENet remembers 1024 groups, and takes no packet of a block of groups before them."""
+    chance = random.Random(6)
+    for group in (2, 1023, 1024, 1025, 30000, 3, 0xFFFF, 0, 1, 40000):
+        liar.send(dg.untimed(dg.packet(group.to_bytes(2), group)))
+        liar.send(dg.untimed(dg.packet(group.to_bytes(2), group)))
+    for _ in range(2000):
+        liar.send(dg.untimed(dg.packet(b"x", chance.randrange(1 << 16))))
+    counts = [liar.victim.packets.count(group.to_bytes(2)) for group in (2, 1023, 1024, 1025)]
+    assert counts == [1, 1, 1, 1], "each once"
+    assert liar.victim.down is None
 
 
-async def test_the_filter_and_enet_agree_whatever_comes_in_whatever_order(liar: Liar) -> None:
+async def test_the_settings_of_the_throttle_are_those_of_a_link_or_none(liar: Liar) -> None:
+    for slower in (0, 1, 2, 32):
+        liar.send(dg.timed(dg.throttle(900, slower=slower)))
+        assert liar.victim.link._peer.packetThrottleDeceleration == 0
+
+
+def any_command(chance: random.Random, data: bytes) -> bytes:
+    """A command that ENet knows, allowed or not."""
+    number = chance.randrange(1 << 16)
+    return chance.choice(
+        (
+            dg.packet(data, number, channel=chance.choice((0, 0, 1))),
+            dg.reliable(0, number % 100, data),
+            dg.ping(number),
+            dg.ack(chance.choice((0, 0xFF)), number),
+            chance.choice(dg.fragments(0, number % 100, bytes(4000))),
+        )
+    )
+
+
+async def test_whatever_comes_in_whatever_order_only_whole_packets_are_delivered(liar: Liar) -> None:
     chance = random.Random(3)
-    for _ in range(1500):
-        channel, start = chance.randrange(1, 4), chance.randrange(1, 60)
-        if chance.random() < 0.5:
-            command = dg.reliable(channel, start, bytes((start,)) * chance.randrange(1, 40))
-        else:
-            command = chance.choice(
-                dg.fragments(channel, start, bytes((start,)) * chance.randrange(1344, 6000))
-            )
-        liar.send(dg.timed(command))
-    assert all(len(set(frame)) == 1 for _, frame in liar.victim.frames)
+    for _ in range(3000):
+        commands = [
+            any_command(chance, chance.randbytes(chance.choice((1, 2, 30, PACKET_SIZE)))) for _ in "12"
+        ]
+        datagram = bytearray(chance.choice((dg.timed, dg.untimed))(*commands))
+        if chance.random() < 0.3:
+            datagram[chance.randrange(len(datagram))] ^= 1 << chance.randrange(8)
+        if not (datagram[0] == 0x80 and datagram[4] == 0x44) and datagram[2] != 0x44:
+            liar.send(bytes(datagram))
+    assert liar.victim.down is None
+    assert all(0 < len(packet) <= PACKET_SIZE for packet in liar.victim.packets)
 
 
-async def test_what_comes_before_a_link_is_up_does_not_count() -> None:
-    """Frames whose acknowledgement of the handshake was lost: ENet throws them away."""
+async def test_packets_before_the_link_is_up_are_dropped_and_bring_the_answer_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The peer is up, and this side is not: the acknowledgement of its answer was lost."""
+    monkeypatch.setattr(subject, "_REPEAT", 60.0)
+    monkeypatch.setattr(subject, "_LEAST_REPEAT", 0.01)
     pipe = DatagramPipe(1)
     async with rig(pipe) as there:
-        acknowledgements: list[bytes] = []
+        lost: list[bytes] = []
         there.near.connect()
-        pipe.near.hold(lambda packet: len(there.far_links) > 0)
         near = there.near_links[0]
+        pipe.near.hold(lambda packet: len(there.far_links) > 0 and not lost and not lost.append(packet))
         await near.until(lambda: near.ups == 1)
-        near.link.send(1, b"first")
-        near.link.flush()
+        assert lost
         far = there.far_links[0]
-        epoch = there.near._epoch
-        early = bytes((PACKET_ID, epoch)) + dg.timed(dg.reliable(1, 1, b"first"))
-        assert far.ups == 0
-        there.far.packet_received(early)
-        there.far.batch_ended()
-        assert not far.frames
-        assert not acknowledgements
-        pipe.near.release()
-        await far.until(lambda: far.frames == [(1, b"first")])
-        agree(far.link)
+        assert not far.ups
+        await asyncio.sleep(0.02)
+        near.send(b"early")
+        await far.until(lambda: far.ups == 1)
+        near.send(b"later")
+        await far.until(lambda: b"later" in far.packets)
+        assert b"early" not in far.packets
 
 
 async def test_all_that_two_links_send_each_other_passes() -> None:
-    """Connecting, frames of every size both ways, loss, doubles, another order, silence, the end."""
+    """Connecting, packets of every size both ways, loss, doubles, another order, silence, the end."""
     pipe = DatagramPipe(9, Path(delay=0.005, loss=0.05), duplication=0.05, reordering=0.1)
     async with rig(pipe) as there:
         there.near.connect()
         near, far = await there.connected()
         chance = random.Random(9)
-        sizes = [
-            1,
-            1342,
-            1343,
-            1344,
-            2686,
-            2687,
-            16383,
-            16384,
-            *(chance.randrange(1, 16384) for _ in range(150)),
-        ]
-        frames = [(chance.randrange(255), chance.randbytes(size)) for size in sizes]
-        async with asyncio.TaskGroup() as group:
-            group.create_task(near.push(frames))
-            group.create_task(far.push(frames))
-            group.create_task(far.until(lambda: len(far.frames) == len(frames)))
-            group.create_task(near.until(lambda: len(near.frames) == len(frames)))
+        sizes = [1, 2, 16, 17, 1342, 1343, *(chance.randrange(1, 1344) for _ in range(400))]
+        sizes += [chance.randrange(1, 60) for _ in range(400)]
+        packets = [chance.randbytes(size) for size in sizes]
+        for at in range(0, len(packets), 20):
+            for diary in (near, far):
+                assert not diary.send(*packets[at : at + 20])
+            await asyncio.sleep(0.001)
         await asyncio.sleep(2.5)  # a ping
         for diary in (near, far):
-            agree(diary.link)
+            assert len(diary.packets) > 600
+            assert set(diary.packets) <= set(packets)
         there.near.connect()  # another one, at once
         near, far = await there.connected()
-        await near.push(frames[:20])
-        await far.until(lambda: len(far.frames) == 20)
-        near.link.close()
-        await far.until(lambda: far.down is not None)
+        near.send(*packets[:20])
+        near.link.close(b"farewell")
+        await far.until(lambda: far.down is not None or b"farewell" in far.packets)

@@ -23,10 +23,9 @@ async def test_a_new_link_replaces_the_old_one_on_both_sides() -> None:
         await there.near_links[1].until(lambda: there.near_links[1].ups == 1)
         assert far.down == LinkEnd.REPLACED
         new_near, new_far = await there.connected()
-        new_near.link.send(1, b"on the new one")
-        new_near.link.flush()
-        await new_far.until(lambda: new_far.frames == [(1, b"on the new one")])
-        assert not far.frames
+        new_near.send(b"on the new one")
+        await new_far.until(lambda: new_far.packets == [b"on the new one"])
+        assert not far.packets
 
 
 async def test_late_datagrams_of_the_old_link_do_not_reach_the_new_one() -> None:
@@ -37,16 +36,14 @@ async def test_late_datagrams_of_the_old_link_do_not_reach_the_new_one() -> None
         pipe.near.hold(lambda packet: packet[1] == first_epoch)
         first_epoch = there.near._epoch
         for _ in range(20):
-            near.link.send(1, b"stale")
-        near.link.flush()
+            near.send(b"stale")
         there.near.connect()
         _, new_far = await there.connected()
         pipe.near.release()
-        there.near_links[-1].link.send(1, b"fresh")
-        there.near_links[-1].link.flush()
-        await new_far.until(lambda: len(new_far.frames) > 0)
+        there.near_links[-1].send(b"fresh")
+        await new_far.until(lambda: len(new_far.packets) > 0)
         await asyncio.sleep(0.1)
-        assert new_far.frames == [(1, b"fresh")]
+        assert new_far.packets == [b"fresh"]
 
 
 async def test_a_repeated_connect_makes_no_second_link() -> None:
@@ -115,9 +112,8 @@ async def test_packets_with_another_id_are_ignored() -> None:
                 if not connect.is_connect(packet[2:]):
                     there.far.packet_received(packet)
         there.far.batch_ended()
-        near.link.send(1, b"still here")
-        near.link.flush()
-        await far.until(lambda: far.frames == [(1, b"still here")])
+        near.send(b"still here")
+        await far.until(lambda: far.packets == [b"still here"])
 
 
 async def test_packets_without_a_link_are_ignored() -> None:
@@ -148,9 +144,8 @@ async def test_a_late_connect_of_a_link_that_was_replaced_begins_nothing() -> No
             there.far.packet_received(connects[0])
             there.far.batch_ended()
         assert len(there.far_links) == 2
-        near.link.send(1, b"not disturbed")
-        near.link.flush()
-        await far.until(lambda: far.frames == [(1, b"not disturbed")])
+        near.send(b"not disturbed")
+        await far.until(lambda: far.packets == [b"not disturbed"])
         assert far.down is None
 
 
@@ -159,10 +154,9 @@ async def test_a_flood_of_connects_makes_few_links_and_then_a_restarted_client_g
         await forged_connects(there, range(1, 1001))
         assert LINKS_AT_ONCE <= len(there.far_links) <= LINKS_AT_ONCE + 5
         there.near.connect()
-        near, far = await there.connected()  # ENet repeats its CONNECT until one is accepted
-        near.link.send(1, b"in")
-        near.link.flush()
-        await far.until(lambda: far.frames == [(1, b"in")])
+        near, far = await there.connected()  # the CONNECT is repeated until one is accepted
+        near.send(b"in")
+        await far.until(lambda: far.packets == [b"in"])
 
 
 async def test_a_client_restarted_again_and_again_gets_a_link_at_once() -> None:
@@ -183,9 +177,8 @@ async def test_the_side_that_connects_takes_no_connect() -> None:
             there.near.batch_ended()
         assert len(there.near_links) == 1
         assert near.down is None
-        far.link.send(1, b"still here")
-        far.link.flush()
-        await near.until(lambda: near.frames == [(1, b"still here")])
+        far.send(b"still here")
+        await near.until(lambda: near.packets == [b"still here"])
 
 
 async def test_the_connecting_side_accepts_no_connect_before_its_own() -> None:
@@ -208,9 +201,9 @@ async def test_the_connecting_side_accepts_no_connect_before_its_own() -> None:
 async def test_a_connect_with_settings_of_its_own_begins_nothing() -> None:
     async with rig(DatagramPipe(1), honest=False) as there:
         for settings in (
-            (4096, 255, 0, 0, 5000, 2, 2),
-            (65536, 1, 0, 0, 5000, 2, 2),
-            (65536, 255, 9, 9, 5000, 2, 2),
+            (4096, 1, 0, 0, 5000, 2, 2),
+            (65536, 255, 0, 0, 5000, 2, 2),
+            (65536, 1, 9, 9, 5000, 2, 2),
         ):
             datagram = datagrams.connect(7, settings=settings)
             there.far.packet_received(bytes((PACKET_ID, 1)) + datagram)

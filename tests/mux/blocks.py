@@ -8,11 +8,9 @@ from random import Random
 import lz4.block
 
 from toxproxy.mux import Stream, frames
-from toxproxy.mux.frames import DATA_HEADER, Data, Packed
+from toxproxy.mux.frames import Data, Packed
 
-from .pair import Side, consume_all
-
-PAYLOAD = 8 * 1343 - DATA_HEADER  # bytes: what an ENet link over Tox asks for
+from .pair import ROOM, Side, consume_all, decoded
 
 
 @cache
@@ -47,22 +45,25 @@ def block_of(raw: bytes, history: bytes = b"") -> bytes:
     return block
 
 
-def carry(side: Side, stream: Stream, other: Stream, data: bytes, size: int = PAYLOAD) -> list[bytes]:
-    """Write `data` and read it at the peer. Returns the messages sent for it."""
+def carry(side: Side, stream: Stream, other: Stream, data: bytes, room: int = ROOM) -> list[frames.Frame]:
+    """Write `data` and read it at the peer. Returns the frames sent for it."""
     before = len(side.peer.received(other))
     side.mux.write(stream, data)
     carried = []
-    while sent := side.take(size=size):
-        for channel, message in sent:
-            side.peer.receive(channel, message)
-            carried.append(message)
+    while sent := side.take(room=room):
+        side.deliver(sent)
+        carried += decoded(sent)
         consume_all(side.peer, other)
         side.peer.flush()
     assert side.peer.received(other)[before:] == data
     return carried
 
 
-def kinds(carried: list[bytes]) -> list[type[frames.Frame]]:
-    """The types of the DATA and PACKED frames among these messages, in order."""
-    types = [type(frames.decode(message)) for message in carried]
-    return [kind for kind in types if kind in (Data, Packed)]
+def size(carried: list[frames.Frame]) -> int:
+    """The bytes that frames take."""
+    return sum(len(frames.encode(frame)) for frame in carried)
+
+
+def kinds(carried: list[frames.Frame]) -> list[type[frames.Frame]]:
+    """The types of the DATA and PACKED frames among these, in order."""
+    return [type(frame) for frame in carried if isinstance(frame, (Data, Packed))]

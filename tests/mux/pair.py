@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import pytest
 
 from toxproxy.address import Target
-from toxproxy.errors import RemoteProtocolError
-from toxproxy.mux import (
-    DataReceived,
-    Event,
-    GoAwayReceived,
-    Limits,
-    Multiplexer,
-    Stream,
-    StreamRequested,
-    frames,
-)
+from toxproxy.errors import GoAwayCode, RemoteProtocolError
+from toxproxy.mux import DataReceived, Event, Limits, Multiplexer, Stream, StreamRequested, frames
+from toxproxy.recovery.sent import PACKET_SIZE
 
 E = TypeVar("E")
 
 TARGET = Target("127.0.0.1", 8181)
-SIZE = 1200  # bytes: the payload of a DATA frame
-PLENTY = 1 << 40  # bytes: a budget without an end
+ROOM = PACKET_SIZE - 7  # bytes that frames may take in a packet with nothing else
+PLENTY = 1 << 40  # packets
+
+
+class Packet(NamedTuple):
+    """What one call of `fill` gave."""
+
+    contents: object
+    frames: bytes
 
 
 class Side:
@@ -33,30 +32,51 @@ class Side:
 
     def __init__(self, mux: Multiplexer) -> None:
         self.mux = mux
+        self.now = 0.0  # what `fill` is told
         self.events: list[Event] = []
 
-    def take(self, budget: int = PLENTY, size: int = SIZE) -> list[tuple[int, bytes]]:
-        """Take the messages that the multiplexer sends now. The test may deliver them or not."""
-        sent = list(self.mux.frames_to_send(budget, size))
+    def take(self, most: int = PLENTY, room: int = ROOM) -> list[Packet]:
+        """Take the packets that the multiplexer fills now. The test may deliver them or not."""
+        sent: list[Packet] = []
+        while len(sent) < most and self.mux.wants_to_send:
+            pieces: list[bytes | memoryview] = []
+            contents = self.mux.fill(pieces, room, self.now)
+            assert sum(map(len, pieces)) <= room
+            assert (contents is None) is (not pieces)
+            if contents is None:
+                break
+            sent.append(Packet(contents, b"".join(pieces)))
         self._listen()
         return sent
 
-    def receive(self, channel: int, message: bytes) -> None:
-        """Deliver one message. Its events are recorded even if it raises."""
+    def receive(self, packet: bytes) -> bool:
+        """Deliver the frames of one packet. Its events are recorded even if it raises."""
         try:
-            self.mux.receive(channel, message)
+            return self.mux.receive(b"header " + packet, 7)
         finally:
             self._listen()
 
-    def hear(self, channel: int, frame: frames.Frame) -> None:
-        """Deliver a frame that the test has made."""
-        self.receive(channel, frames.encode(frame))
+    def hear(self, *made: frames.Frame) -> bool:
+        """Deliver frames that the test has made, in one packet."""
+        return self.receive(b"".join(map(frames.encode, made)))
 
-    def flush(self) -> int:
-        """Send everything to the peer. Returns the number of messages."""
-        sent = self.take()
-        for channel, message in sent:
-            self.peer.receive(channel, message)
+    def deliver(self, sent: list[Packet]) -> None:
+        """Deliver packets of this side to its peer, and their acknowledgements."""
+        for packet in sent:
+            if self.peer.receive(packet.frames):
+                self.mux.delivered(packet.contents)
+            else:
+                self.mux.lost(packet.contents)
+
+    def lose(self, sent: list[Packet]) -> None:
+        """These packets are lost, and this side finds out."""
+        for packet in sent:
+            self.mux.lost(packet.contents)
+
+    def flush(self, room: int = ROOM) -> int:
+        """Send everything to the peer. Returns the number of packets."""
+        sent = self.take(room=room)
+        self.deliver(sent)
         return len(sent)
 
     def of(self, kind: type[E]) -> list[E]:
@@ -66,7 +86,7 @@ class Side:
 
     def received(self, stream: Stream) -> bytes:
         """All bytes received on a stream so far."""
-        return b"".join(data for which, data in self.of(DataReceived) if which is stream)
+        return b"".join(event.data for event in self.of(DataReceived) if event.stream is stream)
 
     def _listen(self) -> None:
         while (event := self.mux.next_event()) is not None:
@@ -77,15 +97,10 @@ class Pair:
     """A client and a server, joined by a wire."""
 
     def __init__(
-        self,
-        *,
-        client: Limits | None = None,
-        server: Limits | None = None,
-        channels: int = 255,
-        established: bool = True,
+        self, *, client: Limits | None = None, server: Limits | None = None, established: bool = True
     ) -> None:
-        self.client = Side(Multiplexer(client=True, session=1, limits=client, channels=channels))
-        self.server = Side(Multiplexer(client=False, session=2, limits=server, channels=channels))
+        self.client = Side(Multiplexer(client=True, session=1, limits=client))
+        self.server = Side(Multiplexer(client=False, session=2, limits=server))
         self.client.peer, self.server.peer = self.server, self.client
         if established:
             self.exchange()
@@ -113,9 +128,9 @@ class Pair:
         return near, far
 
 
-def decoded(sent: list[tuple[int, bytes]]) -> list[frames.Frame]:
-    """The frames that a side sent, without the channels."""
-    return [frames.decode(message) for _, message in sent]
+def decoded(sent: list[Packet]) -> list[frames.Frame]:
+    """The frames that a side sent."""
+    return [frame for packet in sent for frame in frames.decode_all(packet.frames)]
 
 
 def consume_all(side: Side, stream: Stream) -> None:
@@ -130,11 +145,11 @@ def is_over(pair: Pair) -> bool:
     return not any(side.streams or side.wants_to_send for side in sides)
 
 
-def breaks_the_protocol(pair: Pair, side: Side, channel: int, frame: frames.Frame, match: str) -> None:
-    """Check that `frame` ends the session and that its sender is told why."""
+def breaks_the_protocol(side: Side, frame: frames.Frame, match: str) -> None:
+    """Check that `frame` ends the session, and that the owner knows what to tell its sender."""
     with pytest.raises(RemoteProtocolError, match=match) as caught:
-        side.hear(channel, frame)
-    side.flush()
-    [gone] = side.peer.of(GoAwayReceived)
-    assert gone.text == str(caught.value)
-    assert is_over(pair)
+        side.hear(frame)
+    assert side.mux.ending == (GoAwayCode.PROTOCOL_ERROR, str(caught.value))
+    assert side.mux.closed
+    assert not side.mux.streams
+    assert not side.mux.wants_to_send

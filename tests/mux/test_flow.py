@@ -1,4 +1,4 @@
-"""Flow control of streams: credit, budgets and channels."""
+"""Flow control of streams: credit, and windows that grow."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from random import Random
 
 import pytest
 
-from toxproxy.errors import LocalProtocolError, ResetCode
+from toxproxy.errors import LocalProtocolError
 from toxproxy.mux import Limits, StreamDrained, frames
-from toxproxy.mux.frames import Blocked, Credit, Data, Opened, Reset, encode
-from toxproxy.mux.stream import HIGH_WATER
+from toxproxy.mux.frames import Blocked, Credit, Data, Opened
+from toxproxy.mux.sender import HIGH_WATER
 
-from .pair import TARGET, Pair, breaks_the_protocol, consume_all, decoded
+from .pair import ROOM, TARGET, Pair, breaks_the_protocol, consume_all, decoded
 
 
 def test_credit_is_given_for_consumed_bytes_not_for_received_ones() -> None:
@@ -51,29 +51,20 @@ def test_a_writer_is_paused_and_resumed() -> None:
 def test_credit_overrun() -> None:
     pair = Pair(server=Limits(window=1000, early_window=10))
     _, far = pair.request()
-    breaks_the_protocol(pair, pair.server, far.channel, Data(far.id, 0, bytes(11)), "credit was 10")
-
-
-@pytest.mark.parametrize("offset", [0, 4, 6])
-def test_a_gap_or_a_repetition_in_the_data(offset: int) -> None:
-    pair = Pair()
-    near, far = pair.connect()
-    pair.client.mux.write(near, b"12345")
-    pair.exchange()
-    breaks_the_protocol(pair, pair.server, far.channel, Data(far.id, offset, b"x"), "expected 5")
+    breaks_the_protocol(pair.server, Data(far.id, 0, bytes(11)), "credit was 10")
 
 
 def test_credit_for_what_was_never_sent() -> None:
     pair = Pair()
     near, _ = pair.connect()
-    breaks_the_protocol(pair, pair.client, near.channel, Credit(near.id, 1, 1000), "sent were 0")
+    breaks_the_protocol(pair.client, Credit(near.id, 1, 1000), "sent were 0")
 
 
 def test_opened_with_less_than_the_early_window_does_not_lower_the_limit() -> None:
     pair = Pair(server=Limits(early_window=1000))
     near = pair.client.mux.open(TARGET, compress=False)
     pair.client.take()
-    pair.client.hear(near.channel, Opened(near.id, 10))
+    pair.client.hear(Opened(near.id, 10))
     pair.client.mux.write(near, bytes(1000))
     assert [type(frame) for frame in decoded(pair.client.take())] == [Data]
     assert near.sender.buffered == 0
@@ -86,25 +77,24 @@ def test_consuming_more_than_came_is_an_error() -> None:
         pair.server.mux.consumed(far, 1)
 
 
-def test_the_budget_is_exceeded_by_less_than_one_frame() -> None:
+def test_a_packet_is_full_of_one_streams_data() -> None:
     pair = Pair()
     near, _ = pair.connect()
-    pair.client.mux.write(near, Random(0).randbytes(50_000))
-    sent = pair.client.take(budget=5000, size=1000)
-    assert 5000 <= sum(len(message) for _, message in sent) < 5000 + 1000 + frames.DATA_HEADER
-    assert not pair.client.take(budget=0)
+    body = Random(0).randbytes(50_000)
+    pair.client.mux.write(near, body)
+    [packet] = pair.client.take(most=1)
+    assert decoded([packet]) == [Data(near.id, 0, body[: ROOM - frames.DATA_HEADER])]
     assert pair.client.mux.wants_to_send
 
 
-def test_a_stream_keeps_to_its_channel() -> None:
+def test_small_frames_share_a_packet() -> None:
     pair = Pair()
-    pair.connect()
-    near, far = pair.connect()
-    pair.client.mux.write(near, b"x")
-    pair.client.mux.finish(near)
-    assert {channel for channel, _ in pair.client.take()} == {near.channel}
-    pair.server.mux.reset(far, ResetCode.CANCELLED)
-    assert pair.server.take() == [(near.channel, frames.encode(Reset(near.id, ResetCode.CANCELLED)))]
+    streams = [pair.connect()[0] for _ in range(10)]
+    for stream in streams:
+        pair.client.mux.write(stream, b"x" * 90)
+        pair.client.mux.finish(stream)
+    [packet] = pair.client.take(most=1)
+    assert len(decoded([packet])) == 20
 
 
 def a_download(pair: Pair, size: int, *, keeps_up: bool = True) -> int:
@@ -112,8 +102,8 @@ def a_download(pair: Pair, size: int, *, keeps_up: bool = True) -> int:
     near, far = pair.connect()
     pair.server.mux.write(far, bytes(size))
     for _ in range(100):
-        for channel, frame in pair.server.take():
-            pair.client.mux.receive(channel, frame)
+        for packet in pair.server.take():
+            pair.client.receive(packet.frames)
             if keeps_up:
                 consume_all(pair.client, near)
         pair.client.flush()
@@ -142,12 +132,12 @@ def test_a_window_grows_once_for_each_time_that_the_peer_has_used_it_up() -> Non
     pair = Pair(client=GROWING)
     near, far = pair.connect()
     pair.server.mux.write(far, bytes(100_000))
-    pair.server.flush()
+    pair.server.flush()  # BLOCKED is in the packet with the last bytes
     consume_all(pair.client, near)
     window = near.receiver.window
-    assert window.size == 1000
+    assert window.size == 4000
     for limit in (1000, 1100, 1200):  # BLOCKED sent before the peer knew of the first growth
-        pair.client.mux.receive(near.channel, encode(Blocked(near.id, limit)))
+        pair.client.hear(Blocked(near.id, limit))
     assert window.size == 4000
 
 

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation import Path, Simulation
+from toxproxy.mux import frames
 
 from .pair import TARGET
-from .simulated import Peer, joined
+from .simulated import Path, Peer, Simulation, joined
 
 WAN = Path(delay=0.025, loss=0.01, rate=12.5e6)
 BODY = bytes(range(256)) * 2000  # 512,000 bytes: a few windows
 
 
 def two_downloads(simulation: Simulation) -> tuple[Peer, list[int]]:
-    """A client that downloads two bodies. The channel of the first is held for a second from now."""
+    """A client that downloads two bodies. For a second the beginning of the first is lost."""
     client, server = joined(simulation)
     client.eager = True
     for _ in range(2):
-        client.mux.open(TARGET)
+        client.mux.open(TARGET, compress=False)
     client.pump()
     simulation.rest()
-    held = server.requested[0].channel
-    server.link.hold(held, simulation.now + 1.0)
+    first, until = server.requested[0].id, simulation.now + 1.0
+
+    def loses(packet: bytes) -> bool:
+        return simulation.now < until and any(
+            isinstance(frame, frames.Data) and (frame.stream, frame.offset) == (first, 0)
+            for frame in frames.decode_all(packet)
+        )
+
+    server.loses = loses
     for stream in server.requested:
         server.mux.accept(stream)
         server.write(stream, BODY)
@@ -30,23 +37,14 @@ def two_downloads(simulation: Simulation) -> tuple[Peer, list[int]]:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_held_channel_delays_only_its_own_stream(seed: int) -> None:
-    simulation = Simulation(seed, WAN, window=700_000, timeout=0.06)
+def test_a_lost_packet_delays_only_its_own_stream(seed: int) -> None:
+    simulation = Simulation(seed, WAN, window=700_000, timeout=0.01)
     client, (held, free) = two_downloads(simulation)
     simulation.advance(simulation.now + 0.99)
     assert client.got[free] == BODY
     assert held not in client.got
     simulation.rest()
     assert client.got[held] == BODY
-
-
-def test_on_one_channel_both_streams_wait() -> None:
-    simulation = Simulation(0, WAN, window=700_000, timeout=0.06, channels=2)
-    client, (held, free) = two_downloads(simulation)
-    simulation.advance(simulation.now + 0.99)
-    assert not client.got
-    simulation.rest()
-    assert client.got[held] == client.got[free] == BODY
 
 
 def test_an_hour_of_small_exchanges_on_a_bad_link() -> None:

@@ -7,17 +7,17 @@ import random
 import pytest
 
 from toxproxy.errors import RemoteProtocolError, ResetCode
-from toxproxy.mux import Limits, Stream, StreamDrained
-from toxproxy.mux.frames import Credit, Ping
+from toxproxy.mux import Limits, StreamDrained
+from toxproxy.mux.frames import DATA_HEADER, Credit, Ping
 from toxproxy.mux.limits import Pool
-from toxproxy.mux.replay import Replay
 from toxproxy.mux.scheduler import MAX_WAITING
-from toxproxy.mux.stream import LEAST_BUFFER
+from toxproxy.mux.sender import LEAST_BUFFER
 from toxproxy.mux.window import Allotment, ReceiveWindow
 
-from .pair import Pair, consume_all
+from .pair import ROOM, Pair
 
 LEAST = Limits().least_window
+RESET = 6 + 64  # bytes that a RESET frame takes while it waits
 
 
 def windows(allotment: Allotment, count: int) -> list[ReceiveWindow]:
@@ -55,7 +55,7 @@ def test_a_closed_stream_returns_its_memory() -> None:
     assert Allotment(Limits(pool=pool)).first() == 1 << 20
 
 
-def test_queued_data_counts_until_it_is_sent() -> None:
+def test_written_data_counts_until_it_is_acknowledged() -> None:
     pool = Pool(4 << 20)
     pair = Pair(client=Limits(session_window=4 << 20, pool=pool))
     before = pool.left
@@ -63,21 +63,35 @@ def test_queued_data_counts_until_it_is_sent() -> None:
     opened = pool.left
     pair.client.mux.write(near, random.Random(1).randbytes(300_000))
     assert pool.left == opened - 300_000
-    for channel, frame in pair.client.take(budget=100_000):
-        pair.server.receive(channel, frame)
-    assert pool.left == opened - 300_000, "a chunk counts whole until all of it is sent"
-    pair.exchange()
-    consume_all(pair.server, near_of(pair))
-    pair.exchange()
+    sent = pair.client.take(most=50)
+    on_its_way = 50 * (ROOM - DATA_HEADER)
+    assert pool.left == opened - 300_000 - on_its_way, "a chunk counts whole until all of it is sent"
+    pair.client.lose(sent[:10])
+    pair.client.deliver(sent[10:])
+    assert pool.left == opened - 300_000 - on_its_way // 5
+    sent = pair.client.take()
+    assert pool.left == opened - 300_000 + on_its_way * 4 // 5
+    pair.client.deliver(sent)
     assert pool.left == opened
+    pair.client.mux.write(near, random.Random(1).randbytes(300_000))
+    sent = pair.client.take(most=10)
     pair.client.mux.reset(near, ResetCode.CANCELLED)
+    assert pool.left == before - RESET
+    pair.client.deliver(sent)
     pair.exchange()
     assert pool.left == before
 
 
-def near_of(pair: Pair) -> Stream:
-    [stream] = pair.server.mux.streams.values()
-    return stream
+def test_compressed_data_counts_with_the_size_of_its_blocks_once_it_is_sent() -> None:
+    pool = Pool(4 << 20)
+    pair = Pair(client=Limits(session_window=4 << 20, pool=pool))
+    near, _ = pair.connect()
+    opened = pool.left
+    pair.client.mux.write(near, bytes(300_000))
+    sent = pair.client.take()
+    assert opened - pool.left == sum(len(packet.frames) for packet in sent) < 10_000
+    pair.client.deliver(sent)
+    assert pool.left == opened
 
 
 def test_where_memory_is_short_each_stream_still_has_a_little() -> None:
@@ -94,20 +108,24 @@ def test_where_memory_is_short_each_stream_still_has_a_little() -> None:
     pair.exchange()  # the peer reads nothing yet
     assert not pair.client.of(StreamDrained)
     far = next(iter(pair.server.mux.streams.values()))
-    pair.client.hear(far.channel, Credit(far.id, 0, 1 << 20))
+    pair.client.hear(Credit(far.id, 0, 1 << 20))
     pair.client.take()
     assert [event.stream for event in pair.client.of(StreamDrained)] == [streams[0]]
 
 
-def test_what_is_kept_for_the_peer_s_acknowledgement_counts() -> None:
+def test_what_the_peer_does_not_acknowledge_counts() -> None:
     pool = Pool(1 << 20)
-    memory = Allotment(Limits(session_window=1 << 20, pool=pool))
-    replay = Replay(memory)
-    while memory.may_keep(100_000, 32 << 20) > 0:
-        replay.sent(1, bytes(1000))
-    assert 0.4 * (1 << 20) < replay.kept < 0.6 * (1 << 20)
-    assert pool.left == (1 << 20) - replay.kept
-    memory.end()
+    pair = Pair(client=Limits(session_window=1 << 20, window=1000, pool=pool), server=Limits(window=8 << 20))
+    near, _ = pair.connect()
+    written = 0
+    while not pair.client.mux.write(near, random.Random(written).randbytes(1000)):
+        written += 1000
+        pair.client.take()  # all of it leaves, and nothing is heard of it
+        assert written < 2 << 20
+    assert near.sender.buffered <= LEAST_BUFFER + 1000
+    assert pool.left < 1 << 18
+    pair.client.mux.lose()
+    pair.client.mux.memory.end()
     assert pool.left == 1 << 20
 
 
@@ -116,7 +134,7 @@ def test_a_flood_of_questions_is_bounded_by_memory_too() -> None:
 
     def flood() -> None:
         for value in range(MAX_WAITING):
-            pair.server.hear(0, Ping(value))
+            pair.server.hear(Ping(value))
 
     with pytest.raises(RemoteProtocolError, match="does not take them"):
         flood()

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections import Counter
 
 from toxproxy.mux import Stream, frames
-from toxproxy.mux.frames import Credit, Data, Fin, Frame, Ping, Reset
+from toxproxy.mux.frames import DATA_HEADER, Credit, Data, Fin, Frame, Open, Ping, Reset
+from toxproxy.mux.receiver import Receiver
 from toxproxy.mux.scheduler import Scheduler
-from toxproxy.mux.stream import HIGH_WATER, LOW_WATER, Receiver, Sender, StreamState
+from toxproxy.mux.sender import HIGH_WATER, LOW_WATER, Sender
+from toxproxy.mux.stream import StreamState
 
-SIZE = 100
+from .blocks import log
+
+SIZE = 100  # bytes of payload
 
 
 def established() -> Scheduler:
@@ -19,7 +23,7 @@ def established() -> Scheduler:
 
 
 def a_stream(number: int, state: StreamState = StreamState.OPEN, credit: int = 1 << 20) -> Stream:
-    return Stream(number, number, state, Sender(credit), Receiver(1000))
+    return Stream(number, state, Sender(credit), Receiver(1000))
 
 
 def write(scheduler: Scheduler, stream: Stream, data: bytes) -> None:
@@ -27,13 +31,23 @@ def write(scheduler: Scheduler, stream: Stream, data: bytes) -> None:
     scheduler.ready(stream)
 
 
+def next_packet(scheduler: Scheduler, size: int = SIZE) -> list[Frame]:
+    """The frames of the next packet, which has room for DATA of `size` bytes."""
+    pieces: list[bytes | memoryview] = []
+    scheduler.fill(pieces, size + DATA_HEADER, 0.0)
+    return frames.decode_all(b"".join(pieces))
+
+
 def next_frame(scheduler: Scheduler) -> Frame | None:
-    item = scheduler.next(SIZE)
-    return None if item is None else frames.decode(item[1])
+    """The next frame, where a packet has only one."""
+    packet = next_packet(scheduler)
+    assert len(packet) < 2
+    return packet[0] if packet else None
 
 
 def everything(scheduler: Scheduler) -> list[Frame]:
-    return list(iter(lambda: next_frame(scheduler), None))
+    packets = iter(lambda: next_packet(scheduler), [])
+    return [frame for packet in packets for frame in packet]
 
 
 def test_the_order_is_session_frames_then_stream_control_then_credit_then_data() -> None:
@@ -41,7 +55,7 @@ def test_the_order_is_session_frames_then_stream_control_then_credit_then_data()
     one, two = a_stream(1), a_stream(3)
     write(scheduler, one, b"data")
     scheduler.credit(two)
-    scheduler.control(3, frames.encode(Reset(3, 1)))
+    scheduler.control(frames.encode(Reset(3, 1)), None)
     scheduler.session(frames.encode(Ping(1)))
     assert [type(frame) for frame in everything(scheduler)] == [Ping, Reset, Credit, Data]
     assert not scheduler
@@ -53,15 +67,15 @@ def test_a_control_frame_overtakes_queued_bulk_data() -> None:
     write(scheduler, bulk, bytes(50 * SIZE))
     for _ in range(5):
         assert isinstance(next_frame(scheduler), Data)
-    scheduler.control(3, frames.encode(Reset(3, 1)))
-    assert next_frame(scheduler) == Reset(3, 1)
+    scheduler.control(frames.encode(Reset(3, 1)), None)
+    assert next_packet(scheduler)[0] == Reset(3, 1)
 
 
 def test_before_the_session_is_established_only_its_own_frames_are_sent() -> None:
     scheduler = Scheduler()
     write(scheduler, a_stream(1), b"data")
     scheduler.credit(a_stream(3))
-    scheduler.control(3, frames.encode(Reset(3, 1)))
+    scheduler.control(frames.encode(Reset(3, 1)), None)
     assert not scheduler
     scheduler.session(frames.encode(Ping(1)))
     assert scheduler
@@ -94,7 +108,7 @@ def test_a_new_stream_waits_for_one_round_only() -> None:
     next_frame(scheduler)
     newcomer = a_stream(7)
     write(scheduler, newcomer, b"hello")
-    turns = [next_frame(scheduler) for _ in range(4)]
+    turns = [frame for _ in range(4) for frame in next_packet(scheduler)]
     assert Data(7, 0, b"hello") in turns
 
 
@@ -104,7 +118,7 @@ def some_bulk(scheduler: Scheduler, *numbers: int) -> list[Stream]:
     for stream in streams:
         write(scheduler, stream, bytes(1 << 20))
     while any(stream.burst < 1 << 17 for stream in streams):
-        scheduler.next(10_000)
+        next_packet(scheduler, 10_000)
     return streams
 
 
@@ -153,12 +167,12 @@ def test_the_burst_count_of_an_idle_stream_decays_while_others_send() -> None:
     scheduler = established()
     (rests, goes_on) = some_bulk(scheduler, 1, 3)
     while rests.sender.buffered:
-        scheduler.next(10_000)
+        next_packet(scheduler, 10_000)
     write(scheduler, goes_on, bytes(1 << 20))
     while goes_on.sender.buffered > 1 << 18:
-        scheduler.next(10_000)
+        next_packet(scheduler, 10_000)
     write(scheduler, rests, b"a keystroke")
-    assert next_frame(scheduler) == Data(1, 1 << 20, b"a keystroke")
+    assert next_packet(scheduler)[0] == Data(1, 1 << 20, b"a keystroke")
 
 
 def test_a_data_frame_is_no_larger_than_asked_for() -> None:
@@ -173,12 +187,11 @@ def test_a_stream_without_credit_does_not_delay_the_others() -> None:
     stuck, free = a_stream(1, credit=10), a_stream(3)
     write(scheduler, stuck, bytes(100))
     write(scheduler, free, bytes(300))
-    assert [(f.stream, len(f.payload)) for f in everything(scheduler) if isinstance(f, Data)] == [
-        (1, 10),
-        (3, 100),
-        (3, 100),
-        (3, 100),
-    ]
+    sent: Counter[int] = Counter()
+    for frame in everything(scheduler):
+        if isinstance(frame, Data):
+            sent[frame.stream] += len(frame.payload)
+    assert sent == {1: 10, 3: 300}
     assert not scheduler
     stuck.sender.credited(10, 100)
     scheduler.ready(stuck)
@@ -188,7 +201,7 @@ def test_a_stream_without_credit_does_not_delay_the_others() -> None:
 def test_queued_credits_of_one_stream_are_sent_once_with_the_latest_values() -> None:
     scheduler = established()
     stream = a_stream(1)
-    stream.receiver.data(0, 900)
+    stream.receiver.data(0, bytes(900))
     for _ in range(3):
         stream.receiver.consume(300)
         scheduler.credit(stream)
@@ -200,7 +213,7 @@ def test_nothing_of_a_stream_is_sent_after_its_reset() -> None:
     stream = a_stream(1)
     write(scheduler, stream, bytes(300))
     scheduler.credit(stream)
-    scheduler.control(1, frames.encode(Reset(1, 2)))
+    scheduler.control(frames.encode(Reset(1, 2)), None)
     scheduler.reset(stream)
     stream.state = StreamState.CLOSED
     assert everything(scheduler) == [Reset(1, 2)]
@@ -221,14 +234,13 @@ def test_a_full_buffer_that_has_room_again_is_reported() -> None:
     stream = a_stream(1, credit=HIGH_WATER * 2)
     write(scheduler, stream, bytes(HIGH_WATER + 1))
     left = HIGH_WATER + 1
-    while (item := scheduler.next(SIZE)) is not None:
+    while not scheduler.drained:
         left -= SIZE
-        if item[2] is not None:
-            break
-    assert item is not None
-    assert item[2] is stream
+        assert next_packet(scheduler)
+    assert scheduler.drained == [stream]
     assert LOW_WATER - SIZE < left <= LOW_WATER
-    assert all(item[2] is None for item in iter(lambda: scheduler.next(SIZE), None))
+    everything(scheduler)
+    assert scheduler.drained == [stream]
 
 
 def test_fin_follows_the_data() -> None:
@@ -245,7 +257,35 @@ def test_clear_drops_everything() -> None:
     stream = a_stream(1)
     write(scheduler, stream, b"data")
     scheduler.credit(stream)
-    scheduler.control(1, b"")
+    scheduler.control(b"", None)
     scheduler.session(frames.encode(Ping(1)))
     scheduler.clear()
     assert everything(scheduler) == []
+
+
+def test_what_does_not_fit_goes_into_the_next_packet() -> None:
+    scheduler = established()
+    opening = Open(1, 1, 0, 80, "x" * 80)
+    for _ in range(2):
+        scheduler.control(frames.encode(opening), None)
+    write(scheduler, a_stream(3), b"data")
+    assert next_packet(scheduler) == [opening]
+    assert next_packet(scheduler) == [opening]
+    assert next_packet(scheduler) == [Data(3, 0, b"data")]
+
+
+def test_a_lost_block_waits_for_a_packet_with_room_and_other_streams_do_not() -> None:
+    scheduler = established()
+    packed = Stream(1, StreamState.OPEN, Sender(1 << 20, compress=True), Receiver(1000))
+    write(scheduler, packed, log(1)[:10_000])
+    pieces: list[bytes | memoryview] = []
+    contents = scheduler.fill(pieces, 1000, 0.0)
+    assert isinstance(contents, list)
+    scheduler.lost(contents[0])
+    write(scheduler, a_stream(3), b"data")
+    assert next_packet(scheduler) == [Data(3, 0, b"data")]
+    assert not next_packet(scheduler)
+    assert scheduler, "it still waits"
+    again: list[bytes | memoryview] = []
+    scheduler.fill(again, 1000, 0.0)
+    assert again[0] == pieces[0]

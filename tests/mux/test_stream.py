@@ -6,19 +6,38 @@ import pytest
 
 from toxproxy.errors import LocalProtocolError, RemoteProtocolError
 from toxproxy.mux import frames
-from toxproxy.mux.frames import Credit, Data, Fin
-from toxproxy.mux.stream import HIGH_WATER, Receiver, ReceiveState, Sender, SendState
+from toxproxy.mux.frames import DATA_HEADER, Credit, Data, Fin
+from toxproxy.mux.receiver import Receiver, ReceiveState
+from toxproxy.mux.segment import Segment
+from toxproxy.mux.sender import HIGH_WATER, Sender, SendState
+from toxproxy.mux.stream import Stream, StreamState
+
+
+def take(sender: Sender, most: int) -> Segment:
+    """What the sender sends next, with at most `most` bytes of payload."""
+    segment = sender.take(Stream(7, StreamState.OPEN, sender, Receiver(0)), most + DATA_HEADER)
+    assert segment is not None
+    return segment
+
+
+def take_frame(sender: Sender, most: int) -> frames.Frame:
+    """The same as a frame."""
+    segment = take(sender, most)
+    assert segment.data is not None
+    if segment.whole:
+        return frames.decode(segment.data)[0]
+    return Data(7, segment.start, segment.data)
 
 
 def sender_in(state: SendState) -> Sender:
     """A sender in `state` that has sent 3 bytes."""
     sender = Sender(100)
     sender.write(b"abc")
-    sender.next_frame(1, 10)
+    take(sender, 10)
     if state is not SendState.READY:
         sender.finish()
     if state in (SendState.FINISHED, SendState.DONE):
-        sender.next_frame(1, 10)
+        take(sender, 10)
     if state is SendState.DONE:
         sender.credited(4, 100)
     assert sender.state is state
@@ -28,7 +47,7 @@ def sender_in(state: SendState) -> Sender:
 def receiver_in(state: ReceiveState) -> Receiver:
     """A receiver in `state` that has got 3 bytes."""
     receiver = Receiver(100)
-    receiver.data(0, 3)
+    receiver.data(0, b"abc")
     if state is not ReceiveState.OPEN:
         receiver.fin(3)
     if state is ReceiveState.DONE:
@@ -42,7 +61,7 @@ class TestSender:
         sender = Sender(100)
         for piece in (b"a", b"", b"bcdef", b"gh"):
             sender.write(piece)
-        sent = [frames.decode(sender.next_frame(7, 3)) for _ in range(3)]
+        sent = [take_frame(sender, 3) for _ in range(3)]
         assert sent == [Data(7, 0, b"abc"), Data(7, 3, b"def"), Data(7, 6, b"gh")]
         assert not sender.sendable
         assert sender.buffered == 0
@@ -50,10 +69,10 @@ class TestSender:
     def test_no_byte_is_sent_beyond_the_credit(self) -> None:
         sender = Sender(4)
         sender.write(b"abcdef")
-        assert frames.decode(sender.next_frame(7, 100)) == Data(7, 0, b"abcd")
+        assert take_frame(sender, 100) == Data(7, 0, b"abcd")
         assert not sender.sendable
         sender.credited(0, 5)
-        assert frames.decode(sender.next_frame(7, 100)) == Data(7, 4, b"e")
+        assert take_frame(sender, 100) == Data(7, 4, b"e")
 
     def test_credit_never_shrinks(self) -> None:
         sender = Sender(100)
@@ -64,7 +83,7 @@ class TestSender:
         sender = Sender(100)
         sender.write(b"abc")
         sender.finish()
-        sent = [frames.decode(sender.next_frame(7, 100)) for _ in range(2)]
+        sent = [take_frame(sender, 100) for _ in range(2)]
         assert sent == [Data(7, 0, b"abc"), Fin(7, 3)]
         assert sender.state is SendState.FINISHED
         assert not sender.sendable
@@ -73,14 +92,14 @@ class TestSender:
         sender = Sender(2)
         sender.write(b"abc")
         sender.finish()
-        sender.next_frame(7, 100)
+        take(sender, 100)
         assert not sender.sendable
 
     def test_fin_needs_no_credit(self) -> None:
         sender = Sender(0)
         sender.finish()
         assert sender.sendable
-        assert frames.decode(sender.next_frame(7, 100)) == Fin(7, 0)
+        assert take_frame(sender, 100) == Fin(7, 0)
 
     def test_credit_for_the_fin_makes_it_done(self) -> None:
         sender = sender_in(SendState.FINISHED)
@@ -124,41 +143,152 @@ class TestSender:
         assert sender.state is SendState.DONE
         assert not sender.sendable
 
+    def test_lost_bytes_go_before_new_ones_and_need_no_credit(self) -> None:
+        sender = Sender(6)
+        sender.write(b"abcdefgh")
+        first, second = take(sender, 3), take(sender, 3)
+        assert not sender.sendable
+        sender.lost(first)
+        assert sender.sendable
+        assert take(sender, 3) is first
+        sender.credited(0, 100)
+        sender.lost(second)
+        assert take(sender, 100) is second
+        assert take_frame(sender, 100) == Data(7, 6, b"gh")
+
+    def test_a_lost_segment_is_split_to_fit_and_two_are_not_merged(self) -> None:
+        sender = Sender(100)
+        sender.write(b"abcdefgh")
+        for segment in [take(sender, 5), take(sender, 3)]:
+            sender.lost(segment)
+        again = [take_frame(sender, 3) for _ in range(3)]
+        assert again == [Data(7, 0, b"abc"), Data(7, 3, b"de"), Data(7, 5, b"fgh")]
+
+    def test_bytes_that_arrived_meanwhile_are_not_sent_again(self) -> None:
+        sender = Sender(100)
+        sender.write(b"abcdefgh")
+        first, second = take(sender, 4), take(sender, 4)
+        sender.delivered(first)
+        sender.lost(first)
+        assert not sender.sendable
+        sender.lost(second)
+        sender.lost(second)
+        sender.delivered(second)
+        stream = Stream(7, StreamState.OPEN, sender, Receiver(0))
+        assert sender.take(stream, 100) is None
+        assert not sender.sendable
+
+    def test_the_parts_of_a_split_segment_arrive_with_it_or_each_by_itself(self) -> None:
+        sender = Sender(100)
+        sender.write(b"abcdefgh")
+        whole = take(sender, 8)
+        sender.lost(whole)
+        first = take(sender, 5)
+        sender.delivered(first)
+        sender.lost(whole)  # another packet carried it as a whole
+        rest = take(sender, 8)
+        assert rest.data == b"fgh"
+        assert not sender.sendable
+        sender.lost(rest)
+        sender.delivered(whole)
+        assert rest.data is None
+
+    def test_a_lost_fin_is_sent_again_unless_the_peer_knows_of_it(self) -> None:
+        sender = sender_in(SendState.FINISHING)
+        fin = take(sender, 100)
+        sender.lost(fin)
+        assert take_frame(sender, 100) == Fin(7, 3)
+        sender.credited(4, 100)
+        sender.lost(fin)
+        assert not sender.sendable
+
+    def test_blocked_is_said_again_if_it_was_lost_and_is_still_so(self) -> None:
+        sender = Sender(3)
+        sender.write(b"abcd")
+        take(sender, 100)
+        assert sender.blocked(7)
+        assert not sender.blocked(7)
+        sender.blocked_lost()
+        assert sender.blocked(7)
+        sender.credited(0, 4)
+        sender.blocked_lost()
+        assert not sender.blocked(7)
+
 
 class TestReceiver:
+    def news(self, receiver: Receiver) -> tuple[bytes, bool]:
+        pieces, ended = receiver.news()
+        return b"".join(pieces), ended
+
     def test_data_then_the_end(self) -> None:
         receiver = receiver_in(ReceiveState.OPEN)
-        receiver.data(3, 2)
+        receiver.data(3, b"de")
         receiver.fin(5)
+        assert self.news(receiver) == (b"abcde", True)
         assert receiver.state is ReceiveState.FINISHED
+
+    def test_the_end_before_the_data(self) -> None:
+        receiver = Receiver(100)
+        receiver.fin(5)
+        receiver.data(3, b"de")
+        assert self.news(receiver) == (b"", False)
+        receiver.data(0, b"abc")
+        assert self.news(receiver) == (b"abcde", True)
+        assert receiver.state is ReceiveState.FINISHED
+
+    def test_overlaps_are_trimmed(self) -> None:
+        receiver = Receiver(1000)
+        for start, end in [(2, 5), (2, 4), (4, 8), (2, 6), (7, 9), (0, 3), (0, 9), (8, 10)]:
+            assert receiver.data(start, b"0123456789"[start:end])
+        assert self.news(receiver) == (b"0123456789", False)
 
     def test_the_end_counts_as_one_offset(self) -> None:
         receiver = receiver_in(ReceiveState.FINISHED)
         steps = [(receiver.consume(length), receiver.state) for length in (3, 1)]
         assert steps == [(False, ReceiveState.FINISHED), (True, ReceiveState.DONE)]
-        assert frames.decode(receiver.credit(7)) == Credit(7, 4, 104)
+        assert frames.decode(receiver.credit(7))[0] == Credit(7, 4, 104)
 
     def test_the_end_needs_no_room_in_the_window(self) -> None:
         receiver = Receiver(3)
-        receiver.data(0, 3)
+        receiver.data(0, b"abc")
         receiver.fin(3)
         assert receiver.state is ReceiveState.FINISHED
 
     @pytest.mark.parametrize("state", [ReceiveState.FINISHED, ReceiveState.DONE])
-    def test_data_after_the_end(self, state: ReceiveState) -> None:
+    @pytest.mark.parametrize("start", [2, 3, 4])
+    def test_data_after_the_end(self, state: ReceiveState, start: int) -> None:
         with pytest.raises(RemoteProtocolError, match="after FIN"):
-            receiver_in(state).data(4, 1)
+            receiver_in(state).data(start, b"xy")
 
     @pytest.mark.parametrize("state", [ReceiveState.FINISHED, ReceiveState.DONE])
-    @pytest.mark.parametrize("offset", [3, 4])
-    def test_a_second_end(self, state: ReceiveState, offset: int) -> None:
+    def test_data_and_the_end_again(self, state: ReceiveState) -> None:
+        receiver = receiver_in(state)
+        receiver.news()
+        assert receiver.data(0, b"abc")
+        receiver.fin(3)
+        assert self.news(receiver) == (b"", False)
+        assert receiver.state is state
+
+    @pytest.mark.parametrize("state", [ReceiveState.FINISHED, ReceiveState.DONE])
+    @pytest.mark.parametrize("offset", [2, 4])
+    def test_another_end(self, state: ReceiveState, offset: int) -> None:
         with pytest.raises(RemoteProtocolError, match="FIN"):
             receiver_in(state).fin(offset)
 
-    @pytest.mark.parametrize("offset", [0, 2, 4])
-    def test_an_end_at_a_wrong_offset(self, offset: int) -> None:
-        with pytest.raises(RemoteProtocolError, match="expected 3"):
+    @pytest.mark.parametrize("offset", [0, 2])
+    def test_an_end_before_bytes_that_came(self, offset: int) -> None:
+        with pytest.raises(RemoteProtocolError, match="data came up to 3"):
             receiver_in(ReceiveState.OPEN).fin(offset)
+
+    def test_an_end_before_bytes_that_came_out_of_order(self) -> None:
+        receiver = Receiver(100)
+        receiver.data(10, b"abc")
+        with pytest.raises(RemoteProtocolError, match="data came up to 13"):
+            receiver.fin(12)
+
+    def test_an_end_beyond_the_credit(self) -> None:
+        with pytest.raises(RemoteProtocolError, match="credit was 100"):
+            Receiver(100).fin(101)
 
     @pytest.mark.parametrize(
         ("state", "left"), [(ReceiveState.OPEN, 3), (ReceiveState.FINISHED, 4), (ReceiveState.DONE, 0)]

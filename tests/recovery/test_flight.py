@@ -47,6 +47,11 @@ def test_packets_are_confirmed_once() -> None:
     assert newest is None
 
 
+def test_a_run_of_none_makes_a_gap_longer() -> None:
+    acked, _ = _flight(9).acknowledge(_ack(9, (1, 3), (0, 2), (1, 0)), 0.1)
+    assert sorted(_numbers(acked)) == [3, 9]
+
+
 def test_an_acknowledgement_of_the_future_is_an_error() -> None:
     with pytest.raises(RemoteProtocolError):
         _flight(3).acknowledge(_ack(4), 0.0)
@@ -106,7 +111,13 @@ def test_what_was_given_up_is_forgotten() -> None:
 
 def test_the_last_ones_never_left() -> None:
     flight = _flight(5)
-    assert _numbers(flight.lose_last(2)) == [5, 4]
+    assert [flight.withdraw(number) is not None for number in (5, 4, 4, 9, 0)] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
     assert flight.bytes == 300
     flight.add(Sent(6, 1.0, 100, None))
     assert _numbers(flight.lose_before(6, 1.0)) == [1, 2, 3]

@@ -176,6 +176,51 @@ def test_what_the_carrier_refuses_goes_again() -> None:
     assert set(pair.far.source.got) == set(range(30))
 
 
+def test_probes_that_the_carrier_refuses_do_not_follow_one_another_at_once() -> None:
+    pair = Pair()
+    pair.connect()
+    pair.near.source.offer(1)
+    pair.run(1)
+    pair.connect()
+    recovery, now = pair.near.recovery, pair.now
+    for _ in range(3):
+        assert recovery.next_packet(now) is not None
+        recovery.refused(1, now)
+        assert recovery.due > now
+        now = recovery.due
+
+
+def test_probes_that_were_lost_with_their_link_have_nothing_that_is_sent_again() -> None:
+    pair = Pair()
+    pair.connect()
+    pair.near.source.offer(10)
+    pair.run(1)
+    pair.drops = lambda end, packet: True
+    pair.connect()
+    pair.run(2)
+    pair.drops = lambda end, packet: False
+    pair.near.source.offer(10, 10)
+    pair.connect()
+    pair.run(1)
+    assert pair.far.source.got == dict.fromkeys(range(20), 1)
+
+
+def test_an_acknowledgement_that_the_carrier_refuses_goes_again() -> None:
+    pair = Pair()
+    pair.connect()
+    pair.near.source.offer(1)
+    data = pair.near.recovery.next_packet(0.0)
+    assert data is not None
+    recovery = pair.far.recovery
+    recovery.receive(data, 0.0)
+    assert recovery.next_packet(recovery.due) is not None
+    recovery.refused(1, 0.01)
+    assert recovery.next_packet(0.011) is None
+    again = recovery.next_packet(recovery.due)
+    assert again is not None
+    assert again[0] & packet.ACK
+
+
 def test_a_run_of_a_hundred_thousand_packets() -> None:
     pair = Pair(delay=0.001, size=1300)
     pair.connect()

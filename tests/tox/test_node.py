@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import cffi
 import pytest
 
 from tests.tox.pair import Catcher, Pair
@@ -58,6 +59,41 @@ async def test_packets_pass_in_both_directions_at_once(direct: Pair) -> None:
     assert [packet[1] for packet in await at_client.until(50)] == list(range(100, 150))
     direct.server.set_sink(direct.client_number, None)
     direct.client.set_sink(direct.server_number, None)
+
+
+async def test_a_flood_arrives_whole_and_afterwards_the_socket_is_watched_again(direct: Pair) -> None:
+    catcher = Catcher()
+    direct.server.set_sink(direct.client_number, catcher)
+    sent, rested = [], False
+    for number in range(400):
+        sent.append(bytes([ID]) + number.to_bytes(2) + bytes(1000))
+        assert direct.client.send_lossy(direct.server_number, sent[-1])
+        if number % 5 == 4:
+            await asyncio.sleep(0)
+            rested = rested or direct.server._rest is not None
+    assert await catcher.until(len(sent)) == sent
+    assert rested
+    async with asyncio.timeout(5):
+        while direct.server._rest is not None:
+            await asyncio.sleep(0.001)
+    direct.client.send_lossy(direct.server_number, bytes([ID]))
+    await catcher.until(len(sent) + 1)
+    direct.server.set_sink(direct.client_number, None)
+
+
+async def test_a_sender_takes_a_pointer_and_a_length(direct: Pair) -> None:
+    catcher, ffi = Catcher(), cffi.FFI()
+    direct.server.set_sink(direct.client_number, catcher)
+    memory = ffi.new("uint8_t[]", bytes([ID]) + b"from here and not to there")
+    send = direct.client.lossy_sender(direct.server_number)
+    assert send(memory, 10)
+    assert await catcher.until(1) == [bytes([ID]) + b"from here"]
+    with pytest.raises(ToxError, match="TOO_LONG"):
+        send(memory, 5000)
+    absent = direct.client.lossy_sender(99)
+    with pytest.raises(ToxError, match="FRIEND_NOT_FOUND"):
+        absent(memory, 10)
+    direct.server.set_sink(direct.client_number, None)
 
 
 async def test_packets_pass_through_the_relay(relayed: Pair) -> None:

@@ -28,6 +28,7 @@ class Ends:
     far_end: SessionKeeper
     pipe: DatagramPipe
     changes: list[tuple[str, SessionEvent]] = field(default_factory=list)
+    refusing: bool = False  # whether the near end's carrier takes no packets: its queue is full
 
     @property
     def near(self) -> Session:
@@ -57,6 +58,12 @@ class Ends:
         )
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
+    async def resumed(self) -> None:
+        """Wait until the near end can open streams, on a link that works."""
+        async with asyncio.timeout(20):
+            while not self.near_end.ready:
+                await asyncio.sleep(0.005)
+
     async def quiet(self) -> None:
         """Wait until neither side has a stream."""
         async with asyncio.timeout(10):
@@ -66,9 +73,14 @@ class Ends:
 
 @contextlib.asynccontextmanager
 async def tunnel(
-    path: Path | None = None, limits: Limits | None = None, grace: float = GRACE
+    path: Path | None = None,
+    limits: Limits | None = None,
+    grace: float = GRACE,
+    *,
+    duplication: float = 0.0,
+    reordering: float = 0.0,
 ) -> AsyncIterator[Ends]:
-    pipe = DatagramPipe(1, path)
+    pipe = DatagramPipe(1, path, duplication=duplication, reordering=reordering)
     exit = Exit(ExitSettings(connect_timeout=5), Rules((parse_rule("*:*"),)))
     changes: list[tuple[str, SessionEvent]] = []
 
@@ -78,17 +90,16 @@ async def tunnel(
 
         return SessionKeeper(send, changed=changed, exit=dialer, limits=limits, grace=grace)
 
-    near = keeper("near", pipe.near.send, None)
+    near = keeper("near", lambda packet: not ends.refusing and pipe.near.send(packet), None)
     far = keeper("far", pipe.far.send, exit)
+    ends = Ends(near, far, pipe, changes)
     for end, carrier in ((pipe.near, near.carrier), (pipe.far, far.carrier)):
         end.receive, end.batch_ended = carrier.packet_received, carrier.batch_ended
-    for end in (far, near):
-        end.reach()
+    for side in (far, near):
+        side.reach()
     try:
-        async with asyncio.timeout(10):
-            while not near.ready:
-                await asyncio.sleep(0.005)
-        yield Ends(near, far, pipe, changes)
+        await ends.resumed()
+        yield ends
     finally:
         await near.close("done")
         await far.close("done")

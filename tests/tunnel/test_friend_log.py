@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.simulation import DatagramPipe
+from tests.tunnel.lines import hello, packed
 from toxproxy.config.settings import GRACE, ExitSettings
 from toxproxy.errors import GoAwayCode
 from toxproxy.link.base import LinkEnd
@@ -16,6 +17,7 @@ from toxproxy.link.carrier import Carrier
 from toxproxy.link.enet import EnetLink
 from toxproxy.mux import frames
 from toxproxy.outbound.exit import Exit
+from toxproxy.recovery.packet import close
 from toxproxy.rules import Rules
 from toxproxy.tox.node import ConnectionStatus
 from toxproxy.tunnel.friend import Friend, log
@@ -38,19 +40,20 @@ class Wire:
 
 
 class Restless:
-    """A client that sends HELLO, PING and GOAWAY on each of its links."""
+    """A client that begins a session on each of its links, and closes it when the server answers."""
 
     def __init__(self, link: EnetLink) -> None:
         self._link = link
-        self.ended = asyncio.Event()
 
     def link_up(self) -> None:
-        hello = frames.Hello(1, 1, 7, 0, 1 << 16, 10)
-        for frame in (hello, frames.Ping(1), frames.GoAway(GoAwayCode.STOPPING, WORDS)):
-            self._link.send(0, frames.encode(frame))
+        ids = (7, 0)
+        self._link.send(packed(1, hello(7), ids=ids))
+        self._link.send(packed(2, frames.Ping(1), ids=ids))
         self._link.flush()
 
-    def frame_received(self, channel: int, frame: bytes) -> None: ...
+    def packet_received(self, packet: bytes) -> None:
+        self._link.send(close(GoAwayCode.STOPPING, WORDS))
+        self._link.flush()
 
     def link_ready(self) -> None: ...
 

@@ -13,12 +13,13 @@ import pytest
 
 from tests.simulation import DatagramPipe
 from tests.tunnel.ends import echo, service, tunnel
+from tests.tunnel.lines import hello, packed
 from toxproxy.errors import GoAwayCode
 from toxproxy.link.base import LinkEnd
 from toxproxy.link.carrier import Carrier
 from toxproxy.link.enet import EnetLink
-from toxproxy.mux import frames
 from toxproxy.pace import Pace
+from toxproxy.recovery.packet import close
 from toxproxy.tunnel import keeper
 from toxproxy.tunnel.events import PeerClosed, SessionEnded, SessionEvent, SessionResumed
 from toxproxy.tunnel.friend import words
@@ -28,7 +29,7 @@ SECONDS = 3
 
 
 class Rude:
-    """A server that sends `answer` to the first frame of each link. Without one it closes later links."""
+    """A server that sends `answer` to the first packet of each link. Without one it closes later links."""
 
     links = 0
     answer: bytes | None = None
@@ -36,25 +37,24 @@ class Rude:
     def __init__(self, link: EnetLink) -> None:
         self.link = link
         self.first = not self.links
+        self.answered = False
 
     def link_up(self) -> None:
         type(self).links += 1
         if not self.first and self.answer is None:
-            self.hang_up()
+            asyncio.get_running_loop().call_soon(self.link.close)
 
-    def hang_up(self) -> None:
-        self.link._peer.disconnect_now(0)
-        self.link._host.flush()
-        self.link._drain()
-
-    def frame_received(self, channel: int, frame: bytes) -> None:
+    def packet_received(self, packet: bytes) -> None:
+        if self.answered:
+            return
+        self.answered = True
         if self.answer is not None:
-            self.link.send(0, self.answer)
+            self.link.send(self.answer)
             self.link.flush()
         elif self.first:
-            self.link.send(0, frames.encode(frames.Hello(1, 1, 9, 0, 1 << 16, 10)))
+            self.link.send(packed(1, hello(9)))
             self.link.flush()
-            asyncio.get_running_loop().call_later(0.2, self.hang_up)
+            asyncio.get_running_loop().call_later(0.2, self.link.close)
 
     def link_ready(self) -> None: ...
 
@@ -65,9 +65,9 @@ class Rude:
     "answer",
     [
         None,
-        frames.encode(frames.Hello(7, 9, 9, 0, 1 << 16, 10)),  # other versions
-        frames.encode(frames.GoAway(GoAwayCode.NO_SESSION, "")),
-        frames.encode(frames.Pong(1)),  # before HELLO
+        packed(1, hello(9, 7, 9)),  # other versions
+        close(GoAwayCode.NO_SESSION, ""),
+        b"\x40" + bytes(6),  # a flag that there is not
     ],
     ids=["hangs up", "version", "no session", "breaks the protocol"],
 )

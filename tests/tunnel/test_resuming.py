@@ -123,7 +123,7 @@ async def test_streams_of_a_restarted_server_are_reset() -> None:
         reader, writer = await ends.open(port)
         old = ends.far
         ends.near_end.lose()
-        ends.far_end._durable.expire(Loss.EXPIRED)  # type: ignore[union-attr]
+        ends.far.expire(Loss.EXPIRED)
         ends.near_end.reach()
         with pytest.raises(StreamReset):
             await reader.read()
@@ -155,7 +155,7 @@ async def test_a_restarted_client_resets_its_old_streams_at_the_server() -> None
         _, writer = await ends.open(port)
         writer.write(b"x")
         ends.near_end.lose()
-        ends.near_end._durable.expire(Loss.EXPIRED)  # type: ignore[union-attr]
+        ends.near.expire(Loss.EXPIRED)
         ends.near_end.reach()
         async with asyncio.timeout(10):
             await gone.wait()

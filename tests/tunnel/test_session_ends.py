@@ -9,14 +9,16 @@ import pytest
 
 from tests.simulation import Path
 from tests.tunnel.ends import echo, service, tunnel
+from tests.tunnel.lines import Side, hello, packed
 from toxproxy.address import Bind, Target, ToxId
 from toxproxy.config.settings import Forward
 from toxproxy.errors import GoAwayCode, Refusal, ResetCode, StreamRefused, StreamReset
 from toxproxy.forward import ForwardListener
 from toxproxy.link.base import LinkEnd
 from toxproxy.mux import Limits
-from toxproxy.mux.stream import ReceiveState
-from toxproxy.tunnel.events import Loss, PeerBroke, PeerClosed, SessionInterrupted
+from toxproxy.mux.receiver import ReceiveState
+from toxproxy.recovery.packet import close
+from toxproxy.tunnel.events import Loss, PeerBroke, PeerClosed, SessionEnded, SessionInterrupted
 
 
 async def test_the_peers_limit_of_streams_is_kept() -> None:
@@ -52,7 +54,7 @@ async def test_closing_tells_the_peer_why_and_resets_its_streams() -> None:
 async def test_a_peer_that_breaks_the_protocol_loses_the_session_and_hears_why() -> None:
     async with tunnel() as ends:
         assert ends.near_end.carrier.link is not None
-        ends.near_end.carrier.link.send(1, b"\xffnonsense")
+        ends.near_end.carrier.link.send(packed(1000) + b"\xffnonsense")
         ends.near_end.carrier.link.flush()
         async with asyncio.timeout(5):
             while len(ends.ended) < 2:
@@ -63,13 +65,14 @@ async def test_a_peer_that_breaks_the_protocol_loses_the_session_and_hears_why()
 
 async def test_a_stream_is_compressed_if_its_dialer_wants_it() -> None:
     text = b"".join(b"%d: the same as every other line, but for the number\n" % n for n in range(20_000))
-    datagrams = {}
+    packets = {}
     async with tunnel() as ends, service(echo) as port:
-        assert ends.near_end.carrier.link is not None
-        assert ends.far_end.carrier.link is not None
-        links = ends.near_end.carrier.link.stats, ends.far_end.carrier.link.stats
+
+        def sent() -> int:
+            return sum(session.transmission.packets_sent for session in (ends.near, ends.far))
+
         for compress in (True, False):
-            before = sum(stats.datagrams_sent for stats in links)
+            before = sent()
             reader, writer = await ends.open(port, compress=compress)
             writer.write(text)
             writer.write_eof()
@@ -77,9 +80,9 @@ async def test_a_stream_is_compressed_if_its_dialer_wants_it() -> None:
                 assert await reader.read(-1) == text
             writer.close()
             await ends.quiet()
-            datagrams[compress] = sum(stats.datagrams_sent for stats in links) - before
-    assert datagrams[False] > 2 * len(text) / 1400
-    assert datagrams[True] < datagrams[False] / 3
+            packets[compress] = sent() - before
+    assert packets[False] > 2 * len(text) / 1400
+    assert packets[True] < packets[False] / 3
 
 
 async def test_without_an_exit_every_request_is_refused() -> None:
@@ -88,6 +91,14 @@ async def test_without_an_exit_every_request_is_refused() -> None:
         with pytest.raises(StreamRefused) as caught:
             await ends.open(80)
         assert caught.value.code is Refusal.UNSUPPORTED
+
+
+@pytest.mark.parametrize("last", [close(GoAwayCode.STOPPING, "bye"), packed(2) + b"\xff"])
+async def test_a_session_that_begins_and_ends_in_one_batch_only_ends(last: bytes) -> None:
+    client = Side()
+    client.hear(packed(1, hello(5)), last)
+    assert len(client.ended) == 1
+    assert client.changes == [SessionEnded(client.ended[0])]
 
 
 async def test_a_session_interrupted_for_too_long_resets_its_streams() -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.tunnel.ends import service, tunnel
 from toxproxy.mux import Limits
 from toxproxy.mux.limits import Pool
-from toxproxy.mux.stream import LEAST_BUFFER
+from toxproxy.mux.sender import LEAST_BUFFER
 from toxproxy.mux.window import Allotment
 
 STREAMS = 100

@@ -1,8 +1,8 @@
 """The interface of a link, and of its owner, a session.
 
-A link has `channels` channels. The frames of one channel arrive in order and once; channels do not
-wait for one another. `budget` says how many bytes the link accepts now. It queues very little, so
-that the session decides the order of sending.
+A link carries packets of 1 to `PACKET_SIZE` bytes. It loses some, repeats some and changes their order,
+and knows nothing of their contents: recovery is above it. A link is disposable; a session lives through
+many.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class LinkEnd(Enum):
 
     PEER_ENDED = "peer ended"  # the peer disconnected, or refused the connection
     UNANSWERED = "unanswered"  # the peer did not answer, so the link never came up
-    SILENT = "silent"  # an answer was due, and nothing came in time
+    SILENT = "silent"  # nothing came for `SILENCE` seconds, though the peer answers pings
     REPLACED = "replaced"  # a new link took its place
     UNREACHABLE = "unreachable"  # Tox says that the friend is offline
     FAILED = "failed"  # a socket or ENet failed on this side
@@ -26,36 +26,39 @@ class LinkOwner(Protocol):
     """Is told what happens on the link. Calls come from the event loop, never from within its own calls."""
 
     def link_up(self) -> None:
-        """The link is connected: frames may be sent."""
+        """The link is connected: packets may be sent."""
 
-    def frame_received(self, channel: int, frame: bytes) -> None:
-        """One frame came."""
+    def packet_received(self, packet: bytes) -> None:
+        """One packet came."""
 
     def link_ready(self) -> None:
-        """Frames and acknowledgements that came were handled: the budget may have grown."""
+        """A batch of datagrams was handled. Packets were passed on if there were any in it."""
 
     def link_down(self, reason: LinkEnd) -> None:
         """The link has ended. This is its last call."""
 
 
 class Link(Protocol):
-    """Reliable ordered channels to one peer."""
+    """Packets to one peer, and from it. They may be lost, come twice, and in any order."""
 
-    channels: int
-    frame_size: int  # bytes: the best size of a large frame
+    heard: float  # when a datagram last came, or the link began, by the loop's clock
 
-    def budget(self) -> int:
-        """How many bytes of frames may be sent now."""
+    def send(self, packet: bytes) -> None:
+        """Hand over one packet of 1 to 1343 bytes; `flush` sends it at the latest."""
         ...
 
-    def send(self, channel: int, frame: bytes) -> None:
-        """Hand over one frame; `flush` sends it at the latest."""
+    def flush(self) -> int:
+        """Send what was handed over. Returns how many packets, the last ones, the carrier refused."""
         ...
 
-    def flush(self) -> None:
-        """Send what was handed over."""
+    def close(self, farewell: bytes = b"") -> None:
+        """End the link and free everything. The owner is not called any more.
+
+        A packet `farewell` is sent first, more than once, until the peer ends the link, too. Without it
+        the link ends at once.
+        """
         ...
 
-    def close(self) -> None:
-        """End the link after what was sent, and free everything. The owner is not called any more."""
+    def fail(self, reason: LinkEnd) -> None:
+        """End the link at once, and tell the owner. The peer is not told."""
         ...

@@ -16,7 +16,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from toxproxy.link import connect
 from toxproxy.link.base import LinkEnd, LinkOwner
@@ -34,6 +34,8 @@ MAX_PACKET = 1373  # bytes, TOX_MAX_CUSTOM_PACKET_SIZE
 HEADER = MAX_PACKET - MTU
 LINKS_AT_ONCE = 10  # that the peer may begin at once …
 LINKS_A_SECOND = 2.0  # … and how many more each second
+_CONNECT = HEADER + connect.LENGTH
+_OLDER_CHANNELS = 255  # of the links of protocol version 1
 _REMEMBERED = 64  # CONNECTs of replaced links that are remembered
 
 
@@ -42,7 +44,7 @@ class Carrier:
 
     `send` takes one packet, in a buffer that is reused, and returns False if it was not sent. `own` is
     called with each new link and returns its owner. The side that is `connecting` begins the links,
-    and takes no CONNECT.
+    and takes no CONNECT. `send_from` is `send` for a C pointer (`uint8_t *`) and a length; it may cost less.
     """
 
     def __init__(
@@ -51,9 +53,11 @@ class Carrier:
         own: Callable[[EnetLink], LinkOwner],
         *,
         connecting: bool = False,
+        send_from: Callable[[Any, int], bool] | None = None,
     ) -> None:
         self.link: EnetLink | None = None
         self._send = send
+        self._send_from = send_from
         self._own = own
         self._epoch = random.randrange(256)
         self._unmade = Notice(log, logging.WARNING)
@@ -80,13 +84,13 @@ class Carrier:
     def packet_received(self, packet: Buffer) -> None:
         """One lossy packet came from the friend. It is not trusted; `Filter` checks the datagram."""
         view = memoryview(packet)
-        if not HEADER < len(view) <= MAX_PACKET or view[0] != PACKET_ID:
+        size = len(view)
+        if not HEADER < size <= MAX_PACKET or view[0] != PACKET_ID:
             return
-        datagram = view[HEADER:]
-        if connect.is_connect(datagram):
-            self._connect_received(view[1], bytearray(datagram))
+        if size == _CONNECT and connect.is_connect(view[HEADER:]):
+            self._connect_received(view[1], bytearray(view[HEADER:]))
         elif self.link is not None and view[1] == self._epoch:
-            self.link.datagram_received(datagram)
+            self.link.datagram_received(view, HEADER)
 
     def batch_ended(self) -> None:
         """The packets that had come were all passed on."""
@@ -96,7 +100,7 @@ class Carrier:
     def _connect_received(self, epoch: int, datagram: bytearray) -> None:
         connect.clamp_mtu(datagram, MTU)
         if self._connecting or not is_connect(datagram):
-            self._notice("dropped a CONNECT: only the client sends one, and SPEC.md gives its fields")
+            self._notice("dropped a CONNECT: %s", self._wrong_with(datagram))
             return
         asked = epoch << 32 | connect.connect_id(datagram)
         if self.link is None or self.link.is_over or asked != self._connection:
@@ -116,11 +120,20 @@ class Carrier:
                 self._replaced.append(self._connection)
             self._connection = asked
         if self.link is not None:
-            self.link.datagram_received(datagram)
+            self.link.datagram_received(memoryview(datagram))
+
+    def _wrong_with(self, datagram: bytearray) -> str:
+        if self._connecting:
+            return "only the client sends one"
+        if connect.channels(datagram) == _OLDER_CHANNELS:
+            return "the friend may run an older toxproxy, of protocol version 1; it must be updated"
+        return "SPEC.md gives its fields"
 
     def _begin(self, *, connect: bool) -> None:
         old = self.link
-        link = self.link = EnetLink(self._send, bytes((PACKET_ID, self._epoch)), MTU, self._notice)
+        link = self.link = EnetLink(
+            self._send, bytes((PACKET_ID, self._epoch)), MTU, self._notice, self._send_from
+        )
         if old is not None:
             old.fail(LinkEnd.REPLACED)
         try:

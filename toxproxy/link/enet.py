@@ -2,57 +2,51 @@
 
 ENet needs a UDP socket of its own. It gets one on loopback, connected to a second socket of this
 process, the shim. The shim is connected back, so the kernel drops what other processes send to
-either. The pair only serves as a queue: the shim is written when a datagram came from the peer, and
-read after each call of ENet, so neither socket is polled.
+either. The pair only serves as a queue: the shim is written when datagrams came from the peer, and
+read after ENet has written, so neither socket is polled.
 
-    frames -> ENet -> [its socket] -> [shim] -> send(header + datagram)
-    frames <- ENet <- [its socket] <- [shim] <- datagram_received
+    packets -> ENet -> [its socket] -> [shim] -> send(header + datagram)
+    packets <- ENet <- [its socket] <- [shim] <- datagram_received
 
-ENet 1.3.17 needs three changes on this carrier. The mtu in CONNECT is clamped, so that datagrams
-fit into Tox's packets. The packet throttle is kept open; it would close where the delay varies. A
-retransmission timeout does not double without end. When an answer is due and the path is silent for
-seconds, the link ends: a new link is faster than the old one's timeouts. ENet trusts its peer, so a
-`Filter` stands between them.
+ENet makes the connection, keeps it alive with pings, ends it, and carries unsequenced packets. What is
+lost is not its matter. A `Filter` stands between it and the peer, whom ENet would trust. This module
+does not wait for ENet's timeouts, which double: it repeats its part of the handshake by itself, and
+pings a silent peer by itself. It ends a silent link before ENet would.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import enet
 
-from toxproxy.link import connect, overlay
-from toxproxy.link.acks import Repeater
+from toxproxy.link import connect, exports
 from toxproxy.link.base import LinkEnd, LinkOwner
-from toxproxy.link.congestion import MOST_WINDOW, Controller
-from toxproxy.link.filter import Filter
+from toxproxy.link.filter import MTU, PACKET_AT, PACKET_SIZE, Filter, is_packet
+from toxproxy.link.shim import join
 from toxproxy.pace import Notice
-from toxproxy.system.sockets import SENDS_TO_NAMED_WHEN_CONNECTED, enlarge
+from toxproxy.system.batch import MOST, Batch, Cork, segments
 
 log = logging.getLogger(__name__)
 
-CHANNELS = 255  # ENET_PROTOCOL_MAXIMUM_CHANNEL_COUNT
-DEFAULT_WINDOW = 64 * 1024  # ENET_PROTOCOL_MAXIMUM_WINDOW_SIZE: the limit without the overlay
-# Bytes; far more than the controller allows. ENet does not count bytes as in transit that its window
-# holds back, so they would look delivered.
-_WINDOW = 2 * MOST_WINDOW
-FRAGMENTS = 8  # datagrams that the largest frame takes
-_FRAGMENT_OVERHEAD = 28  # bytes of ENet's headers for each fragment
-_BURST = 96 * 1024  # bytes handed to ENet before the shim is read
-_BATCH = 64  # datagrams handed to ENet's socket before ENet is called
-_PING = 2000  # ms of silence after which ENet sends a PING
+CHANNELS = 1
+SILENCE = 10.0  # seconds after which a link that heard nothing ends
+MEETING = 10.0  # seconds that a new link has to come up
+_REPEAT = 0.5  # seconds between two repetitions of this side's part of the handshake
+_LEAST_REPEAT = 0.1  # seconds between two answers to a peer that repeats its own
+_QUIET = 2.0  # seconds of silence after which the peer is pinged …
+_QUIETER = 1.0  # … and after which it is pinged again
 _TIMEOUT = 60_000  # ms after which ENet would give up; a silent link ends before that
-_PATIENCE = 3.0  # seconds without an answer after which the link ends, or …
-_TRIPS = 4  # … so many round trips, if that is longer
-_MEETING = 10.0  # seconds that the peer has to answer to a new link
-_FOREVER = 3600.0
-_LINGER = 1.0  # seconds that a closed link waits for acknowledgements
-_BUFFER = 4 * 1024 * 1024  # bytes of a socket's buffers; the kernel may give less
+_FAREWELLS = (0.1, 0.3, 0.6)  # seconds after the first at which a farewell is sent again …
+_LINGER = 1.0  # … and at which the link ends
+_LEAST_FAREWELL = 0.05  # seconds between two farewells while packets come
+_JOINED = 4  # datagrams from which it pays to join them
+_WRAP = 0xFFFF_FFFF  # ENet's counters have 32 bits
+_Packet, _UNSEQUENCED, _RECEIVE = enet.Packet, enet.PACKET_FLAG_UNSEQUENCED, enet.EVENT_TYPE_RECEIVE
 
 
 @dataclass(slots=True)
@@ -60,53 +54,60 @@ class LinkStats:
     """Counters since the link was made."""
 
     connections: int = 0
-    frames_sent: int = 0
-    frames_received: int = 0
+    packets_sent: int = 0
+    packets_received: int = 0
+    packets_refused: int = 0  # the carrier did not send them
     datagrams_sent: int = 0
-    datagrams_received: int = 0
-    datagrams_refused: int = 0  # the carrier did not send them
-    datagrams_rejected: int = 0  # from the peer: not what ENet sends, or too far ahead
+    datagrams_received: int = 0  # and passed to ENet
+    datagrams_rejected: int = 0  # from the peer: not what a link sends
     datagrams_withheld: int = 0  # from ENet: not what a link sends
 
 
 class EnetLink:
-    """One ENet connection to one peer.
+    """One ENet connection to one peer. A `Link`.
 
     `send` takes one datagram with `header` in front, in a buffer that is reused after the call. It
     returns False if the datagram could not be sent. A datagram has at most `mtu` bytes without the
-    header. Datagrams that the filter stops are logged with `notice`.
+    header. `send_from` is the same for a C pointer and a length. Datagrams that the filter stops are
+    logged with `notice`.
     """
 
-    channels = CHANNELS
-
-    def __init__(self, send: Callable[[memoryview], bool], header: bytes, mtu: int, notice: Notice) -> None:
+    def __init__(
+        self,
+        send: Callable[[memoryview], bool],
+        header: bytes,
+        mtu: int,
+        notice: Notice,
+        send_from: Callable[[Any, int], bool] | None = None,
+    ) -> None:
         self.stats = LinkStats()
-        self.frame_size = FRAGMENTS * (mtu - _FRAGMENT_OVERHEAD)
+        self.owner: LinkOwner | None = None  # who is told of events; None after `close`
         self._mtu = mtu
         self._send = send
+        self._send_from = send_from
         self._notice = notice
         self._filter = Filter(connecting=False)
-        self._out = memoryview(bytearray(header + bytes(mtu)))
-        self._body = self._out[len(header) :]
-        self._header = len(header)
-        self._waiting = 0  # datagrams in ENet's socket
-        self._queued = 0  # bytes of frames handed to ENet since the last flush
-        self.owner: LinkOwner | None = None  # who is told of events; None after `close`
         self._up = False
-        self._close_by: float | None = None
+        self._greeting = b""  # this side's part of the handshake, once ENet wrote it
+        self._farewell = b""
+        self._queued: list[int] = []  # the sizes of the packets in ENet that it has not sent
+        self._written = 0  # datagrams that ENet wrote, when last read
+        self._waiting = 0  # datagrams in `_inbox`
+        self._ready = False  # datagrams were handled, and the owner was not told of their end yet
+        self._refused = 0  # packets since the last `flush`
         self._freed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
-        self._wakes_at = 0.0
         self._loop = asyncio.get_running_loop()
-        self._asked = self._heard = self._loop.time()  # an answer is due since; last heard
+        self.heard = self._began = self._greeted = self._loop.time()
+        self._left = self._loop.time()  # when the last farewell left; `_began` when the first one did
         self._host: enet.Host | None = enet.Host(enet.Address(b"127.0.0.1", 0), 1, CHANNELS, 0, 0)
         self._peer: enet.Peer = self._host.peers[0]
-        self._fields = overlay.attach(self._peer)
-        self._control = Controller(self._loop.time())
-        self._trip: float | None = None  # seconds, if measured since ENet was last called
-        self._lost = 0  # ENet's count of retransmissions, when last read
-        self._acks = Repeater()
-        self._shim = _join(self._host)
+        self._shim = join(self._host)
+        self._cork = Cork(self._host.socket.fileno())
+        self._is_calm = False  # ENet sends nothing by itself
+        self._settled = False  # nothing of the handshake is left to be sent, and datagrams can be joined
+        self._outbox = Batch(self._shim, mtu, header)
+        self._inbox = Batch(self._shim, mtu)
 
     @property
     def is_over(self) -> bool:
@@ -119,91 +120,56 @@ class EnetLink:
         """Begin. With `connect` this side sends CONNECT; otherwise it waits for the peer's."""
         self.owner = owner
         self._filter = Filter(connecting=connect)
-        if connect and self._host is not None:
+        if self._host is None:
+            return
+        if connect:
             address = enet.Address(b"127.0.0.1", self._shim.getsockname()[1])
             self._peer = self._host.connect(address, CHANNELS, 0)
-            self._configure()
-            self._service()
+        self._is_calm = exports.set_patience(self._peer, _TIMEOUT)
+        self._service()
+        self._arm()
 
     def hand_over(self, owner: LinkOwner) -> None:
         """Make another owner the one that is told of events."""
         self.owner = owner
 
-    def budget(self) -> int:
-        """How many bytes of frames may be sent now, at most one burst."""
+    def send(self, packet: bytes) -> None:
+        """Queue one packet of 1 to 1343 bytes. It is dropped if the link is not up."""
         if not self._up:
-            return 0
-        in_flight: int = self._peer.reliableDataInTransit
-        allowance = self._control.allowance(self._loop.time(), in_flight)
-        if self._fields is None:
-            allowance = min(allowance, DEFAULT_WINDOW - in_flight)
-        return min(allowance, _BURST)
+            return
+        if not 0 < len(packet) <= PACKET_SIZE:
+            raise ValueError(f"a packet of {len(packet)} bytes, expected 1 to {PACKET_SIZE}")
+        self._peer.send(0, _Packet(packet, _UNSEQUENCED))
+        self._queued.append(len(packet))
+        if len(self._queued) == MOST:
+            self._push()
 
-    def send(self, channel: int, frame: bytes) -> None:
-        """Queue one frame in ENet."""
-        self._peer.send(channel, enet.Packet(frame, enet.PACKET_FLAG_RELIABLE))
-        self._queued += len(frame)
-        self.stats.frames_sent += 1
+    def flush(self) -> int:
+        """Send what was queued. Returns how many of the packets since the last call were refused.
 
-    def flush(self) -> None:
-        """Send what was handed over."""
-        if self._host is not None:
-            if not self._peer.reliableDataInTransit:
-                self._asked = self._loop.time()
-            self._control.sent(self._loop.time(), self._queued)
-            self._queued = 0
-            self._host.flush()
-            self._drain()
-            self._arm()
-
-    def close(self) -> None:
-        """Wait until the peer has acknowledged everything, a second at most; then disconnect and free all.
-
-        An ENet that reads DISCONNECT drops frames that it has not delivered yet. Without the wait, the
-        last frames, which say why the session ended, would be lost.
+        Those are the last ones: after one that was refused, no other is tried.
         """
+        if self._queued:
+            self._push()
+        refused, self._refused = self._refused, 0
+        return refused
+
+    def close(self, farewell: bytes = b"") -> None:
+        """End the link; see `Link`. The farewell takes a second at most."""
         self.owner = None
-        if self._up and self._close_by is None:
-            self._close_by = self._loop.time() + _LINGER
-            self._service()
-        elif not self._up:
-            self._free()
+        if self._host is None or self._farewell:
+            return
+        if not (self._up and farewell):
+            self._end()
+            return
+        self._farewell = farewell
+        self._began = self._loop.time()
+        self._take_leave()
+        self._arm()
 
     async def closed(self) -> None:
         """Wait until everything is freed."""
         await self._freed.wait()
-
-    # The carrier's calls
-
-    def datagram_received(self, datagram: bytes | bytearray | memoryview) -> None:
-        """One datagram came from the peer. ENet handles it at `batch_ended` at the latest."""
-        if self._host is None:
-            return
-        self.stats.datagrams_received += 1
-        allowed = self._filter.incoming(datagram)
-        if allowed < len(datagram):
-            self.stats.datagrams_rejected += 1
-            self._notice("dropped %d bytes: not what ENet sends, or too far ahead", len(datagram) - allowed)
-            if not allowed:
-                return
-            datagram = datagram[:allowed]
-        if not self._waiting:  # the others of a batch come at the same time
-            self._heard = self._loop.time()
-            if self._fields is not None:
-                self._trip = connect.round_trip(datagram, self._fields.now())
-        try:
-            self._shim.send(datagram)
-        except OSError:
-            return  # as if it was lost on the path
-        self._waiting += 1
-        if self._waiting >= _BATCH or not self._up:  # before that, the filter takes one at a time
-            self._service()
-
-    def batch_ended(self) -> None:
-        """No more datagrams came for now."""
-        if self._waiting:
-            self._service()
-        self._offer()
 
     def fail(self, reason: LinkEnd) -> None:
         """Free everything and tell the owner. The peer is not told."""
@@ -212,163 +178,203 @@ class EnetLink:
         if owner is not None:
             owner.link_down(reason)
 
+    # The carrier's calls
+
+    def datagram_received(self, packet: memoryview, at: int = 0) -> None:
+        """One datagram came from the peer: `packet` from `at`. ENet handles it at `batch_ended`."""
+        if self._host is None:
+            return
+        datagram = packet[at:]
+        if not is_packet(packet, at, len(datagram)) and not self._filter.incoming(datagram):
+            self.stats.datagrams_rejected += 1
+            self._notice("dropped a datagram of %d bytes that no link sends", len(datagram))
+            return
+        self._inbox.put(self._waiting, datagram)
+        self._waiting += 1
+        if self._waiting == MOST:
+            self._service()
+
+    def batch_ended(self) -> None:
+        """No more datagrams came for now."""
+        if self._waiting:
+            self._service()
+        ready, self._ready = self._ready, False
+        if ready and self.owner is not None:
+            self.owner.link_ready()
+
     # ENet
 
     def _service(self) -> None:
-        """Call ENet: it reads its socket, checks its timeouts and sends. Deliver the frames that came."""
+        """Give ENet the datagrams that came. It checks its timeouts and sends. Pass its packets on."""
+        host: Any = self._host
+        count = self._waiting
+        if host is None:
+            return
         self._waiting = 0
-        host, stats = self._host, self.stats
+        if count:
+            self._ready = True
+            self.heard = self._loop.time()
+            self.stats.datagrams_received += count
+            self._inbox.send(count)
         try:
-            while host is not None and (event := host.service(0, True)) is not None:
-                if event.type == enet.EVENT_TYPE_RECEIVE:
-                    stats.frames_received += 1
-                    frame = event.packet.data
-                    if self.owner is not None:
-                        self.owner.frame_received(event.channelID, frame)
-                elif event.type == enet.EVENT_TYPE_CONNECT:
-                    self._connected(event.peer)
-                elif event.type == enet.EVENT_TYPE_DISCONNECT:
+            while (event := host.service(0, True)) is not None:
+                while event is not None and event.type == _RECEIVE:
+                    self._packet_received(event.packet.data)
+                    event = None if self.is_over else host.check_events()
+                if event is not None and event.type == enet.EVENT_TYPE_CONNECT:
+                    self._connected()
+                elif event is not None and event.type == enet.EVENT_TYPE_DISCONNECT:
                     self.fail(LinkEnd.PEER_ENDED)
-                host = self._host
+                if event is None or self.is_over:
+                    break
         except OSError as error:
             log.debug("ENet failed: %s", error)
             self.fail(LinkEnd.FAILED)
-        if self._host is not None:
-            self._drain()
-            self._measure()
-            self._close_if_due()
-            self._fail_if_silent()
-        if self._host is not None:
-            self._arm()
-
-    def _measure(self) -> None:
-        """Tell the controller what was delivered, and adjust ENet's window and timeouts."""
-        if not self._up:
-            self._ask_again()
-            return
-        heard = self._trip is not None
-        self._control.delivered(self._loop.time(), self._peer.reliableDataInTransit, self._trip)
-        self._trip = None
-        if self._fields is not None:
-            peer = self._fields.struct
-            peer.windowSize = _WINDOW  # BANDWIDTH_LIMIT resets it
-            # ENet retransmits after a round trip and four variances. On a steady path that is so
-            # close to the round trip that each short queue would cause needless retransmissions.
-            least = int(self._control.spread * 1000 / 4)
-            if peer.roundTripTimeVariance < least:
-                peer.roundTripTimeVariance = least
-            if heard:  # the peer is there, so packets were lost by chance
-                self._ask_again()
-
-    def _ask_again(self) -> None:
-        """After a retransmission, the next one is due as soon as after a first transmission."""
-        if self._fields is not None and self._peer.packetsLost != self._lost:
-            self._lost = self._peer.packetsLost
-            self._fields.forget_doubling()
-
-    @property
-    def _silent_at(self) -> float:
-        """When the link ends if nothing comes until then, by the loop's clock."""
-        if not self._up:
-            return self._asked + _MEETING
-        patience = max(_PATIENCE, _TRIPS * self._control.base)
-        if self._peer.reliableDataInTransit:
-            return max(self._asked, self._heard) + patience
-        return self._heard + _PING / 1000 + patience
-
-    def _fail_if_silent(self) -> None:
-        if self.owner is not None and self._host is not None and self._loop.time() >= self._silent_at:
-            self.fail(LinkEnd.SILENT if self._up else LinkEnd.UNANSWERED)
-
-    def _close_if_due(self) -> None:
-        if self._close_by is None or self._host is None:
-            return
-        if self._peer.reliableDataInTransit and self._loop.time() < self._close_by:
-            return
-        self._peer.disconnect_now(0)
-        self._host.flush()
         self._drain()
-        self._free()
+        self._settled = self._up and self._is_calm and self._cork.works
+        if count and not self._up:
+            self._greet(_LEAST_REPEAT)  # the peer repeats itself: this side's part was lost
 
-    def _connected(self, peer: enet.Peer) -> None:
-        self._peer = peer
-        self._configure()
+    def _packet_received(self, packet: bytes) -> None:
+        self.stats.packets_received += 1
+        if self.owner is not None:
+            self.owner.packet_received(packet)
+        elif self._farewell and self._loop.time() >= self._left + _LEAST_FAREWELL:
+            self._take_leave()  # the peer does not know yet
+
+    def _connected(self) -> None:
         # Not earlier: VERIFY_CONNECT compares the throttle's settings with those of CONNECT.
-        peer.packetThrottleDeceleration = 0
-        if self._fields is not None:  # the owner may send before the first measurement
-            self._fields.struct.windowSize = _WINDOW
-        self._up = self._filter.up = True
+        self._peer.packetThrottleDeceleration = 0
+        exports.open_throttle(self._peer)
+        self._up = True
         self.stats.connections += 1
+        self._arm()
         if self.owner is not None:
             self.owner.link_up()
 
-    def _configure(self) -> None:
-        if self._fields is not None:
-            self._fields.set_timeout(_TIMEOUT, _TIMEOUT, _TIMEOUT)
-            self._fields.set_ping_interval(_PING)
+    def _push(self) -> None:
+        """Make ENet send what is queued."""
+        sizes, self._queued = self._queued, []
+        if self._host is None:
+            return
+        if self._settled and len(sizes) >= _JOINED and (size := _alone(sizes)):
+            self._cork.begin(size)
+            try:
+                self._host.flush()
+            finally:
+                self._cork.end()
+            if not self._drain():  # this system takes the option and cannot do it
+                self._cork.works = self._settled = False
+        else:
+            self._host.flush()
+            self._drain()
 
-    def _drain(self) -> None:
-        """Send what ENet has written to the shim."""
-        receive, send, stats, now = self._shim.recv_into, self._send, self.stats, self._loop.time()
-        try:
-            while True:
-                length = receive(self._body)
-                datagram, packet = self._body, self._out
-                if length < self._mtu:
-                    if not self._up and connect.is_connect(datagram[:length]):
-                        connect.clamp_mtu(datagram, self._mtu)
-                    length = self._acks.repeat(datagram, length, now)
-                    datagram, packet = datagram[:length], packet[: self._header + length]
-                if not self._filter.outgoing(datagram):
-                    stats.datagrams_withheld += 1
-                    self._notice("withheld %d bytes that ENet wrote: not what a link sends", length)
-                elif send(packet):
-                    stats.datagrams_sent += 1
+    def _drain(self) -> bool:
+        """Send on what ENet has written to the shim. Returns whether all of it was there."""
+        if self._host is None:
+            return True
+        written = self._host.totalSentPackets
+        left, self._written = (written - self._written) & _WRAP, written
+        outbox, stats, send, send_from = self._outbox, self.stats, self._send, self._send_from
+        buffer, starts, header = outbox.buffer, outbox.starts, outbox.header
+        while left > 0 and (lengths := outbox.receive(min(left, MOST))):
+            left -= len(lengths)
+            for number, length in enumerate(lengths):
+                packets = 1 if is_packet(buffer, starts[number], length) else self._checked(number, length)
+                if packets is None:
+                    continue
+                if packets and self._refused:
+                    sent = False
+                elif send_from is not None:
+                    sent = send_from(outbox.pointers[number], header + length)
                 else:
-                    stats.datagrams_refused += 1
-        except BlockingIOError:
-            pass
+                    sent = send(outbox.slots[number][: header + length])
+                if sent:
+                    stats.datagrams_sent += 1
+                    stats.packets_sent += packets
+                else:
+                    stats.packets_refused += packets
+                    self._refused += packets
+        return bool(left <= 0)
+
+    def _checked(self, number: int, length: int) -> int | None:
+        """How many packets are in a datagram that ENet wrote; None if it is none that a link sends."""
+        slot, end = self._outbox.slots[number], self._outbox.header + length
+        datagram = slot[self._outbox.header : end]
+        if connect.is_connect(datagram):
+            connect.clamp_mtu(datagram, self._mtu)
+        packets = self._filter.outgoing(datagram)
+        if packets is None:
+            self.stats.datagrams_withheld += 1
+            self._notice("withheld %d bytes that ENet wrote: not what a link sends", length)
+        elif not self._up:
+            self._greeting = bytes(slot[:end])
+            self._greeted = self._loop.time()
+        return packets
+
+    # Time
+
+    def _greet(self, pause: float) -> None:
+        """Repeat this side's part of the handshake, if the last time is at least `pause` seconds ago."""
+        now = self._loop.time()
+        if self._greeting and now >= self._greeted + pause:
+            self._greeted = now
+            self._send(memoryview(self._greeting))
+
+    def _take_leave(self) -> None:
+        self._left = self._loop.time()
+        self.send(self._farewell)
+        self.flush()
 
     def _arm(self) -> None:
-        """Set the timer for ENet's next timeout or PING, the pace, or the end of a silent link."""
-        due = self._loop.time() + min(self._delay(), self._pause())
-        due = min(due, self._silent_at if self._close_by is None else self._close_by)
+        """Set the timer."""
         if self._timer is not None:
-            if self._wakes_at <= due:
-                return
             self._timer.cancel()
-        self._wakes_at = due  # kept here, since uvloop's timers do not always know it
-        self._timer = self._loop.call_at(due, self._wake)
+            self._timer = None
+        if self._host is not None:
+            self._timer = self._loop.call_at(self._due(), self._wake)
 
-    def _pause(self) -> float:
-        """Seconds until the pace allows more; `_FOREVER` if the pace is not what holds the owner back."""
-        if not self._up or self._peer.reliableDataInTransit >= self._control.window:
-            return _FOREVER
-        return self._control.pause() or _FOREVER
+    def _due(self) -> float:
+        now = self._loop.time()
+        if self._farewell:
+            return next((due for due in self._ends() if due > now), now)
+        if not self._up:
+            return now + _REPEAT
+        return max(self.heard + _QUIET, now + _QUIETER)
 
-    def _delay(self) -> float:
-        """Seconds until ENet must be called."""
-        peer = self._peer
-        if self._fields is None:
-            return 0.01 if peer.reliableDataInTransit else 0.1
-        now = self._fields.now()
-        milliseconds = _until(peer.nextTimeout, now)
-        if milliseconds <= 0:  # nothing is in flight: the next PING is due
-            milliseconds = _until(peer.lastReceiveTime + _PING, now)
-        return max(1, milliseconds) / 1000
+    def _ends(self) -> list[float]:
+        """When farewells are due, and the end."""
+        return [self._began + pause for pause in (*_FAREWELLS, _LINGER)]
 
     def _wake(self) -> None:
         self._timer = None
-        self._service()
-        self._offer()
-
-    def _offer(self) -> None:
-        """Let the owner send, and tell the controller if it does not use the whole budget."""
-        if self.owner is None:
+        now = self._loop.time()
+        if self._farewell:
+            if now >= self._began + _LINGER:
+                self._end()
+                return
+            self._take_leave()
+        elif not self._up:
+            if now >= self._began + MEETING:
+                self.fail(LinkEnd.UNANSWERED)
+                return
+            self._greet(0)
+        elif now >= self.heard + SILENCE:
+            self.fail(LinkEnd.SILENT)
             return
-        self.owner.link_ready()
-        if self.budget() > 0:
-            self._control.left_room(self._peer.reliableDataInTransit)
+        elif now >= self.heard + _QUIET:
+            self._peer.ping()
+            self._service()
+        self._arm()
+
+    # The end
+
+    def _end(self) -> None:
+        """Tell the peer, and free everything."""
+        if self._up:
+            self._peer.disconnect_now(0)
+            self._drain()
+        self._free()
 
     def _free(self) -> None:
         self._up = False
@@ -376,26 +382,15 @@ class EnetLink:
             self._timer.cancel()
             self._timer = None
         self._shim.close()
-        self._fields = None
         self._peer = None  # it points into the host's memory
         self._host = None
         self._freed.set()
 
 
-def _until(moment: int, now: int) -> int:
-    """Milliseconds from `now` to `moment` on a 32-bit clock; negative if it has passed."""
-    return (moment - now + 0x8000_0000) % 0x1_0000_0000 - 0x8000_0000
+def _alone(sizes: list[int]) -> int:
+    """The size of ENet's datagrams for packets of these sizes, if they can be joined; else 0.
 
-
-def _join(host: enet.Host) -> socket.socket:
-    """The shim: a socket that is connected to the host's socket, and that to it."""
-    shim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    shim.setblocking(False)
-    shim.bind(("127.0.0.1", 0))
-    shim.connect(("127.0.0.1", host.address.port))
-    enlarge(shim, _BUFFER)
-    with socket.socket(fileno=os.dup(host.socket.fileno())) as own:
-        enlarge(own, _BUFFER)
-        if SENDS_TO_NAMED_WHEN_CONNECTED:
-            own.connect(shim.getsockname())
-    return shim
+    ENet puts two packets into one datagram where they fit.
+    """
+    size = segments(sizes)
+    return size + PACKET_AT if size + sizes[-1] + 2 * PACKET_AT > MTU else 0

@@ -1,7 +1,7 @@
-"""The multiplexer: many streams over one link. Pure: no sockets, no asyncio, no clock.
+"""The multiplexer: many streams in one session. Pure: no sockets, no asyncio, no clock.
 
-`Multiplexer` takes frames and returns frames and events; its owner does the I/O. SPEC.md is the
-specification of the protocol.
+`Multiplexer` fills packets and takes what they brought, and reports events; its owner does the I/O. SPEC.md
+is the specification of the protocol.
 """
 
 from toxproxy.mux.events import (
@@ -9,7 +9,6 @@ from toxproxy.mux.events import (
     EndReceived,
     Established,
     Event,
-    GoAwayReceived,
     PongReceived,
     StreamClosed,
     StreamDrained,
@@ -18,22 +17,28 @@ from toxproxy.mux.events import (
 )
 from toxproxy.mux.limits import Limits
 from toxproxy.mux.multiplexer import Multiplexer
-from toxproxy.mux.stream import Stream
+from toxproxy.mux.receiver import ReceiveState
+from toxproxy.mux.sender import HIGH_WATER, LOW_WATER, SendState
+from toxproxy.mux.stream import Stream, StreamState
 from toxproxy.mux.window import Allotment
 
 __all__ = [
+    "HIGH_WATER",
+    "LOW_WATER",
     "Allotment",
     "DataReceived",
     "EndReceived",
     "Established",
     "Event",
-    "GoAwayReceived",
     "Limits",
     "Multiplexer",
     "PongReceived",
+    "ReceiveState",
+    "SendState",
     "Stream",
     "StreamClosed",
     "StreamDrained",
     "StreamOpened",
     "StreamRequested",
+    "StreamState",
 ]

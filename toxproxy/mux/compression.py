@@ -12,12 +12,18 @@ from lz4.block import LZ4BlockError, compress, decompress
 
 from toxproxy.errors import RemoteProtocolError
 from toxproxy.mux.frames import DATA_HEADER, MAX_RAW, PACKED_HEADER
+from toxproxy.recovery.sent import PACKET_SIZE
 
 # Bytes. 64 KiB would make logs, JSON and source code 2 to 7 % smaller. It would take four times the
-# memory and, for frames of one datagram, more than twice the time.
+# memory, and more than twice the time.
 HISTORY = 16 * 1024
 
+# Bytes of a PACKED frame. It cannot be split when it is sent again. So it must fit into a packet beside all
+# that may be in front of it: the header (7 bytes), INTRODUCTION (16) and the longest ACK (267).
+MAX_PACKED = PACKET_SIZE - 7 - 16 - 267
+
 _OVERHEAD = PACKED_HEADER - DATA_HEADER
+_MOST = MAX_PACKED - DATA_HEADER  # bytes of payload of a DATA frame as long as the longest PACKED frame
 _LEAST = 32  # bytes; fewer are not worth a try …
 _LEAST_ALONE = 200  # … and without a history
 _MISSES = 3  # blocks in a row that did not shrink, after which compression pauses
@@ -41,6 +47,11 @@ class Compressor:
         self._rest = _SHORTEST_REST  # bytes of the next pause
         self._untried = 0  # bytes that are left of the current pause
 
+    @property
+    def trying(self) -> bool:
+        """Whether compression is not paused."""
+        return self._untried <= 0
+
     def reach(self, waiting: int, size: int) -> int:
         """How many of `waiting` bytes to give to `pack`, for a frame with `size` bytes of payload.
 
@@ -52,13 +63,14 @@ class Compressor:
             return 0
         if plain < (_LEAST if self._history else _LEAST_ALONE):
             return 0
-        return min(waiting, MAX_RAW, int(size * self._ratio))
+        return min(waiting, MAX_RAW, int(min(size, _MOST) * self._ratio))
 
     def pack(self, raw: bytes, size: int) -> tuple[int, bytes] | None:
         """Compress the first bytes of `raw`; returns how many, and the block. None where it does not pay.
 
-        The PACKED frame is no longer than a DATA frame with `size` bytes of payload.
+        The PACKED frame is no longer than a DATA frame with `size` bytes of payload, and than `MAX_PACKED`.
         """
+        size = min(size, _MOST)
         while True:
             block: bytes = compress(raw, mode="fast", store_size=False, dict=self._history)
             packed = len(block) + _OVERHEAD

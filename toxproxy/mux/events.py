@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from toxproxy.address import Target
-from toxproxy.errors import GoAwayCode, StreamError
+from toxproxy.errors import StreamError
 from toxproxy.mux.stream import Stream
 
 
@@ -30,10 +30,18 @@ class StreamOpened(NamedTuple):
 
 
 class DataReceived(NamedTuple):
-    """Bytes of a stream, in order. Call `consumed` when the application has taken them."""
+    """Bytes of a stream, in order: all that came until this event is taken.
+
+    Call `consumed` when the application has taken them.
+    """
 
     stream: Stream
-    data: bytes
+    pieces: list[bytes]  # one at least
+
+    @property
+    def data(self) -> bytes:
+        """All pieces in one."""
+        return self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
 
 
 class EndReceived(NamedTuple):
@@ -61,13 +69,6 @@ class PongReceived(NamedTuple):
     value: int
 
 
-class GoAwayReceived(NamedTuple):
-    """The peer ended the session. The `StreamClosed` of every stream came before."""
-
-    code: GoAwayCode
-    text: str
-
-
 Event = (
     Established
     | StreamRequested
@@ -77,5 +78,4 @@ Event = (
     | StreamDrained
     | StreamClosed
     | PongReceived
-    | GoAwayReceived
 )

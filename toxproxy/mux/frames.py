@@ -1,33 +1,43 @@
 """The frames of the protocol: a class for each type, and one table of all types.
 
-A frame is one message of the link: a type byte, fixed fields in network byte order, and for some
-types a tail that runs to the end of the frame. SPEC.md, section 4, has the same table. `decode`
-checks each frame by itself; `Multiplexer` checks whether it is allowed in the current state.
+A packet holds frames one after another. A frame is a type byte, fixed fields in network byte order, and
+for some types a tail whose length is the last of the fixed fields:
+
+    0x01  HELLO    u8 oldest, u8 newest, u64 session, u32 features, u32 early window, u32 streams,
+                   u8 more | more bytes, ignored
+    0x02  PING     u64 value
+    0x03  PONG     u64 value
+    0x10  OPEN     u32 stream, u8 kind, u32 window, u16 port, u8 length | host
+    0x11  OPENED   u32 stream, u32 window
+    0x12  REFUSED  u32 stream, u8 code, u16 length | text
+    0x13  DATA     u32 stream, u64 offset, u16 length | bytes, 1 or more
+    0x14  FIN      u32 stream, u64 offset
+    0x15  RESET    u32 stream, u8 code
+    0x16  CREDIT   u32 stream, u64 consumed, u64 limit
+    0x17  BLOCKED  u32 stream, u64 limit
+    0x18  PACKED   u32 stream, u64 offset, u32 length, u16 size | an LZ4 block of `size` bytes
+
+`decode` checks each frame by itself; `Multiplexer` checks whether it is allowed in the current state.
+Frames may come in any order, more than once, or late.
 """
 
 from __future__ import annotations
 
 import struct
 from enum import IntEnum
-from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
 from toxproxy.errors import GoAwayCode, Refusal, RemoteProtocolError, ResetCode
 
 E = TypeVar("E", bound=IntEnum)
 
-MAX_FRAME = 16 * 1024  # bytes, header and payload; a larger one is a protocol error
-MAX_TEXT = 512  # bytes of UTF-8 in REFUSED and GOAWAY
-MAX_HOST = 255  # bytes: the limit of SOCKS5 for a name (RFC 1928)
+MAX_TEXT = 512  # bytes of UTF-8 in REFUSED and in the packet CLOSE
 MAX_STREAM = 0xFFFF_FFFF
 MAX_OFFSET = 1 << 62  # bytes in one direction of a stream
 MAX_RAW = 64 * 1024  # bytes that a PACKED frame may hold, decompressed
-TCP = 0x01  # a kind of stream, the only one in version 1
+TCP = 0x01  # a kind of stream, the only one yet
 PLAIN = 0x80  # added to the kind: the opener takes no PACKED frames of this stream
 LZ4 = 0x01  # a bit of HELLO's features: this side understands PACKED frames
-
-
-Counts = tuple[tuple[int, int], ...]  # (channel, frames since the session began), channels ascending
 
 
 class Hello(NamedTuple):
@@ -51,27 +61,6 @@ class Pong(NamedTuple):
     """The answer to a PING."""
 
     value: int
-
-
-class GoAway(NamedTuple):
-    """Ends the session; no frame follows it."""
-
-    code: int
-    text: str
-
-
-class Resume(NamedTuple):
-    """The first frame on a later link: the session to go on with, and the frames received on each channel."""
-
-    client: int  # the session ids of the two HELLOs
-    server: int
-    counts: Counts
-
-
-class Ack(NamedTuple):
-    """How many frames were received on each channel, where that changed since the last ACK."""
-
-    counts: Counts
 
 
 class Open(NamedTuple):
@@ -145,102 +134,77 @@ class Blocked(NamedTuple):
     limit: int
 
 
-Frame = (
-    Hello
-    | Ping
-    | Pong
-    | GoAway
-    | Resume
-    | Ack
-    | Open
-    | Opened
-    | Refused
-    | Data
-    | Packed
-    | Fin
-    | Reset
-    | Credit
-    | Blocked
-)
+Frame = Hello | Ping | Pong | Open | Opened | Refused | Data | Packed | Fin | Reset | Credit | Blocked
 
 # type byte: the frame's class, the layout of its fixed fields
 _TABLE: dict[int, tuple[type[Frame], struct.Struct]] = {
-    0x01: (Hello, struct.Struct("!BBQIII")),
+    0x01: (Hello, struct.Struct("!BBQIIIB")),
     0x02: (Ping, struct.Struct("!Q")),
     0x03: (Pong, struct.Struct("!Q")),
-    0x04: (GoAway, struct.Struct("!B")),
-    0x05: (Resume, struct.Struct("!QQ")),
-    0x06: (Ack, struct.Struct("!")),
-    0x10: (Open, struct.Struct("!IBIH")),
+    0x10: (Open, struct.Struct("!IBIHB")),
     0x11: (Opened, struct.Struct("!II")),
-    0x12: (Refused, struct.Struct("!IB")),
-    0x13: (Data, struct.Struct("!IQ")),
+    0x12: (Refused, struct.Struct("!IBH")),
+    0x13: (Data, struct.Struct("!IQH")),
     0x14: (Fin, struct.Struct("!IQ")),
     0x15: (Reset, struct.Struct("!IB")),
     0x16: (Credit, struct.Struct("!IQQ")),
     0x17: (Blocked, struct.Struct("!IQ")),
-    0x18: (Packed, struct.Struct("!IQI")),
+    0x18: (Packed, struct.Struct("!IQIH")),
 }
 _HEADS = {cls: (bytes((number,)), layout) for number, (cls, layout) in _TABLE.items()}
+_WITH_TAIL = (Hello, Open, Refused, Data, Packed)  # the last fixed field is the length of the tail
 
-_COUNT = struct.Struct("!BQ")
-_DATA = struct.Struct("!BIQ")
-_DATA_TYPE = 0x13
-DATA_HEADER = _DATA.size  # bytes in front of a DATA frame's payload
+DATA_TYPE = 0x13
+DATA = struct.Struct("!BIQH")  # the header of a DATA frame: type, stream, offset, length
+DATA_HEADER = DATA.size  # bytes in front of a DATA frame's payload
 PACKED_HEADER = 1 + _TABLE[0x18][1].size  # the same for a PACKED frame's block
-
-
-def encode_data(stream: int, offset: int, pieces: list[bytes | memoryview]) -> bytes:
-    """A DATA frame whose payload is all of `pieces`; they are copied once."""
-    return b"".join((_DATA.pack(_DATA_TYPE, stream, offset), *pieces))
 
 
 def encode(frame: Frame) -> bytes:
     """Any frame as bytes. A text of more than `MAX_TEXT` bytes is cut, between two characters."""
     head, layout = _HEADS[type(frame)]
-    fixed: tuple[Any, ...] = frame[:]
-    tail = b""
-    if isinstance(frame, (GoAway, Refused)):
-        fixed, tail = frame[:-1], frame.text.encode()[:MAX_TEXT].decode(errors="ignore").encode()
+    if isinstance(frame, Refused):
+        tail = frame.text.encode()[:MAX_TEXT].decode(errors="ignore").encode()
     elif isinstance(frame, Open):
-        fixed, tail = frame[:-1], frame.host.encode("ascii")
+        tail = frame.host.encode("ascii")
     elif isinstance(frame, (Data, Packed)):
-        fixed, tail = frame[:-1], frame[-1]
-    elif isinstance(frame, (Resume, Ack)):
-        fixed, tail = frame[:-1], b"".join(_COUNT.pack(*count) for count in frame.counts)
-    return head + layout.pack(*fixed) + tail
+        tail = frame[-1]
+    elif isinstance(frame, Hello):
+        return head + layout.pack(*frame, 0)
+    else:
+        return head + layout.pack(*frame)
+    return head + layout.pack(*frame[:-1], len(tail)) + tail
 
 
-def decode(message: bytes) -> Frame:
-    """Parse one message of the link.
+def decode(packet: bytes, at: int = 0) -> tuple[Frame, int]:
+    """Parse the frame that begins at `at`. Returns it and where the next one begins.
 
-    Raises `RemoteProtocolError` where it is not a valid frame.
+    Raises `RemoteProtocolError` where there is no valid frame.
     """
-    if not message:
-        raise RemoteProtocolError("empty frame")
-    if message[0] == _DATA_TYPE:  # most frames are DATA, so this is first
-        return _decode_data(message)
-    if message[0] not in _TABLE:
-        raise RemoteProtocolError(f"unknown frame type 0x{message[0]:02x}")
-    cls, layout = _TABLE[message[0]]
-    end = 1 + layout.size
-    if not end <= len(message) <= MAX_FRAME:
-        raise RemoteProtocolError(f"{name(cls)} frame of {len(message)} bytes, expected {end} to {MAX_FRAME}")
-    fields: tuple[Any, ...] = layout.unpack_from(message, 1)
-    tail = message[end:]
-    if cls is GoAway or cls is Refused:
-        return cls._make((*fields, printable(tail)))
-    if cls is Open:
-        return Open._make((*fields, _host(tail, fields[3])))
-    if cls is Packed:
-        return Packed._make((*fields, _block(tail, fields[2])))
-    if cls is Resume or cls is Ack:
-        return cls._make((*fields, _counts(cls, tail)))
-    if tail and cls is not Hello:  # a later version may append fields to HELLO
-        raise RemoteProtocolError(f"{name(cls)} frame of {len(message)} bytes, expected {end}")
-    if (cls is Fin or cls is Credit or cls is Blocked) and max(fields[1:]) > MAX_OFFSET:
-        raise RemoteProtocolError(f"{name(cls)} offset out of range, expected at most {MAX_OFFSET}")
-    return cls._make(fields)
+    if packet[at] not in _TABLE:
+        raise RemoteProtocolError(f"unknown frame type 0x{packet[at]:02x}")
+    cls, layout = _TABLE[packet[at]]
+    end = at + 1 + layout.size
+    if end > len(packet):
+        raise RemoteProtocolError(f"{name(cls)} frame that is cut short")
+    fields: tuple[Any, ...] = layout.unpack_from(packet, at + 1)
+    if cls not in _WITH_TAIL:
+        if (cls is Fin or cls is Credit or cls is Blocked) and max(fields[1:]) > MAX_OFFSET:
+            raise RemoteProtocolError(f"{name(cls)} offset out of range, expected at most {MAX_OFFSET}")
+        return cls._make(fields), end
+    start, end = end, end + fields[-1]
+    if end > len(packet):
+        raise RemoteProtocolError(f"{name(cls)} frame that is cut short")
+    return _with_tail(cls, fields[:-1], packet[start:end]), end
+
+
+def decode_all(packet: bytes, at: int = 0) -> list[Frame]:
+    """All frames from `at` to the end of the packet. Raises `RemoteProtocolError`."""
+    found = []
+    while at < len(packet):
+        frame, at = decode(packet, at)
+        found.append(frame)
+    return found
 
 
 def name(cls: type[Frame]) -> str:
@@ -248,17 +212,22 @@ def name(cls: type[Frame]) -> str:
     return cls.__name__.upper()
 
 
-def _decode_data(message: bytes) -> Data:
-    if not DATA_HEADER < len(message) <= MAX_FRAME:
-        raise RemoteProtocolError(
-            f"DATA frame of {len(message)} bytes, expected {DATA_HEADER + 1} to {MAX_FRAME}"
-        )
-    _, stream, offset = _DATA.unpack_from(message)
-    return Data(stream, offset, message[DATA_HEADER:])
+def _with_tail(cls: type[Frame], fields: tuple[Any, ...], tail: bytes) -> Frame:
+    if cls is Hello:  # a later version may append fields
+        return Hello._make(fields)
+    if cls is Refused:
+        return Refused._make((*fields, printable(tail)))
+    if cls is Open:
+        return Open._make((*fields, _host(tail, fields[3])))
+    if cls is Packed:
+        return Packed._make((*fields, _block(tail, fields[2])))
+    if not tail:
+        raise RemoteProtocolError("DATA frame without bytes")
+    return Data._make((*fields, tail))
 
 
 def _host(tail: bytes, port: int) -> str:
-    if not 0 < len(tail) <= MAX_HOST or not port:
+    if not tail or not port:
         raise RemoteProtocolError("OPEN frame without a host or a port")
     if not all(0x21 <= byte <= 0x7E for byte in tail):
         raise RemoteProtocolError("OPEN frame whose host is not printable ASCII")
@@ -269,15 +238,6 @@ def _block(tail: bytes, length: int) -> bytes:
     if not tail or not 0 < length <= MAX_RAW:
         raise RemoteProtocolError(f"PACKED frame of {length} bytes, expected 1 to {MAX_RAW}, in {len(tail)}")
     return tail
-
-
-def _counts(cls: type[Frame], tail: bytes) -> Counts:
-    if len(tail) % _COUNT.size:
-        raise RemoteProtocolError(f"{name(cls)} frame that ends within a count")
-    counts: Counts = tuple(_COUNT.iter_unpack(tail))
-    if any(after <= before for (before, _), (after, _) in pairwise(counts)):
-        raise RemoteProtocolError(f"{name(cls)} frame whose channels do not ascend")
-    return counts
 
 
 def printable(text: bytes) -> str:
@@ -300,7 +260,7 @@ def refusal(code: int) -> Refusal:
 
 
 def go_away_code(code: int) -> GoAwayCode:
-    """The code of a GOAWAY. An unknown one, of a later version, becomes PROTOCOL_ERROR."""
+    """The code of a CLOSE. An unknown one, of a later version, becomes PROTOCOL_ERROR."""
     return _known(GoAwayCode, code, GoAwayCode.PROTOCOL_ERROR)
 
 

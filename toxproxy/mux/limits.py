@@ -32,9 +32,9 @@ class Limits:
     `window`: how much a new stream's peer may send ahead of what the application has taken.
     `least_window`: how much a new stream gets in any case, however little memory is left.
     `most_window`: to which a window grows while the application keeps up and the path needs it.
-    `session_window`: for all windows and all send buffers of the session together. Each stream may add
-    `least_window` and `stream.LEAST_BUFFER` to it. Frames that the peer has not acknowledged may take
-    half as much again.
+    `session_window`: for all windows, and for all bytes that were written and not acknowledged, together.
+    Each stream may add `least_window` and `sender.LEAST_BUFFER` to it. What is on its way is bounded by
+    congestion control besides.
 
     `pool`: the same for all sessions of the process together; None is without a bound.
     `streams`: how many streams the peer may have open at once.

@@ -15,7 +15,7 @@ _UNBOUNDED = 1 << 62  # bytes
 
 
 class ReceiveWindow:
-    """Counts received and consumed bytes, and says when a CREDIT is due.
+    """Counts bytes that came, in order, and bytes that were consumed, and says when a CREDIT is due.
 
     The peer may send up to the offset `limit`, which never falls. `size` is how far it should be ahead of
     `consumed`, in bytes.
@@ -30,16 +30,10 @@ class ReceiveWindow:
         self.consumed = 0
         self.widened_at = 0  # the window grows again only when the peer has reached this limit
 
-    def receive(self, offset: int, length: int) -> None:
-        """Count `length` bytes that start at `offset`.
-
-        Raises `RemoteProtocolError` for a gap, a repetition, or bytes beyond the limit.
-        """
-        if offset != self.received:
-            raise RemoteProtocolError(f"stream data at offset {offset}, expected {self.received}")
-        if offset + length > self.limit:
-            raise RemoteProtocolError(f"stream data up to {offset + length}, credit was {self.limit}")
-        self.received += length
+    def check(self, end: int) -> None:
+        """Raises `RemoteProtocolError` for bytes up to the offset `end` if that is beyond the limit."""
+        if end > self.limit:
+            raise RemoteProtocolError(f"stream data up to {end}, credit was {self.limit}")
 
     def consume(self, length: int) -> None:
         """The application took `length` more bytes. Raises `LocalProtocolError` if they were not received."""
@@ -74,17 +68,16 @@ class Allotment:
     All windows together exceed `limits.session_window`, and those of all sessions `limits.pool`, by at
     most `limits.least_window` for each stream.
 
-    Send buffers are counted here too, with `hold`; `share` gives their bound.
+    What was written to streams counts here too, with `hold`, until the peer has acknowledged it; `share`
+    bounds what waits to be sent.
     """
 
-    __slots__ = ("_limits", "_most_kept", "_own", "_shared", "kept")
+    __slots__ = ("_limits", "_own", "_shared")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._own = Pool(limits.session_window)
         self._shared = limits.pool or Pool(_UNBOUNDED)
-        self._most_kept = limits.session_window // 2
-        self.kept = 0  # bytes that the peer has not acknowledged yet
 
     def first(self) -> int:
         """Take memory for a new stream's window; returns its size in bytes."""
@@ -115,20 +108,7 @@ class Allotment:
         """How many bytes one buffer may hold now, between `least` and `most`."""
         return max(least, min(most, self._own.left // _SHARES, self._shared.left // _SHARES))
 
-    def keep(self, size: int) -> None:
-        """Take `size` bytes for frames that the peer has not acknowledged; a negative size returns them.
-
-        They have a bound of their own, half of `limits.session_window`, and count in the pool as well.
-        """
-        self.kept += size
-        self._shared.left -= size
-
-    def may_keep(self, least: int, most: int) -> int:
-        """How many more bytes may be kept: `least` in all are always allowed, more than `most` never."""
-        bound = min(most, max(least, self._most_kept)) - self.kept
-        return min(bound, max(least - self.kept, self._shared.left))
-
     def end(self) -> None:
         """The session has ended: return all its memory to the pool, and take no more from it."""
-        self._shared.left += self._limits.session_window - self._own.left + self.kept
+        self._shared.left += self._limits.session_window - self._own.left
         self._shared = Pool(_UNBOUNDED)

@@ -89,10 +89,10 @@ class Flight:
         newest = self._at(largest)
         high = largest + 1
         for run, gap in ack.runs:
-            low = max(high - run, floor)
-            if low >= high:
+            if high <= floor:
                 break
-            for start, end in self._known.add(low, high):
+            low = max(high - run, floor)
+            for start, end in self._known.add(low, high) if run else ():
                 for index in range(start - base, end - base):
                     packet = packets[index] if index >= 0 else None
                     if packet is not None:
@@ -133,19 +133,14 @@ class Flight:
             lost.append(packet)
         return lost
 
-    def lose_last(self, count: int) -> list[Sent]:
-        """Remove and return the last `count` packets that are in flight: they never left."""
-        lost: list[Sent] = []
-        for index in range(len(self._packets) - 1, self._head - 1, -1):
-            if len(lost) >= count:
-                break
-            packet = self._packets[index]
-            if packet is not None:
-                self._packets[index] = None
-                self.bytes -= packet.size
-                self.count -= 1
-                lost.append(packet)
-        return lost
+    def withdraw(self, number: int) -> Sent | None:
+        """Remove and return a packet that never left; None if it is not in flight."""
+        packet = self._at(number)
+        if packet is not None:
+            self._packets[number - self._base] = None
+            self.bytes -= packet.size
+            self.count -= 1
+        return packet
 
     def overdue_at(self, trip: RoundTrip, now: float) -> float:
         """When `find_lost` has to be called again if no acknowledgement comes; inf if never."""

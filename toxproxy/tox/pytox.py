@@ -291,6 +291,22 @@ class Tox:
             return True
         return _not_now("tox_friend_send_lossy_packet", error)
 
+    def friend_lossy_sender(self, friend_number: int) -> Callable[[Any, int], bool]:
+        """A `friend_send_lossy_packet` for one friend that costs less, beside pytox's interface.
+
+        The function takes a C pointer to the packet (`uint8_t *`, from any `cffi.FFI`) and its length.
+        """
+        send, error = self._send_lossy, self._packet_error
+
+        def send_from(pointer: Any, length: int) -> bool:
+            if self._tox is None:
+                raise ToxError("tox_friend_send_lossy_packet", "killed")
+            if send(self._tox, friend_number, pointer, length, error):
+                return True
+            return _not_now("tox_friend_send_lossy_packet", error)
+
+        return send_from
+
     def friend_send_lossless_packet(self, friend_number: int, data: bytes | bytearray | memoryview) -> bool:
         """As `friend_send_lossy_packet`, but packets arrive, in order, while the friend stays connected."""
         tox = self._alive("tox_friend_send_lossless_packet")

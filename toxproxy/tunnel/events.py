@@ -29,7 +29,7 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class PeerClosed:
-    """The peer sent GOAWAY; code and text are from it."""
+    """The peer sent CLOSE; code and text are from it."""
 
     code: GoAwayCode
     text: str

@@ -16,7 +16,6 @@ from toxproxy.address import MAX_WORDS, Target, shown
 from toxproxy.dialer import Dialer, P
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.link.base import LinkEnd
-from toxproxy.link.enet import LinkStats
 from toxproxy.mux import Limits
 from toxproxy.pace import Notice
 from toxproxy.tox.node import ConnectionStatus, Node
@@ -32,7 +31,7 @@ from toxproxy.tunnel.events import (
     SessionInterrupted,
 )
 from toxproxy.tunnel.keeper import SessionKeeper
-from toxproxy.tunnel.session import Session
+from toxproxy.tunnel.session import Session, Transmission
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +80,12 @@ class Friend:
         self._measuring: asyncio.Task[None] | None = None
         self._tell_end = Notice(log, most=_LINES)
         self._keeper = SessionKeeper(
-            self._send, changed=self._session_changed, exit=exit, limits=limits, grace=grace
+            self._send,
+            changed=self._session_changed,
+            exit=exit,
+            limits=limits,
+            grace=grace,
+            send_from=node.lossy_sender(number),
         )
         node.set_sink(number, self._keeper.carrier)
 
@@ -103,10 +107,10 @@ class Friend:
         return self._keeper.connections
 
     @property
-    def link_stats(self) -> LinkStats | None:
-        """The counters of the current link; None without one."""
-        link = self._keeper.carrier.link
-        return link.stats if link is not None else None
+    def transmission(self) -> Transmission | None:
+        """How the packets of the session fare; None without a session."""
+        session = self._keeper.session
+        return session.transmission if session is not None else None
 
     async def dial(
         self,

@@ -1,8 +1,8 @@
 """Keeps a session with one peer over all of its links. When the session ends, the next one begins.
 
-Only the client begins links. At the server, the first frame on a link says which session it is for.
-RESUME names the session to resume. Anything else begins a new session, and ends the old one, if
-there is one left: the client was restarted.
+Only the client begins links. At the server, the first packet on a link says which session it is for:
+the INTRODUCTION in it names the one that goes on, or a new one. A new one ends the old one, if there is
+one left: the client was restarted.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from toxproxy.dialer import Dialer
-from toxproxy.errors import GoAwayCode, RemoteProtocolError
+from toxproxy.errors import GoAwayCode
 from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.carrier import Carrier
-from toxproxy.link.enet import CHANNELS, EnetLink
-from toxproxy.mux import Allotment, Limits, frames
+from toxproxy.link.enet import EnetLink
+from toxproxy.mux import Limits
 from toxproxy.pace import Backoff, Notice, Pace
+from toxproxy.recovery.packet import close, closing, introduction
 from toxproxy.relay.half import Halves
-from toxproxy.tunnel.durable import DurableLink, LinkState
 from toxproxy.tunnel.events import (
     Loss,
     SessionBegan,
@@ -33,7 +34,7 @@ from toxproxy.tunnel.session import Notices, Session
 
 log = logging.getLogger(__name__)
 
-_LAST_WORDS = 1.0  # seconds that a session's last frames have to arrive, before a new link replaces theirs
+_LAST_WORDS = 1.0  # seconds that a session's CLOSE has to arrive, before a new link replaces its link
 _SESSIONS = 60  # how many a client may begin in a minute
 _STEADY = 30.0  # seconds of a working link after which pauses start again from none
 # After these ends the next link may begin at once: the path failed, or they took seconds anyway.
@@ -41,7 +42,7 @@ _NO_PAUSE = frozenset({LinkEnd.UNANSWERED, LinkEnd.SILENT, LinkEnd.REPLACED, Lin
 
 
 class SessionKeeper:
-    """Keeps a session with one peer. `carrier` must be given the peer's packets.
+    """Keeps a session with one peer. `carrier` must be given the peer's packets; `send_from` is for it.
 
     `changed` is called when a session began, was interrupted, was resumed or has ended. An interrupted
     session is kept for `grace` seconds. With an `exit` this is the server, otherwise the client.
@@ -59,10 +60,10 @@ class SessionKeeper:
         grace: float,
         exit: Dialer | None = None,
         limits: Limits | None = None,
+        send_from: Callable[[Any, int], bool] | None = None,
     ) -> None:
-        self.carrier = Carrier(send, self._own, connecting=exit is None)
+        self.carrier = Carrier(send, self._own, connecting=exit is None, send_from=send_from)
         self.session: Session | None = None
-        self._durable: DurableLink | None = None
         self._halves = Halves()  # connections dialled for the peer, in all sessions
         self._near = exit is None
         self._exit = exit
@@ -81,9 +82,7 @@ class SessionKeeper:
     @property
     def ready(self) -> bool:
         """Whether streams can be opened, and there is a link for them."""
-        if self.session is None or self._durable is None:
-            return False
-        return self.session.established and self._durable.state is LinkState.HERE
+        return self.session is not None and self.session.established and self.session.linked
 
     @property
     def streams(self) -> int:
@@ -151,39 +150,32 @@ class SessionKeeper:
     def _own(self, link: EnetLink) -> LinkOwner:
         if not self._near:
             return _Greeter(self, link)
-        durable = self._durable or self._begin()
-        durable.attach(link)
-        return durable
+        session = self.session or self._begin()
+        session.attach(link)
+        return session
 
-    def greeted(self, link: EnetLink, channel: int, frame: bytes) -> None:
-        """The first frame came on a link that the peer began."""
-        try:
-            first = frames.decode(frame)
-        except RemoteProtocolError:
-            first = None  # the new session will report the error
-        session = self.session
-        if channel or not isinstance(first, frames.Resume):
-            if not self._begun.take():
-                _turn_away(link, GoAwayCode.PROTOCOL_ERROR, _TOO_OFTEN)
-                return
-            if self._durable is not None:
-                self._durable.expire(Loss.RESTARTED)
-            durable = self._begin()
-            durable.attach(link)
-            link.hand_over(durable)
-            durable.link_up()
-            durable.frame_received(channel, frame)
-        elif self._durable and session and session.identity == (first.client, first.server):
-            self._durable.attach(link)
-            link.hand_over(self._durable)
-            try:
-                self._durable.resume(first)
-            except RemoteProtocolError as error:
-                session.broken(error)
+    def greeted(self, link: EnetLink, packet: bytes) -> None:
+        """A packet came on a link that the peer began, and none before it said which session it is for."""
+        if closing(packet) is not None and self.session is not None:
+            self._continue(link, packet, self.session)  # the client has ended its session
+        elif (ids := introduction(packet)) is None:
+            pass  # a later packet that overtook the first ones
+        elif self.session is not None and self.session.is_meant(*ids):
+            self._continue(link, packet, self.session)
+        elif ids[1]:
+            self._expire(Loss.FORGOTTEN)
+            link.close(close(GoAwayCode.NO_SESSION, _FORGOTTEN))
+        elif not self._begun.take():
+            link.close(close(GoAwayCode.PROTOCOL_ERROR, _TOO_OFTEN))
         else:
-            if self._durable is not None:
-                self._durable.expire(Loss.FORGOTTEN)
-            _turn_away(link, GoAwayCode.NO_SESSION, _FORGOTTEN)
+            self._expire(Loss.RESTARTED)
+            self._continue(link, packet, self._begin(introduced=ids[0]))
+
+    def _continue(self, link: EnetLink, packet: bytes, session: Session) -> None:
+        session.attach(link)
+        link.hand_over(session)
+        session.link_up()
+        session.packet_received(packet)
 
     def _stop_retrying(self) -> None:
         if self._retry is not None:
@@ -192,56 +184,39 @@ class SessionKeeper:
 
     # Sessions
 
-    def _begin(self) -> DurableLink:
-        def changed(interruption: LinkEnd | None) -> None:
-            if self._durable is durable:
-                self._interrupted(interruption) if interruption is not None else self._resumed()
-
-        def ended(reason: SessionEnd) -> None:
-            if self._durable is durable:
-                self._ended(reason)
-
-        memory = Allotment(self._limits or Limits())
-        durable = self._durable = DurableLink(CHANNELS, changed, memory)
+    def _begin(self, introduced: int | None = None) -> Session:
         self.session = Session(
-            durable,
-            client=self._near,
+            changed=self._session_changed,
+            introduced=introduced,
             exit=self._exit,
             halves=self._halves,
             limits=self._limits,
-            memory=memory,
             notices=self._notices,
-            on_established=self._began,
-            on_end=ended,
         )
-        durable.start(self.session)
-        return durable
+        return self.session
 
-    def _began(self) -> None:
-        self._works_since = asyncio.get_running_loop().time()
-        self._changed(SessionBegan())
+    def _session_changed(self, what: SessionEvent) -> None:
+        match what:
+            case SessionBegan():
+                self._works_since = asyncio.get_running_loop().time()
+            case SessionInterrupted(reason):
+                self._connect_after(reason)
+                if self._expiry is not None:
+                    return  # it was interrupted before, and not resumed since
+                self._expiry = asyncio.get_running_loop().call_later(self._grace, self._expire)
+            case SessionResumed():
+                self._stop_expiry()
+                self._works_since = asyncio.get_running_loop().time()
+            case SessionEnded(reason):
+                self._stop_expiry()
+                self.session = None
+                self._connect_after(reason, at_least=_LAST_WORDS)
+        self._changed(what)
 
-    def _interrupted(self, reason: LinkEnd) -> None:
-        self._connect_after(reason)
-        if self._expiry is None:
-            self._expiry = asyncio.get_running_loop().call_later(self._grace, self._expire)
-            self._changed(SessionInterrupted(reason))
-
-    def _resumed(self) -> None:
-        self._stop_expiry()
-        self._works_since = asyncio.get_running_loop().time()
-        self._changed(SessionResumed())
-
-    def _expire(self) -> None:
-        self._expiry = None
-        if self._durable is not None:
-            self._durable.expire(Loss.EXPIRED)
-
-    def _ended(self, reason: SessionEnd) -> None:
-        self._stop_expiry()
-        self.session = self._durable = None
-        self._connect_after(reason, at_least=_LAST_WORDS)
-        self._changed(SessionEnded(reason))
+    def _expire(self, reason: Loss = Loss.EXPIRED) -> None:
+        """End the session, if there is one: it will not be resumed."""
+        if self.session is not None:
+            self.session.expire(reason)
 
     def _stop_expiry(self) -> None:
         if self._expiry is not None:
@@ -255,13 +230,8 @@ _FORGOTTEN = (
 )
 
 
-def _turn_away(link: EnetLink, code: GoAwayCode, text: str) -> None:
-    link.send(0, frames.encode(frames.GoAway(code, text)))
-    link.close()
-
-
 class _Greeter:
-    """The owner of a link that the peer began, until its first frame says which session it is for."""
+    """The owner of a link that the peer began, until a packet says which session it is for."""
 
     def __init__(self, keeper: SessionKeeper, link: EnetLink) -> None:
         self._keeper = keeper
@@ -270,8 +240,8 @@ class _Greeter:
     def link_up(self) -> None:
         pass
 
-    def frame_received(self, channel: int, frame: bytes) -> None:
-        self._keeper.greeted(self._link, channel, frame)
+    def packet_received(self, packet: bytes) -> None:
+        self._keeper.greeted(self._link, packet)
 
     def link_ready(self) -> None:
         pass

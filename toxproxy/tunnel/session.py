@@ -1,4 +1,10 @@
-"""A session with one peer: asyncio drives the pure multiplexer over a link.
+"""A session with one peer, through all of its links: asyncio drives the pure multiplexer and recovery.
+
+    streams  <->  Multiplexer  <->  Recovery  <->  the link that there is now
+                   frames           packets
+
+The session owns their clock and the only timer. A link that is lost loses packets, nothing else: the
+recovery sends on the next one what the peer did not get.
 
 Streams are asyncio transports, like sockets. So every protocol that runs over a socket also runs
 through the tunnel, and a relay can join a socket and a stream.
@@ -8,26 +14,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from toxproxy import relay
 from toxproxy.address import Target
 from toxproxy.dialer import Dialer, P
-from toxproxy.errors import (
-    GoAwayCode,
-    Refusal,
-    RemoteProtocolError,
-    StreamRefused,
-)
+from toxproxy.errors import GoAwayCode, Refusal, RemoteProtocolError, StreamRefused
 from toxproxy.link.base import Link, LinkEnd
 from toxproxy.mux import (
-    Allotment,
     DataReceived,
     EndReceived,
     Established,
     Event,
-    GoAwayReceived,
     Limits,
     Multiplexer,
     PongReceived,
@@ -37,16 +38,29 @@ from toxproxy.mux import (
     StreamOpened,
     StreamRequested,
 )
-from toxproxy.mux.frames import DATA_HEADER
+from toxproxy.mux.frames import go_away_code
 from toxproxy.pace import Notice
+from toxproxy.recovery.packet import close, closing
+from toxproxy.recovery.recovery import Recovery
 from toxproxy.system import heap
-from toxproxy.tunnel.events import Closed, Loss, PeerBroke, PeerClosed, SessionEnd
+from toxproxy.tunnel.events import (
+    Closed,
+    Loss,
+    PeerBroke,
+    PeerClosed,
+    SessionBegan,
+    SessionEnd,
+    SessionEnded,
+    SessionEvent,
+    SessionInterrupted,
+    SessionResumed,
+)
 from toxproxy.tunnel.transport import StreamTransport
 
 log = logging.getLogger(__name__)
 
 _TRIM_AFTER = 5.0  # seconds after the last stream's end until freed memory is returned to the system
-_LAST_WORDS = 16 * 1024  # bytes sent at a session's end, whatever the link's budget is
+_BATCH = 64  # packets queued in the link before it sends them
 
 
 class Notices:
@@ -57,41 +71,54 @@ class Notices:
         self.failed = Notice(log, logging.ERROR, most=5)  # a connection was not opened because of a bug
 
 
-class Session:
-    """One session over one link; a `LinkOwner` and, once established, a `Dialer`.
+@dataclass(frozen=True, slots=True)
+class Transmission:
+    """How the packets of a session fare. Counts are since it began."""
 
-    `exit` dials the peer's targets; without it every request is refused. The connections that it made
-    are added to `halves`, since they may still have bytes to deliver when the session has ended.
-    `on_established` is called once. `on_end(reason)` is called once, after all streams were closed.
+    packets_sent: int  # acknowledgements alone are not counted
+    packets_lost: int
+    bytes_in_flight: int
+    round_trip: float | None  # seconds, smoothed; None if not measured yet
+
+
+class Session:
+    """One session with one peer. It is the `LinkOwner` of the link that carries it now, if there is one.
+
+    It ends by itself when the peer closes it or breaks the protocol. A lost link only interrupts it, once
+    both sides know each other; the keeper of the session then attaches the next one.
+
+    `introduced` is at the server the session id with which the client introduced itself; None at the
+    client. `exit` dials the peer's targets; without it every request is refused. The connections that it
+    made are added to `halves`, since they may still have bytes to deliver when the session has ended.
+    `changed` gets what happens to the session. `SessionEnded` is the last, after all streams were closed.
     """
 
     def __init__(
         self,
-        link: Link,
         *,
-        client: bool,
-        on_end: Callable[[SessionEnd], None],
-        on_established: Callable[[], None] = lambda: None,
+        changed: Callable[[SessionEvent], None],
+        introduced: int | None = None,
         exit: Dialer | None = None,
         halves: relay.Halves | None = None,
         limits: Limits | None = None,
-        memory: Allotment | None = None,
         notices: Notices | None = None,
     ) -> None:
-        self._link = link
-        self._multiplexer = Multiplexer(
-            client=client,
-            session=secrets.randbits(64),
-            limits=limits,
-            memory=memory,
-            channels=link.channels,
-        )
+        own = secrets.randbits(64) or 1  # 0 stands for an id that is not known yet
+        self._client = introduced is None
+        self._ids = (own, 0) if introduced is None else (introduced, own)
+        self._loop = asyncio.get_running_loop()
+        self._multiplexer = Multiplexer(client=self._client, session=own, limits=limits)
+        self._recovery = Recovery(self._multiplexer, self._loop.time())
+        if self._client:
+            self._recovery.introduce(*self._ids)
+        self._link: Link | None = None
+        self._interrupted = False  # it has lost a link, and nothing has come on another one yet
+        self._timer: asyncio.TimerHandle | None = None
+        self._rings_at = 0.0  # kept here, since uvloop's timers do not always know it
         self._exit = exit
         self._halves = relay.Halves() if halves is None else halves
         self._notices = notices or Notices()
-        self._on_end = on_end
-        self._on_established = on_established
-        self._loop = asyncio.get_running_loop()
+        self._tell = changed
         self._pings: dict[int, asyncio.Future[None]] = {}
         self._serving: dict[Stream, asyncio.Task[None]] = {}
         self._idle = asyncio.Event()  # no stream lives
@@ -106,9 +133,24 @@ class Session:
         return self._multiplexer.established and not self._ended
 
     @property
-    def identity(self) -> tuple[int, int] | None:
-        """The session ids of client and server; None until both are known."""
-        return self._multiplexer.identity
+    def linked(self) -> bool:
+        """Whether there is a link on which the peer was heard."""
+        return self._link is not None and not self._interrupted and self._recovery.met
+
+    @property
+    def transmission(self) -> Transmission:
+        """How its packets fare, at this moment."""
+        recovery = self._recovery
+        return Transmission(
+            recovery.flight.next_number - 1,
+            recovery.lost,
+            recovery.flight.bytes,
+            recovery.trip.smoothed if recovery.trip.known else None,
+        )
+
+    def is_meant(self, client: int, server: int) -> bool:
+        """Whether an INTRODUCTION with these ids is for this session."""
+        return client == self._ids[0] and server in (0, self._ids[1])
 
     @property
     def streams(self) -> int:
@@ -170,47 +212,97 @@ class Session:
             self._scheduled = True
             self._loop.call_soon(self._run)
 
+    def expire(self, reason: LinkEnd | Loss) -> None:
+        """End the session: it will not be resumed. The peer is not told."""
+        self._multiplexer.lose()
+        self._end(reason)
+
     # The link's calls
 
+    def attach(self, link: Link) -> None:
+        """Use this link from now on. The caller makes the session its owner."""
+        self._link = link
+
     def link_up(self) -> None:
+        self._recovery.link_up(self._loop.time())
         self.changed()
 
-    def frame_received(self, channel: int, frame: bytes) -> None:
+    def packet_received(self, packet: bytes) -> None:
         if self._ended:
             return
+        if (said := closing(packet)) is not None:
+            self._peer_closed(*said)
+            return
         try:
-            self._multiplexer.receive(channel, frame)
+            self._recovery.receive(packet, self._loop.time())
         except RemoteProtocolError as error:
-            self.broken(error)
-        else:
-            self._deliver()
+            self._broken(error)
+            return
+        if self._interrupted and self._recovery.met:
+            self._interrupted = False
+            self._tell(SessionResumed())
 
     def link_ready(self) -> None:
         self._run()
 
-    def broken(self, error: RemoteProtocolError) -> None:
-        """The peer broke the protocol: tell it, and end the session."""
-        self._finish(GoAwayCode.PROTOCOL_ERROR, str(error), PeerBroke(str(error)))
+    def link_down(self, reason: LinkEnd) -> None:
+        self._link = None
+        self._stop_timer()
+        self._recovery.link_down(self._loop.time())
+        if self._client and not self.established:
+            self.expire(reason)
+        else:
+            self._interrupted = True
+            self._tell(SessionInterrupted(reason))
 
-    def link_down(self, reason: LinkEnd | Loss) -> None:
-        self._multiplexer.lost()
-        self._end(reason)
-
-    # Between multiplexer and link
+    # Between multiplexer, recovery and link
 
     def _run(self) -> None:
+        """Deliver what came, then send: what the streams answer leaves in the same packets."""
         self._scheduled = False
         if not self._ended:
+            self._deliver()
             self._send()
             self._deliver()
 
     def _send(self) -> None:
-        multiplexer, link = self._multiplexer, self._link
-        size = link.frame_size - DATA_HEADER
-        while multiplexer.wants_to_send and (budget := link.budget()) > 0:
-            for channel, frame in multiplexer.frames_to_send(budget, size):
-                link.send(channel, frame)
-            link.flush()
+        recovery, link = self._recovery, self._link
+        if link is None or self._ended:
+            return
+        while True:
+            now, queued = self._loop.time(), 0
+            while queued < _BATCH and (packet := recovery.next_packet(now)) is not None:
+                link.send(packet)
+                queued += 1
+            refused = link.flush() if queued else 0
+            if refused:
+                recovery.refused(refused, now)
+            if refused or queued < _BATCH:
+                break
+        if self._link is link:
+            self._arm(now)
+
+    def _arm(self, now: float) -> None:
+        """Set the timer for what the recovery has to do next, unless it rings before that."""
+        due = self._recovery.due
+        if math.isinf(due):
+            return
+        due = now + max(1, math.ceil((due - now) * 1000)) / 1000  # uvloop would round down
+        if self._timer is not None:
+            if self._rings_at <= due:
+                return
+            self._timer.cancel()
+        self._rings_at = due
+        self._timer = self._loop.call_at(due, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._run()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _deliver(self) -> None:
         while (event := self._multiplexer.next_event()) is not None:
@@ -227,8 +319,8 @@ class Session:
 
     def _handle(self, event: Event) -> None:
         match event:
-            case DataReceived(stream, data):
-                _transport(stream).receive(data)
+            case DataReceived(stream):
+                _transport(stream).receive(event.data)
             case EndReceived(stream):
                 _transport(stream).receive_end()
             case StreamDrained(stream):
@@ -248,9 +340,21 @@ class Session:
                 if (pong := self._pings.get(value)) is not None and not pong.done():
                     pong.set_result(None)
             case Established():
-                self._on_established()
-            case GoAwayReceived(code, text):
-                self._end(PeerClosed(code, text))
+                self._established()
+
+    def _established(self) -> None:
+        if self._ended:  # by something else in the same batch
+            return
+        identity = self._multiplexer.identity
+        assert identity is not None
+        if self._client:
+            self._ids = identity
+            self._recovery.introduce(*identity)
+            self._multiplexer.ping(secrets.randbits(64))  # with this the server is established, too
+        elif identity != self._ids:
+            self._broken(RemoteProtocolError("HELLO has another session id than INTRODUCTION"))
+            return
+        self._tell(SessionBegan())
 
     def _trim_soon(self) -> None:
         """The last stream has ended: return its memory to the system if no new one comes soon."""
@@ -281,20 +385,28 @@ class Session:
             if not transport.accept(near):
                 far.reset()
 
+    def _broken(self, error: RemoteProtocolError) -> None:
+        """The peer broke the protocol: tell it, and end the session."""
+        self._finish(GoAwayCode.PROTOCOL_ERROR, str(error), PeerBroke(str(error)))
+
+    def _peer_closed(self, number: int, text: str) -> None:
+        code = go_away_code(number)
+        self._multiplexer.close(code, text)
+        self._end(PeerClosed(code, text))
+
     def _finish(self, code: GoAwayCode, text: str, reason: SessionEnd) -> None:
         self._multiplexer.close(code, text)
-        if not self._ended:
-            # GOAWAY is the last frame, so it does not wait for the link's budget.
-            for channel, frame in self._multiplexer.frames_to_send(_LAST_WORDS, _LAST_WORDS):
-                self._link.send(channel, frame)
-            self._link.flush()
-            self._end(reason)
+        # If the multiplexer closed by itself, its code says more.
+        self._end(reason, close(*(self._multiplexer.ending or (code, text))))
 
-    def _end(self, reason: SessionEnd) -> None:
+    def _end(self, reason: SessionEnd, farewell: bytes = b"") -> None:
         if self._ended:
             return
         self._ended = True
-        self._link.close()
+        self._stop_timer()
+        if self._link is not None:
+            link, self._link = self._link, None
+            link.close(farewell)
         for task in list(self._serving.values()):
             task.cancel()
         self._deliver()
@@ -302,7 +414,7 @@ class Session:
         for pong in self._pings.values():
             if not pong.done():
                 pong.set_exception(ConnectionResetError("the session ended"))
-        self._on_end(reason)
+        self._tell(SessionEnded(reason))
 
 
 def _transport(stream: Stream) -> StreamTransport:

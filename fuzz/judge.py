@@ -1,0 +1,69 @@
+"""What SPEC.md says of one frame: whether it is the peer's error, given the streams that there are."""
+
+from __future__ import annotations
+
+from toxproxy.errors import RemoteProtocolError
+from toxproxy.mux import Multiplexer, Stream, frames
+from toxproxy.mux.sender import SendState
+from toxproxy.mux.stream import StreamState
+
+
+def forbidden(mux: Multiplexer, message: bytes) -> str | None:
+    """The rule of SPEC.md that one frame breaks. "" if it breaks none; None if this does not know."""
+    if not message:
+        return ""
+    try:
+        frame, end = frames.decode(message)
+    except RemoteProtocolError as error:
+        return str(error)
+    if end < len(message):
+        return None
+    if not mux.established:
+        return "" if mux._core.peer is None and not isinstance(frame, frames.Hello) else None
+    if isinstance(frame, frames.Hello):
+        return "" if frame == mux._core.peer else "a second HELLO"
+    if isinstance(frame, (frames.Ping, frames.Pong)):
+        return ""
+    number = frame.stream
+    ours, stream = number % 2 == mux._core.client, mux.streams.get(number)
+    if isinstance(frame, frames.Open):
+        if not number or ours:
+            return "an id that the peer must not use"
+        if stream is None:
+            return ""
+        if stream.state is StreamState.WAITING:
+            return None
+        return "" if frame == stream.said else "another OPEN"
+    if not number or (ours and number >= mux._core.streams._next_id):
+        return "a stream that was never opened"
+    late = stream is None and mux._core.streams.was_used(number)
+    if isinstance(frame, (frames.Opened, frames.Refused)) and not ours and not late:
+        return "an answer from the opener"
+    if stream is None:  # one that waits for its OPEN, or that is over
+        return None if isinstance(frame, (frames.Data, frames.Packed, frames.Fin, frames.Credit)) else ""
+    return _forbidden_in(stream, frame)
+
+
+def _forbidden_in(stream: Stream, frame: frames.Frame) -> str | None:
+    receiver = stream.receiver
+    match frame:
+        case frames.Data() | frames.Packed():
+            size = len(frame.payload) if isinstance(frame, frames.Data) else frame.length
+            end = frame.offset + size
+            if end > receiver.window.limit or 0 <= receiver.fin_at < end:
+                return "data beyond the limit or the end"
+            return None  # a block may be broken, this one or one that comes after it
+        case frames.Fin(offset=offset):
+            if receiver.fin_at >= 0:
+                return "" if offset == receiver.fin_at else "another FIN"
+            if not receiver.window.received <= offset <= receiver.window.limit:
+                return "FIN beyond the limit or before the last byte"
+            return None
+        case frames.Credit():
+            finished = stream.sender.state in (SendState.FINISHED, SendState.DONE)
+            return "credit for what was not sent" if frame.consumed > stream.sender.offset + finished else ""
+        case frames.Opened():
+            return "" if stream.said in (None, frame) else "a second answer"
+        case frames.Refused():
+            return "" if stream.state is StreamState.OPENING else "a second answer"
+    return ""
