@@ -84,8 +84,8 @@ def test_a_mobile_link_is_followed(make: type, share: float, keystroke: float, s
 
 @pytest.mark.parametrize(
     ("on", "rate"),
-    [(path.POLICED, 2.15), (path.SHALLOW, 8.5), (path.WIFI, 5.5)],
-    ids=["policed", "shallow", "wifi"],
+    [(path.POLICED, 2.15), (path.SHALLOW, 8.5), (path.WIFI, 5.5), (path.WAN, 10.5)],
+    ids=["policed", "shallow", "wifi", "wan"],
 )
 def test_an_event_loop_that_is_late_now_and_then(on: Path, rate: float) -> None:
     download = alone(on, 10, late=0.008)
