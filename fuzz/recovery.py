@@ -18,12 +18,12 @@ from toxproxy.recovery.congestion import LEAST_WINDOW, MOST_WINDOW
 from toxproxy.recovery.recovery import Recovery
 from toxproxy.recovery.sent import OVERHEAD, PACKET_SIZE
 
-_MOVES_MOST = 200
+_MOVES_MOST = 150
 _GAPS = 150  # packets that come in a row
-_BURST = 800  # packets that leave at once at most
+_BURST = 500  # packets that leave at once at most
 _STEPS = (0.0, 0.001, 0.02, 1e-6, 0.1, 0.005, 0.5, 3.0, 60.0, 1e6)  # seconds
 _SIZES = (100, 20, 1000, 1)  # bytes of frames
-_PER_CALL, _PER_PACKET = 4000, 150  # lines: 64 runs take 2000; a packet is sent, acknowledged, given up
+_PER_CALL, _PER_RUN, _PER_PACKET = 500, 40, 100  # lines of work
 _MOST_RUNS, _MOST_GIVEN_UP, _MOST_RESOLVED = 1025, 4097, 1024  # that are remembered
 
 
@@ -176,9 +176,12 @@ class Side:
 
     def hear_gaps(self) -> None:
         """Many packets come, and none between them."""
+        if not self.up:
+            return
         for _ in range(_GAPS):
             self.due += 2
-            self.receive(Packet(self.due, 0xFFFF, frames=b"\0").written())
+            self.recovery.receive(Packet(self.due, 0xFFFF, frames=b"\0").written(), self.now)
+        self.pump()
 
     def hear_anything(self) -> None:
         self.receive(packets.any_packet(self.choices, self.due, self.last))
@@ -199,7 +202,7 @@ class Side:
             there.largest = packets.nearest(there.largest, self.last + 1)
         wrong = there is None or (there.largest is not None and not 0 < there.largest <= self.last)
         wrong = wrong or (there is not None and there.frames[:1] == b"\xff")
-        self.budget.grant(_PER_CALL)
+        self.budget.grant(_PER_CALL + _PER_RUN * len(there.runs if there is not None else ()))
         try:
             with self.budget.spending():
                 self.recovery.receive(data, self.now)

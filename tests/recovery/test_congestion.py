@@ -271,7 +271,7 @@ class Watch:
         assert math.isfinite(controller.bandwidth)
         assert now <= controller.resumes(now, 0) < now + 2
         if controller.allows(now, in_flight):
-            assert in_flight < controller.window
+            assert in_flight <= controller.window
         assert controller.resumes(now, MOST_WINDOW) == math.inf
 
 
@@ -283,16 +283,15 @@ def test_on_any_path_a_transfer_ends_without_long_silence(way: Way, seed: int, l
     amount = min(3e6, 6 * rate)
     near, far = Tunnel(0), Tunnel(amount)
     Watch(far)
-    host, _ = world.join(near, far, late=late)
+    world.join(near, far, late=late)
     silence = max(3.0, 8 * (2 * way.delay + min(way.queue / way.rate, 3)))
     at, before = 0.0, -1
-    while far.load.to_send > 0 or far.recovery.flight.count:
+    while near.received < amount:
         assert near.received > before
-        before = near.received if far.load.to_send > 0 else -1
+        before = near.received
         at += silence
         world.run(at)
         assert at < 60 * silence
-    assert host.endpoint.received >= amount
 
 
 # Any measurements

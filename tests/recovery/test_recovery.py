@@ -205,6 +205,22 @@ def test_probes_that_were_lost_with_their_link_have_nothing_that_is_sent_again()
     assert pair.far.source.got == dict.fromkeys(range(20), 1)
 
 
+def test_an_acknowledgement_that_the_carrier_refuses_goes_again() -> None:
+    pair = Pair()
+    pair.connect()
+    pair.near.source.offer(1)
+    data = pair.near.recovery.next_packet(0.0)
+    assert data is not None
+    recovery = pair.far.recovery
+    recovery.receive(data, 0.0)
+    assert recovery.next_packet(recovery.due) is not None
+    recovery.refused(1, 0.01)
+    assert recovery.next_packet(0.011) is None
+    again = recovery.next_packet(recovery.due)
+    assert again is not None
+    assert again[0] & packet.ACK
+
+
 def test_a_run_of_a_hundred_thousand_packets() -> None:
     pair = Pair(delay=0.001, size=1300)
     pair.connect()

@@ -58,6 +58,7 @@ _LEAST_CUT, _BACK = 0.8, 0.97  # of the bandwidth; of the rate in an UP with muc
 _STALE_ROUNDS, _LOST_ROUNDS = 2, 4  # rounds with a long queue: old rates are dropped; DEEP begins
 _FIRST_DEEP, _DEEP_SECONDS = 0.5, 5.0  # seconds after STARTUP; without seeing the path empty
 _EVEN, _MOST_EVEN = 3e6, 1.5  # bytes per second that have the usual queue; slower flows, so much more
+_SAME_QUEUE = 0.002  # seconds by which a queue differs at least, if it is one
 _LONG_QUEUE = 2.0  # base round trips: DEEP follows at once
 _CUT, _CUT_TRIPS = 1.0, 4  # seconds and round trips without an acknowledgement: the path was cut
 _SAMPLES = 8  # delays that are enough for a judgement within a round
@@ -98,6 +99,7 @@ class Controller:
         self._gain = _MORE
         self._before = 0.0  # the bandwidth before UP
         self._quiet_bandwidth = 0.0  # the bandwidth when the queue was last short
+        self._queue_before = 0.0  # before DEEP, in seconds
         self._first_deep = inf  # when to look whether the path was really empty in STARTUP
         self._heard = self._ignored = now  # losses of packets that left before are no congestion
 
@@ -187,6 +189,8 @@ class Controller:
             self.bandwidth = self.rate
         if not self._stale and not self._competition.suspected:
             self._quiet_bandwidth = self.bandwidth
+        if self.state is not State.DEEP:
+            self._queue_before = queue
         self.state = _NEXT[self.state](self, now, round, growth)
         self._apply(now)
 
@@ -287,15 +291,25 @@ class Controller:
         delays, competition = self._delays, self._competition
         delays.empty_at = now  # or as empty as it gets
         queue = delays.queue()
+        if queue > delays.allowed and abs(queue - self._queue_before) < _SAME_QUEUE:
+            return self._restart()
         if competition.deep(now, queue, delays.base, delays.allowed):
             competition.begin(now, max(self._quiet_bandwidth * delays.base, self._window), queue)
             return State.COMPETE
         return State.DEEP if competition.suspected and queue > _LONG_QUEUE * delays.base else State.CRUISE
 
+    def _restart(self) -> State:
+        """DEEP changed nothing at all, so that there is no queue: the path became longer. It is another one."""
+        self._delays.forget_base()
+        self._competition = Competition()
+        self._rates.clear()
+        self._flat, self._window = 0, float(INITIAL_WINDOW)
+        return State.STARTUP
+
     def _after_compete(self, now: float, round: Round, growth: float) -> State:
         if self._competition.over(now):
             return State.DEEP
-        lost = self._losses.more_than_chance(round.acked, round.lost)
+        lost = self._losses.more_than_usual(round.acked, round.lost)
         self._competition.round(round.seconds, self._delays.queue(), lost=lost, idle=round.idle)
         return State.COMPETE
 

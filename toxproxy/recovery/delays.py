@@ -88,6 +88,12 @@ class Delays:
         """Measurements in this round."""
         return len(self._samples)
 
+    def forget_base(self) -> None:
+        """The path became longer: the least delay of this round is that of the empty path."""
+        least = min(self._samples)
+        self._one_way = Least()
+        self._one_way.note(self.empty_at, least)
+
     def begin_round(self) -> None:
         samples = self._samples
         if len(samples) >= _SAMPLES:

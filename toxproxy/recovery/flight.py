@@ -133,19 +133,14 @@ class Flight:
             lost.append(packet)
         return lost
 
-    def lose_last(self, count: int) -> list[Sent]:
-        """Remove and return the last `count` packets that are in flight: they never left."""
-        lost: list[Sent] = []
-        for index in range(len(self._packets) - 1, self._head - 1, -1):
-            if len(lost) >= count:
-                break
-            packet = self._packets[index]
-            if packet is not None:
-                self._packets[index] = None
-                self.bytes -= packet.size
-                self.count -= 1
-                lost.append(packet)
-        return lost
+    def withdraw(self, number: int) -> Sent | None:
+        """Remove and return a packet that never left; None if it is not in flight."""
+        packet = self._at(number)
+        if packet is not None:
+            self._packets[number - self._base] = None
+            self.bytes -= packet.size
+            self.count -= 1
+        return packet
 
     def overdue_at(self, trip: RoundTrip, now: float) -> float:
         """When `find_lost` has to be called again if no acknowledgement comes; inf if never."""

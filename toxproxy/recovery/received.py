@@ -69,3 +69,9 @@ class Received:
         self.pending = 0
         self.due = math.inf
         return packet.acknowledgement(self._came_at, now, self._numbers.descending(), _MOST_RUNS)
+
+    def repeat(self, due: float) -> None:
+        """The last acknowledgement did not leave: one is due again, at `due`."""
+        if self.any:
+            self.pending = max(self.pending, 1)
+            self.due = min(self.due, due)

@@ -16,6 +16,7 @@ the peer has come. What that one does not acknowledge was lost with the old link
 from __future__ import annotations
 
 import math
+from collections import deque
 
 from toxproxy.errors import RemoteProtocolError
 from toxproxy.recovery import packet
@@ -27,11 +28,9 @@ from toxproxy.recovery.sent import OVERHEAD, PACKET_SIZE, Report, Sent
 from toxproxy.recovery.source import Source
 
 _PROBES = 3  # that follow one another without a growing pause
-_BACKOFF, _MOST_PAUSE, _MOST_PAUSE_TRIPS = (
-    1.5,
-    1.0,
-    1.5,
-)  # seconds, round trips: the longest pause between probes
+_BACKOFF = 1.5  # then each pause is so much longer, …
+_MOST_PAUSE, _MOST_PAUSE_TRIPS = 1.0, 1.5  # … up to so many seconds, or round trips if that is longer
+_MOST_REFUSED = 64  # packets that a carrier may refuse at once
 _REFUSED = 0.005  # seconds that nothing is sent after the carrier's queue was full
 _ROOM = PACKET_SIZE - packet.HEADER
 
@@ -60,6 +59,7 @@ class Recovery:
         self._waits_since = now  # for an acknowledgement, while anything is in flight
         self._heard = now
         self._held_until = 0.0
+        self._left: deque[int] = deque(maxlen=_MOST_REFUSED)  # numbers of the last packets; 0 for one without
         self._looked_at = -math.inf  # for losses and for a probe that is due
         self._peer_clock: float | None = None  # of the last arrival that was reported, unwrapped, in seconds
         self._peer_clock_raw = 0
@@ -204,22 +204,25 @@ class Recovery:
                 self.controller.feedback(now, [], lost, None, flight.bytes)
             if now >= self._probe_at:
                 return self._probe(now)
-        if self._may_fill and now >= self._held_until and self.controller.allows(now, flight.bytes):
+        allowed = now >= self._held_until and self._may_fill and self.controller.allows(now, flight.bytes)
+        if allowed:
             if self._source.wants_to_send:
                 if (filled := self._build(now, 0)) is not None:
                     return filled
             else:
                 self.controller.exhausted(flight.bytes)
         if now >= self._received.due:
-            return self._build(now, 0, bare=True)
+            return self._build(now, 0, bare=not allowed)
         return None
 
     def refused(self, count: int, now: float) -> None:
         """The carrier did not take the last `count` packets: its queue is full. They are sent again soon."""
         self._held_until = now + _REFUSED
-        for each in self.flight.lose_last(count):
-            if each.contents is not None:
-                self._source.lost(each.contents)
+        for _ in range(min(count, len(self._left))):
+            sent = self.flight.withdraw(self._left.pop())
+            if sent is not None and sent.contents is not None:
+                self._source.lost(sent.contents)
+        self._received.repeat(self._held_until)
 
     @property
     def _may_fill(self) -> bool:
@@ -270,7 +273,11 @@ class Recovery:
         span = min(number - flight.floor, packet.MOST_SPAN)
         pieces[0] = packet.header(flags, number & 0xFFFF_FFFF, span)
         if contents is None and not flags & packet.PROBE:
-            return b"".join(pieces) if flags & packet.ACK else None
+            if not flags & packet.ACK:
+                return None
+            self._left.append(0)
+            return b"".join(pieces)
+        self._left.append(number)
         data = b"".join(pieces)
         sent = Sent(number, now, len(data) + OVERHEAD, contents)
         if not flight.count:

@@ -80,7 +80,12 @@ class Friend:
         self._measuring: asyncio.Task[None] | None = None
         self._tell_end = Notice(log, most=_LINES)
         self._keeper = SessionKeeper(
-            self._send, changed=self._session_changed, exit=exit, limits=limits, grace=grace
+            self._send,
+            changed=self._session_changed,
+            exit=exit,
+            limits=limits,
+            grace=grace,
+            send_from=node.lossy_sender(number),
         )
         node.set_sink(number, self._keeper.carrier)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from toxproxy.dialer import Dialer
 from toxproxy.errors import GoAwayCode
@@ -41,7 +42,7 @@ _NO_PAUSE = frozenset({LinkEnd.UNANSWERED, LinkEnd.SILENT, LinkEnd.REPLACED, Lin
 
 
 class SessionKeeper:
-    """Keeps a session with one peer. `carrier` must be given the peer's packets.
+    """Keeps a session with one peer. `carrier` must be given the peer's packets; `send_from` is for it.
 
     `changed` is called when a session began, was interrupted, was resumed or has ended. An interrupted
     session is kept for `grace` seconds. With an `exit` this is the server, otherwise the client.
@@ -59,8 +60,9 @@ class SessionKeeper:
         grace: float,
         exit: Dialer | None = None,
         limits: Limits | None = None,
+        send_from: Callable[[Any, int], bool] | None = None,
     ) -> None:
-        self.carrier = Carrier(send, self._own, connecting=exit is None)
+        self.carrier = Carrier(send, self._own, connecting=exit is None, send_from=send_from)
         self.session: Session | None = None
         self._halves = Halves()  # connections dialled for the peer, in all sessions
         self._near = exit is None
