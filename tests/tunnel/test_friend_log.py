@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Any
 
+import cffi
 import pytest
 
 from tests.simulation import DatagramPipe
@@ -37,6 +39,9 @@ class Wire:
 
     def send_lossy(self, number: int, packet: memoryview) -> bool:
         return self._send(packet)
+
+    def lossy_sender(self, number: int) -> Callable[[Any, int], bool]:
+        return lambda pointer, length: self._send(memoryview(cffi.FFI().buffer(pointer, length)))
 
 
 class Restless:
