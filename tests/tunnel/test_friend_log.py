@@ -13,7 +13,7 @@ import pytest
 from tests.simulation import DatagramPipe
 from tests.tunnel.lines import hello, packed
 from toxproxy.config.settings import GRACE, ExitSettings
-from toxproxy.errors import GoAwayCode
+from toxproxy.errors import CloseCode
 from toxproxy.link.base import LinkEnd
 from toxproxy.link.carrier import Carrier
 from toxproxy.link.enet import EnetLink
@@ -57,7 +57,7 @@ class Restless:
         self._link.flush()
 
     def packet_received(self, packet: bytes) -> None:
-        self._link.send(close(GoAwayCode.STOPPING, WORDS))
+        self._link.send(close(CloseCode.STOPPING, WORDS))
         self._link.flush()
 
     def link_ready(self) -> None: ...
