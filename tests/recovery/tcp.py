@@ -30,7 +30,7 @@ _PACKET = PACKET_SIZE + OVERHEAD
 
 
 class Cubic:
-    """RFC 9438: slow start until a loss, then CUBIC's growth; 0.7 of the window after a loss, once a round."""
+    """RFC 9438: slow start until a loss, then CUBIC's growth; after a loss 0.7 of it, once a round."""
 
     def __init__(self) -> None:
         self.window = 10.0  # packets

@@ -72,7 +72,7 @@ def test_a_path_is_filled_and_a_keystroke_does_not_wait(
 
 @SEEDS
 @pytest.mark.parametrize(
-    ("make", "share", "keystroke"), [(path.lte, 0.85, 0.33), (path.umts, 0.85, 0.6)], ids=["lte", "umts"]
+    ("make", "share", "keystroke"), [(path.lte, 0.85, 0.42), (path.umts, 0.85, 0.6)], ids=["lte", "umts"]
 )
 def test_a_mobile_link_is_followed(make: type, share: float, keystroke: float, seed: int) -> None:
     on = make(seed)
@@ -134,7 +134,7 @@ def shares(on: Path, until: float, second: float = 3.0, seed: int = 1) -> tuple[
     [
         pytest.param(path.DEEP, 3.0, 25, 2.0, id="deep"),
         pytest.param(path.DEEP, 0.3, 22, 1.5, id="deep, at once"),
-        pytest.param(path.WAN, 3.0, 14, 2.3, id="wan"),
+        pytest.param(path.WAN, 3.0, 14, 2.6, id="wan"),
         pytest.param(path.POLICED, 3.0, 25, 2.5, id="policed"),
         pytest.param(path.POLICED, 5.0, 27, 2.5, id="policed, later"),
         pytest.param(path.RELAY, 3.0, 25, 2.0, id="relay"),

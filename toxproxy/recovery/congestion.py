@@ -100,6 +100,7 @@ class Controller:
         self._before = 0.0  # the bandwidth before UP
         self._quiet_bandwidth = 0.0  # the bandwidth when the queue was last short
         self._queue_before = 0.0  # before DEEP, in seconds
+        self._same = 0  # DEEPs in a row after which it was the same
         self._first_deep = inf  # when to look whether the path was really empty in STARTUP
         self._heard = self._ignored = now  # losses of packets that left before are no congestion
 
@@ -189,9 +190,11 @@ class Controller:
             self.bandwidth = self.rate
         if not self._stale and not self._competition.suspected:
             self._quiet_bandwidth = self.bandwidth
-        if self.state is not State.DEEP:
-            self._queue_before = queue
         self.state = _NEXT[self.state](self, now, round, growth)
+        if self.state is State.DEEP:
+            self._queue_before = queue
+        if self._competition.suspected:
+            self._delays.keep_base(now)
         self._apply(now)
 
     def _note_rate(self, round: Round, *, queued: bool) -> None:
@@ -291,7 +294,9 @@ class Controller:
         delays, competition = self._delays, self._competition
         delays.empty_at = now  # or as empty as it gets
         queue = delays.queue()
-        if queue > delays.allowed and abs(queue - self._queue_before) < _SAME_QUEUE:
+        same = queue > delays.allowed and abs(queue - self._queue_before) < _SAME_QUEUE
+        self._same = self._same + 1 if same else 0
+        if self._same >= 2:
             return self._restart()
         if competition.deep(now, queue, delays.base, delays.allowed):
             competition.begin(now, max(self._quiet_bandwidth * delays.base, self._window), queue)
@@ -299,7 +304,8 @@ class Controller:
         return State.DEEP if competition.suspected and queue > _LONG_QUEUE * delays.base else State.CRUISE
 
     def _restart(self) -> State:
-        """DEEP changed nothing at all, so that there is no queue: the path became longer. It is another one."""
+        """DEEP changed nothing at all, twice. So there is no queue: the path became longer, or is another."""
+        self._same = 0
         self._delays.forget_base()
         self._competition = Competition()
         self._rates.clear()

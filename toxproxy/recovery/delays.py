@@ -37,6 +37,10 @@ class Least:
             self._now = value
             self.value = min(self.value, value)
 
+    def keep(self, now: float) -> None:
+        """The span that goes on begins anew."""
+        self._since = now
+
 
 class Delays:
     """Delays of the path, in seconds. Zero, where nothing is known."""
@@ -87,6 +91,10 @@ class Delays:
     def samples(self) -> int:
         """Measurements in this round."""
         return len(self._samples)
+
+    def keep_base(self, now: float) -> None:
+        """The base is remembered for as long again: others keep a queue, so that it cannot be seen."""
+        self._one_way.keep(now)
 
     def forget_base(self) -> None:
         """The path became longer: the least delay of this round is that of the empty path."""
