@@ -11,7 +11,7 @@ from fuzz.choices import Choices
 from fuzz.judge import forbidden
 from fuzz.peer import any_frame, damaged, packed
 from toxproxy.address import Target
-from toxproxy.errors import GoAwayCode, Refusal, RemoteProtocolError, ResetCode, StreamRefused
+from toxproxy.errors import CloseCode, Refusal, RemoteProtocolError, ResetCode, StreamRefused
 from toxproxy.mux import (
     DataReceived,
     EndReceived,
@@ -317,7 +317,7 @@ class Game:
         assert not self.unread
         assert self.mux.ending is not None
         code, text = self.mux.ending
-        assert code in (GoAwayCode.PROTOCOL_ERROR, GoAwayCode.VERSION)
+        assert code in (CloseCode.PROTOCOL_ERROR, CloseCode.VERSION)
         assert text == why
         self.mux.receive(b"whatever", 0)
         for contents in self.flight:

@@ -29,6 +29,13 @@ def test_every_module_that_a_row_names_is_in_its_room() -> None:
     assert [path for path in named if not path.exists()] == []
 
 
+def test_every_module_of_a_room_is_named_in_its_row() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)/` \| (.*) \|$", ROOMS, re.MULTILINE))
+    modules = [path for path in PACKAGE.glob("*/*.py") if not path.name.startswith("__")]
+    missing = [path for path in modules if f"`{path.stem}`" not in rows[path.parent.name]]
+    assert missing == []
+
+
 def test_every_path_that_it_names_exists() -> None:
     paths = re.findall(r"`((?:\w+/)+\w+\.py)`", TEXT)
     assert len(paths) > 10

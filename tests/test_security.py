@@ -26,7 +26,7 @@ from toxproxy.address import Target, parse_host
 from toxproxy.app.server import Server
 from toxproxy.config.settings import GRACE, ExitSettings
 from toxproxy.dialer import P
-from toxproxy.errors import GoAwayCode, Refusal, StreamRefused
+from toxproxy.errors import CloseCode, Refusal, StreamRefused
 from toxproxy.link.base import LinkEnd
 from toxproxy.link.carrier import Carrier
 from toxproxy.link.enet import EnetLink
@@ -223,7 +223,7 @@ async def test_a_friend_cannot_resume_the_session_of_another() -> None:
                 await asyncio.sleep(0.005)
             answer = await thieves[0].answers.get()
         code, _ = closing(answer) or (None, "")
-        assert code == GoAwayCode.NO_SESSION
+        assert code == CloseCode.NO_SESSION
         writer.write(b"still mine")
         assert await reader.readexactly(10) == b"still mine"
         writer.close()

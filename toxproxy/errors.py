@@ -51,11 +51,11 @@ class ResetCode(IntEnum):
     CONNECTION_RESET = 0x01  # the TCP connection behind it was reset
     CANCELLED = 0x02  # the application cancelled it
     LINK_LOST = 0x03  # not sent: the session was lost
-    GOING_AWAY = 0x04  # not sent: the session was ended by a GOAWAY
+    GOING_AWAY = 0x04  # not sent: the session was ended by a CLOSE
 
 
-class GoAwayCode(IntEnum):
-    """Why a session ends: the code of a GOAWAY frame, one byte."""
+class CloseCode(IntEnum):
+    """Why a session ends: the code of a CLOSE packet, one byte."""
 
     STOPPING = 0x00  # the program is stopping
     PROTOCOL_ERROR = 0x01

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 import pytest
 
 from toxproxy.address import Target
-from toxproxy.errors import GoAwayCode, RemoteProtocolError
+from toxproxy.errors import CloseCode, RemoteProtocolError
 from toxproxy.mux import DataReceived, Event, Limits, Multiplexer, Stream, StreamRequested, frames
 from toxproxy.recovery.sent import PACKET_SIZE
 
@@ -149,7 +149,7 @@ def breaks_the_protocol(side: Side, frame: frames.Frame, match: str) -> None:
     """Check that `frame` ends the session, and that the owner knows what to tell its sender."""
     with pytest.raises(RemoteProtocolError, match=match) as caught:
         side.hear(frame)
-    assert side.mux.ending == (GoAwayCode.PROTOCOL_ERROR, str(caught.value))
+    assert side.mux.ending == (CloseCode.PROTOCOL_ERROR, str(caught.value))
     assert side.mux.closed
     assert not side.mux.streams
     assert not side.mux.wants_to_send

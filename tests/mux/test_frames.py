@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toxproxy.errors import GoAwayCode, Refusal, RemoteProtocolError, ResetCode
+from toxproxy.errors import CloseCode, Refusal, RemoteProtocolError, ResetCode
 from toxproxy.mux import frames
 from toxproxy.mux.frames import (
     MAX_OFFSET,
@@ -216,4 +216,4 @@ def test_a_peer_cannot_say_that_it_is_offline() -> None:
 def test_unknown_codes_have_a_default() -> None:
     assert frames.refusal(0xFE) is Refusal.FAILED
     assert frames.reset_code(0xFE) is ResetCode.CONNECTION_RESET
-    assert frames.go_away_code(0xFE) is GoAwayCode.PROTOCOL_ERROR
+    assert frames.close_code(0xFE) is CloseCode.PROTOCOL_ERROR

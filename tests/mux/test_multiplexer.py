@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toxproxy.errors import (
-    GoAwayCode,
+    CloseCode,
     LocalProtocolError,
     Refusal,
     RemoteProtocolError,
@@ -170,7 +170,7 @@ def test_ranges_of_versions_that_do_not_overlap_are_named(oldest: int, newest: i
         pair.server.hear(hello)
     assert str(caught.value) == said
     assert pair.server.mux.closed
-    assert pair.server.mux.ending == (GoAwayCode.VERSION, said)
+    assert pair.server.mux.ending == (CloseCode.VERSION, said)
 
 
 def test_unknown_features_are_ignored() -> None:
@@ -254,9 +254,9 @@ def test_closing_ends_every_stream_and_leaves_nothing_to_send(client: bool) -> N
     side, stream = (pair.client, near) if client else (pair.server, far)
     side.mux.write(stream, bytes(10_000))
     side.mux.ping(1)
-    side.mux.close(GoAwayCode.STOPPING, "see you")
+    side.mux.close(CloseCode.STOPPING, "see you")
     assert side.mux.closed
-    assert side.mux.ending == (GoAwayCode.STOPPING, "see you")
+    assert side.mux.ending == (CloseCode.STOPPING, "see you")
     assert not side.mux.streams
     assert not side.mux.wants_to_send
     assert side.mux.fill([], 1000, 0.0) is None
@@ -270,16 +270,16 @@ def test_closing_ends_every_stream_and_leaves_nothing_to_send(client: bool) -> N
 def test_a_stream_that_waits_for_its_open_ends_unheard() -> None:
     pair = Pair()
     pair.server.hear(Data(1, 0, b"early"))
-    pair.server.mux.close(GoAwayCode.STOPPING)
+    pair.server.mux.close(CloseCode.STOPPING)
     assert not pair.server.of(object)
     assert not pair.server.mux.streams
 
 
 def test_a_second_close_changes_nothing() -> None:
     pair = Pair()
-    pair.client.mux.close(GoAwayCode.STOPPING, "first")
-    pair.client.mux.close(GoAwayCode.PROTOCOL_ERROR, "second")
-    assert pair.client.mux.ending == (GoAwayCode.STOPPING, "first")
+    pair.client.mux.close(CloseCode.STOPPING, "first")
+    pair.client.mux.close(CloseCode.PROTOCOL_ERROR, "second")
+    assert pair.client.mux.ending == (CloseCode.STOPPING, "first")
 
 
 def test_packets_lost_or_delivered_after_the_end_change_nothing() -> None:
@@ -288,7 +288,7 @@ def test_packets_lost_or_delivered_after_the_end_change_nothing() -> None:
     pair.client.mux.write(near, bytes(5000))
     pair.client.mux.ping(1)
     sent = pair.client.take()
-    pair.client.mux.close(GoAwayCode.STOPPING)
+    pair.client.mux.close(CloseCode.STOPPING)
     pair.client.lose(sent[:2])
     pair.client.deliver(sent[2:])
     assert not pair.client.mux.wants_to_send
@@ -316,7 +316,7 @@ def test_a_lost_link_closes_every_stream_and_sends_nothing() -> None:
 def test_the_link_is_lost_after_the_end() -> None:
     pair = Pair()
     pair.connect()
-    pair.client.mux.close(GoAwayCode.STOPPING)
+    pair.client.mux.close(CloseCode.STOPPING)
     pair.client.mux.lose()
     [closed] = pair.client.of(StreamClosed)
     assert isinstance(closed.error, StreamReset)
@@ -327,7 +327,7 @@ def test_the_link_is_lost_after_the_end() -> None:
 def test_frames_after_the_end_are_ignored(frame: frames.Frame) -> None:
     pair = Pair()
     pair.connect()
-    pair.server.mux.close(GoAwayCode.STOPPING)
+    pair.server.mux.close(CloseCode.STOPPING)
     events = list(pair.server.of(object))
     assert pair.server.hear(frame)
     assert pair.server.events == events
@@ -336,7 +336,7 @@ def test_frames_after_the_end_are_ignored(frame: frames.Frame) -> None:
 
 def test_no_stream_and_no_ping_after_the_end() -> None:
     pair = Pair()
-    pair.client.mux.close(GoAwayCode.STOPPING)
+    pair.client.mux.close(CloseCode.STOPPING)
     with pytest.raises(LocalProtocolError):
         pair.client.mux.open(TARGET)
     with pytest.raises(LocalProtocolError):

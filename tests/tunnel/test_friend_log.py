@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Any
 
+import cffi
 import pytest
 
 from tests.simulation import DatagramPipe
 from tests.tunnel.lines import hello, packed
 from toxproxy.config.settings import GRACE, ExitSettings
-from toxproxy.errors import GoAwayCode
+from toxproxy.errors import CloseCode
 from toxproxy.link.base import LinkEnd
 from toxproxy.link.carrier import Carrier
 from toxproxy.link.enet import EnetLink
@@ -38,6 +40,9 @@ class Wire:
     def send_lossy(self, number: int, packet: memoryview) -> bool:
         return self._send(packet)
 
+    def lossy_sender(self, number: int) -> Callable[[Any, int], bool]:
+        return lambda pointer, length: self._send(memoryview(cffi.FFI().buffer(pointer, length)))
+
 
 class Restless:
     """A client that begins a session on each of its links, and closes it when the server answers."""
@@ -52,7 +57,7 @@ class Restless:
         self._link.flush()
 
     def packet_received(self, packet: bytes) -> None:
-        self._link.send(close(GoAwayCode.STOPPING, WORDS))
+        self._link.send(close(CloseCode.STOPPING, WORDS))
         self._link.flush()
 
     def link_ready(self) -> None: ...

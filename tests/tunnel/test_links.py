@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from tests.tunnel.lines import Side, hello, packed, talk
-from toxproxy.errors import GoAwayCode
+from toxproxy.errors import CloseCode
 from toxproxy.link.base import LinkEnd
 from toxproxy.mux import frames
 from toxproxy.recovery.packet import close, closing, introduction
@@ -124,15 +124,15 @@ async def test_close_ends_the_session_at_the_peer_also_in_place_of_an_answer_on_
         if again:
             client.session.link_down(LinkEnd.SILENT)
             client.new_line()
-        client.hear(close(GoAwayCode.NO_SESSION, "not known here"))
-        assert client.ended == [PeerClosed(GoAwayCode.NO_SESSION, "not known here")]
+        client.hear(close(CloseCode.NO_SESSION, "not known here"))
+        assert client.ended == [PeerClosed(CloseCode.NO_SESSION, "not known here")]
         assert client.line.farewell == b""
 
 
 async def test_a_session_that_is_closed_says_so_and_is_over() -> None:
     client, _ = acquainted()
     client.session.close("maintenance")
-    assert closing(client.line.farewell or b"") == (GoAwayCode.STOPPING, "maintenance")
+    assert closing(client.line.farewell or b"") == (CloseCode.STOPPING, "maintenance")
     client.hear(packed(100, frames.Ping(1)))  # `Line` does not take a packet any more
     client.session.close("again")
     assert client.ended == [Closed("maintenance")]
@@ -151,14 +151,14 @@ async def test_a_peer_that_breaks_the_protocol_is_told() -> None:
         client.hear(broken)
         (reason,) = client.ended
         assert isinstance(reason, PeerBroke)
-        assert closing(client.line.farewell or b"") == (GoAwayCode.PROTOCOL_ERROR, reason.text)
+        assert closing(client.line.farewell or b"") == (CloseCode.PROTOCOL_ERROR, reason.text)
 
 
 async def test_a_client_of_other_versions_is_told_so() -> None:
     server = Side(introduced=11)
     server.hear(packed(1, hello(11, 7, 9), ids=(11, 0)))
     code, text = closing(server.line.farewell or b"") or (None, "")
-    assert code == GoAwayCode.VERSION
+    assert code == CloseCode.VERSION
     assert "7 to 9" in text
     assert server.ended == [PeerBroke(text)]
 

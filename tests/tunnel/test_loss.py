@@ -12,7 +12,7 @@ import pytest
 from tests.simulation import Path
 from tests.tunnel.ends import Ends, echo, service, tunnel
 from tests.tunnel.test_resuming import fetch
-from toxproxy.errors import GoAwayCode
+from toxproxy.errors import CloseCode
 from toxproxy.link.base import LinkEnd
 from toxproxy.recovery.packet import ids
 from toxproxy.tunnel.events import PeerClosed, SessionBegan, SessionInterrupted, SessionResumed
@@ -103,7 +103,7 @@ async def test_a_session_ends_although_the_first_close_is_lost(side: str) -> Non
         session.close("maintenance")
         other = "far" if side == "near" else "near"
         async with asyncio.timeout(5):
-            while (other, PeerClosed(GoAwayCode.STOPPING, "maintenance")) not in ends.ended:
+            while (other, PeerClosed(CloseCode.STOPPING, "maintenance")) not in ends.ended:
                 await asyncio.sleep(0.005)
         assert pipe._held, "nothing was lost"
 

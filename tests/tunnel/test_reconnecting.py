@@ -14,7 +14,7 @@ import pytest
 from tests.simulation import DatagramPipe
 from tests.tunnel.ends import echo, service, tunnel
 from tests.tunnel.lines import hello, packed
-from toxproxy.errors import GoAwayCode
+from toxproxy.errors import CloseCode
 from toxproxy.link.base import LinkEnd
 from toxproxy.link.carrier import Carrier
 from toxproxy.link.enet import EnetLink
@@ -66,7 +66,7 @@ class Rude:
     [
         None,
         packed(1, hello(9, 7, 9)),  # other versions
-        close(GoAwayCode.NO_SESSION, ""),
+        close(CloseCode.NO_SESSION, ""),
         b"\x40" + bytes(6),  # a flag that there is not
     ],
     ids=["hangs up", "version", "no session", "breaks the protocol"],
@@ -177,7 +177,7 @@ async def test_a_link_that_cannot_be_made_is_tried_again(side: str, caplog: pyte
 
 
 def test_a_peers_last_words_are_quoted_and_cut() -> None:
-    said: SessionEvent = SessionEnded(PeerClosed(GoAwayCode.STOPPING, "it's over " * 50))
+    said: SessionEvent = SessionEnded(PeerClosed(CloseCode.STOPPING, "it's over " * 50))
     text = words(said)
     assert text.startswith("ended: the peer said \"it's over ")
     assert text.endswith('"… (stopping)')

@@ -11,7 +11,7 @@ import pytest
 
 from tests.simulation import Path
 from tests.tunnel.ends import Ends, echo, service, tunnel
-from toxproxy.errors import GoAwayCode, StreamReset
+from toxproxy.errors import CloseCode, StreamReset
 from toxproxy.link.base import LinkEnd
 from toxproxy.tunnel.events import Loss, PeerClosed, SessionBegan, SessionInterrupted, SessionResumed
 
@@ -136,7 +136,7 @@ async def test_streams_of_a_restarted_server_are_reset() -> None:
         assert ends.far is not old
         ((_, told),) = [end for end in ends.ended if end[0] == "near"]
         assert isinstance(told, PeerClosed)
-        assert told.code is GoAwayCode.NO_SESSION
+        assert told.code is CloseCode.NO_SESSION
         writer.close()
         await ends.quiet()
 

@@ -12,7 +12,7 @@ from tests.tunnel.ends import echo, service, tunnel
 from tests.tunnel.lines import Side, hello, packed
 from toxproxy.address import Bind, Target, ToxId
 from toxproxy.config.settings import Forward
-from toxproxy.errors import GoAwayCode, Refusal, ResetCode, StreamRefused, StreamReset
+from toxproxy.errors import CloseCode, Refusal, ResetCode, StreamRefused, StreamReset
 from toxproxy.forward import ForwardListener
 from toxproxy.link.base import LinkEnd
 from toxproxy.mux import Limits
@@ -46,7 +46,7 @@ async def test_closing_tells_the_peer_why_and_resets_its_streams() -> None:
         ends.far.close("maintenance")
         with pytest.raises(StreamReset):
             await reader.read()
-        assert ("near", PeerClosed(GoAwayCode.STOPPING, "maintenance")) in ends.ended
+        assert ("near", PeerClosed(CloseCode.STOPPING, "maintenance")) in ends.ended
         assert ends.near_end.session is None
         writer.close()
 
@@ -60,7 +60,7 @@ async def test_a_peer_that_breaks_the_protocol_loses_the_session_and_hears_why()
             while len(ends.ended) < 2:
                 await asyncio.sleep(0.01)
         assert ("far", PeerBroke("unknown frame type 0xff")) in ends.ended
-        assert ("near", PeerClosed(GoAwayCode.PROTOCOL_ERROR, "unknown frame type 0xff")) in ends.ended
+        assert ("near", PeerClosed(CloseCode.PROTOCOL_ERROR, "unknown frame type 0xff")) in ends.ended
 
 
 async def test_a_stream_is_compressed_if_its_dialer_wants_it() -> None:
@@ -93,7 +93,7 @@ async def test_without_an_exit_every_request_is_refused() -> None:
         assert caught.value.code is Refusal.UNSUPPORTED
 
 
-@pytest.mark.parametrize("last", [close(GoAwayCode.STOPPING, "bye"), packed(2) + b"\xff"])
+@pytest.mark.parametrize("last", [close(CloseCode.STOPPING, "bye"), packed(2) + b"\xff"])
 async def test_a_session_that_begins_and_ends_in_one_batch_only_ends(last: bytes) -> None:
     client = Side()
     client.hear(packed(1, hello(5)), last)

@@ -1,1 +1,1 @@
-"""Links: reliable, ordered channels to one peer, over whatever carries datagrams."""
+"""Links: packets to one peer and back, over whatever carries datagrams. Some are lost."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from toxproxy.errors import GoAwayCode, ResetCode, StreamError, StreamReset
+from toxproxy.errors import CloseCode, ResetCode, StreamError, StreamReset
 from toxproxy.mux import events, frames
 from toxproxy.mux.limits import Limits
 from toxproxy.mux.scheduler import Scheduler
@@ -23,7 +23,7 @@ class Core:
         self.client = client
         self.limits = limits
         self.closed = False
-        self.ending: tuple[GoAwayCode, str] | None = None
+        self.ending: tuple[CloseCode, str] | None = None
         window, streams = limits.early_window, limits.streams
         self.hello = frames.Hello(OLDEST, NEWEST, session, frames.LZ4, window, streams)
         self.peer: frames.Hello | None = None
@@ -31,7 +31,7 @@ class Core:
         self.scheduler = Scheduler(memory)
         self.events: deque[events.Event] = deque()
 
-    def close(self, code: GoAwayCode, text: str) -> None:
+    def close(self, code: CloseCode, text: str) -> None:
         """End the session with this code and text."""
         if not self.closed:
             self.ending = code, text

@@ -27,7 +27,7 @@ import struct
 from enum import IntEnum
 from typing import Any, NamedTuple, TypeVar
 
-from toxproxy.errors import GoAwayCode, Refusal, RemoteProtocolError, ResetCode
+from toxproxy.errors import CloseCode, Refusal, RemoteProtocolError, ResetCode
 
 E = TypeVar("E", bound=IntEnum)
 
@@ -259,9 +259,9 @@ def refusal(code: int) -> Refusal:
     return Refusal.FAILED if known is Refusal.OFFLINE else known
 
 
-def go_away_code(code: int) -> GoAwayCode:
+def close_code(code: int) -> CloseCode:
     """The code of a CLOSE. An unknown one, of a later version, becomes PROTOCOL_ERROR."""
-    return _known(GoAwayCode, code, GoAwayCode.PROTOCOL_ERROR)
+    return _known(CloseCode, code, CloseCode.PROTOCOL_ERROR)
 
 
 def _known(codes: type[E], code: int, otherwise: E) -> E:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from toxproxy.address import Target
-from toxproxy.errors import GoAwayCode, Refusal, RemoteProtocolError, StreamRefused, StreamReset
+from toxproxy.errors import CloseCode, Refusal, RemoteProtocolError, StreamRefused, StreamReset
 from toxproxy.mux import events, frames
 from toxproxy.mux.core import NEWEST, OLDEST, Core
 from toxproxy.mux.frames import DATA, DATA_HEADER, DATA_TYPE
@@ -57,7 +57,7 @@ class Incoming:
                 if not self._handle(frame):
                     stored = False
         except RemoteProtocolError as error:
-            self._core.close(GoAwayCode.PROTOCOL_ERROR, str(error))
+            self._core.close(CloseCode.PROTOCOL_ERROR, str(error))
             raise
         return stored
 
@@ -87,7 +87,7 @@ class Incoming:
                 f"the {here} speaks protocol versions {OLDEST} to {NEWEST}, "
                 f"the {there} {frame.oldest} to {frame.newest}; upgrade the older of the two"
             )
-            self._core.close(GoAwayCode.VERSION, text)
+            self._core.close(CloseCode.VERSION, text)
             raise RemoteProtocolError(text)
         self._core.peer = frame
         self._streams.compress = bool(frame.features & frames.LZ4)

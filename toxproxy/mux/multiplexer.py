@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from toxproxy.address import Target
 from toxproxy.errors import (
-    GoAwayCode,
+    CloseCode,
     LocalProtocolError,
     Refusal,
     ResetCode,
@@ -65,7 +65,7 @@ class Multiplexer:
         return self._core.closed
 
     @property
-    def ending(self) -> tuple[GoAwayCode, str] | None:
+    def ending(self) -> tuple[CloseCode, str] | None:
         """The code and the text with which the session was closed; None before that, and after `lose`."""
         return self._core.ending
 
@@ -161,7 +161,7 @@ class Multiplexer:
             raise LocalProtocolError("no ping without a session")
         self._scheduler.session(frames.encode(frames.Ping(value)))
 
-    def close(self, code: GoAwayCode, text: str = "") -> None:
+    def close(self, code: CloseCode, text: str = "") -> None:
         """End the session: every stream is closed, and nothing is sent any more."""
         self._core.close(code, text)
 

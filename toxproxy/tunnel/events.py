@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from toxproxy.errors import GoAwayCode
+from toxproxy.errors import CloseCode
 from toxproxy.link.base import LinkEnd
 
 
@@ -31,7 +31,7 @@ class Closed:
 class PeerClosed:
     """The peer sent CLOSE; code and text are from it."""
 
-    code: GoAwayCode
+    code: CloseCode
     text: str
 
 

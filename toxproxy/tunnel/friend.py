@@ -16,6 +16,7 @@ from toxproxy.address import MAX_WORDS, Target, shown
 from toxproxy.dialer import Dialer, P
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.link.base import LinkEnd
+from toxproxy.link.enet import SILENCE
 from toxproxy.mux import Limits
 from toxproxy.pace import Notice
 from toxproxy.tox.node import ConnectionStatus, Node
@@ -236,7 +237,7 @@ def _why(reason: SessionEnd) -> str:
 _LINK_ENDS = {
     LinkEnd.PEER_ENDED: "the peer ended the link",
     LinkEnd.UNANSWERED: "the peer did not answer in time",
-    LinkEnd.SILENT: "nothing came from the peer, though an answer was due",
+    LinkEnd.SILENT: f"nothing came from the peer for {SILENCE:.0f} seconds",
     LinkEnd.REPLACED: "a new link replaced it",
     LinkEnd.UNREACHABLE: "the friend left the network",
     LinkEnd.FAILED: "the link failed on this side",

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from toxproxy.dialer import Dialer
-from toxproxy.errors import GoAwayCode
+from toxproxy.errors import CloseCode
 from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.carrier import Carrier
 from toxproxy.link.enet import EnetLink
@@ -164,9 +164,9 @@ class SessionKeeper:
             self._continue(link, packet, self.session)
         elif ids[1]:
             self._expire(Loss.FORGOTTEN)
-            link.close(close(GoAwayCode.NO_SESSION, _FORGOTTEN))
+            link.close(close(CloseCode.NO_SESSION, _FORGOTTEN))
         elif not self._begun.take():
-            link.close(close(GoAwayCode.PROTOCOL_ERROR, _TOO_OFTEN))
+            link.close(close(CloseCode.PROTOCOL_ERROR, _TOO_OFTEN))
         else:
             self._expire(Loss.RESTARTED)
             self._continue(link, packet, self._begin(introduced=ids[0]))

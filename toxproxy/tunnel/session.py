@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from toxproxy import relay
 from toxproxy.address import Target
 from toxproxy.dialer import Dialer, P
-from toxproxy.errors import GoAwayCode, Refusal, RemoteProtocolError, StreamRefused
+from toxproxy.errors import CloseCode, Refusal, RemoteProtocolError, StreamRefused
 from toxproxy.link.base import Link, LinkEnd
 from toxproxy.mux import (
     DataReceived,
@@ -38,7 +38,7 @@ from toxproxy.mux import (
     StreamOpened,
     StreamRequested,
 )
-from toxproxy.mux.frames import go_away_code
+from toxproxy.mux.frames import close_code
 from toxproxy.pace import Notice
 from toxproxy.recovery.packet import close, closing
 from toxproxy.recovery.recovery import Recovery
@@ -204,7 +204,7 @@ class Session:
 
     def close(self, text: str) -> None:
         """End the session: the peer is told `text`, and all streams are reset."""
-        self._finish(GoAwayCode.STOPPING, text, Closed(text))
+        self._finish(CloseCode.STOPPING, text, Closed(text))
 
     def changed(self) -> None:
         """Something may have to be sent: send it soon, with everything else that changes until then."""
@@ -387,14 +387,14 @@ class Session:
 
     def _broken(self, error: RemoteProtocolError) -> None:
         """The peer broke the protocol: tell it, and end the session."""
-        self._finish(GoAwayCode.PROTOCOL_ERROR, str(error), PeerBroke(str(error)))
+        self._finish(CloseCode.PROTOCOL_ERROR, str(error), PeerBroke(str(error)))
 
     def _peer_closed(self, number: int, text: str) -> None:
-        code = go_away_code(number)
+        code = close_code(number)
         self._multiplexer.close(code, text)
         self._end(PeerClosed(code, text))
 
-    def _finish(self, code: GoAwayCode, text: str, reason: SessionEnd) -> None:
+    def _finish(self, code: CloseCode, text: str, reason: SessionEnd) -> None:
         self._multiplexer.close(code, text)
         # If the multiplexer closed by itself, its code says more.
         self._end(reason, close(*(self._multiplexer.ending or (code, text))))
