@@ -72,7 +72,7 @@ def test_a_path_is_filled_and_a_keystroke_does_not_wait(
 
 @SEEDS
 @pytest.mark.parametrize(
-    ("make", "share", "keystroke"), [(path.lte, 0.85, 0.42), (path.umts, 0.85, 0.6)], ids=["lte", "umts"]
+    ("make", "share", "keystroke"), [(path.lte, 0.85, 0.33), (path.umts, 0.85, 0.42)], ids=["lte", "umts"]
 )
 def test_a_mobile_link_is_followed(make: type, share: float, keystroke: float, seed: int) -> None:
     on = make(seed)

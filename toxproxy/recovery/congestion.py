@@ -55,13 +55,13 @@ _LOSSY_WINDOW = 1.25  # of what the path holds, while the pace governs
 _CYCLE, _LOSSY_CYCLE, _FIRST_UP = 8, 12, 5  # rounds from UP to UP; from STARTUP to UP
 _FOUND, _FOUND_LOSSY = 1.05, 0.93  # the rate grew: by so much of what it was; to so much of what was tried
 _LEAST_CUT, _BACK = 0.8, 0.97  # of the bandwidth; of the rate in an UP with much loss
-_STALE_ROUNDS, _LOST_ROUNDS = 2, 4  # rounds with a long queue: old rates are dropped; DEEP begins
+_STALE_ROUNDS = 4  # rounds with a long queue: DEEP begins
 _FIRST_DEEP, _DEEP_SECONDS = 0.5, 5.0  # seconds after STARTUP; without seeing the path empty
 _EVEN, _MOST_EVEN = 3e6, 1.5  # bytes per second that have the usual queue; slower flows, so much more
 _SAME_QUEUE = 0.002  # seconds by which a queue differs at least, if it is one
 _LONG_QUEUE = 2.0  # base round trips: DEEP follows at once
 _CUT, _CUT_TRIPS = 1.0, 4  # seconds and round trips without an acknowledgement: the path was cut
-_SAMPLES = 8  # delays that are enough for a judgement within a round
+_SAMPLES = 4  # delays that are enough for a judgement within a round
 
 
 class State(Enum):
@@ -202,8 +202,8 @@ class Controller:
         full = not round.idle and (round.limited or round.lost or queued)
         if not round.rate or not (full or round.rate > self.rate):
             return
-        if self._stale >= _STALE_ROUNDS:
-            while len(self._rates) >= _STALE_ROUNDS:
+        if self._stale:  # the path has become slower
+            while len(self._rates) > 1:
                 self._rates.popleft()
         self._rates.append(round.rate)
 
@@ -262,7 +262,7 @@ class Controller:
         if now >= self._first_deep:
             self._first_deep = inf
             return True
-        return now - self._delays.empty_at > _DEEP_SECONDS or self._stale >= _LOST_ROUNDS
+        return now - self._delays.empty_at > _DEEP_SECONDS or self._stale >= _STALE_ROUNDS
 
     def _after_up(self, now: float, round: Round, growth: float) -> State:
         return State.AFTER

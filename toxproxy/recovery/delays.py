@@ -15,7 +15,7 @@ NOISE = 0.004  # seconds by which event loops delay a packet: that is no queue
 _MEMORY = 10.0  # seconds that a least delay counts, to twice as many
 _REVERSE_SHARE = 1 / 64  # of a new measurement in the mean
 _LEAST_ALLOWED, _BASE_SHARE = 0.008, 0.125  # the queue that is allowed, in seconds and as a share of the base
-_JITTERS, _JITTER_FACTOR, _JITTER_MOST = 16, 1.5, 0.1
+_JITTERS, _JITTER_FACTOR, _JITTER_MOST = 16, 1.25, 0.08
 _CLOCK_JUMP = 3.0  # seconds by which one of the clocks stood still
 _SAMPLES = 4  # enough for a judgement
 
