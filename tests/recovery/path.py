@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 MBIT = 1e6 / 8  # bytes per second
 KB = 1024
 _OPPORTUNITY = 1500  # bytes that a delivery opportunity of a trace takes
+_LONGEST_BAD = 2.0  # seconds that a burst of losses lasts, if too few packets come to end it
 _REDRAWN = 0.02  # seconds after which the jitter is another one
 
 
@@ -39,7 +40,7 @@ class Direction:
     def __init__(self, way: Way, seed: int = 1, changes: Iterable[tuple[float, Way]] = ()) -> None:
         self._random = random.Random(seed)
         self._changes = deque(sorted(changes, key=lambda change: change[0]))
-        self._bad = False
+        self._bad, self._bad_since = False, 0.0
         self._tokens, self._tokens_at = way.police[1], 0.0
         self._jitter, self._jitter_at = 0.0, -1.0
         self._last_at = 0.0
@@ -63,7 +64,7 @@ class Direction:
             self._next_change = self._changes[0][0] if self._changes else float("inf")
         way = self.way
         self.sent_bytes += size
-        if self._rolls and self._lost(way):
+        if self._rolls and self._lost(now, way):
             return None
         if self.cuts and any(begin <= now < end for begin, end in self.cuts):
             return None
@@ -91,10 +92,12 @@ class Direction:
         at = self._last_at = max(at, self._last_at)
         return at
 
-    def _lost(self, way: Way) -> bool:
+    def _lost(self, now: float, way: Way) -> bool:
         enter, leave = way.burst
         if enter and self._random.random() < (leave if self._bad else enter):
-            self._bad = not self._bad
+            self._bad, self._bad_since = not self._bad, now
+        if self._bad and now - self._bad_since > _LONGEST_BAD:
+            self._bad = False
         return self._bad or bool(way.loss and self._random.random() < way.loss)
 
     def _within(self, now: float, size: int, way: Way) -> bool:

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.recovery import path
@@ -276,6 +276,9 @@ class Watch:
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
+@example(  # losses that come together, and last while few packets come
+    way=Way(delay=0.002, rate=700e3, queue=100e3, burst=(0.001, 0.08)), seed=501, late=0.0
+)
 @given(way=PATHS, seed=st.integers(1, 1000), late=st.sampled_from([0.0, 0.008]))
 def test_on_any_path_a_transfer_ends_without_long_silence(way: Way, seed: int, late: float) -> None:
     world = World(both(way), seed)

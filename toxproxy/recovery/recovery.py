@@ -27,9 +27,10 @@ from toxproxy.recovery.roundtrip import RoundTrip
 from toxproxy.recovery.sent import OVERHEAD, PACKET_SIZE, Report, Sent
 from toxproxy.recovery.source import Source
 
-_PROBES = 3  # that follow one another without a growing pause
-_BACKOFF = 1.5  # then each pause is so much longer, …
-_MOST_PAUSE, _MOST_PAUSE_TRIPS = 1.0, 1.5  # … up to so many seconds, or round trips if that is longer
+_PROBES = 3  # that follow one another without a growing pause; then they go in pairs, since there are
+_PAIR = 0.002  # losses that end with so many packets, not with time; seconds between the two of a pair
+_BACKOFF = 1.5  # each pause is so much longer, for each probe …
+_MOST_PAUSE, _MOST_PAUSE_TRIPS = 0.25, 1.5  # … up to so many seconds, or round trips if that is longer
 _MOST_REFUSED = 64  # packets that a carrier may refuse at once
 _REFUSED = 0.005  # seconds that nothing is sent after the carrier's queue was full
 _ROOM = PACKET_SIZE - packet.HEADER
@@ -235,9 +236,10 @@ class Recovery:
         if not self.flight.count or self.flight.next_number == self._first:  # none on this link
             return math.inf if self._may_fill else max(self._waits_since, self._held_until)
         pause = self.trip.patience if self.trip.known else 3 * self.trip.smoothed
-        if self._probes > _PROBES:
+        more = self._probes - _PROBES
+        if more > 0:
             most = max(_MOST_PAUSE, _MOST_PAUSE_TRIPS * self.trip.smoothed)
-            pause = min(pause * _BACKOFF ** min(self._probes - _PROBES, 20), most)
+            pause = _PAIR if more % 2 else min(pause * _BACKOFF ** min(more, 20), most)
         oldest = self.flight.oldest
         since = self._waits_since if oldest is None else max(self._waits_since, oldest.sent_at)
         return max(since + pause, self._held_until)
