@@ -27,7 +27,6 @@ from toxproxy.mux import (
     frames,
 )
 from toxproxy.mux.frames import (
-    Blocked,
     Credit,
     Data,
     Fin,
@@ -352,7 +351,6 @@ plausible = st.one_of(
     st.builds(Fin, st.integers(0, 5), st.integers(0, 9)),
     st.builds(Reset, st.integers(0, 5), st.integers(0, 255)),
     st.builds(Credit, st.integers(0, 5), st.integers(0, 9), st.integers(0, 9)),
-    st.builds(Blocked, st.integers(0, 5), st.integers(0, 9)),
 )
 
 

@@ -52,25 +52,19 @@ class Compressor:
         """Whether compression is not paused."""
         return self._untried <= 0
 
-    def reach(self, waiting: int, size: int) -> int:
-        """How many of `waiting` bytes to give to `pack`, for a frame with `size` bytes of payload.
-
-        0 means: send a DATA frame. Its bytes, as many as fit, are counted towards the pause.
-        """
-        plain = min(waiting, size)
-        if self._untried > 0:
-            self._untried -= plain
-            return 0
-        if plain < (_LEAST if self._history else _LEAST_ALONE):
-            return 0
-        return min(waiting, MAX_RAW, int(min(size, _MOST) * self._ratio))
-
-    def pack(self, raw: bytes, size: int) -> tuple[int, bytes] | None:
-        """Compress the first bytes of `raw`; returns how many, and the block. None where it does not pay.
+    def pack(self, waiting: bytes | bytearray, most: int, size: int) -> tuple[int, bytes] | None:
+        """Compress the first of `waiting` bytes, at most `most`; returns how many, and the block.
 
         The PACKED frame is no longer than a DATA frame with `size` bytes of payload, and than `MAX_PACKED`.
+        None means: send a DATA frame. During a pause its bytes, as many as fit, count.
         """
+        if self._untried > 0:
+            self._untried -= min(most, size)
+            return None
+        if min(most, size) < (_LEAST if self._history else _LEAST_ALONE):
+            return None
         size = min(size, _MOST)
+        raw = bytes(waiting[: min(most, MAX_RAW, int(size * self._ratio))])
         while True:
             block: bytes = compress(raw, mode="fast", store_size=False, dict=self._history)
             packed = len(block) + _OVERHEAD

@@ -7,7 +7,7 @@ holds one window of memory, and stops its own writer only. (As in QUIC, RFC 9000
 
 from __future__ import annotations
 
-from toxproxy.errors import LocalProtocolError, RemoteProtocolError
+from toxproxy.errors import LocalProtocolError
 from toxproxy.mux.limits import Limits, Pool
 
 _SHARES = 32  # a new stream gets at most one of so many parts of what is left for new ones
@@ -19,21 +19,26 @@ class ReceiveWindow:
 
     The peer may send up to the offset `limit`, which never falls. `size` is how far it should be ahead of
     `consumed`, in bytes.
+
+    A sender that has more to send fills its credit to the last byte. So bytes that end exactly at a limit
+    show that the window may be too small for the path: it was `used_up`.
     """
 
-    __slots__ = ("consumed", "limit", "received", "size", "widened_at")
+    __slots__ = ("consumed", "given", "limit", "received", "size", "used_up")
 
     def __init__(self, size: int) -> None:
-        self.size = size
-        self.limit = size
+        self.limit = 0
         self.received = 0
         self.consumed = 0
-        self.widened_at = 0  # the window grows again only when the peer has reached this limit
+        self.given: set[int] = set()  # limits since the window has this size, which the peer may yet reach
+        self.resize(size)
+        self.grant()
 
-    def check(self, end: int) -> None:
-        """Raises `RemoteProtocolError` for bytes up to the offset `end` if that is beyond the limit."""
-        if end > self.limit:
-            raise RemoteProtocolError(f"stream data up to {end}, credit was {self.limit}")
+    def resize(self, size: int) -> None:
+        """Set the size. What the peer did with the former one does not count any more."""
+        self.size = size
+        self.given.clear()
+        self.used_up = False
 
     def consume(self, length: int) -> None:
         """The application took `length` more bytes. Raises `LocalProtocolError` if they were not received."""
@@ -54,6 +59,7 @@ class ReceiveWindow:
     def grant(self) -> int:
         """Raise the limit to `size` ahead of `consumed`, and return it."""
         self.limit = max(self.limit, self.consumed + self.size)
+        self.given = {limit for limit in self.given if limit > self.received} | {self.limit}
         return self.limit
 
 
@@ -80,24 +86,17 @@ class Allotment:
         self._shared = limits.pool or Pool(_UNBOUNDED)
 
     def first(self) -> int:
-        """Take memory for a new stream's window; returns its size in bytes."""
+        """The size of a new stream's window, in bytes."""
         limits = self._limits
         left = min(self._own.for_new, self._shared.for_new)
-        size = min(limits.window, max(limits.least_window, left // _SHARES))
-        self.hold(size)
-        return size
+        return min(limits.window, max(limits.least_window, left // _SHARES))
 
     def widen(self, window: ReceiveWindow) -> None:
-        """Make a window four times as large, if there is memory left for that."""
+        """Make a window four times as large, if memory is left for that."""
         more = min(3 * window.size, self._limits.most_window - window.size)
         if 0 < more <= min(self._own.left, self._shared.left):
             self.hold(more)
-            window.size += more
-            window.widened_at = window.consumed + window.size
-
-    def give_back(self, window: ReceiveWindow) -> None:
-        """Return the memory of a window whose stream has ended."""
-        self.hold(-window.size)
+            window.resize(window.size + more)
 
     def hold(self, size: int) -> None:
         """Take `size` bytes; a negative size returns them."""
