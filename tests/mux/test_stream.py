@@ -27,7 +27,6 @@ def take_frame(sender: Sender, most: int) -> frames.Frame:
 
 
 def read(segment: Segment) -> frames.Frame:
-    assert segment.frame is not None
     return frames.decode(segment.frame)[0]
 
 

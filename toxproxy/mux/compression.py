@@ -59,7 +59,7 @@ class Compressor:
         None means: send a DATA frame. During a pause its bytes, as many as fit, count.
         """
         if self._untried > 0:
-            self._untried -= min(most, size)
+            self._untried -= size if size < most else most
             return None
         if min(most, size) < (_LEAST if self._history else _LEAST_ALONE):
             return None

@@ -68,7 +68,7 @@ class Incoming:
                 self._handle_answer(frame)
             case frames.Reset():
                 self._handle_reset(frame)
-            case _:
+            case frames.Data() | frames.Packed() | frames.Fin() | frames.Credit():
                 return self._handle_flow(frame)
         return True
 
@@ -158,23 +158,21 @@ class Incoming:
 
     # Between them
 
-    def _handle_flow(self, frame: frames.Frame) -> bool:
+    def _handle_flow(self, frame: frames.Data | frames.Packed | frames.Fin | frames.Credit) -> bool:
         """A frame that the peer sends only of a stream that it opened or accepted."""
-        assert isinstance(frame, (frames.Data, frames.Packed, frames.Fin, frames.Credit))
         stream = self._streams.find(frame.stream)
         if stream is None:
             return self._streams.was_used(frame.stream)
+        self._opened(stream)
         match frame:
             case frames.Data(_, start, payload):
                 return self._take(stream, start, start + len(payload), payload, False)
             case frames.Packed(_, start, length, block):
                 return self._take(stream, start, start + length, block, True)
             case frames.Fin(_, offset):
-                self._opened(stream)
                 stream.receiver.fin(offset)
                 self._report(stream)
             case frames.Credit(_, consumed, limit):
-                self._opened(stream)
                 stream.sender.credited(consumed, limit)
                 self._scheduler.ready(stream)
                 self._streams.close_if_done(stream)

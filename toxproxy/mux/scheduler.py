@@ -98,7 +98,8 @@ class Scheduler:
         """Queue the stream if it can send."""
         if not stream.scheduled and stream.state in _SENDING and stream.sender.sendable:
             stream.scheduled = True
-            stream.burst = max(0, stream.burst - (self._sent - stream.rested_at))
+            burst = stream.burst - (self._sent - stream.rested_at)
+            stream.burst = burst if burst > 0 else 0
             (self._short if stream.burst < _SHORT else self._bulk).append(stream)
 
     def clear(self) -> None:
@@ -142,11 +143,9 @@ class Scheduler:
             if segment is None:
                 unfit.append(stream)
                 continue
-            frame = segment.frame
-            assert frame is not None
-            pieces.append(frame)
+            pieces.append(segment.frame)
             items.append(segment)
-            used = len(frame)
+            used = len(segment.frame)
             room -= used
             if used <= _REPEATED and stream.burst < _SHORT:
                 self._repeats.append((now, segment))
@@ -181,11 +180,13 @@ class Scheduler:
                 room -= _CREDIT
         while self._repeats and (age := now - self._repeats[0][0]) >= _REPEAT_AFTER:
             segment = self._repeats[0][1]
-            needed = segment.frame is not None and segment.stream.state is not StreamState.CLOSED
+            needed = segment.frame and segment.stream.state is not StreamState.CLOSED
             if needed and not segment.queued and age <= _REPEAT_UNTIL:
-                if len(segment.frame or b"") > room:
+                if len(segment.frame) > room:
                     break
-                room -= _add(pieces, segment, items)
+                room -= len(segment.frame)
+                pieces.append(segment.frame)
+                items.append(segment)
             self._repeats.popleft()
         return room
 
@@ -205,11 +206,3 @@ class Scheduler:
     def _hold(self, size: int) -> None:
         self._waiting += size
         self._memory.hold(size)
-
-
-def _add(pieces: list[Piece], segment: Segment, items: Contents) -> int:
-    """Append a segment; returns the length of its frame."""
-    assert segment.frame is not None
-    pieces.append(segment.frame)
-    items.append(segment)
-    return len(segment.frame)

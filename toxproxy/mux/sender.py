@@ -34,7 +34,7 @@ class SendState(Enum):
 
 
 class Segment:
-    """A DATA, PACKED or FIN frame, until it is acknowledged; from then on `frame` is None.
+    """A DATA, PACKED or FIN frame, until it is acknowledged; from then on `frame` is empty.
 
     More than one packet may carry the same segment: the first that arrives is enough.
     """
@@ -43,7 +43,7 @@ class Segment:
 
     def __init__(self, stream: Stream, frame: bytes) -> None:
         self.stream = stream
-        self.frame: bytes | None = frame
+        self.frame = frame
         self.queued = False  # it waits to be sent again
 
 
@@ -139,13 +139,13 @@ class Sender:
 
     def delivered(self, segment: Segment) -> None:
         """The peer has this segment. Does nothing if that was known."""
-        if segment.frame is not None and self.state is not SendState.DONE:
+        if self.state is not SendState.DONE:
             self._hold(-len(segment.frame))
-            segment.frame = None
+            segment.frame = b""
 
     def lost(self, segment: Segment) -> None:
         """Send this segment again, unless it was acknowledged."""
-        if segment.frame is not None and not segment.queued and self.state is not SendState.DONE:
+        if segment.frame and not segment.queued and self.state is not SendState.DONE:
             segment.queued = True
             self._lost.append(segment)
 
@@ -177,11 +177,10 @@ class Sender:
         while self._lost:
             segment = self._lost[0]
             frame = segment.frame
-            if frame is None:
-                self._lost.popleft()
-                continue
             if len(frame) <= room:
                 self._lost.popleft()
+                if not frame:  # acknowledged meanwhile
+                    continue
             elif frame[0] != DATA_TYPE or room <= DATA_HEADER:
                 return None
             else:

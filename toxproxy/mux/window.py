@@ -30,7 +30,7 @@ class ReceiveWindow:
         self.limit = 0
         self.received = 0
         self.consumed = 0
-        self.given: set[int] = set()  # limits since the window has this size, which the peer may yet reach
+        self.given: set[int] = set()  # the newest limits since the window has this size
         self.resize(size)
         self.grant()
 
@@ -59,7 +59,7 @@ class ReceiveWindow:
     def grant(self) -> int:
         """Raise the limit to `size` ahead of `consumed`, and return it."""
         self.limit = max(self.limit, self.consumed + self.size)
-        self.given = {limit for limit in self.given if limit > self.received} | {self.limit}
+        self.given = {*sorted(self.given)[-7:], self.limit}
         return self.limit
 
 
