@@ -1,9 +1,8 @@
 """LZ4 for one direction of a stream: blocks that may refer back to the blocks before them.
 
-Where both sides agreed on compression, a stream's `Sender` has a `Compressor` and its `Receiver` a
-`Decompressor`. Both keep the last `HISTORY` bytes that PACKED frames carried. Bytes of DATA frames
-are not kept, so a direction that does not compress costs no memory. Blocks are in the LZ4 block
-format, without a size in front.
+A `Sender` may have a `Compressor`, and the peer's `Receiver` a `Decompressor`. Both keep the last `HISTORY`
+bytes that PACKED frames carried, so a direction that does not compress costs no memory. Blocks are in the
+LZ4 block format, without a size in front.
 """
 
 from __future__ import annotations
@@ -14,12 +13,11 @@ from toxproxy.errors import RemoteProtocolError
 from toxproxy.mux.frames import DATA_HEADER, MAX_RAW, PACKED_HEADER
 from toxproxy.recovery.sent import PACKET_SIZE
 
-# Bytes. 64 KiB would make logs, JSON and source code 2 to 7 % smaller. It would take four times the
-# memory, and more than twice the time.
+# Bytes. 64 KiB would save 2 to 7 % of logs, JSON and source code, for more than twice the time.
 HISTORY = 16 * 1024
 
-# Bytes of a PACKED frame. It cannot be split when it is sent again. So it must fit into a packet beside all
-# that may be in front of it: the header (7 bytes), INTRODUCTION (16) and the longest ACK (267).
+# Bytes of a PACKED frame, which is sent again as a whole. So it must fit into a packet behind the header
+# (7 bytes), INTRODUCTION (16) and the longest ACK (267).
 MAX_PACKED = PACKET_SIZE - 7 - 16 - 267
 
 _OVERHEAD = PACKED_HEADER - DATA_HEADER
@@ -32,10 +30,9 @@ _LONGEST_REST = 4 * 1024 * 1024
 
 
 class Compressor:
-    """Compresses a sender's bytes where that pays: a block must be at least a tenth smaller.
+    """Compresses a sender's bytes where that pays: a block must be a tenth smaller.
 
-    After `_MISSES` blocks in a row that are not, compression pauses for `_SHORTEST_REST` bytes. Each
-    further miss doubles the pause, up to `_LONGEST_REST`. A block that shrinks resets it.
+    After `_MISSES` in a row it pauses. Each further miss doubles the pause, up to `_LONGEST_REST`.
     """
 
     __slots__ = ("_history", "_misses", "_ratio", "_rest", "_untried")
@@ -97,10 +94,7 @@ class Decompressor:
         self._history = b""
 
     def unpack(self, block: bytes, length: int) -> bytes:
-        """Decompress a block into exactly `length` bytes; no more are allocated.
-
-        Raises `RemoteProtocolError` where the block is not LZ4 or holds another number of bytes.
-        """
+        """Exactly `length` bytes; no more are allocated. Raises `RemoteProtocolError` for any other block."""
         try:
             raw: bytes = decompress(block, uncompressed_size=length, dict=self._history)
         except LZ4BlockError:

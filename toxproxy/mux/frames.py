@@ -1,9 +1,7 @@
 """The frames of the protocol: a class for each type, and one table of all types.
 
 A frame is a type byte, fixed fields in network byte order, and for some types a tail, whose length is the
-last of the fixed fields. SPEC.md has them all; a class has the same fields, and the tail for its length.
-
-`decode` checks each frame by itself; `Incoming` judges whether it is allowed in the current state.
+last of the fixed fields. A class has the fields of SPEC.md, and the tail for its length.
 """
 
 from __future__ import annotations
@@ -167,10 +165,7 @@ def encode(frame: Frame) -> bytes:
 
 
 def decode(packet: bytes, at: int = 0) -> tuple[Frame, int]:
-    """Parse the frame that begins at `at`. Returns it and where the next one begins.
-
-    Raises `RemoteProtocolError` where there is no valid frame.
-    """
+    """The frame that begins at `at`, and where the next one begins. Raises `RemoteProtocolError`."""
     if packet[at] not in _TABLE:
         raise RemoteProtocolError(f"unknown frame type 0x{packet[at]:02x}")
     cls, layout, read_tail = _TABLE[packet[at]]

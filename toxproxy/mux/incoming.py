@@ -1,8 +1,4 @@
-"""What the peer's frames do: each is judged in the state that it finds.
-
-A packet may come again, of which some frames were handled before. So every frame may come twice, in any
-order, and late.
-"""
+"""What the peer's frames do, in the state that they find. Each may come twice, in any order, and late."""
 
 from __future__ import annotations
 

@@ -5,10 +5,9 @@
       next_event()              <-                <- receive(packet, start)
                                                   <- delivered(contents), lost(contents)
 
-No call waits, and nothing is sent on its own: after any call, take events until `next_event` returns
-None, and let recovery fill packets while `wants_to_send`. Methods raise `LocalProtocolError` for a mistake
-of the caller. `receive` raises `RemoteProtocolError` for a mistake of the peer; the session is closed then,
-and `ending` has what the peer should be told.
+After any call, take events until `next_event` returns None, and let recovery fill packets while
+`wants_to_send`. Methods raise `LocalProtocolError` for a mistake of the caller, `receive`
+`RemoteProtocolError` for one of the peer; then the session is closed, and `ending` is what to tell the peer.
 """
 
 from __future__ import annotations
@@ -28,11 +27,8 @@ from toxproxy.mux.streams import Streams
 class Multiplexer:
     """One side of a session between two peers; a `recovery.source.Source`.
 
-    The client sends HELLO first, and the server answers with its own. For the server the session is
-    established with the next frame of the client, which shows that the client has its HELLO. `session` is
-    this side's session id: 64 random bits.
-
-    `ending` is the code and the text with which the session was closed; None before that, and after `lose`.
+    `session` is this side's session id: 64 random bits. `ending` is the code and the text with which the
+    session was closed; None before that, and after `lose`.
     """
 
     def __init__(self, *, client: bool, session: int, limits: Limits | None = None) -> None:
@@ -71,10 +67,8 @@ class Multiplexer:
     def open(self, target: Target, *, compress: bool = True) -> Stream:
         """Open a stream to `target`. Bytes may be written at once, within the peer's early window.
 
-        With `compress` each side compresses what it sends where that pays, if both sides understand
-        compression. Without it neither side does.
-
-        Raises `StreamRefused` when the peer allows no more streams, or all ids of the session are used up.
+        Without `compress` neither side compresses what it sends. Raises `StreamRefused` where a side allows
+        no more streams, or all ids of the session are used up.
         """
         self._expect_session("stream")
         return self._streams.open(target, compress=compress)
@@ -109,8 +103,7 @@ class Multiplexer:
     def ignore(self, stream: Stream) -> None:
         """The application reads no more of this stream.
 
-        Bytes that still come are dropped. The stream is reset when the peer has taken everything
-        sent from here and has not ended its own direction by then.
+        The stream is reset if the peer has not ended its direction when it has taken all of this one.
         """
         if stream.state is not StreamState.CLOSED:
             stream.receiver.ignored = True
@@ -139,12 +132,9 @@ class Multiplexer:
 
     def next_event(self) -> events.Event | None:
         """The next event, or None."""
-        if not self._events:
-            return None
-        event = self._events.popleft()
+        event = self._events.popleft() if self._events else None
         if type(event) is events.DataReceived:
-            event.stream.receiver.pieces = []
-            event.stream.receiver.told = False
+            event.stream.receiver.pieces, event.stream.receiver.told = [], False
         return event
 
     # Recovery's calls

@@ -1,6 +1,6 @@
 """The receiving direction of a stream: it puts the bytes in order.
 
-OPEN -> FINISHED -> DONE      everything up to FIN came, FIN consumed
+OPEN -> FINISHED -> DONE      everything up to FIN came, the application knows of it
 """
 
 from __future__ import annotations
@@ -25,12 +25,10 @@ class ReceiveState(Enum):
 class Receiver:
     """Bytes from the peer, in any order, until they are contiguous.
 
-    It is finished when FIN and all bytes before it came, and done when the application knows that. With
-    `compress`, the peer may send PACKED frames; they are unpacked when their turn comes.
+    With `compress`, the peer may send PACKED frames; they are unpacked when their turn comes.
 
-    What is ahead of a gap is held, and everything while it is `waiting` for OPEN. Its bytes are bounded by
-    the credit. With `_OVERHEAD` bytes for each piece it may take twice the window; a piece beyond that is
-    not stored. What continues the stream always is.
+    What is ahead of a gap is held, and everything while it is `waiting` for OPEN. With `_OVERHEAD` bytes for
+    each piece that may take twice the window; a piece beyond that is not stored.
     """
 
     __slots__ = (
@@ -54,9 +52,8 @@ class Receiver:
     def take(self, start: int, end: int, data: bytes, packed: bool = False) -> bool:
         """DATA or PACKED came. False if it cannot be stored now.
 
-        Raises `RemoteProtocolError` for bytes beyond the limit or beyond FIN, and for PACKED where the
-        stream takes none. Also for a block that is not LZ4 or does not hold the declared number of bytes,
-        when its turn comes.
+        Raises `RemoteProtocolError` for bytes beyond the limit or FIN, for PACKED where the stream takes
+        none, and for a bad block when its turn comes.
         """
         window = self.window
         if end > window.limit:
@@ -90,9 +87,8 @@ class Receiver:
         last = max((end for _, end, _, _ in self._ahead), default=0)
         highest = max(last, self.window.received)
         if not highest <= offset <= self.window.limit:
-            raise RemoteProtocolError(
-                f"FIN at offset {offset}, data came up to {highest} and credit was {self.window.limit}"
-            )
+            known = f"data came up to {highest} and credit was {self.window.limit}"
+            raise RemoteProtocolError(f"FIN at offset {offset}, {known}")
         self.fin_at = offset
         self._advance()
 
@@ -114,8 +110,7 @@ class Receiver:
 
     def credit(self, stream: int) -> bytes:
         """A CREDIT frame with the current offset and a new limit."""
-        limit = self.window.grant()
-        return frames.encode(frames.Credit(stream, self.window.consumed, limit))
+        return frames.encode(frames.Credit(stream, self.window.consumed, self.window.grant()))
 
     def drop(self) -> None:
         """Drop what is held: the stream has ended."""

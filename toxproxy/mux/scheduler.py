@@ -1,9 +1,9 @@
 """The order of sending: frames of the session and about streams, then credits, then the streams' data.
 
-Streams with data take turns, and short ones go before bulk. A stream is short while the number of
-bytes that it sent lately is below `_SHORT`. So a keystroke or a page's small objects overtake a
-download, and downloads share evenly. While short streams wait, bulk still gets one turn in
-`_SHORT_IN_A_ROW + 1`. An idle stream's number decays by the bytes that the other streams send.
+Streams with data take turns, and short ones go before bulk. A stream is short while it sent less than
+`_SHORT` bytes lately: an idle stream's number decays by the bytes that the others send. So a keystroke or a
+page's small objects overtake a download, and downloads share evenly. While short streams wait, bulk still
+gets one turn in `_SHORT_IN_A_ROW + 1`.
 
 What was lost goes again in its stream's turn, before new bytes. Small segments of short streams go twice:
 the second time in any packet that leaves `_REPEAT_AFTER` to `_REPEAT_UNTIL` seconds after the first, so that
@@ -56,10 +56,9 @@ Contents = list[Segment | ControlFrame | CreditFrame]  # of one packet
 
 
 class Scheduler:
-    """Holds everything that waits for a packet, and chooses what goes next.
+    """Holds everything that waits for a packet, counted in `memory`, and chooses what goes next.
 
     Of one stream, OPEN and OPENED go before its data, FIN goes after it, and nothing after RESET.
-    The memory of waiting frames is counted in `memory`. `StreamDrained` is added to `events`.
     """
 
     def __init__(self, memory: Allotment, events: deque[Event]) -> None:
@@ -81,9 +80,8 @@ class Scheduler:
     @property
     def overfull(self) -> bool:
         """Whether so many frames wait that no further request of the peer may be answered."""
-        if len(self._control) >= MAX_WAITING:
-            return True
-        return self._waiting > _LEAST_BYTES and self._waiting > self._memory.share(_LEAST_BYTES, _MOST_BYTES)
+        most = self._memory.share(_LEAST_BYTES, _MOST_BYTES)
+        return len(self._control) >= MAX_WAITING or self._waiting > most
 
     def control(self, frame: bytes, stream: Stream | None = None) -> None:
         """Queue a frame. `stream` is that of OPEN or OPENED, which are not needed after its end."""
@@ -128,10 +126,7 @@ class Scheduler:
                     self.credit(stream)
 
     def fill(self, pieces: list[Piece], room: int, now: float) -> Contents | None:
-        """Append frames of at most `room` bytes in all; returns what they are, or None if there are none.
-
-        A lost PACKED frame waits for a room of its length. `MAX_PACKED` is enough for any.
-        """
+        """See `Source.fill`. A lost PACKED frame waits for a room of its length, `MAX_PACKED` at most."""
         items: Contents = []
         if self._control or self._credits or self._repeats:
             room = self._fill_first(pieces, room, now, items)

@@ -50,9 +50,8 @@ class Segment:
 class Sender:
     """Bytes from the application, until the peer has acknowledged them.
 
-    It is finished when FIN was sent, and done when the peer's application has taken everything. With
-    `compress`, bytes go in PACKED frames where that pays. All bytes are counted in `memory`, which also
-    decides when the writer should pause: when between `LEAST_BUFFER` and `HIGH_WATER` bytes wait.
+    With `compress`, they go in PACKED frames where that pays. All are counted in `memory`, which also decides
+    when the writer should pause: when between `LEAST_BUFFER` and `HIGH_WATER` bytes wait.
     """
 
     __slots__ = (
@@ -106,10 +105,9 @@ class Sender:
         return self.state is SendState.FINISHING
 
     def take(self, stream: Stream, room: int, rest: bool = False) -> Segment | None:
-        """What this stream sends next, in a frame of at most `room` bytes. None if nothing does or fits.
+        """What goes next, in a frame of at most `room` bytes: lost segments, then new bytes, at the end FIN.
 
-        Lost segments go first, then new bytes, at the end FIN. `rest` says that the room is what other
-        frames left of a packet.
+        None if nothing does or fits. `rest` says that the room is what other frames left of a packet.
         """
         if self._lost and ((segment := self._take_lost(room)) is not None or self._lost):
             return segment
@@ -150,10 +148,7 @@ class Sender:
             self._lost.append(segment)
 
     def credited(self, consumed: int, limit: int) -> None:
-        """CREDIT came: the peer has consumed everything before `consumed`, and accepts bytes before `limit`.
-
-        Raises `RemoteProtocolError` for credit beyond what was sent.
-        """
+        """CREDIT came. Raises `RemoteProtocolError` for credit beyond what was sent."""
         finished = self.state in (SendState.FINISHED, SendState.DONE)
         if consumed > self.offset + finished:
             raise RemoteProtocolError(f"credit for {consumed} bytes of a stream, sent were {self.offset}")

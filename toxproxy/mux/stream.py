@@ -1,7 +1,6 @@
 """One stream: a sender, a receiver and what they have in common.
 
-The two do not know each other, so each direction ends by itself (half-close). A stream is over when both
-are DONE, or at once by RESET or REFUSED.
+Each direction ends by itself (half-close). A stream is over when both are DONE, or by RESET or REFUSED.
 
 WAITING -> REQUESTED -> OPEN      opened by the peer
            OPENING   -> OPEN      opened here; from any state -> CLOSED

@@ -49,10 +49,7 @@ class Streams:
         return number % 2 == self._next_id % 2
 
     def was_used(self, number: int) -> bool:
-        """Whether a stream had or has this id.
-
-        Raises `RemoteProtocolError` for an id of this side that no stream had yet, and for 0.
-        """
+        """Whether a stream had or has this id. Raises `RemoteProtocolError` for one that cannot be yet."""
         if not number or (self.is_ours(number) and number >= self._next_id):
             raise RemoteProtocolError(f"frame for stream {number}, which was never opened")
         return self.is_ours(number) or number >> 1 in self._used
@@ -66,8 +63,8 @@ class Streams:
     def find(self, number: int) -> Stream | None:
         """The stream of a frame; a new one, that waits for its OPEN, for an id that was not used yet.
 
-        None for a stream that has ended: its late frames are ignored. None also where the peer has as
-        many streams as it may; then `was_used` is False. Raises `RemoteProtocolError` as `was_used`.
+        None for a stream that has ended, and where the peer has as many streams as it may; then `was_used`
+        is False. Raises `RemoteProtocolError` as `was_used`.
         """
         stream = self.living.get(number)
         full = len(self.living) - self._opened >= self.limits.streams
@@ -85,8 +82,7 @@ class Streams:
         assert self.peer is not None
         for whose, most in (("this side", self.limits.streams), ("the server", self.peer.streams)):
             if self._opened >= most:
-                text = f"{whose} allows {most} connections at once"
-                raise StreamRefused(Refusal.TOO_MANY_STREAMS, text)
+                raise StreamRefused(Refusal.TOO_MANY_STREAMS, f"{whose} allows {most} connections at once")
         if self._next_id > frames.MAX_STREAM:
             text = "this session has opened as many connections as it can: restart the client"
             raise StreamRefused(Refusal.FAILED, text)
@@ -148,10 +144,7 @@ class Streams:
             self.scheduler.credit(stream)
 
     def discard(self, stream: Stream) -> None:
-        """Count the bytes of a stream that nobody reads as consumed.
-
-        The peer needs the credit to finish: two sides that ignore each other would never end otherwise.
-        """
+        """Count the bytes of a stream that nobody reads as consumed: the peer needs the credit to finish."""
         window = stream.receiver.window
         self.consume(stream, window.received - window.consumed)
 

@@ -1,8 +1,7 @@
 """Flow control of one direction of a stream, at the receiver.
 
-An offset is a number of bytes from the start of the direction; FIN takes one more. Credit is given
-for bytes that the application has consumed, not for bytes that arrived. So a reader that stops
-holds one window of memory, and stops its own writer only. (As in QUIC, RFC 9000 section 4.1.)
+Credit is given for bytes that the application has consumed, not for bytes that arrived. So a reader that
+stops holds one window of memory, and stops its own writer only. (As in QUIC, RFC 9000 section 4.1.)
 """
 
 from __future__ import annotations
@@ -17,8 +16,7 @@ _UNBOUNDED = 1 << 62  # bytes
 class ReceiveWindow:
     """Counts bytes that came, in order, and bytes that were consumed, and says when a CREDIT is due.
 
-    The peer may send up to the offset `limit`, which never falls. `size` is how far it should be ahead of
-    `consumed`, in bytes.
+    The peer may send up to `limit`, which never falls. It should be `size` bytes ahead of `consumed`.
 
     A sender that has more to send fills its credit to the last byte. So bytes that end exactly at a limit
     show that the window may be too small for the path: it was `used_up`.
@@ -67,15 +65,12 @@ class Allotment:
     """Divides the memory of a session, and of the process's `Pool`, among the streams' windows.
 
     A new stream gets `limits.window` bytes, or less when little is left: half of the memory is for new
-    streams, the other half for streams whose readers keep up. `widen` makes a window four times as large
-    when it is too small for the path. On a path that loses packets a window must be a few times what is
-    in flight; otherwise each packet that is lost twice stops the stream.
+    streams, the other half for streams whose readers keep up. On a path that loses packets a window must
+    be a few times what is in flight; otherwise each packet that is lost twice stops the stream.
 
     All windows together exceed `limits.session_window`, and those of all sessions `limits.pool`, by at
-    most `limits.least_window` for each stream.
-
-    What was written to streams counts here too, with `hold`, until the peer has acknowledged it; `share`
-    bounds what waits to be sent.
+    most `limits.least_window` for each stream. What was written to streams counts too, until the peer has
+    acknowledged it; `share` bounds what waits to be sent.
     """
 
     __slots__ = ("_limits", "_own", "_shared")
