@@ -32,7 +32,6 @@ _FRAMES: tuple[frames.Frame, ...] = (
     frames.Fin(1, 25),
     frames.Reset(1, 2),
     frames.Credit(1, 25, 1 << 20),
-    frames.Blocked(1, 1 << 20),
     frames.Packed(1, 25, 60, packed(60 * b"x")),
 )
 _GREETING = b"\x05\x01\x00"

@@ -19,13 +19,13 @@ def forbidden(mux: Multiplexer, message: bytes) -> str | None:
     if end < len(message):
         return None
     if not mux.established:
-        return "" if mux._core.peer is None and not isinstance(frame, frames.Hello) else None
+        return "" if mux._streams.peer is None and not isinstance(frame, frames.Hello) else None
     if isinstance(frame, frames.Hello):
-        return "" if frame == mux._core.peer else "a second HELLO"
+        return "" if frame == mux._streams.peer else "a second HELLO"
     if isinstance(frame, (frames.Ping, frames.Pong)):
         return ""
     number = frame.stream
-    ours, stream = number % 2 == mux._core.client, mux.streams.get(number)
+    ours, stream = number % 2 == mux._client, mux.streams.get(number)
     if isinstance(frame, frames.Open):
         if not number or ours:
             return "an id that the peer must not use"
@@ -34,9 +34,9 @@ def forbidden(mux: Multiplexer, message: bytes) -> str | None:
         if stream.state is StreamState.WAITING:
             return None
         return "" if frame == stream.said else "another OPEN"
-    if not number or (ours and number >= mux._core.streams._next_id):
+    if not number or (ours and number >= mux._streams._next_id):
         return "a stream that was never opened"
-    late = stream is None and mux._core.streams.was_used(number)
+    late = stream is None and mux._streams.was_used(number)
     if isinstance(frame, (frames.Opened, frames.Refused)) and not ours and not late:
         return "an answer from the opener"
     if stream is None:  # one that waits for its OPEN, or that is over

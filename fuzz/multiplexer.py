@@ -49,19 +49,16 @@ def server(data: bytes) -> None:
 
 def accounts(mux: Multiplexer) -> None:
     """The memory that is counted is what there is, and no more is held than the limits allow."""
-    held = mux._core.scheduler._waiting
+    held = mux._scheduler._waiting
     for stream in mux.streams.values():
         receiver = stream.receiver
         held += receiver.window.size + stream.sender._held
-        segments = receiver._segments.values()
-        assert receiver._held == sum(len(data) + _OVERHEAD for _, data, _ in segments)
+        assert receiver._held == sum(len(data) + _OVERHEAD for _, _, data, _ in receiver._ahead)
         assert receiver._held <= 2 * receiver.window.size + _ONE
         assert receiver.window.received <= receiver.window.limit + 1
         assert stream.sender.offset <= max(stream.sender.limit, 0)
     assert mux.limits.session_window - mux.memory._own.left == held
-    assert mux._core.streams._opened == sum(
-        stream.id % 2 == mux._core.client for stream in mux.streams.values()
-    )
+    assert mux._streams._opened == sum(stream.id % 2 == mux._client for stream in mux.streams.values())
 
 
 class Game:
@@ -149,15 +146,14 @@ class Game:
         self.receive(damaged(self.choices, frames.encode(self.choices.pick(early))))
 
     def answer(self) -> None:
-        """The peer answers a stream, credits it or says that it is blocked."""
+        """The peer answers a stream, or credits it."""
         if (stream := self.some(lambda _: True)) is None:
             return
-        sender, window = stream.sender, stream.receiver.window
+        sender = stream.sender
         answers: tuple[frames.Frame, ...] = (
             frames.Opened(stream.id, 1000),
             frames.Credit(stream.id, sender.offset, sender.offset + self.choices.integer(500)),
             frames.Credit(stream.id, sender.offset + 1, sender.limit),
-            frames.Blocked(stream.id, window.limit),
             frames.Refused(stream.id, self.choices.integer(20), "no"),
             frames.Reset(stream.id, self.choices.integer(5)),
         )

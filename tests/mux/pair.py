@@ -9,6 +9,8 @@ import pytest
 from toxproxy.address import Target
 from toxproxy.errors import CloseCode, RemoteProtocolError
 from toxproxy.mux import DataReceived, Event, Limits, Multiplexer, Stream, StreamRequested, frames
+from toxproxy.mux.sender import Sender
+from toxproxy.mux.window import Allotment
 from toxproxy.recovery.sent import PACKET_SIZE
 
 E = TypeVar("E")
@@ -126,6 +128,11 @@ class Pair:
         self.server.mux.accept(far)
         self.exchange()
         return near, far
+
+
+def a_sender(limit: int, *, compress: bool = False) -> Sender:
+    """A sender with memory of its own."""
+    return Sender(limit, Allotment(Limits()), compress=compress)
 
 
 def decoded(sent: list[Packet]) -> list[frames.Frame]:

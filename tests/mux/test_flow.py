@@ -8,10 +8,11 @@ import pytest
 
 from toxproxy.errors import LocalProtocolError
 from toxproxy.mux import Limits, StreamDrained, frames
-from toxproxy.mux.frames import Blocked, Credit, Data, Opened
+from toxproxy.mux.frames import Credit, Data, Opened
 from toxproxy.mux.sender import HIGH_WATER
 
 from .pair import ROOM, TARGET, Pair, breaks_the_protocol, consume_all, decoded
+from .simulated import Path, Simulation, joined
 
 
 def test_credit_is_given_for_consumed_bytes_not_for_received_ones() -> None:
@@ -97,60 +98,82 @@ def test_small_frames_share_a_packet() -> None:
     assert len(decoded([packet])) == 20
 
 
-def a_download(pair: Pair, size: int, *, keeps_up: bool = True) -> int:
-    """The receive window after a download whose reader does or does not keep up."""
-    near, far = pair.connect()
-    pair.server.mux.write(far, bytes(size))
-    for _ in range(100):
-        for packet in pair.server.take():
-            pair.client.receive(packet.frames)
-            if keeps_up:
-                consume_all(pair.client, near)
-        pair.client.flush()
-    return near.receiver.window.size
+GROWING = Limits(window=16_000, most_window=128_000, session_window=1_000_000)
+FAR = Path(delay=0.1, rate=1e7)
 
 
-GROWING = Limits(window=1000, most_window=8000, session_window=64_000)
+def a_download(size: int, path: Path = FAR, *, keeps_up: bool = True, streams: int = 1) -> list[int]:
+    """The receive windows after downloads whose reader does or does not keep up."""
+    simulation = Simulation(1, path)
+    client, server = joined(simulation, client=GROWING)
+    client.eager = keeps_up
+    opened = [client.mux.open(TARGET) for _ in range(streams)]
+    client.pump()
+    simulation.rest()
+    for stream in server.requested:
+        server.mux.accept(stream)
+        server.write(stream, Random(stream.id).randbytes(size))
+    simulation.rest()
+    return [stream.receiver.window.size for stream in opened]
 
 
-def test_a_window_grows_while_the_reader_keeps_up() -> None:
-    pair = Pair(client=GROWING)
-    assert a_download(pair, 100_000) == 8000
+@pytest.mark.parametrize("loss", [0.0, 0.05])
+def test_a_window_grows_while_the_reader_keeps_up(loss: float) -> None:
+    assert a_download(3_000_000, Path(delay=0.1, rate=1e7, loss=loss)) == [128_000]
 
 
 def test_a_window_does_not_grow_for_a_reader_that_stalls() -> None:
+    assert a_download(1_000_000, keeps_up=False) == [16_000]
+
+
+def test_a_window_does_not_grow_for_a_reader_that_is_slower_than_the_path() -> None:
     pair = Pair(client=GROWING)
-    assert a_download(pair, 100_000, keeps_up=False) == 1000
+    near, far = pair.connect()
+    pair.server.mux.write(far, Random(1).randbytes(500_000))
+    pair.exchange()
+    while far.sender.buffered:
+        pair.client.mux.consumed(near, 4000)
+        for packet in pair.client.take():
+            pair.server.receive(packet.frames)
+            pair.server.flush()
+            pair.client.mux.delivered(packet.contents)
+    assert near.receiver.window.size == 16_000
 
 
 def test_a_window_does_not_grow_for_a_download_that_fits_into_it() -> None:
-    pair = Pair(client=GROWING)
-    assert a_download(pair, 900) == 1000
+    assert a_download(15_000) == [16_000]
 
 
-def test_a_window_grows_once_for_each_time_that_the_peer_has_used_it_up() -> None:
+@pytest.mark.parametrize("unread", [4000, 4001])
+def test_a_window_that_was_used_up_grows_at_once_or_when_the_application_has_taken_these_bytes(
+    unread: int,
+) -> None:
     pair = Pair(client=GROWING)
     near, far = pair.connect()
-    pair.server.mux.write(far, bytes(100_000))
-    pair.server.flush()  # BLOCKED is in the packet with the last bytes
-    consume_all(pair.client, near)
+    pair.server.mux.write(far, Random(1).randbytes(100_000))
+    *sent, last = pair.server.take()
+    pair.server.deliver(sent)
     window = near.receiver.window
-    assert window.size == 4000
-    for limit in (1000, 1100, 1200):  # BLOCKED sent before the peer knew of the first growth
-        pair.client.hear(Blocked(near.id, limit))
-    assert window.size == 4000
+    pair.client.mux.consumed(near, window.received - unread + len(last.frames) - frames.DATA_HEADER)
+    pair.client.take()
+    pair.server.deliver([last])
+    assert window.size == (64_000 if unread == 4000 else 16_000)
+    pair.client.mux.consumed(near, 100)
+    assert window.size == 64_000
+
+
+def test_a_gap_does_not_hide_that_a_window_was_used_up_and_one_credit_says_so() -> None:
+    pair = Pair(client=GROWING)
+    near, far = pair.connect()
+    pair.server.mux.write(far, Random(1).randbytes(100_000))
+    _, *sent, last = pair.server.take()
+    for packet in (*sent[:-1], last, sent[-1]):
+        pair.client.receive(packet.frames)
+    assert near.receiver.window.size == 64_000
+    assert decoded(pair.client.take()) == [Credit(near.id, 0, 64_000)]
 
 
 def test_windows_share_the_memory_of_the_session() -> None:
-    pair = Pair(client=Limits(least_window=10, window=1000, most_window=8000, session_window=9000))
-    sizes = [a_download(pair, 50_000) for _ in range(8)]
-    assert sum(sizes) <= 9000 + 8 * 10
-
-
-def test_blocked_is_sent_once_for_each_limit() -> None:
-    pair = Pair(client=Limits(window=1000, most_window=1000))
-    _, far = pair.connect()
-    for _ in range(3):
-        pair.server.mux.write(far, bytes(600))
-    blocked = [frame for frame in decoded(pair.server.take()) if isinstance(frame, Blocked)]
-    assert blocked == [Blocked(far.id, 1000)]
+    sizes = a_download(500_000, streams=20)
+    assert max(sizes) > 16_000
+    assert sum(sizes) <= GROWING.session_window + 20 * GROWING.least_window

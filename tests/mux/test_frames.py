@@ -9,10 +9,8 @@ from hypothesis import strategies as st
 from toxproxy.errors import CloseCode, Refusal, RemoteProtocolError, ResetCode
 from toxproxy.mux import frames
 from toxproxy.mux.frames import (
-    MAX_OFFSET,
     MAX_RAW,
     MAX_TEXT,
-    Blocked,
     Credit,
     Data,
     Fin,
@@ -39,7 +37,6 @@ EXAMPLES: list[tuple[Frame, str]] = [
     (Fin(1, 9), "14 00000001 0000000000000009"),
     (Reset(1, 2), "15 00000001 02"),
     (Credit(1, 9, 0x40009), "16 00000001 0000000000000009 0000000000040009"),
-    (Blocked(1, 0x40009), "17 00000001 0000000000040009"),
     (Packed(1, 7, 5, b"\x00\xff"), "18 00000001 0000000000000007 00000005 0002 00ff"),
 ]
 
@@ -47,11 +44,10 @@ u8 = st.integers(0, 0xFF)
 u16 = st.integers(0, 0xFFFF)
 u32 = st.integers(0, 0xFFFF_FFFF)
 u64 = st.integers(0, 0xFFFF_FFFF_FFFF_FFFF)
-offset = st.integers(0, MAX_OFFSET)
 text = st.text(max_size=MAX_TEXT // 4).filter(str.isprintable)
 host = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=255)
 any_frame: st.SearchStrategy[Frame] = st.one_of(
-    st.builds(Hello, u8, u8, u64, u32, u32, u32),
+    st.builds(Hello, u8, u8, u64, u32, u32, u32, st.binary(max_size=255)),
     st.builds(Ping, u64),
     st.builds(Pong, u64),
     st.builds(Open, u32, u8, u32, st.integers(1, 0xFFFF), host),
@@ -59,10 +55,9 @@ any_frame: st.SearchStrategy[Frame] = st.one_of(
     st.builds(Refused, u32, u8, text),
     st.builds(Data, u32, u64, st.binary(min_size=1, max_size=1400)),
     st.builds(Packed, u32, u64, st.integers(1, MAX_RAW), st.binary(min_size=1, max_size=1400)),
-    st.builds(Fin, u32, offset),
+    st.builds(Fin, u32, u64),
     st.builds(Reset, u32, u8),
-    st.builds(Credit, u32, offset, offset),
-    st.builds(Blocked, u32, offset),
+    st.builds(Credit, u32, u64, u64),
 )
 
 examples = pytest.mark.parametrize(
@@ -120,7 +115,7 @@ def test_arbitrary_bytes_are_a_frame_or_the_peers_error(packet: bytes) -> None:
         return
     again = frames.encode(frame)
     assert is_read_as(again, frame)
-    if not isinstance(frame, (Hello, Refused)):  # whose tail may be cut or cleaned
+    if not isinstance(frame, Refused):  # whose text may be cut or cleaned
         assert again == packet[:end]
 
 
@@ -140,17 +135,17 @@ def test_what_follows_a_frame_is_not_part_of_it(frame: Frame) -> None:
 
 def test_a_hello_of_a_later_version_may_be_longer() -> None:
     hello = Hello(1, 9, 3, 0xFFFF_FFFF, 5, 6)
-    assert is_read_as(frames.encode(hello)[:-1] + b"\x0dsomething new", hello)
+    assert is_read_as(frames.encode(hello)[:-1] + b"\x0dsomething new", hello._replace(more=b"something new"))
     with pytest.raises(RemoteProtocolError, match="cut short"):
         frames.decode(frames.encode(hello)[:-1] + b"\x0esomething new")
 
 
 def test_data_without_bytes() -> None:
-    with pytest.raises(RemoteProtocolError, match="DATA frame without bytes"):
+    with pytest.raises(RemoteProtocolError, match="without bytes"):
         frames.decode(bytes.fromhex("13 00000001 0000000000000007 0000"))
 
 
-@pytest.mark.parametrize("number", [0x00, 0x04, 0x05, 0x06, 0x07, 0x0F, 0x19, 0x80, 0xFF])
+@pytest.mark.parametrize("number", [0x00, 0x04, 0x05, 0x06, 0x07, 0x0F, 0x17, 0x19, 0x80, 0xFF])
 def test_an_unknown_type(number: int) -> None:
     with pytest.raises(RemoteProtocolError, match=f"unknown frame type 0x{number:02x}"):
         frames.decode(bytes((number,)) + bytes(40))
@@ -178,15 +173,6 @@ def test_an_open_with_an_impossible_target(port: int, name: bytes) -> None:
     head = frames.encode(Open(1, 1, 0, port, "x"))[:-2]
     with pytest.raises(RemoteProtocolError, match="OPEN frame"):
         frames.decode(head + bytes((len(name),)) + name)
-
-
-@pytest.mark.parametrize(
-    "frame",
-    [Fin(1, MAX_OFFSET + 1), Credit(1, MAX_OFFSET + 1, 0), Credit(1, 0, 1 << 63), Blocked(1, MAX_OFFSET + 1)],
-)
-def test_an_offset_out_of_range(frame: Frame) -> None:
-    with pytest.raises(RemoteProtocolError, match="out of range"):
-        frames.decode(frames.encode(frame))
 
 
 @pytest.mark.parametrize(("letter", "kept"), [("x", 512), ("é", 256), ("€", 170), ("😀", 128)])

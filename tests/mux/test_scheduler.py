@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 
-from toxproxy.mux import Stream, frames
+from toxproxy.mux import Limits, Stream, StreamDrained, frames
 from toxproxy.mux.frames import DATA_HEADER, Credit, Data, Fin, Frame, Open, Ping, Reset
 from toxproxy.mux.receiver import Receiver
 from toxproxy.mux.scheduler import Scheduler
-from toxproxy.mux.sender import HIGH_WATER, LOW_WATER, Sender
+from toxproxy.mux.sender import HIGH_WATER, LOW_WATER
 from toxproxy.mux.stream import StreamState
+from toxproxy.mux.window import Allotment
 
 from .blocks import log
+from .pair import a_sender
 
 SIZE = 100  # bytes of payload
 
 
-def established() -> Scheduler:
-    scheduler = Scheduler()
-    scheduler.established = True
-    return scheduler
+def a_scheduler() -> Scheduler:
+    return Scheduler(Allotment(Limits()), deque())
 
 
 def a_stream(number: int, state: StreamState = StreamState.OPEN, credit: int = 1 << 20) -> Stream:
-    return Stream(number, state, Sender(credit), Receiver(1000))
+    return Stream(number, state, a_sender(credit), Receiver(1000))
 
 
 def write(scheduler: Scheduler, stream: Stream, data: bytes) -> None:
@@ -50,42 +50,29 @@ def everything(scheduler: Scheduler) -> list[Frame]:
     return [frame for packet in packets for frame in packet]
 
 
-def test_the_order_is_session_frames_then_stream_control_then_credit_then_data() -> None:
-    scheduler = established()
+def test_the_order_is_control_frames_then_credit_then_data() -> None:
+    scheduler = a_scheduler()
     one, two = a_stream(1), a_stream(3)
     write(scheduler, one, b"data")
     scheduler.credit(two)
-    scheduler.control(frames.encode(Reset(3, 1)), None)
-    scheduler.session(frames.encode(Ping(1)))
+    scheduler.control(frames.encode(Ping(1)))
+    scheduler.control(frames.encode(Reset(3, 1)))
     assert [type(frame) for frame in everything(scheduler)] == [Ping, Reset, Credit, Data]
     assert not scheduler
 
 
 def test_a_control_frame_overtakes_queued_bulk_data() -> None:
-    scheduler = established()
+    scheduler = a_scheduler()
     bulk = a_stream(1)
     write(scheduler, bulk, bytes(50 * SIZE))
     for _ in range(5):
         assert isinstance(next_frame(scheduler), Data)
-    scheduler.control(frames.encode(Reset(3, 1)), None)
+    scheduler.control(frames.encode(Reset(3, 1)))
     assert next_packet(scheduler)[0] == Reset(3, 1)
 
 
-def test_before_the_session_is_established_only_its_own_frames_are_sent() -> None:
-    scheduler = Scheduler()
-    write(scheduler, a_stream(1), b"data")
-    scheduler.credit(a_stream(3))
-    scheduler.control(frames.encode(Reset(3, 1)), None)
-    assert not scheduler
-    scheduler.session(frames.encode(Ping(1)))
-    assert scheduler
-    assert everything(scheduler) == [Ping(1)]
-    scheduler.established = True
-    assert len(everything(scheduler)) == 3
-
-
 def test_large_and_small_writers_share_fairly() -> None:
-    scheduler = established()
+    scheduler = a_scheduler()
     large, small, tiny = a_stream(1), a_stream(3), a_stream(5)
     write(scheduler, large, bytes(60 * SIZE))
     for _ in range(600):
@@ -101,7 +88,7 @@ def test_large_and_small_writers_share_fairly() -> None:
 
 
 def test_a_new_stream_waits_for_one_round_only() -> None:
-    scheduler = established()
+    scheduler = a_scheduler()
     bulk = [a_stream(number) for number in (1, 3, 5)]
     for stream in bulk:
         write(scheduler, stream, bytes(50 * SIZE))
@@ -132,14 +119,14 @@ def senders(scheduler: Scheduler, turns: int) -> list[int]:
 
 
 def test_a_short_exchange_overtakes_bulk_data() -> None:
-    scheduler = established()
+    scheduler = a_scheduler()
     some_bulk(scheduler, 1, 3, 5, 7)
     write(scheduler, a_stream(9), bytes(3 * SIZE))
     assert senders(scheduler, 4)[:3] == [9, 9, 9]
 
 
 def test_many_short_exchanges_do_not_starve_bulk_data() -> None:
-    scheduler = established()
+    scheduler = a_scheduler()
     some_bulk(scheduler, 1, 3)
     for number in range(101, 301, 2):
         write(scheduler, a_stream(number), bytes(2 * SIZE))
@@ -148,13 +135,13 @@ def test_many_short_exchanges_do_not_starve_bulk_data() -> None:
 
 
 def test_bulk_streams_share_evenly() -> None:
-    scheduler = established()
+    scheduler = a_scheduler()
     some_bulk(scheduler, 1, 3, 5)
     assert Counter(senders(scheduler, 300)) == {1: 100, 3: 100, 5: 100}
 
 
 def test_a_stream_that_has_sent_much_becomes_bulk() -> None:
-    scheduler = established()
+    scheduler = a_scheduler()
     some_bulk(scheduler, 1)
     late = a_stream(3)
     write(scheduler, late, bytes(1 << 20))
@@ -164,7 +151,7 @@ def test_a_stream_that_has_sent_much_becomes_bulk() -> None:
 
 
 def test_the_burst_count_of_an_idle_stream_decays_while_others_send() -> None:
-    scheduler = established()
+    scheduler = a_scheduler()
     (rests, goes_on) = some_bulk(scheduler, 1, 3)
     while rests.sender.buffered:
         next_packet(scheduler, 10_000)
@@ -176,14 +163,14 @@ def test_the_burst_count_of_an_idle_stream_decays_while_others_send() -> None:
 
 
 def test_a_data_frame_is_no_larger_than_asked_for() -> None:
-    scheduler = established()
+    scheduler = a_scheduler()
     write(scheduler, a_stream(1), bytes(SIZE + 1))
     sizes = [len(frame.payload) for frame in everything(scheduler) if isinstance(frame, Data)]
     assert sizes == [SIZE, 1]
 
 
 def test_a_stream_without_credit_does_not_delay_the_others() -> None:
-    scheduler = established()
+    scheduler = a_scheduler()
     stuck, free = a_stream(1, credit=10), a_stream(3)
     write(scheduler, stuck, bytes(100))
     write(scheduler, free, bytes(300))
@@ -199,9 +186,9 @@ def test_a_stream_without_credit_does_not_delay_the_others() -> None:
 
 
 def test_queued_credits_of_one_stream_are_sent_once_with_the_latest_values() -> None:
-    scheduler = established()
+    scheduler = a_scheduler()
     stream = a_stream(1)
-    stream.receiver.data(0, bytes(900))
+    stream.receiver.take(0, 900, bytes(900))
     for _ in range(3):
         stream.receiver.consume(300)
         scheduler.credit(stream)
@@ -209,18 +196,17 @@ def test_queued_credits_of_one_stream_are_sent_once_with_the_latest_values() -> 
 
 
 def test_nothing_of_a_stream_is_sent_after_its_reset() -> None:
-    scheduler = established()
+    scheduler = a_scheduler()
     stream = a_stream(1)
     write(scheduler, stream, bytes(300))
     scheduler.credit(stream)
-    scheduler.control(frames.encode(Reset(1, 2)), None)
-    scheduler.reset(stream)
+    scheduler.control(frames.encode(Reset(1, 2)))
     stream.state = StreamState.CLOSED
     assert everything(scheduler) == [Reset(1, 2)]
 
 
 def test_bytes_written_before_the_answer_wait_for_it() -> None:
-    scheduler = established()
+    scheduler = a_scheduler()
     stream = a_stream(2, StreamState.REQUESTED)
     write(scheduler, stream, b"banner")
     assert not scheduler
@@ -230,21 +216,21 @@ def test_bytes_written_before_the_answer_wait_for_it() -> None:
 
 
 def test_a_full_buffer_that_has_room_again_is_reported() -> None:
-    scheduler = established()
+    scheduler = a_scheduler()
     stream = a_stream(1, credit=HIGH_WATER * 2)
     write(scheduler, stream, bytes(HIGH_WATER + 1))
     left = HIGH_WATER + 1
-    while not scheduler.drained:
+    while not scheduler._events:
         left -= SIZE
         assert next_packet(scheduler)
-    assert scheduler.drained == [stream]
+    assert list(scheduler._events) == [StreamDrained(stream)]
     assert LOW_WATER - SIZE < left <= LOW_WATER
     everything(scheduler)
-    assert scheduler.drained == [stream]
+    assert list(scheduler._events) == [StreamDrained(stream)]
 
 
 def test_fin_follows_the_data() -> None:
-    scheduler = established()
+    scheduler = a_scheduler()
     stream = a_stream(1)
     write(scheduler, stream, b"bye")
     stream.sender.finish()
@@ -253,21 +239,21 @@ def test_fin_follows_the_data() -> None:
 
 
 def test_clear_drops_everything() -> None:
-    scheduler = established()
+    scheduler = a_scheduler()
     stream = a_stream(1)
     write(scheduler, stream, b"data")
     scheduler.credit(stream)
-    scheduler.control(b"", None)
-    scheduler.session(frames.encode(Ping(1)))
+    scheduler.control(b"")
+    scheduler.control(frames.encode(Ping(1)))
     scheduler.clear()
     assert everything(scheduler) == []
 
 
 def test_what_does_not_fit_goes_into_the_next_packet() -> None:
-    scheduler = established()
+    scheduler = a_scheduler()
     opening = Open(1, 1, 0, 80, "x" * 80)
     for _ in range(2):
-        scheduler.control(frames.encode(opening), None)
+        scheduler.control(frames.encode(opening))
     write(scheduler, a_stream(3), b"data")
     assert next_packet(scheduler) == [opening]
     assert next_packet(scheduler) == [opening]
@@ -275,13 +261,13 @@ def test_what_does_not_fit_goes_into_the_next_packet() -> None:
 
 
 def test_a_lost_block_waits_for_a_packet_with_room_and_other_streams_do_not() -> None:
-    scheduler = established()
-    packed = Stream(1, StreamState.OPEN, Sender(1 << 20, compress=True), Receiver(1000))
+    scheduler = a_scheduler()
+    packed = Stream(1, StreamState.OPEN, a_sender(1 << 20, compress=True), Receiver(1000))
     write(scheduler, packed, log(1)[:10_000])
     pieces: list[bytes | memoryview] = []
     contents = scheduler.fill(pieces, 1000, 0.0)
-    assert isinstance(contents, list)
-    scheduler.lost(contents[0])
+    assert contents is not None
+    scheduler.lost(contents[:1])
     write(scheduler, a_stream(3), b"data")
     assert next_packet(scheduler) == [Data(3, 0, b"data")]
     assert not next_packet(scheduler)

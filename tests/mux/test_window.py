@@ -8,19 +8,23 @@ from hypothesis import strategies as st
 
 from toxproxy.errors import LocalProtocolError, RemoteProtocolError
 from toxproxy.mux.limits import Limits
+from toxproxy.mux.receiver import Receiver
 from toxproxy.mux.window import Allotment, ReceiveWindow
 
 
-def test_bytes_up_to_the_limit_are_accepted() -> None:
-    window = ReceiveWindow(100)
-    window.check(60)
-    window.check(100)
+def a_window(memory: Allotment) -> ReceiveWindow:
+    """The window of a new stream, with its memory."""
+    window = ReceiveWindow(memory.first())
+    memory.hold(window.size)
+    return window
 
 
 def test_one_byte_over_the_credit() -> None:
-    window = ReceiveWindow(100)
+    receiver = Receiver(100)
+    for end in (60, 100):
+        assert receiver.take(0, end, bytes(end))
     with pytest.raises(RemoteProtocolError, match="up to 101, credit was 100"):
-        window.check(101)
+        receiver.take(100, 101, b"x")
 
 
 def test_credit_is_due_at_a_quarter_of_the_window() -> None:
@@ -61,21 +65,12 @@ def test_a_limit_never_falls() -> None:
     assert window.grant() == 100
 
 
-def test_an_application_keeps_up_if_at_most_a_quarter_of_the_window_is_unconsumed() -> None:
-    window = ReceiveWindow(100)
-    window.received = 100
-    window.consume(74)
-    assert not window.is_kept_up_with
-    window.consume(1)
-    assert window.is_kept_up_with
-
-
 LIMITS = Limits(least_window=10, window=100, most_window=800, session_window=6400)
 
 
 def test_a_new_stream_gets_a_smaller_window_when_memory_is_short_but_never_none() -> None:
     memory = Allotment(LIMITS)
-    sizes = [memory.first() for _ in range(400)]
+    sizes = [a_window(memory).size for _ in range(400)]
     assert sizes[0] == 100
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] == 10
@@ -91,14 +86,38 @@ def test_windows_grow_up_to_the_limit_of_a_stream() -> None:
     assert sizes == [400, 800, 800, 800, 800]
 
 
+@pytest.mark.parametrize(("end", "seen"), [(99, False), (100, True), (125, True), (126, False), (150, True)])
+def test_a_window_is_used_up_by_bytes_that_end_at_a_limit_that_was_given(end: int, seen: bool) -> None:
+    receiver = Receiver(100)
+    receiver.take(0, 60, bytes(60))
+    for _ in range(2):
+        receiver.consume(25)
+        receiver.credit(1)
+    receiver.take(90, end, bytes(end - 90))
+    assert receiver.window.used_up is seen
+
+
+def test_a_limit_from_before_a_window_grew_does_not_count() -> None:
+    receiver = Receiver(100)
+    receiver.take(0, 60, bytes(60))
+    receiver.consume(60)
+    receiver.credit(1)
+    Allotment(LIMITS).widen(receiver.window)
+    receiver.take(60, 160, bytes(100))
+    assert not receiver.window.used_up
+    assert receiver.window.grant() == 460
+    receiver.take(160, 460, bytes(300))
+    assert receiver.window.used_up
+
+
 def test_windows_grow_only_while_memory_is_left() -> None:
     memory = Allotment(LIMITS)
-    windows = [ReceiveWindow(memory.first()) for _ in range(20)]
+    windows = [a_window(memory) for _ in range(20)]
     for _ in range(10):
         for window in windows:
             memory.widen(window)
     assert sum(window.size for window in windows) <= 6400
-    memory.give_back(windows.pop(0))
+    memory.hold(-windows.pop(0).size)
     before = sum(window.size for window in windows)
     for window in windows:
         memory.widen(window)

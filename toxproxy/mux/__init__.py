@@ -17,15 +17,9 @@ from toxproxy.mux.events import (
 )
 from toxproxy.mux.limits import Limits
 from toxproxy.mux.multiplexer import Multiplexer
-from toxproxy.mux.receiver import ReceiveState
-from toxproxy.mux.sender import HIGH_WATER, LOW_WATER, SendState
-from toxproxy.mux.stream import Stream, StreamState
-from toxproxy.mux.window import Allotment
+from toxproxy.mux.stream import Stream
 
 __all__ = [
-    "HIGH_WATER",
-    "LOW_WATER",
-    "Allotment",
     "DataReceived",
     "EndReceived",
     "Established",
@@ -33,12 +27,9 @@ __all__ = [
     "Limits",
     "Multiplexer",
     "PongReceived",
-    "ReceiveState",
-    "SendState",
     "Stream",
     "StreamClosed",
     "StreamDrained",
     "StreamOpened",
     "StreamRequested",
-    "StreamState",
 ]

@@ -1,9 +1,8 @@
 """LZ4 for one direction of a stream: blocks that may refer back to the blocks before them.
 
-Where both sides agreed on compression, a stream's `Sender` has a `Compressor` and its `Receiver` a
-`Decompressor`. Both keep the last `HISTORY` bytes that PACKED frames carried. Bytes of DATA frames
-are not kept, so a direction that does not compress costs no memory. Blocks are in the LZ4 block
-format, without a size in front.
+A `Sender` may have a `Compressor`, and the peer's `Receiver` a `Decompressor`. Both keep the last `HISTORY`
+bytes that PACKED frames carried, so a direction that does not compress costs no memory. Blocks are in the
+LZ4 block format, without a size in front.
 """
 
 from __future__ import annotations
@@ -14,12 +13,11 @@ from toxproxy.errors import RemoteProtocolError
 from toxproxy.mux.frames import DATA_HEADER, MAX_RAW, PACKED_HEADER
 from toxproxy.recovery.sent import PACKET_SIZE
 
-# Bytes. 64 KiB would make logs, JSON and source code 2 to 7 % smaller. It would take four times the
-# memory, and more than twice the time.
+# Bytes. 64 KiB would save 2 to 7 % of logs, JSON and source code, for more than twice the time.
 HISTORY = 16 * 1024
 
-# Bytes of a PACKED frame. It cannot be split when it is sent again. So it must fit into a packet beside all
-# that may be in front of it: the header (7 bytes), INTRODUCTION (16) and the longest ACK (267).
+# Bytes of a PACKED frame, which is sent again as a whole. So it must fit into a packet behind the header
+# (7 bytes), INTRODUCTION (16) and the longest ACK (267).
 MAX_PACKED = PACKET_SIZE - 7 - 16 - 267
 
 _OVERHEAD = PACKED_HEADER - DATA_HEADER
@@ -32,10 +30,9 @@ _LONGEST_REST = 4 * 1024 * 1024
 
 
 class Compressor:
-    """Compresses a sender's bytes where that pays: a block must be at least a tenth smaller.
+    """Compresses a sender's bytes where that pays: a block must be a tenth smaller.
 
-    After `_MISSES` blocks in a row that are not, compression pauses for `_SHORTEST_REST` bytes. Each
-    further miss doubles the pause, up to `_LONGEST_REST`. A block that shrinks resets it.
+    After `_MISSES` in a row it pauses. Each further miss doubles the pause, up to `_LONGEST_REST`.
     """
 
     __slots__ = ("_history", "_misses", "_ratio", "_rest", "_untried")
@@ -52,25 +49,19 @@ class Compressor:
         """Whether compression is not paused."""
         return self._untried <= 0
 
-    def reach(self, waiting: int, size: int) -> int:
-        """How many of `waiting` bytes to give to `pack`, for a frame with `size` bytes of payload.
-
-        0 means: send a DATA frame. Its bytes, as many as fit, are counted towards the pause.
-        """
-        plain = min(waiting, size)
-        if self._untried > 0:
-            self._untried -= plain
-            return 0
-        if plain < (_LEAST if self._history else _LEAST_ALONE):
-            return 0
-        return min(waiting, MAX_RAW, int(min(size, _MOST) * self._ratio))
-
-    def pack(self, raw: bytes, size: int) -> tuple[int, bytes] | None:
-        """Compress the first bytes of `raw`; returns how many, and the block. None where it does not pay.
+    def pack(self, waiting: bytes | bytearray, most: int, size: int) -> tuple[int, bytes] | None:
+        """Compress the first of `waiting` bytes, at most `most`; returns how many, and the block.
 
         The PACKED frame is no longer than a DATA frame with `size` bytes of payload, and than `MAX_PACKED`.
+        None means: send a DATA frame. During a pause its bytes, as many as fit, count.
         """
+        if self._untried > 0:
+            self._untried -= size if size < most else most
+            return None
+        if min(most, size) < (_LEAST if self._history else _LEAST_ALONE):
+            return None
         size = min(size, _MOST)
+        raw = bytes(waiting[: min(most, MAX_RAW, int(size * self._ratio))])
         while True:
             block: bytes = compress(raw, mode="fast", store_size=False, dict=self._history)
             packed = len(block) + _OVERHEAD
@@ -103,10 +94,7 @@ class Decompressor:
         self._history = b""
 
     def unpack(self, block: bytes, length: int) -> bytes:
-        """Decompress a block into exactly `length` bytes; no more are allocated.
-
-        Raises `RemoteProtocolError` where the block is not LZ4 or holds another number of bytes.
-        """
+        """Exactly `length` bytes; no more are allocated. Raises `RemoteProtocolError` for any other block."""
         try:
             raw: bytes = decompress(block, uncompressed_size=length, dict=self._history)
         except LZ4BlockError:

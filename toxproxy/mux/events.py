@@ -30,17 +30,13 @@ class StreamOpened(NamedTuple):
 
 
 class DataReceived(NamedTuple):
-    """Bytes of a stream, in order: all that came until this event is taken.
-
-    Call `consumed` when the application has taken them.
-    """
+    """All bytes of a stream, in order, that came until this. Call `consumed` when they have been taken."""
 
     stream: Stream
     pieces: list[bytes]  # one at least
 
     @property
     def data(self) -> bytes:
-        """All pieces in one."""
         return self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
 
 

@@ -33,9 +33,7 @@ class Limits:
     `least_window`: how much a new stream gets in any case, however little memory is left.
     `most_window`: to which a window grows while the application keeps up and the path needs it.
     `session_window`: for all windows, and for all bytes that were written and not acknowledged, together.
-    Each stream may add `least_window` and `sender.LEAST_BUFFER` to it. What is on its way is bounded by
-    congestion control besides.
-
+    Each stream may add `least_window` and `sender.LEAST_BUFFER` to it.
     `pool`: the same for all sessions of the process together; None is without a bound.
     `streams`: how many streams the peer may have open at once.
     `patience`: for how long a stream that the peer opened may be silent. `Session` enforces it.

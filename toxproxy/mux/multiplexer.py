@@ -5,83 +5,59 @@
       next_event()              <-                <- receive(packet, start)
                                                   <- delivered(contents), lost(contents)
 
-No call waits, and nothing is sent on its own: after any call, take events until `next_event` returns
-None, and let recovery fill packets while `wants_to_send`. Methods raise `LocalProtocolError` for a mistake
-of the caller. `receive` raises `RemoteProtocolError` for a mistake of the peer; the session is closed then,
-and `ending` has what the peer should be told.
+After any call, take events until `next_event` returns None, and let recovery fill packets while
+`wants_to_send`. Methods raise `LocalProtocolError` for a mistake of the caller, `receive`
+`RemoteProtocolError` for one of the peer; then the session is closed, and `ending` is what to tell the peer.
 """
 
 from __future__ import annotations
 
+from typing import cast
+
 from toxproxy.address import Target
-from toxproxy.errors import (
-    CloseCode,
-    LocalProtocolError,
-    Refusal,
-    ResetCode,
-)
+from toxproxy.errors import CloseCode, LocalProtocolError, Refusal, RemoteProtocolError, ResetCode
 from toxproxy.mux import events, frames
-from toxproxy.mux.contents import Contents
-from toxproxy.mux.core import Core
-from toxproxy.mux.incoming import Incoming
+from toxproxy.mux.incoming import NEWEST, OLDEST, Incoming, IncompatibleError
 from toxproxy.mux.limits import Limits
-from toxproxy.mux.receiver import ReceiveState
-from toxproxy.mux.scheduler import Piece
-from toxproxy.mux.segment import Segment
+from toxproxy.mux.scheduler import Contents, Piece
 from toxproxy.mux.stream import Stream, StreamState
-from toxproxy.mux.window import Allotment
+from toxproxy.mux.streams import Streams
 
 
 class Multiplexer:
     """One side of a session between two peers; a `recovery.source.Source`.
 
-    The client sends HELLO first, and the server answers with its own. For the server the session is
-    established with the next frame of the client, which shows that the client has its HELLO. `session` is
-    this side's session id: 64 random bits.
+    `session` is this side's session id: 64 random bits. `ending` is the code and the text with which the
+    session was closed; None before that, and after `lose`.
     """
 
-    def __init__(
-        self,
-        *,
-        client: bool,
-        session: int,
-        limits: Limits | None = None,
-        memory: Allotment | None = None,
-    ) -> None:
+    def __init__(self, *, client: bool, session: int, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
-        self.memory = memory or Allotment(self.limits)
-        core = Core(client=client, session=session, limits=self.limits, memory=self.memory)
-        self._core = core
-        self._incoming = Incoming(core)
-        self._streams, self._scheduler, self._events = core.streams, core.scheduler, core.events
+        self.closed = False
+        self.ending: tuple[CloseCode, str] | None = None
+        window, streams = self.limits.early_window, self.limits.streams
+        hello = frames.Hello(OLDEST, NEWEST, session, frames.LZ4, window, streams)
+        self._client, self._session = client, session
+        self._streams = Streams(self.limits, client=client)
+        self._scheduler, self._events = self._streams.scheduler, self._streams.events
+        self._incoming = Incoming(self._streams, hello, client=client)
+        self.memory = self._streams.memory
         if client:
-            self._scheduler.session(frames.encode(core.hello))
+            self._scheduler.control(frames.encode(hello))
 
     # The owner's calls
 
     @property
-    def closed(self) -> bool:
-        """Whether the session has ended."""
-        return self._core.closed
-
-    @property
-    def ending(self) -> tuple[CloseCode, str] | None:
-        """The code and the text with which the session was closed; None before that, and after `lose`."""
-        return self._core.ending
-
-    @property
     def established(self) -> bool:
         """Whether streams can be opened: both sides have sent HELLO."""
-        return self._scheduler.established
+        return self._incoming.established
 
     @property
     def identity(self) -> tuple[int, int] | None:
         """The client's and the server's session id, once both are known."""
-        core = self._core
-        if core.peer is None:
+        if (peer := self._streams.peer) is None:
             return None
-        ids = core.hello.session, core.peer.session
-        return ids if core.client else ids[::-1]
+        return (self._session, peer.session) if self._client else (peer.session, self._session)
 
     @property
     def streams(self) -> dict[int, Stream]:
@@ -91,37 +67,22 @@ class Multiplexer:
     def open(self, target: Target, *, compress: bool = True) -> Stream:
         """Open a stream to `target`. Bytes may be written at once, within the peer's early window.
 
-        With `compress` each side compresses what it sends where that pays, if both sides understand
-        compression. Without it neither side does.
-
-        Raises `StreamRefused` when the peer allows no more streams, or all ids of the session are used up.
+        Without `compress` neither side compresses what it sends. Raises `StreamRefused` where a side allows
+        no more streams, or all ids of the session are used up.
         """
-        if self.closed or self._core.peer is None or not self.established:
-            raise LocalProtocolError("no stream can be opened without an established session")
-        stream = self._streams.open(self._core.peer, compress=self._streams.compress and compress)
-        # A peer that does not understand compression does not understand the flag either.
-        kind = frames.TCP | frames.PLAIN if self._streams.compress and not compress else frames.TCP
-        window = stream.receiver.window.limit
-        try:
-            self._core.control(frames.Open(stream.id, kind, window, target.port, target.host), stream)
-        except BaseException:  # the target cannot be encoded, so the peer will never hear of this stream
-            self._streams.undo(stream)
-            raise
-        return stream
+        self._expect_session("stream")
+        return self._streams.open(target, compress=compress)
 
     def accept(self, stream: Stream) -> None:
         """Answer a requested stream with OPENED."""
-        self._expect(stream, StreamState.REQUESTED)
-        self._core.control(frames.Opened(stream.id, self._streams.accept(stream)), stream)
-        if stream.receiver.state is ReceiveState.DONE:
-            self._scheduler.credit(stream)
-        self._scheduler.ready(stream)
+        _expect_request(stream)
+        self._streams.accept(stream)
 
     def refuse(self, stream: Stream, code: Refusal, text: str) -> None:
         """Answer a requested stream with REFUSED and forget it."""
-        self._expect(stream, StreamState.REQUESTED)
-        self._core.control(frames.Refused(stream.id, code, text))
-        self._core.forget(stream)
+        _expect_request(stream)
+        self._streams.refuse(stream.id, code, text)
+        self._streams.forget(stream)
 
     def write(self, stream: Stream, data: bytes) -> bool:
         """Queue bytes on a stream; returns whether the writer should pause until `StreamDrained`."""
@@ -137,87 +98,83 @@ class Multiplexer:
     def consumed(self, stream: Stream, length: int) -> None:
         """The application has taken `length` more bytes of a stream; the end counts as one."""
         if stream.state is not StreamState.CLOSED and not stream.receiver.ignored:
-            self._core.consume(stream, length)
+            self._streams.consume(stream, length)
 
     def ignore(self, stream: Stream) -> None:
         """The application reads no more of this stream.
 
-        Bytes that still come are dropped. The stream is reset when the peer has taken everything
-        sent from here and has not ended its own direction by then.
+        The stream is reset if the peer has not ended its direction when it has taken all of this one.
         """
-        stream.receiver.ignored = True
-        stream.receiver.direct = False
-        self._core.discard(stream)
+        if stream.state is not StreamState.CLOSED:
+            stream.receiver.ignored = True
+            self._streams.discard(stream)
 
     def reset(self, stream: Stream, code: ResetCode) -> None:
         """End a stream at once; queued bytes are dropped. No `StreamClosed` follows."""
         if stream.state is not StreamState.CLOSED:
-            self._core.send_reset(stream, code)
-            self._core.forget(stream)
+            self._streams.reset(stream, code)
 
     def ping(self, value: int) -> None:
         """Ask the peer for a `PongReceived` with this value (64 bits)."""
-        if self.closed or self._core.peer is None:
-            raise LocalProtocolError("no ping without a session")
-        self._scheduler.session(frames.encode(frames.Ping(value)))
+        self._expect_session("ping")
+        self._scheduler.control(frames.encode(frames.Ping(value)))
 
     def close(self, code: CloseCode, text: str = "") -> None:
         """End the session: every stream is closed, and nothing is sent any more."""
-        self._core.close(code, text)
+        if not self.closed:
+            self.ending = code, text
+            self._end(ResetCode.GOING_AWAY)
 
     def lose(self) -> None:
         """There will be no more links: every stream is closed."""
         if not self.closed:
-            self._core.end(ResetCode.LINK_LOST)
+            self._end(ResetCode.LINK_LOST)
 
     def next_event(self) -> events.Event | None:
         """The next event, or None."""
-        if not self._events:
-            return None
-        event = self._events.popleft()
+        event = self._events.popleft() if self._events else None
         if type(event) is events.DataReceived:
-            event.stream.receiver.pieces = None
+            event.stream.receiver.pieces, event.stream.receiver.told = [], False
         return event
 
     # Recovery's calls
 
     @property
     def wants_to_send(self) -> bool:
-        """Whether something waits. `fill` may find that it was acknowledged meanwhile, and return None."""
+        """Whether something waits. `fill` may find that it is not needed any more, and return None."""
         return bool(self._scheduler)
 
     def fill(self, pieces: list[Piece], room: int, now: float) -> Contents | None:
         """See `Source.fill`. It may cause `StreamDrained`."""
-        contents = self._scheduler.fill(pieces, room, now)
-        if self._scheduler.drained:
-            self._events.extend(map(events.StreamDrained, self._scheduler.drained))
-            self._scheduler.drained.clear()
-        return contents
+        return self._scheduler.fill(pieces, room, now)
 
     def delivered(self, contents: object) -> None:
         """See `Source.delivered`."""
-        if type(contents) is Segment:
-            contents.stream.sender.delivered(contents)
-        elif type(contents) is list:
-            for item in contents:
-                if type(item) is Segment:
-                    item.stream.sender.delivered(item)
+        self._scheduler.delivered(cast(Contents, contents))
 
     def lost(self, contents: object) -> None:
         """See `Source.lost`."""
-        if self.closed:
-            return
-        if type(contents) is Segment:
-            self._scheduler.lost(contents)
-        elif type(contents) is list:
-            for item in contents:
-                self._scheduler.lost(item)
+        if not self.closed:
+            self._scheduler.lost(cast(Contents, contents))
 
     def receive(self, packet: bytes, start: int) -> bool:
         """See `Source.receive`. Raises `RemoteProtocolError`, and closes the session."""
-        return self._incoming.receive(packet, start)
+        try:
+            return self.closed or self._incoming.receive(packet, start)
+        except RemoteProtocolError as error:
+            incompatible = isinstance(error, IncompatibleError)
+            self.close(CloseCode.VERSION if incompatible else CloseCode.PROTOCOL_ERROR, str(error))
+            raise
 
-    @staticmethod
-    def _expect(stream: Stream, state: StreamState) -> None:
-        if stream.state is not state:
-            raise LocalProtocolError(f"{stream} is not {state.value}")
+    def _end(self, code: ResetCode) -> None:
+        self.closed = True
+        self._streams.end(code)
+
+    def _expect_session(self, what: str) -> None:
+        if self.closed or not self.established:
+            raise LocalProtocolError(f"no {what} without an established session")
+
+
+def _expect_request(stream: Stream) -> None:
+    if stream.state is not StreamState.REQUESTED:
+        raise LocalProtocolError(f"{stream} is not requested")

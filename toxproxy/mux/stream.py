@@ -1,34 +1,26 @@
 """One stream: a sender, a receiver and what they have in common.
 
-The two do not know each other, so each direction ends by itself (half-close). A stream is over when both
-are DONE, or at once by RESET or REFUSED.
+Each direction ends by itself (half-close). A stream is over when both are DONE, or by RESET or REFUSED.
+
+WAITING -> REQUESTED -> OPEN      opened by the peer
+           OPENING   -> OPEN      opened here; from any state -> CLOSED
 """
 
 from __future__ import annotations
 
 from enum import Enum
 
-from toxproxy.errors import LocalProtocolError
 from toxproxy.mux import frames
 from toxproxy.mux.receiver import Receiver, ReceiveState
 from toxproxy.mux.sender import Sender, SendState
 
 
 class StreamState(Enum):
-    WAITING = "waiting"  # frames of a stream of the peer came before its OPEN
-    OPENING = "opening"  # opened here, not answered yet
-    REQUESTED = "requested"  # opened by the peer, not answered yet
+    WAITING = "waiting"  # for the peer's OPEN: the owner does not know of the stream
+    REQUESTED = "requested"  # not answered yet
+    OPENING = "opening"  # not answered yet
     OPEN = "open"
     CLOSED = "closed"
-
-
-_MAY_BECOME = {
-    StreamState.WAITING: {StreamState.REQUESTED, StreamState.CLOSED},
-    StreamState.OPENING: {StreamState.OPEN, StreamState.CLOSED},
-    StreamState.REQUESTED: {StreamState.OPEN, StreamState.CLOSED},
-    StreamState.OPEN: {StreamState.CLOSED},
-    StreamState.CLOSED: set(),
-}
 
 
 class Stream:
@@ -52,12 +44,6 @@ class Stream:
         self.burst = 0  # for the scheduler: bytes sent lately
         self.rested_at = 0  # for the scheduler: bytes that all streams had sent when this one last sent
         self.data: object = None
-
-    def become(self, state: StreamState) -> None:
-        """Change to another state. Raises `LocalProtocolError` where `_MAY_BECOME` does not allow it."""
-        if state not in _MAY_BECOME[self.state]:
-            raise LocalProtocolError(f"{self} cannot become {state.value}")
-        self.state = state
 
     @property
     def done(self) -> bool:

@@ -1,13 +1,12 @@
 """Flow control of one direction of a stream, at the receiver.
 
-An offset is a number of bytes from the start of the direction; FIN takes one more. Credit is given
-for bytes that the application has consumed, not for bytes that arrived. So a reader that stops
-holds one window of memory, and stops its own writer only. (As in QUIC, RFC 9000 section 4.1.)
+Credit is given for bytes that the application has consumed, not for bytes that arrived. So a reader that
+stops holds one window of memory, and stops its own writer only. (As in QUIC, RFC 9000 section 4.1.)
 """
 
 from __future__ import annotations
 
-from toxproxy.errors import LocalProtocolError, RemoteProtocolError
+from toxproxy.errors import LocalProtocolError
 from toxproxy.mux.limits import Limits, Pool
 
 _SHARES = 32  # a new stream gets at most one of so many parts of what is left for new ones
@@ -17,23 +16,27 @@ _UNBOUNDED = 1 << 62  # bytes
 class ReceiveWindow:
     """Counts bytes that came, in order, and bytes that were consumed, and says when a CREDIT is due.
 
-    The peer may send up to the offset `limit`, which never falls. `size` is how far it should be ahead of
-    `consumed`, in bytes.
+    The peer may send up to `limit`, which never falls. It should be `size` bytes ahead of `consumed`.
+
+    A sender that has more to send fills its credit to the last byte. So bytes that end exactly at a limit
+    show that the window may be too small for the path: it was `used_up`.
     """
 
-    __slots__ = ("consumed", "limit", "received", "size", "widened_at")
+    __slots__ = ("consumed", "given", "limit", "received", "size", "used_up")
 
     def __init__(self, size: int) -> None:
-        self.size = size
-        self.limit = size
+        self.limit = 0
         self.received = 0
         self.consumed = 0
-        self.widened_at = 0  # the window grows again only when the peer has reached this limit
+        self.given: set[int] = set()  # the newest limits since the window has this size
+        self.resize(size)
+        self.grant()
 
-    def check(self, end: int) -> None:
-        """Raises `RemoteProtocolError` for bytes up to the offset `end` if that is beyond the limit."""
-        if end > self.limit:
-            raise RemoteProtocolError(f"stream data up to {end}, credit was {self.limit}")
+    def resize(self, size: int) -> None:
+        """Set the size. What the peer did with the former one does not count any more."""
+        self.size = size
+        self.given.clear()
+        self.used_up = False
 
     def consume(self, length: int) -> None:
         """The application took `length` more bytes. Raises `LocalProtocolError` if they were not received."""
@@ -54,6 +57,7 @@ class ReceiveWindow:
     def grant(self) -> int:
         """Raise the limit to `size` ahead of `consumed`, and return it."""
         self.limit = max(self.limit, self.consumed + self.size)
+        self.given = {*sorted(self.given)[-7:], self.limit}
         return self.limit
 
 
@@ -61,15 +65,12 @@ class Allotment:
     """Divides the memory of a session, and of the process's `Pool`, among the streams' windows.
 
     A new stream gets `limits.window` bytes, or less when little is left: half of the memory is for new
-    streams, the other half for streams whose readers keep up. `widen` makes a window four times as large
-    when it is too small for the path. On a path that loses packets a window must be a few times what is
-    in flight; otherwise each packet that is lost twice stops the stream.
+    streams, the other half for streams whose readers keep up. On a path that loses packets a window must
+    be a few times what is in flight; otherwise each packet that is lost twice stops the stream.
 
     All windows together exceed `limits.session_window`, and those of all sessions `limits.pool`, by at
-    most `limits.least_window` for each stream.
-
-    What was written to streams counts here too, with `hold`, until the peer has acknowledged it; `share`
-    bounds what waits to be sent.
+    most `limits.least_window` for each stream. What was written to streams counts too, until the peer has
+    acknowledged it; `share` bounds what waits to be sent.
     """
 
     __slots__ = ("_limits", "_own", "_shared")
@@ -80,24 +81,17 @@ class Allotment:
         self._shared = limits.pool or Pool(_UNBOUNDED)
 
     def first(self) -> int:
-        """Take memory for a new stream's window; returns its size in bytes."""
+        """The size of a new stream's window, in bytes."""
         limits = self._limits
         left = min(self._own.for_new, self._shared.for_new)
-        size = min(limits.window, max(limits.least_window, left // _SHARES))
-        self.hold(size)
-        return size
+        return min(limits.window, max(limits.least_window, left // _SHARES))
 
     def widen(self, window: ReceiveWindow) -> None:
-        """Make a window four times as large, if there is memory left for that."""
+        """Make a window four times as large, if memory is left for that."""
         more = min(3 * window.size, self._limits.most_window - window.size)
         if 0 < more <= min(self._own.left, self._shared.left):
             self.hold(more)
-            window.size += more
-            window.widened_at = window.consumed + window.size
-
-    def give_back(self, window: ReceiveWindow) -> None:
-        """Return the memory of a window whose stream has ended."""
-        self.hold(-window.size)
+            window.resize(window.size + more)
 
     def hold(self, size: int) -> None:
         """Take `size` bytes; a negative size returns them."""
