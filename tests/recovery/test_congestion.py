@@ -196,6 +196,7 @@ def test_a_tenth_of_the_rate_leaves_no_queue() -> None:
 def test_another_delay(before: float, after: float) -> None:
     way = Way(delay=before, rate=20 * MBIT, queue=600 * KB, loss=0.002)
     download = changing(both(way), 5, both(replace(way, delay=after)), 25)
+    assert download.host.goodput(7, 10) >= 0.75 * 20 * MBIT * USE
     assert download.host.goodput(12, 25) >= 0.75 * 20 * MBIT * USE
     assert download.near.percentile(0.95, 18) <= 2 * after + 0.1
 
