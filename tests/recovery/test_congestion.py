@@ -155,7 +155,7 @@ def test_two_downloads_do_not_take_each_other_for_a_tcp(second: float) -> None:
 
 
 @pytest.mark.parametrize("ours_first", [True, False], ids=["ours first", "theirs first"])
-@pytest.mark.parametrize(("make", "least"), [(Cubic, 0.08), (Bbr, 0.25)], ids=["cubic", "bbr"])
+@pytest.mark.parametrize(("make", "least"), [(Cubic, 0.15), (Bbr, 0.25)], ids=["cubic", "bbr"])
 def test_beside_a_tcp_both_get_a_share(make: type[Governor], least: float, ours_first: bool) -> None:
     world = World(path.DEEP)
     download = Download(world, begin=0.0 if ours_first else 3.0)

@@ -313,7 +313,7 @@ class Controller:
         delays, competition = self._delays, self._competition
         delays.empty_at = now  # or as empty as it gets
         queue = delays.queue()
-        if competition.deep(now, queue, delays.base, delays.allowed):
+        if competition.deep(now, queue, delays.base, delays.allowed, self._quiet_at):
             competition.begin(now, max(self._quiet_bandwidth * delays.base, self._window), queue)
             return State.COMPETE
         return State.DEEP if competition.suspected and queue > _LONG_QUEUE * delays.base else State.CRUISE
