@@ -7,10 +7,10 @@ whether they still are.
 
 from __future__ import annotations
 
-_DEEPS, _SECONDS = 2, 2.0  # DEEPs in a row that left a queue, and for how long: it is not ours
-_LASTS = 10.0  # seconds until the owner looks again
+_SECONDS = 2.0  # a queue that was long for so long, and that DEEP left, is not ours
+_LASTS, _LASTS_MOST = 10.0, 40.0  # seconds until the owner looks again, twice as many each time
 _LEAST = 0.02  # seconds: a queue that is no sign of others; more than that is …
-_BASE_SHARE, _ALLOWED_SHARE = 0.5, 2.0  # … this share of the base, and of the queue that is allowed
+_BASE_SHARE, _ALLOWED_SHARE = 0.25, 2.0  # … this share of the base, and of the queue that is allowed
 _QUEUE = 1.5  # the queue up to which the window grows, as a share of the others'
 _DOUBLING = 2.0  # the growth in a round, at first; it takes long to get a share of a long queue
 _GROWTH = 1.2  # the growth in a second, later
@@ -24,7 +24,8 @@ class Competition:
         self.window = 0.0  # bytes
         self._others = float("inf")  # their queue in seconds, the least that was seen
         self._deeps = 0  # in a row that left a queue
-        self._since = self._until = 0.0
+        self._until = 0.0
+        self._lasts = _LASTS
         self._doubles = True
 
     @property
@@ -32,22 +33,21 @@ class Competition:
         """The last DEEP left a queue."""
         return self._deeps > 0
 
-    def deep(self, now: float, queue: float, base: float, allowed: float) -> bool:
-        """DEEP left such a queue. Returns whether others keep it."""
+    def deep(self, now: float, queue: float, base: float, allowed: float, quiet_at: float) -> bool:
+        """DEEP left such a queue, which was short at `quiet_at`. Returns whether others keep it."""
         if queue <= max(_LEAST, _BASE_SHARE * base, _ALLOWED_SHARE * allowed):
-            self.window, self._deeps, self._others = 0.0, 0, float("inf")
+            self.window, self._deeps, self._others, self._lasts = 0.0, 0, float("inf"), _LASTS
             return False
-        if not self._deeps:
-            self._since = now
         self._deeps += 1
-        return self._deeps >= _DEEPS and now - self._since >= _SECONDS
+        return now - quiet_at >= _SECONDS
 
     def begin(self, now: float, window: float, queue: float) -> None:
         """Compete from now on, with this window or the one before, if that is larger."""
         self.window = max(self.window, window)
         # The least: two controllers that take each other for others must not outbid each other.
         self._others = min(self._others, queue)
-        self._until = now + _LASTS
+        self._until = now + self._lasts
+        self._lasts = min(2 * self._lasts, _LASTS_MOST)
         self._doubles = True
 
     def over(self, now: float) -> bool:

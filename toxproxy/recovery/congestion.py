@@ -55,7 +55,7 @@ _LOSSY_WINDOW = 1.25  # of what the path holds, while the pace governs
 _CYCLE, _LOSSY_CYCLE, _FIRST_UP = 8, 12, 5  # rounds from UP to UP; from STARTUP to UP
 _FOUND, _FOUND_LOSSY = 1.05, 0.93  # the rate grew: by so much of what it was; to so much of what was tried
 _LEAST_CUT, _BACK = 0.8, 0.97  # of the bandwidth; of the rate in an UP with much loss
-_STALE_ROUNDS = 4  # rounds with a long queue: DEEP begins
+_STALE_ROUNDS, _STALE_SECONDS = 2, 0.5  # with a long queue: DEEP begins
 _FIRST_DEEP, _DEEP_SECONDS = 0.5, 5.0  # seconds after STARTUP; without seeing the path empty
 _EVEN, _MOST_EVEN = 3e6, 1.5  # bytes per second that have the usual queue; slower flows, so much more
 _SAME_QUEUE = 0.002  # seconds by which a queue differs at least, if it is one
@@ -99,8 +99,9 @@ class Controller:
         self._gain = _MORE
         self._before = 0.0  # the bandwidth before UP
         self._quiet_bandwidth = 0.0  # the bandwidth when the queue was last short
-        self._queue_before = 0.0  # before DEEP, in seconds
-        self._same = 0  # DEEPs in a row after which it was the same
+        self._quiet_at = now  # when the queue was last short
+        self._same = 0  # rounds in a row with the same long queue
+        self._queue_before = self._most_window = 0.0  # in the first of them
         self._first_deep = inf  # when to look whether the path was really empty in STARTUP
         self._heard = self._ignored = now  # losses of packets that left before are no congestion
 
@@ -190,12 +191,28 @@ class Controller:
             self.bandwidth = self.rate
         if not self._stale and not self._competition.suspected:
             self._quiet_bandwidth = self.bandwidth
-        self.state = _NEXT[self.state](self, now, round, growth)
-        if self.state is State.DEEP:
-            self._queue_before = queue
+        if not self._stale:
+            self._quiet_at = now
+        if self._longer(queue):
+            self.state = self._restart()
+        else:
+            self.state = _NEXT[self.state](self, now, round, growth)
         if self._competition.suspected:
             self._delays.keep_base(now)
         self._apply(now)
+
+    def _longer(self, queue: float) -> bool:
+        """Whether the path became longer: what looks like a queue stays, however little is sent."""
+        if not self._stale or self.state is State.STARTUP:
+            self._same = 0
+            self._queue_before = queue
+            self._most_window = self._window
+            return False
+        if abs(queue - self._queue_before) < _SAME_QUEUE:
+            self._same += 1
+        else:
+            self._same, self._queue_before, self._most_window = 0, queue, self._window
+        return self._same >= 2 and 2 * self._window < self._most_window
 
     def _note_rate(self, round: Round, *, queued: bool) -> None:
         """A round counts if it shows what the path carries, and not what the application or the host did."""
@@ -262,7 +279,9 @@ class Controller:
         if now >= self._first_deep:
             self._first_deep = inf
             return True
-        return now - self._delays.empty_at > _DEEP_SECONDS or self._stale >= _STALE_ROUNDS
+        return now - self._delays.empty_at > _DEEP_SECONDS or (
+            self._stale >= _STALE_ROUNDS and now - self._quiet_at > _STALE_SECONDS
+        )
 
     def _after_up(self, now: float, round: Round, growth: float) -> State:
         return State.AFTER
@@ -294,17 +313,13 @@ class Controller:
         delays, competition = self._delays, self._competition
         delays.empty_at = now  # or as empty as it gets
         queue = delays.queue()
-        same = queue > delays.allowed and abs(queue - self._queue_before) < _SAME_QUEUE
-        self._same = self._same + 1 if same else 0
-        if self._same >= 2:
-            return self._restart()
-        if competition.deep(now, queue, delays.base, delays.allowed):
+        if competition.deep(now, queue, delays.base, delays.allowed, self._quiet_at):
             competition.begin(now, max(self._quiet_bandwidth * delays.base, self._window), queue)
             return State.COMPETE
         return State.DEEP if competition.suspected and queue > _LONG_QUEUE * delays.base else State.CRUISE
 
     def _restart(self) -> State:
-        """DEEP changed nothing at all, twice. So there is no queue: the path became longer, or is another."""
+        """The path became longer, or is another."""
         self._same = 0
         self._delays.forget_base()
         self._competition = Competition()

@@ -48,6 +48,7 @@ class Delays:
     def __init__(self, now: float) -> None:
         self._one_way = Least()
         self._reverse = 0.0  # the mean of the way back, less the unknown constant
+        self._latest_reverse = 0.0
         self._measured = False
         self._samples: list[float] = []  # of this round
         self._jitters: deque[float] = deque(maxlen=_JITTERS)
@@ -65,6 +66,7 @@ class Delays:
             self._measured, self._reverse = True, reverse
             self._one_way = Least()
             self._one_way.note(now, one_way)
+        self._latest_reverse = reverse
         self._reverse += (reverse - self._reverse) * _REVERSE_SHARE
 
     @property
@@ -101,6 +103,7 @@ class Delays:
         least = min(self._samples)
         self._one_way = Least()
         self._one_way.note(self.empty_at, least)
+        self._reverse = self._latest_reverse
 
     def begin_round(self) -> None:
         samples = self._samples
