@@ -136,7 +136,7 @@ def shares(on: Path, until: float, second: float = 3.0, seed: int = 1) -> tuple[
         pytest.param(path.DEEP, 0.3, 22, 1.5, id="deep, at once"),
         pytest.param(path.WAN, 3.0, 14, 2.6, id="wan"),
         pytest.param(path.POLICED, 3.0, 25, 2.5, id="policed"),
-        pytest.param(path.POLICED, 5.0, 27, 2.5, id="policed, later"),
+        pytest.param(path.POLICED, 5.0, 45, 3.0, id="policed, later"),
         pytest.param(path.RELAY, 3.0, 25, 2.0, id="relay"),
     ],
 )

@@ -49,7 +49,7 @@ _GROWTH, _PATIENCE = 1.25, 3  # less growth than this, in so many rounds: the pa
 _TOO_MUCH = 3.0  # times what the path holds: most of such a window is queued or lost
 _DOWN, _DEEP = 0.95, 0.6  # of what the path holds
 _MORE, _MORE_FASTER, _MOST_MORE = 1.25, 1.2, 2.0  # the gain of UP, its growth while the rate grows, its end
-_MORE_FIRST, _MORE_LOSSY = 1.5, 1.08  # the gain of the first UP after STARTUP; the usual one when lossy
+_MORE_FIRST, _MORE_LOSSY = 1.5, 0.08  # the gain of the first UP after STARTUP; the usual one when lossy
 _PACING = 1.25  # packets may leave so many times faster than the rate, while the window governs
 _LOSSY_WINDOW = 1.25  # of what the path holds, while the pace governs
 _CYCLE, _LOSSY_CYCLE, _FIRST_UP = 8, 12, 5  # rounds from UP to UP; from STARTUP to UP
@@ -263,7 +263,7 @@ class Controller:
         if self._excesses >= 2:
             carried = round.rate / (1 - self._losses.chance)
             if not self.lossy:
-                self._gain = _MORE_LOSSY
+                self._gain = self._more_lossy
             self._become_lossy(min(self.bandwidth, max(carried, _LEAST_CUT * self.bandwidth)))
         if self._wants_deep(now):
             return State.LOOK if round.idle else State.DEEP  # an idle round drained the queue as well
@@ -299,7 +299,7 @@ class Controller:
             found = found and round.rate >= _FOUND * self._before
         self._cycle = self._excesses = 0
         if not found:
-            self._gain = _MORE_LOSSY if self.lossy else _MORE
+            self._gain = self._more_lossy if self.lossy else _MORE
             return State.DOWN
         self._gain = min(self._gain * _MORE_FASTER, _MOST_MORE)
         self._before = self.bandwidth
@@ -358,6 +358,10 @@ class Controller:
             window = _DEEP * held
         self._window = min(max(window, LEAST_WINDOW), MOST_WINDOW)
         self._pacer.set_rate(now, max(pace, LEAST_WINDOW / max(base, SHORTEST)))
+
+    @property
+    def _more_lossy(self) -> float:
+        return 1 + _MORE_LOSSY * min(3.0, max(1.0, sqrt(_EVEN / max(self.bandwidth, 1.0))))
 
     def _usual(self, held: float) -> float:
         """What the path holds and a queue, which is shorter for faster flows: so shares become even."""
