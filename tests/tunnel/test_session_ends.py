@@ -69,7 +69,7 @@ async def test_a_stream_is_compressed_if_its_dialer_wants_it() -> None:
     async with tunnel() as ends, service(echo) as port:
 
         def sent() -> int:
-            return sum(session.transmission.packets_sent for session in (ends.near, ends.far))
+            return sum(session._recovery.flight.next_number for session in (ends.near, ends.far))
 
         for compress in (True, False):
             before = sent()

@@ -31,7 +31,7 @@ from toxproxy.tunnel.events import (
     SessionInterrupted,
 )
 from toxproxy.tunnel.keeper import SessionKeeper
-from toxproxy.tunnel.session import Session, Transmission
+from toxproxy.tunnel.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -105,12 +105,6 @@ class Friend:
     def connections(self) -> int:
         """How many connections `idle` would wait for."""
         return self._keeper.connections
-
-    @property
-    def transmission(self) -> Transmission | None:
-        """How the packets of the session fare; None without a session."""
-        session = self._keeper.session
-        return session.transmission if session is not None else None
 
     async def dial(
         self,

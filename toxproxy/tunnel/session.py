@@ -17,7 +17,6 @@ import logging
 import math
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from toxproxy import relay
 from toxproxy.address import Target
@@ -69,16 +68,6 @@ class Notices:
     def __init__(self) -> None:
         self.silent = Notice(log)  # a connection was reset, since no byte came
         self.failed = Notice(log, logging.ERROR, most=5)  # a connection was not opened because of a bug
-
-
-@dataclass(frozen=True, slots=True)
-class Transmission:
-    """How the packets of a session fare. Counts are since it began."""
-
-    packets_sent: int  # acknowledgements alone are not counted
-    packets_lost: int
-    bytes_in_flight: int
-    round_trip: float | None  # seconds, smoothed; None if not measured yet
 
 
 class Session:
@@ -136,17 +125,6 @@ class Session:
     def linked(self) -> bool:
         """Whether there is a link on which the peer was heard."""
         return self._link is not None and not self._interrupted and self._recovery.met
-
-    @property
-    def transmission(self) -> Transmission:
-        """How its packets fare, at this moment."""
-        recovery = self._recovery
-        return Transmission(
-            recovery.flight.next_number - 1,
-            recovery.lost,
-            recovery.flight.bytes,
-            recovery.trip.smoothed if recovery.trip.known else None,
-        )
 
     def is_meant(self, client: int, server: int) -> bool:
         """Whether an INTRODUCTION with these ids is for this session."""
