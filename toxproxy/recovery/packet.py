@@ -61,7 +61,7 @@ def acknowledgement(received: float, now: float, ranges: Iterable[tuple[int, int
         runs += [[_MOST_RUN, 0]] * full + [[rest + 1, 0]]
         low = first
     del runs[most:]
-    delay = min(int((now - received) / _DELAY_UNIT), _MOST_DELAY)
+    delay = max(min(int((now - received) / _DELAY_UNIT), _MOST_DELAY), 0)
     head = _ACK.pack(largest & 0xFFFF_FFFF, int(received / _MICROSECOND) & 0xFFFF_FFFF, delay, len(runs))
     return head + b"".join([_RUN.pack(*run) for run in runs])
 
