@@ -79,8 +79,8 @@ async def test_a_server_that_ends_each_link_or_session_is_asked_seldom(
 
     Server.answer = answer
     pipe = DatagramPipe(1)
-    near = SessionKeeper(pipe.near.send, changed=lambda _: None, grace=600)
-    far = Carrier(pipe.far.send, Server)
+    near = SessionKeeper(pipe.near.send_from, changed=lambda _: None, grace=600)
+    far = Carrier(pipe.far.send_from, Server)
     for end, carrier in ((pipe.far, far), (pipe.near, near.carrier)):
         end.receive, end.batch_ended = carrier.packet_received, carrier.batch_ended
     near.reach()

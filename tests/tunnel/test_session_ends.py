@@ -231,21 +231,28 @@ async def test_a_refusal_leaves_the_server_idle() -> None:
         assert ends.far._trimming is not None
 
 
-async def test_a_protocol_that_raises_loses_only_its_own_stream() -> None:
+@pytest.mark.parametrize("callback", ["data_received", "pause_writing", "resume_writing"])
+async def test_a_protocol_that_raises_loses_only_its_own_stream(callback: str) -> None:
     class Broken(asyncio.Protocol):
-        def data_received(self, data: bytes) -> None:
-            raise RuntimeError("a bug")
+        pass
 
+    def fail(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    setattr(Broken, callback, fail)
     async with tunnel() as ends, service(echo) as port:
         complaints: list[str] = []
         asyncio.get_running_loop().set_exception_handler(
             lambda _, context: complaints.append(context["message"])
         )
         transport, _ = await ends.near.dial(Broken, Target("127.0.0.1", port))
-        transport.write(b"x")
+        transport.write(bytes(1 << 20))
         reader, writer = await ends.open(port)
         writer.write(b"fine")
         assert await reader.readexactly(4) == b"fine"
+        async with asyncio.timeout(5):
+            while not complaints:
+                await asyncio.sleep(0.01)
         assert complaints == ["error in a stream's protocol"]
         writer.close()
         await ends.quiet()

@@ -42,22 +42,20 @@ _REMEMBERED = 64  # CONNECTs of replaced links that are remembered
 class Carrier:
     """Creates links and passes each the packets of its epoch.
 
-    `send` takes one packet, in a buffer that is reused, and returns False if it was not sent. `own` is
-    called with each new link and returns its owner. The side that is `connecting` begins the links,
-    and takes no CONNECT. `send_from` is `send` for a C pointer (`uint8_t *`) and a length; it may cost less.
+    `send` takes one packet: a C pointer (`uint8_t *`), valid during the call only, and a length. It
+    returns False if the packet was not sent. `own` is called with each new link and returns its owner.
+    The side that is `connecting` begins the links, and takes no CONNECT.
     """
 
     def __init__(
         self,
-        send: Callable[[memoryview], bool],
+        send: Callable[[Any, int], bool],
         own: Callable[[EnetLink], LinkOwner],
         *,
         connecting: bool = False,
-        send_from: Callable[[Any, int], bool] | None = None,
     ) -> None:
         self.link: EnetLink | None = None
         self._send = send
-        self._send_from = send_from
         self._own = own
         self._epoch = random.randrange(256)
         self._unmade = Notice(log, logging.WARNING)
@@ -73,7 +71,7 @@ class Carrier:
         Raises `OSError` or `MemoryError` if the system has no socket or memory for it.
         """
         self._epoch = (self._epoch + 1) % 256
-        self._begin(connect=True)
+        self._begin()
 
     async def close(self) -> None:
         """Close the link and wait until it is freed. Its owner is not told."""
@@ -111,7 +109,7 @@ class Carrier:
                 return
             before, self._epoch = self._epoch, epoch
             try:
-                self._begin(connect=False)
+                self._begin()
             except (OSError, MemoryError) as error:  # the peer repeats its CONNECT
                 self._epoch = before
                 self._unmade("no link can be made: %s; the friend tries again", error)
@@ -129,15 +127,14 @@ class Carrier:
             return "the friend may run an older toxproxy, of protocol version 1; it must be updated"
         return "SPEC.md gives its fields"
 
-    def _begin(self, *, connect: bool) -> None:
+    def _begin(self) -> None:
         old = self.link
-        link = self.link = EnetLink(
-            self._send, bytes((PACKET_ID, self._epoch)), MTU, self._notice, self._send_from
-        )
+        header = bytes((PACKET_ID, self._epoch))
+        link = self.link = EnetLink(self._send, header, self._notice, connecting=self._connecting)
         if old is not None:
             old.fail(LinkEnd.REPLACED)
         try:
-            link.start(self._own(link), connect=connect)
+            link.start(self._own(link))
         except (OSError, MemoryError) as error:
             log.debug("a link could not be started: %s", error)
             link.fail(LinkEnd.FAILED)

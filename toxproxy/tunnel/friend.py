@@ -80,12 +80,11 @@ class Friend:
         self._measuring: asyncio.Task[None] | None = None
         self._tell_end = Notice(log, most=_LINES)
         self._keeper = SessionKeeper(
-            self._send,
+            node.lossy_sender(number),
             changed=self._session_changed,
             exit=exit,
             limits=limits,
             grace=grace,
-            send_from=node.lossy_sender(number),
         )
         node.set_sink(number, self._keeper.carrier)
 
@@ -166,9 +165,6 @@ class Friend:
                 f"client in (on the server: toxproxy allow {self._node.public_key.hex().upper()})"
             )
         return f"the server was found but did not answer within {self._wait:g} s"
-
-    def _send(self, packet: memoryview) -> bool:
-        return self._node.send_lossy(self._number, packet)
 
     def _session_changed(self, what: SessionEvent) -> None:
         tell = self._tell_end if isinstance(what, SessionEnded) else log.debug  # the status shows the others

@@ -42,7 +42,7 @@ _NO_PAUSE = frozenset({LinkEnd.UNANSWERED, LinkEnd.SILENT, LinkEnd.REPLACED, Lin
 
 
 class SessionKeeper:
-    """Keeps a session with one peer. `carrier` must be given the peer's packets; `send_from` is for it.
+    """Keeps a session with one peer. `carrier` must be given the peer's packets; `send` is for it.
 
     `changed` is called when a session began, was interrupted, was resumed or has ended. An interrupted
     session is kept for `grace` seconds. With an `exit` this is the server, otherwise the client.
@@ -54,15 +54,14 @@ class SessionKeeper:
 
     def __init__(
         self,
-        send: Callable[[memoryview], bool],
+        send: Callable[[Any, int], bool],
         *,
         changed: Callable[[SessionEvent], None],
         grace: float,
         exit: Dialer | None = None,
         limits: Limits | None = None,
-        send_from: Callable[[Any, int], bool] | None = None,
     ) -> None:
-        self.carrier = Carrier(send, self._own, connecting=exit is None, send_from=send_from)
+        self.carrier = Carrier(send, self._own, connecting=exit is None)
         self.session: Session | None = None
         self._halves = Halves()  # connections dialled for the peer, in all sessions
         self._near = exit is None
@@ -173,7 +172,7 @@ class SessionKeeper:
 
     def _continue(self, link: EnetLink, packet: bytes, session: Session) -> None:
         session.attach(link)
-        link.hand_over(session)
+        link.owner = session
         session.link_up()
         session.packet_received(packet)
 

@@ -22,7 +22,8 @@ from toxproxy import relay
 from toxproxy.address import Target
 from toxproxy.dialer import Dialer, P
 from toxproxy.errors import GoAwayCode, Refusal, RemoteProtocolError, StreamRefused
-from toxproxy.link.base import Link, LinkEnd
+from toxproxy.link.base import LinkEnd
+from toxproxy.link.enet import EnetLink
 from toxproxy.mux import (
     DataReceived,
     EndReceived,
@@ -100,7 +101,7 @@ class Session:
         self._recovery = Recovery(self._multiplexer, self._loop.time())
         if self._client:
             self._recovery.introduce(*self._ids)
-        self._link: Link | None = None
+        self._link: EnetLink | None = None
         self._interrupted = False  # it has lost a link, and nothing has come on another one yet
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = 0.0  # kept here, since uvloop's timers do not always know it
@@ -197,7 +198,7 @@ class Session:
 
     # The link's calls
 
-    def attach(self, link: Link) -> None:
+    def attach(self, link: EnetLink) -> None:
         """Use this link from now on. The caller makes the session its owner."""
         self._link = link
 

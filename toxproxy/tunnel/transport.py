@@ -108,7 +108,7 @@ class StreamTransport(asyncio.Transport):
     def drained(self) -> None:
         """The send buffer has room again."""
         if self._protocol is not None and not self._lost:
-            self._protocol.resume_writing()
+            self._guard(self._protocol.resume_writing)
 
     def closed(self, error: StreamError | None) -> None:
         """The stream has ended; `error` is None if both directions ended in order."""
@@ -130,7 +130,7 @@ class StreamTransport(asyncio.Transport):
         full = self._multiplexer.write(stream, bytes(data))
         self._owner.changed()
         if full and not was_full and self._protocol is not None:
-            self._protocol.pause_writing()
+            self._guard(self._protocol.pause_writing)
 
     def can_write_eof(self) -> bool:
         return True
