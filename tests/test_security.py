@@ -213,7 +213,7 @@ async def test_a_friend_cannot_resume_the_session_of_another() -> None:
 
         near = Carrier(pipe.near.send_from, own, connecting=True)
         far = SessionKeeper(
-            pipe.far.send, changed=lambda _: None, grace=GRACE, exit=Exit(ExitSettings(), rules())
+            pipe.far.send_from, changed=lambda _: None, grace=GRACE, exit=Exit(ExitSettings(), rules())
         )
         for end, carrier in ((pipe.near, near), (pipe.far, far.carrier)):
             end.receive, end.batch_ended = carrier.packet_received, carrier.batch_ended

@@ -329,6 +329,22 @@ async def test_a_path_that_comes_back_is_found_within_two_seconds() -> None:
         await far.until(lambda: far.link.heard > back, 1.8)
 
 
+async def test_a_carrier_that_fails_does_not_make_a_link_live_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, seconds in (("_QUIET", 0.2), ("_QUIETER", 0.1), ("SILENCE", 0.8)):
+        monkeypatch.setattr(subject, name, seconds)
+    complaints: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: complaints.append(what["message"]))
+    async with rig(DatagramPipe(1)) as there:
+        there.near.connect()
+        near, _ = await there.connected()
+        monkeypatch.setattr(near.link, "_send", None)
+        await near.until(lambda: near.down is not None, 5)
+        assert near.down == LinkEnd.SILENT
+        assert complaints
+
+
 # What the carrier refuses
 
 

@@ -291,21 +291,17 @@ class EnetLink:
     def _wake(self) -> None:
         now = self._loop.time()
         silent = now - self.heard
-        pause = max(_QUIET - silent, _QUIETER)
-        if not self._up:
-            if now >= self._began + MEETING:
-                self.fail(LinkEnd.UNANSWERED)
-                return
+        # First of all: should something fail, the link still ends in time.
+        self._set_timers((max(_QUIET - silent, _QUIETER) if self._up else _REPEAT, self._wake))
+        if not self._up and now >= self._began + MEETING:
+            self.fail(LinkEnd.UNANSWERED)
+        elif not self._up:
             self._greet(0)
-            pause = _REPEAT
         elif silent >= SILENCE:
             self.fail(LinkEnd.SILENT)
-            return
         elif silent >= _QUIET:
             self._peer.ping()
             self._service()
-        if not self.is_over:
-            self._set_timers((pause, self._wake))
 
     # The end
 
