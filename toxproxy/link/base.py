@@ -8,22 +8,24 @@ many.
 from __future__ import annotations
 
 from enum import Enum
-from typing import Protocol
 
 
 class LinkEnd(Enum):
-    """Why a link ended."""
+    """Why a link ended, as people are told."""
 
-    PEER_ENDED = "peer ended"  # the peer disconnected, or refused the connection
-    UNANSWERED = "unanswered"  # the peer did not answer, so the link never came up
-    SILENT = "silent"  # nothing came for `SILENCE` seconds, though each PING is answered
-    REPLACED = "replaced"  # a new link took its place
-    UNREACHABLE = "unreachable"  # Tox says that the friend is offline
-    FAILED = "failed"  # a socket or ENet failed on this side
+    PEER_ENDED = "the peer ended the link"  # or refused the connection
+    UNANSWERED = "the peer did not answer in time"  # so the link never came up
+    SILENT = "nothing came from the peer, though an answer was due"  # to PINGs
+    REPLACED = "a new link replaced it"
+    UNREACHABLE = "the friend left the network"  # as Tox says
+    FAILED = "the link failed on this side"  # a socket or ENet
 
 
-class LinkOwner(Protocol):
-    """Is told what happens on the link. Calls come from the event loop, never from within its own calls."""
+class LinkOwner:
+    """Is told what happens on the link. Calls come from the event loop, never from within its own calls.
+
+    By itself it does not listen.
+    """
 
     def link_up(self) -> None:
         """The link is connected: packets may be sent."""

@@ -29,6 +29,7 @@ from toxproxy.tunnel.events import (
     SessionEnded,
     SessionEvent,
     SessionInterrupted,
+    SessionResumed,
 )
 from toxproxy.tunnel.keeper import SessionKeeper
 from toxproxy.tunnel.session import Session
@@ -201,19 +202,15 @@ def words(what: SessionEvent) -> str:
         case SessionBegan():
             return "began"
         case SessionInterrupted(reason):
-            return f"was interrupted: {_LINK_ENDS[reason]}"
+            return f"was interrupted: {reason.value}"
+        case SessionResumed():
+            return "was resumed"
         case SessionEnded(reason):
             return f"ended: {_why(reason)}"
-        case _:
-            return "was resumed"
 
 
 def _why(reason: SessionEnd) -> str:
     match reason:
-        case LinkEnd():
-            return _LINK_ENDS[reason]
-        case Loss():
-            return _LOSSES[reason]
         case Closed(text):
             return text
         case PeerBroke(text):
@@ -221,18 +218,5 @@ def _why(reason: SessionEnd) -> str:
         case PeerClosed(code, text):
             said = f"the peer said {shown(text, MAX_WORDS)}" if text else "the peer ended the session"
             return f"{said} ({code.name.lower().replace('_', ' ')})"
-
-
-_LINK_ENDS = {
-    LinkEnd.PEER_ENDED: "the peer ended the link",
-    LinkEnd.UNANSWERED: "the peer did not answer in time",
-    LinkEnd.SILENT: "nothing came from the peer, though an answer was due",
-    LinkEnd.REPLACED: "a new link replaced it",
-    LinkEnd.UNREACHABLE: "the friend left the network",
-    LinkEnd.FAILED: "the link failed on this side",
-}
-_LOSSES = {
-    Loss.EXPIRED: "it was interrupted for longer than it is kept",
-    Loss.RESTARTED: "the client was restarted",
-    Loss.FORGOTTEN: "the client has another session",
-}
+        case LinkEnd() | Loss():
+            return str(reason.value)

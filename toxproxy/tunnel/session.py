@@ -22,7 +22,7 @@ from toxproxy import relay
 from toxproxy.address import Target
 from toxproxy.dialer import Dialer, P
 from toxproxy.errors import GoAwayCode, Refusal, RemoteProtocolError, StreamRefused
-from toxproxy.link.base import LinkEnd
+from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.enet import EnetLink
 from toxproxy.mux import (
     DataReceived,
@@ -71,7 +71,7 @@ class Notices:
         self.failed = Notice(log, logging.ERROR, most=5)  # a connection was not opened because of a bug
 
 
-class Session:
+class Session(LinkOwner):
     """One session with one peer. It is the `LinkOwner` of the link that carries it now, if there is one.
 
     It ends by itself when the peer closes it or breaks the protocol. A lost link only interrupts it, once
@@ -125,7 +125,7 @@ class Session:
     @property
     def linked(self) -> bool:
         """Whether there is a link on which the peer was heard."""
-        return self._link is not None and not self._interrupted and self._recovery.met
+        return self._recovery.met
 
     def is_meant(self, client: int, server: int) -> bool:
         """Whether an INTRODUCTION with these ids is for this session."""
@@ -150,7 +150,7 @@ class Session:
         if not self.established:
             raise StreamRefused(Refusal.OFFLINE, "the server is not connected")
         stream = self._multiplexer.open(target, compress=compress)
-        transport = StreamTransport(self, self._multiplexer, stream)
+        transport = StreamTransport(self._multiplexer, stream, self.changed)
         self.changed()
         if not early:
             await transport.answered()
@@ -311,7 +311,7 @@ class Session:
                     task.cancel()
                 _transport(stream).closed(error)
             case StreamRequested(stream, target):
-                transport = StreamTransport(self, self._multiplexer, stream)
+                transport = StreamTransport(self._multiplexer, stream, self.changed)
                 task = self._loop.create_task(self._serve(transport, target))
                 self._serving[stream] = task
                 task.add_done_callback(lambda _: self._serving.pop(stream, None))
