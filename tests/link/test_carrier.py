@@ -169,6 +169,21 @@ async def test_a_client_restarted_again_and_again_gets_a_link_at_once() -> None:
             assert len(there.far_links) == restarts, "the first CONNECT was not enough"
 
 
+async def test_a_carrier_that_closes_takes_no_other_link() -> None:
+    async with rig(DatagramPipe(1)) as there:
+        there.near.connect()
+        near, far = await there.connected()
+        far.link.close(b"farewell")
+        closing = asyncio.create_task(there.far.close())
+        await near.until(lambda: near.packets == [b"farewell"])
+        there.near.connect()
+        async with asyncio.timeout(5):
+            await closing
+        assert len(there.far_links) == 1
+        assert there.far.link is not None
+        assert there.far.link.is_over
+
+
 async def test_the_side_that_connects_takes_no_connect() -> None:
     async with rig(DatagramPipe(1), honest=False) as there:
         there.near.connect()

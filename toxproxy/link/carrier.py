@@ -60,6 +60,7 @@ class Carrier:
         self._epoch = random.randrange(256)
         self._unmade = Notice(log, logging.WARNING)
         self._connecting = connecting
+        self._closed = False
         # Epoch and connect id of the CONNECTs that began a link. The last one is the present link's.
         self._asked: deque[int] = deque(maxlen=_REMEMBERED)
         self._allowance = TokenBucket(LINKS_AT_ONCE, LINKS_A_SECOND)
@@ -73,7 +74,8 @@ class Carrier:
         self._begin((self._epoch + 1) % 256)
 
     async def close(self) -> None:
-        """Close the link and wait until it is freed. Its owner is not told."""
+        """Close the link and wait until it is freed. Its owner is not told. No other link begins."""
+        self._closed = True
         if self.link is not None:
             self.link.close()
             await self.link.closed()
@@ -85,7 +87,8 @@ class Carrier:
         if not HEADER < size <= MAX_PACKET or view[0] != PACKET_ID:
             return
         if size == _CONNECT and connect.is_connect(view[HEADER:]):
-            self._connect_received(view[1], bytearray(view[HEADER:]))
+            if not self._closed:
+                self._connect_received(view[1], bytearray(view[HEADER:]))
         elif self.link is not None and view[1] == self._epoch:
             self.link.datagram_received(view, HEADER)
 
