@@ -415,6 +415,16 @@ async def test_a_link_that_the_peer_ended_says_nothing_more() -> None:
         assert there.pipe.far._held == []
 
 
+async def test_a_link_is_freed_although_its_carrier_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with rig(DatagramPipe(1)) as there:
+        there.near.connect()
+        near, _ = await there.connected()
+        monkeypatch.setattr(near.link, "_send", None)
+        with pytest.raises(TypeError):
+            near.link.close()
+        assert near.link.is_over
+
+
 @pytest_asyncio.fixture
 async def parting() -> AsyncIterator[tuple[DatagramPipe, Diary, Diary]]:
     pipe = DatagramPipe(1)

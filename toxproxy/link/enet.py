@@ -306,11 +306,13 @@ class EnetLink:
     # The end
 
     def _end(self) -> None:
-        """Tell the peer, and free everything."""
-        if self._up:
-            self._peer.disconnect_now(0)
-            self._drain()
-        self._free()
+        """Tell the peer, and free everything, whatever fails."""
+        try:
+            if self._up:
+                self._peer.disconnect_now(0)
+                self._drain()
+        finally:
+            self._free()
 
     def _free(self) -> None:
         self._up = False
