@@ -21,12 +21,17 @@ class RoundTrip:
     def add(self, sample: float, now: float) -> None:
         """A new measurement."""
         self.latest = sample = max(sample, _LEAST)
-        if self._least.value == inf:
-            self.smoothed, self.variation = sample, sample / 2
-        else:
+        if self.known:
             self.variation += (abs(self.smoothed - sample) - self.variation) / 4
             self.smoothed += (sample - self.smoothed) / 8
+        else:
+            self.smoothed, self.variation = sample, sample / 2
         self._least.note(now, sample)
+
+    @property
+    def known(self) -> bool:
+        """Whether there was a measurement."""
+        return self._least.value < inf
 
     @property
     def least(self) -> float:

@@ -7,7 +7,6 @@ gives it an exit, through which the friend dials.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from enum import Enum
@@ -32,7 +31,6 @@ from toxproxy.tunnel.events import (
     SessionResumed,
 )
 from toxproxy.tunnel.keeper import SessionKeeper
-from toxproxy.tunnel.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +50,8 @@ class Friend:
     """At the client, a `Dialer` through the server. At the server, a client that dials through `exit`.
 
     `wait` is how long a dial waits for the session, in seconds. `grace` is how long an interrupted
-    session and its streams are kept, in seconds. `changed` is called when the phase, the kind of
-    connection or the measured round trip changes.
+    session and its streams are kept, in seconds. `changed` is called when the phase or the kind of
+    connection changes.
     """
 
     def __init__(
@@ -70,7 +68,6 @@ class Friend:
     ) -> None:
         self.key = key
         self.connection = ConnectionStatus.NONE
-        self.round_trip: float | None = None  # seconds, including both event loops
         self.met = False  # there has been a session with it
         self._node = node
         self._number = number
@@ -78,7 +75,6 @@ class Friend:
         self._changed = changed
         self._ready = asyncio.Event()
         self._waiting = 0
-        self._measuring: asyncio.Task[None] | None = None
         self._tell_end = Notice(log, most=_LINES)
         self._keeper = SessionKeeper(
             node.lossy_sender(number),
@@ -100,6 +96,12 @@ class Friend:
     def streams(self) -> int:
         """How many streams have not ended."""
         return self._keeper.streams
+
+    @property
+    def round_trip(self) -> float | None:
+        """The round trip in seconds, smoothed; None if it is not known."""
+        session = self._keeper.session
+        return session.round_trip if session is not None else None
 
     @property
     def connections(self) -> int:
@@ -141,7 +143,6 @@ class Friend:
 
     async def close(self, text: str) -> None:
         """End the session, tell the peer why, and stop taking the friend's packets."""
-        self._stop_measuring()
         await self._keeper.close(text)
         self._node.set_sink(self._number, None)
 
@@ -170,25 +171,12 @@ class Friend:
     def _session_changed(self, what: SessionEvent) -> None:
         tell = self._tell_end if isinstance(what, SessionEnded) else log.debug  # the status shows the others
         tell("session with %s %s", short(self.key), words(what))
-        self._stop_measuring()
-        self.round_trip = None
-        if (session := self._keeper.session) is not None and self._keeper.ready:
+        if self._keeper.ready:
             self.met = True
             self._ready.set()
-            self._measuring = asyncio.get_running_loop().create_task(self._measure(session))
         else:
             self._ready.clear()
         self._changed(self)
-
-    async def _measure(self, session: Session) -> None:
-        with contextlib.suppress(ConnectionError):  # the session ended, which is reported elsewhere
-            self.round_trip = await session.ping()
-            self._changed(self)
-
-    def _stop_measuring(self) -> None:
-        if self._measuring is not None:
-            self._measuring.cancel()
-            self._measuring = None
 
 
 def short(key: bytes) -> str:

@@ -31,7 +31,6 @@ from toxproxy.mux import (
     Event,
     Limits,
     Multiplexer,
-    PongReceived,
     Stream,
     StreamClosed,
     StreamDrained,
@@ -109,7 +108,6 @@ class Session(LinkOwner):
         self._halves = relay.Halves() if halves is None else halves
         self._notices = notices or Notices()
         self._tell = changed
-        self._pings: dict[int, asyncio.Future[None]] = {}
         self._serving: dict[Stream, asyncio.Task[None]] = {}
         self._idle = asyncio.Event()  # no stream lives
         self._idle.set()
@@ -126,6 +124,12 @@ class Session(LinkOwner):
     def linked(self) -> bool:
         """Whether there is a link on which the peer was heard."""
         return self._recovery.met
+
+    @property
+    def round_trip(self) -> float | None:
+        """The round trip in seconds, smoothed; None if it was not measured on this link yet."""
+        trip = self._recovery.trip
+        return trip.smoothed if trip.known else None
 
     def is_meant(self, client: int, server: int) -> bool:
         """Whether an INTRODUCTION with these ids is for this session."""
@@ -157,24 +161,6 @@ class Session(LinkOwner):
         protocol = protocol_factory()
         transport.attach(protocol)
         return transport, protocol
-
-    async def ping(self) -> float:
-        """Measure the round trip in seconds, including the link and both event loops.
-
-        Raises `ConnectionError` if the session ends before the answer.
-        """
-        if not self.established:
-            raise ConnectionResetError("the session is not established")
-        value = secrets.randbits(64)
-        pong = self._pings[value] = self._loop.create_future()
-        sent = self._loop.time()
-        self._multiplexer.ping(value)
-        self.changed()
-        try:
-            await pong
-        finally:
-            self._pings.pop(value, None)
-        return self._loop.time() - sent
 
     async def idle(self) -> None:
         """Wait until all streams have ended."""
@@ -315,9 +301,6 @@ class Session(LinkOwner):
                 task = self._loop.create_task(self._serve(transport, target))
                 self._serving[stream] = task
                 task.add_done_callback(lambda _: self._serving.pop(stream, None))
-            case PongReceived(value):
-                if (pong := self._pings.get(value)) is not None and not pong.done():
-                    pong.set_result(None)
             case Established():
                 self._established()
 
@@ -390,9 +373,6 @@ class Session(LinkOwner):
             task.cancel()
         self._deliver()
         self._multiplexer.memory.end()
-        for pong in self._pings.values():
-            if not pong.done():
-                pong.set_exception(ConnectionResetError("the session ended"))
         self._tell(SessionEnded(reason))
 
 
