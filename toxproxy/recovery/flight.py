@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from operator import attrgetter
 
 from toxproxy.errors import RemoteProtocolError
 from toxproxy.recovery.packet import Acknowledgement, expanded
@@ -26,7 +25,6 @@ _REMEMBERED = 2.0  # seconds that a packet is remembered after it was given up, 
 _REMEMBERED_TRIPS = 2  # … so many round trips, if that is less
 _MOST_REMEMBERED = 4096
 _TOLERANT = 10.0  # seconds that the tolerance lasts after a packet was late
-_number = attrgetter("number")
 
 
 class Flight:
@@ -35,11 +33,11 @@ class Flight:
     def __init__(self) -> None:
         self.bytes = 0
         self.next_number = 1
+        self.newest = Sent(0, 0.0, 0, None)  # of the acknowledged packets, the one that left last
         # In the order of their numbers. Unlike a dict, an OrderedDict finds its first key at once.
         self._packets: OrderedDict[int, Sent] = OrderedDict()
         self._given_up: OrderedDict[int, tuple[float, float]] = OrderedDict()  # departure, when given up
         self._known = Ranges()  # acknowledged numbers from the floor on
-        self._newest = Sent(0, 0.0, 0, None)  # of the acknowledged packets, the one that left last
         self._tolerance = 0.0  # seconds beyond the usual reordering
         self._tolerant_until = 0.0
 
@@ -47,11 +45,6 @@ class Flight:
     def oldest(self) -> Sent | None:
         """The packet that is in flight for longest."""
         return next(iter(self._packets.values()), None)
-
-    @property
-    def acknowledged(self) -> int:
-        """The largest number that the peer has acknowledged; 0 if none."""
-        return self._newest.number
 
     @property
     def floor(self) -> int:
@@ -86,10 +79,10 @@ class Flight:
                         acked.append(packet)
                     elif number in given_up:
                         self._came_late(given_up.pop(number)[0], now)
+            if acked and acked[-1].number > self.newest.number:
+                self.newest = acked[-1]
             high -= run + gap
-        if acked:
-            self.bytes -= sum([packet.size for packet in acked])
-            self._newest = max(self._newest, max(acked, key=_number), key=_number)
+        self.bytes -= sum([packet.size for packet in acked])
         return acked, newest
 
     def find_lost(self, now: float, trip: RoundTrip) -> list[Sent]:
@@ -97,9 +90,9 @@ class Flight:
         lost: list[Sent] = []
         reordering = self.reordering(trip, now)
         # What left before this is lost, since a later one came; what left before the other one is overdue.
-        passed = self._newest.sent_at - reordering
+        passed = self.newest.sent_at - reordering
         overdue = now - max(trip.latest, trip.smoothed) - reordering
-        while (packet := self.oldest) is not None and packet.number < self._newest.number:
+        while (packet := self.oldest) is not None and packet.number < self.newest.number:
             if packet.sent_at > passed and packet.sent_at > overdue:
                 break
             lost.append(self._give_up(packet, now))
@@ -122,7 +115,7 @@ class Flight:
     def overdue_at(self, trip: RoundTrip, now: float) -> float:
         """When `find_lost` has to be called again if no acknowledgement comes; inf if never."""
         packet = self.oldest
-        if packet is None or packet.number >= self._newest.number:
+        if packet is None or packet.number >= self.newest.number:
             return math.inf
         return packet.sent_at + max(trip.latest, trip.smoothed) + self.reordering(trip, now)
 
@@ -139,7 +132,7 @@ class Flight:
     def _came_late(self, sent_at: float, now: float) -> None:
         if now >= self._tolerant_until:
             self._tolerance = 0.0
-        self._tolerance = max(self._tolerance, 1.25 * (self._newest.sent_at - sent_at))
+        self._tolerance = max(self._tolerance, 1.25 * (self.newest.sent_at - sent_at))
         self._tolerant_until = now + _TOLERANT
 
     def _forget(self, now: float, trip: RoundTrip) -> None:

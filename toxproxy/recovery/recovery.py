@@ -234,7 +234,7 @@ class Recovery:
             flags |= packet.INTRODUCTION
             pieces.append(self._introduction)
             room -= packet.IDS
-        if pending or (received.largest and flight.acknowledged < self._first):
+        if pending or (received.largest and flight.newest.number < self._first):
             flags |= packet.ACK
             ack = received.acknowledgement(now)
             pieces.append(ack)
