@@ -147,7 +147,8 @@ class Recovery:
         arrived = packet.expanded(ack.received, int(now * 1e6 + self._ahead))
         self._ahead = arrived - now * 1e6
         rtt = now - newest.sent_at
-        return Report(max(rtt - ack.delay, rtt / 16), arrived * 1e-6 - newest.sent_at, arrived * 1e-6)
+        rtt = max(rtt - ack.delay, rtt / 16)
+        return Report(rtt, arrived * 1e-6 - newest.sent_at, arrived * 1e-6, ack.delay)
 
     def _find_lost(self, now: float) -> list[Sent]:
         lost = self.flight.find_lost(now, self.trip)

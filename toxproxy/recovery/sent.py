@@ -29,3 +29,4 @@ class Report(NamedTuple):
     rtt: float  # from its departure to its acknowledgement, less `delay`
     one_way: float  # its arrival on the peer's clock less its departure here: one-way delay plus a constant
     arrived: float  # its arrival on the peer's clock
+    delay: float  # how long the peer waited before it wrote the acknowledgement
