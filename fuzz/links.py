@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from typing import Any
+
+import cffi
 
 from fuzz import packets as pk
 from fuzz import scene
@@ -24,6 +27,7 @@ from toxproxy.rules import Rules
 from toxproxy.tunnel.events import SessionBegan, SessionEnded, SessionEvent
 from toxproxy.tunnel.keeper import SessionKeeper
 
+_ffi = cffi.FFI()
 _MOVES_MOST = 60
 _ROUNDS = 12  # round trips: enough for ENet to connect and for a session to begin
 _PAUSES = (0.0, 0.01, 0.3, 3.0, 30.0)  # seconds
@@ -48,9 +52,9 @@ class Wire:
         self.queues: tuple[deque[bytes], deque[bytes]] = deque(), deque()
         self.ends: list[Carrier] = []
 
-    def sender(self, to: int) -> Callable[[memoryview], bool]:
-        def send(packet: memoryview) -> bool:
-            self.queues[to].append(bytes(packet))
+    def sender(self, to: int) -> Callable[[Any, int], bool]:
+        def send(pointer: Any, length: int) -> bool:
+            self.queues[to].append(_ffi.buffer(pointer, length)[:])
             return True
 
         return send

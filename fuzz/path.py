@@ -124,7 +124,7 @@ class Path:
             assert other.source.got == set(range(end.source.offered)), "not all arrived"
             assert end.source.confirmed == other.source.got, "not all was confirmed"
             flight = end.recovery.flight
-            assert flight.count == flight.bytes == 0
+            assert flight.bytes == 0
             assert end.recovery.due == math.inf
 
     # Moves
@@ -170,7 +170,7 @@ class Path:
 
     def done(self) -> bool:
         return not self.arrivals and all(
-            not end.source.waiting and not end.recovery.flight.count and end.recovery.due == math.inf
+            not end.source.waiting and not end.recovery.flight.bytes and end.recovery.due == math.inf
             for end in self.ends
         )
 

@@ -159,7 +159,7 @@ class Game:
             if each is not None:
                 assert each.streams == 0
                 assert each._multiplexer.memory._own.left == each._multiplexer.limits.session_window
-                assert each._recovery.flight.count == 0
+                assert each._recovery.flight.bytes == 0
                 assert not each._multiplexer.wants_to_send
         assert not self.ended
 
@@ -183,7 +183,7 @@ class Game:
             if each is not None:
                 accounts(each._multiplexer)
                 flight = each._recovery.flight
-                assert flight.bytes == sum(packet.size for packet in flight._packets if packet is not None)
+                assert flight.bytes == sum(packet.size for packet in flight._packets.values())
 
     # Links
 

@@ -12,6 +12,11 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+import cffi
+
+_ffi = cffi.FFI()
 
 MAX_HELD = 4096  # datagrams that `PipeEnd.hold` keeps back; more are lost
 _LEAST_LATENESS = 0.001  # seconds: the delay that reordering is based on, on a path without delay
@@ -109,6 +114,10 @@ class PipeEnd:
         elif len(self._held) < MAX_HELD:
             self._held.append(copy)
         return True
+
+    def send_from(self, pointer: Any, length: int) -> bool:
+        """`send` for a C pointer, as a carrier calls it."""
+        return self.send(_ffi.buffer(pointer, length))
 
     def hold(self, predicate: Callable[[bytes], bool], seconds: float | None = None) -> None:
         """Keep back the datagrams sent at this end for which `predicate` is true, until `release`.

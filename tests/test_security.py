@@ -53,8 +53,8 @@ def rules(deny: str = "") -> Rules:
 async def friend_of(exit: Exit | Liar) -> AsyncIterator[SessionKeeper]:
     """A new client, connected to a server whose exit is `exit`."""
     pipe = DatagramPipe(1)
-    near = SessionKeeper(pipe.near.send, changed=lambda _: None, grace=GRACE)
-    far = SessionKeeper(pipe.far.send, changed=lambda _: None, grace=GRACE, exit=exit)
+    near = SessionKeeper(pipe.near.send_from, changed=lambda _: None, grace=GRACE)
+    far = SessionKeeper(pipe.far.send_from, changed=lambda _: None, grace=GRACE, exit=exit)
     for end, sessions in ((pipe.far, far), (pipe.near, near)):
         end.receive, end.batch_ended = sessions.carrier.packet_received, sessions.carrier.batch_ended
         sessions.reach()
@@ -211,9 +211,9 @@ async def test_a_friend_cannot_resume_the_session_of_another() -> None:
             thieves.append(Thief(link, identity))
             return thieves[0]
 
-        near = Carrier(pipe.near.send, own, connecting=True)
+        near = Carrier(pipe.near.send_from, own, connecting=True)
         far = SessionKeeper(
-            pipe.far.send, changed=lambda _: None, grace=GRACE, exit=Exit(ExitSettings(), rules())
+            pipe.far.send_from, changed=lambda _: None, grace=GRACE, exit=Exit(ExitSettings(), rules())
         )
         for end, carrier in ((pipe.near, near), (pipe.far, far.carrier)):
             end.receive, end.batch_ended = carrier.packet_received, carrier.batch_ended

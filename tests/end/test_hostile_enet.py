@@ -92,7 +92,7 @@ class Attacker:
         self._node, self._server, self._target = node, server, target
         self._needles, self._dice = needles, dice
         self._up = asyncio.Event()
-        self._carrier = Carrier(lambda packet: node.send_lossy(server, packet), self._own, connecting=True)
+        self._carrier = Carrier(node.lossy_sender(server), self._own, connecting=True)
         node.set_sink(server, _Ear(self._carrier, needles))
 
     async def attack(self, seconds: float) -> None:

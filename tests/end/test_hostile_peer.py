@@ -42,7 +42,7 @@ class Hostile:
         self._server = server
         self._dice = dice
         self._link: EnetLink | None = None
-        self._carrier = Carrier(lambda each: node.send_lossy(server, each), self._own, connecting=True)
+        self._carrier = Carrier(node.lossy_sender(server), self._own, connecting=True)
         node.set_sink(server, self._carrier)
 
     async def talk(self, seconds: float) -> None:

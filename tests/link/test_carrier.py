@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from typing import Any
 
 from fuzz import datagrams
 from tests.link.rig import Rig, rig
@@ -73,7 +74,7 @@ async def test_a_restarted_client_gets_a_link_although_the_old_one_was_not_close
         near, far = await there.connected()
         async with rig(DatagramPipe(2)) as other:  # the restarted process: a new carrier for the same friend
             restarted = other.near
-            restarted._send = pipe.near.send
+            restarted._send = pipe.near.send_from
             pipe.near.receive, pipe.near.batch_ended = restarted.packet_received, restarted.batch_ended
             restarted.connect()
             await other.near_links[0].until(lambda: other.near_links[0].ups == 1)
@@ -168,6 +169,21 @@ async def test_a_client_restarted_again_and_again_gets_a_link_at_once() -> None:
             assert len(there.far_links) == restarts, "the first CONNECT was not enough"
 
 
+async def test_a_carrier_that_closes_takes_no_other_link() -> None:
+    async with rig(DatagramPipe(1)) as there:
+        there.near.connect()
+        near, far = await there.connected()
+        far.link.close(b"farewell")
+        closing = asyncio.create_task(there.far.close())
+        await near.until(lambda: near.packets == [b"farewell"])
+        there.near.connect()
+        async with asyncio.timeout(5):
+            await closing
+        assert len(there.far_links) == 1
+        assert there.far.link is not None
+        assert there.far.link.is_over
+
+
 async def test_the_side_that_connects_takes_no_connect() -> None:
     async with rig(DatagramPipe(1), honest=False) as there:
         there.near.connect()
@@ -182,10 +198,10 @@ async def test_the_side_that_connects_takes_no_connect() -> None:
 
 
 async def test_the_connecting_side_accepts_no_connect_before_its_own() -> None:
-    packets: list[bytes] = []
+    sent: list[int] = []
 
-    def send(packet: memoryview) -> bool:
-        packets.append(bytes(packet))
+    def send(pointer: Any, length: int) -> bool:
+        sent.append(length)
         return True
 
     def own(link: EnetLink) -> LinkOwner:
@@ -195,7 +211,7 @@ async def test_the_connecting_side_accepts_no_connect_before_its_own() -> None:
     near.packet_received(bytes((PACKET_ID, 1)) + datagrams.connect(1))
     near.batch_ended()
     assert near.link is None
-    assert packets == []
+    assert sent == []
 
 
 async def test_a_connect_with_settings_of_its_own_begins_nothing() -> None:

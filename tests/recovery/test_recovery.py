@@ -12,7 +12,7 @@ from tests.recovery.ends import End, Pair
 from toxproxy.errors import RemoteProtocolError
 from toxproxy.recovery import packet
 from toxproxy.recovery.recovery import Recovery
-from toxproxy.recovery.sent import PACKET_SIZE
+from toxproxy.recovery.sent import PACKET_SIZE, Report, Sent
 
 
 def _lossy(pair: Pair, share: float) -> None:
@@ -28,7 +28,6 @@ def test_everything_arrives_once_on_a_good_path() -> None:
     assert pair.far.source.got == dict.fromkeys(range(3000), 1)
     assert pair.near.source.got == dict.fromkeys(range(2000), 1)
     assert pair.near.source.confirmed == set(range(3000))
-    assert not pair.near.recovery.flight.count
     assert not pair.near.recovery.flight.bytes
     assert pair.near.recovery.due == math.inf
 
@@ -58,7 +57,7 @@ def test_everything_arrives(
     assert set(pair.far.source.got) == set(range(400))
     assert set(pair.near.source.got) == set(range(300))
     pair.run(10)
-    assert pair.near.recovery.flight.count == pair.far.recovery.flight.count == 0
+    assert pair.near.recovery.flight.bytes == pair.far.recovery.flight.bytes == 0
 
 
 def test_a_lost_tail_is_sent_again_soon() -> None:
@@ -233,6 +232,27 @@ def test_an_acknowledgement_that_the_carrier_refuses_goes_again() -> None:
     again = recovery.next_packet(recovery.due)
     assert again is not None
     assert again[0] & packet.ACK
+
+
+def test_the_peers_clock_is_followed_through_hours_of_silence() -> None:
+    pair = Pair()
+    pair.connect()
+    reports: list[Report] = []
+    feedback = pair.near.recovery.controller.feedback
+
+    def listen(
+        now: float, acked: list[Sent], lost: list[Sent], report: Report | None, in_flight: int
+    ) -> None:
+        if report is not None:
+            reports.append(report)
+        feedback(now, acked, lost, report, in_flight)
+
+    pair.near.recovery.controller.feedback = listen  # type: ignore[method-assign]
+    for number, silence in enumerate((1, 2000, 2500, 4000, 20_000)):
+        pair.near.source.offer(1, number)
+        pair.run(silence)
+    assert len(reports) == 5
+    assert max(each.one_way for each in reports) - min(each.one_way for each in reports) < 0.1
 
 
 def test_a_run_of_a_hundred_thousand_packets() -> None:

@@ -38,9 +38,9 @@ def test_what_was_put_in_arrives_with_the_header_in_front(pair: Pair) -> None:
     out.send(len(datagrams))
     lengths = into.receive(3)
     assert lengths == [1, 1371, 2]
-    for slot, at, length, datagram in zip(into.slots, into.starts, lengths, datagrams, strict=False):
-        assert bytes(slot[: 2 + length]) == b"\xe2\x07" + datagram
-        assert bytes(into.buffer[at : at + length]) == datagram
+    for pointer, at, length, datagram in zip(into.pointers, into.starts, lengths, datagrams, strict=False):
+        assert bytes(into.buffer[at - 2 : at + length]) == b"\xe2\x07" + datagram
+        assert bytes(pointer[0 : 2 + length]) == b"\xe2\x07" + datagram
     assert into.receive(8) == [1370, 50]
     assert into.receive(8) == []
 

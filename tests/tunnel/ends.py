@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.simulation import DatagramPipe, Path
 from toxproxy.address import Target
@@ -84,14 +85,14 @@ async def tunnel(
     exit = Exit(ExitSettings(connect_timeout=5), Rules((parse_rule("*:*"),)))
     changes: list[tuple[str, SessionEvent]] = []
 
-    def keeper(side: str, send: Callable[[memoryview], bool], dialer: Exit | None) -> SessionKeeper:
+    def keeper(side: str, send: Callable[[Any, int], bool], dialer: Exit | None) -> SessionKeeper:
         def changed(what: SessionEvent) -> None:
             changes.append((side, what))
 
         return SessionKeeper(send, changed=changed, exit=dialer, limits=limits, grace=grace)
 
-    near = keeper("near", lambda packet: not ends.refusing and pipe.near.send(packet), None)
-    far = keeper("far", pipe.far.send, exit)
+    near = keeper("near", lambda *packet: not ends.refusing and pipe.near.send_from(*packet), None)
+    far = keeper("far", pipe.far.send_from, exit)
     ends = Ends(near, far, pipe, changes)
     for end, carrier in ((pipe.near, near.carrier), (pipe.far, far.carrier)):
         end.receive, end.batch_ended = carrier.packet_received, carrier.batch_ended

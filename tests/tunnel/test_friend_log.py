@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-import cffi
 import pytest
 
 from tests.simulation import DatagramPipe
@@ -31,17 +30,14 @@ WORDS = "x" * 200 + "the end"
 class Wire:
     """Stands for the node of a `Friend`: a path for its packets."""
 
-    def __init__(self, send: Callable[[memoryview], bool]) -> None:
+    def __init__(self, send: Callable[[Any, int], bool]) -> None:
         self._send = send
 
     def set_sink(self, number: int, sink: Carrier | None) -> None:
         self.sink = sink
 
-    def send_lossy(self, number: int, packet: memoryview) -> bool:
-        return self._send(packet)
-
     def lossy_sender(self, number: int) -> Callable[[Any, int], bool]:
-        return lambda pointer, length: self._send(memoryview(cffi.FFI().buffer(pointer, length)))
+        return self._send
 
 
 class Restless:
@@ -69,7 +65,7 @@ async def test_sessions_that_come_and_go_write_few_short_lines(caplog: pytest.Lo
     caplog.set_level(logging.INFO)
     pipe = DatagramPipe(1)
     ends: list[bool] = []
-    wire = Wire(pipe.far.send)
+    wire = Wire(pipe.far.send_from)
     friend = Friend(
         wire,  # type: ignore[arg-type]
         0,
@@ -79,7 +75,7 @@ async def test_sessions_that_come_and_go_write_few_short_lines(caplog: pytest.Lo
         exit=Exit(ExitSettings(), Rules()),
     )
     friend.connection_changed(ConnectionStatus.UDP)
-    client = Carrier(pipe.near.send, Restless, connecting=True)
+    client = Carrier(pipe.near.send_from, Restless, connecting=True)
     for end, carrier in ((pipe.near, client), (pipe.far, wire.sink)):
         assert carrier is not None
         end.receive, end.batch_ended = carrier.packet_received, carrier.batch_ended

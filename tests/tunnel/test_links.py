@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from tests.tunnel.lines import Side, hello, packed, talk
-from toxproxy.errors import CloseCode
+from toxproxy.address import Target
+from toxproxy.errors import CloseCode, StreamRefused
 from toxproxy.link.base import LinkEnd
 from toxproxy.mux import frames
 from toxproxy.recovery.packet import close, closing, introduction
@@ -77,19 +78,21 @@ async def test_a_link_that_fails_before_anything_came_leaves_the_session_interru
     assert client.changes.count(SessionResumed()) == 1
 
 
-async def test_a_ping_of_an_interrupted_session_is_answered_on_the_next_link() -> None:
+async def test_what_an_interrupted_session_asks_is_answered_on_the_next_link() -> None:
     client, server = acquainted()
     for side in (client, server):
         side.session.link_down(LinkEnd.SILENT)
-    ping = asyncio.create_task(client.session.ping())
+    dial = asyncio.create_task(client.session.dial(asyncio.Protocol, Target("host.example", 80)))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert not ping.done()
+    assert not dial.done()
     client.new_line()
     server.new_line()
-    talk(client, server)
     async with asyncio.timeout(5):
-        await ping
+        while not dial.done():
+            talk(client, server)
+            await asyncio.sleep(0)
+    assert isinstance(dial.exception(), StreamRefused)
 
 
 async def test_a_session_that_is_meant_by_an_introduction() -> None:
@@ -106,13 +109,15 @@ async def test_what_the_carrier_refuses_goes_again() -> None:
     client, server = acquainted()
     client.line.sent.clear()
     client.line.refuses = 1
-    ping = asyncio.create_task(client.session.ping())
+    dial = asyncio.create_task(client.session.dial(asyncio.Protocol, Target("host.example", 80)))
     async with asyncio.timeout(5):
         while len(client.line.sent) < 2:
             await asyncio.sleep(0.001)
         server.hear(client.line.sent[-1])
-        client.hear(*server.line.sent)
-        await ping
+        while not dial.done():
+            client.hear(*server.line.sent)
+            await asyncio.sleep(0)
+    assert isinstance(dial.exception(), StreamRefused)
 
 
 # Ends

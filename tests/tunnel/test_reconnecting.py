@@ -8,6 +8,7 @@ import logging
 import resource
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -79,8 +80,8 @@ async def test_a_server_that_ends_each_link_or_session_is_asked_seldom(
 
     Server.answer = answer
     pipe = DatagramPipe(1)
-    near = SessionKeeper(pipe.near.send, changed=lambda _: None, grace=600)
-    far = Carrier(pipe.far.send, Server)
+    near = SessionKeeper(pipe.near.send_from, changed=lambda _: None, grace=600)
+    far = Carrier(pipe.far.send_from, Server)
     for end, carrier in ((pipe.far, far), (pipe.near, near.carrier)):
         end.receive, end.batch_ended = carrier.packet_received, carrier.batch_ended
     near.reach()
@@ -152,12 +153,12 @@ async def test_a_link_that_cannot_be_made_is_tried_again(side: str, caplog: pyte
             make = EnetLink.__init__
             failures = 0
 
-            def fail(link: EnetLink, send: object, *rest: object) -> None:
+            def fail(link: EnetLink, *rest: Any, connecting: bool) -> None:
                 nonlocal failures
-                if send == ends.pipe.far.send and failures < 2:
+                if not connecting and failures < 2:
                     failures += 1
                     raise MemoryError("Unable to create host structure!")
-                make(link, send, *rest)  # type: ignore[arg-type]
+                make(link, *rest, connecting=connecting)
 
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(EnetLink, "__init__", fail)

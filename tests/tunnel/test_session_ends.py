@@ -35,9 +35,14 @@ async def test_the_peers_limit_of_streams_is_kept() -> None:
         await ends.quiet()
 
 
-async def test_ping_measures_the_round_trip() -> None:
+async def test_the_round_trip_is_known_at_once() -> None:
     async with tunnel(Path(delay=0.03)) as ends:
-        assert 0.06 <= await ends.near.ping() < 1.0
+        for _ in range(2):
+            assert ends.near.round_trip is not None
+            assert 0.06 <= ends.near.round_trip < 1.0
+            ends.near_end.lose()
+            ends.near_end.reach()
+            await ends.resumed()
 
 
 async def test_closing_tells_the_peer_why_and_resets_its_streams() -> None:
@@ -69,7 +74,7 @@ async def test_a_stream_is_compressed_if_its_dialer_wants_it() -> None:
     async with tunnel() as ends, service(echo) as port:
 
         def sent() -> int:
-            return sum(session.transmission.packets_sent for session in (ends.near, ends.far))
+            return sum(session._recovery.flight.next_number for session in (ends.near, ends.far))
 
         for compress in (True, False):
             before = sent()
@@ -231,21 +236,28 @@ async def test_a_refusal_leaves_the_server_idle() -> None:
         assert ends.far._trimming is not None
 
 
-async def test_a_protocol_that_raises_loses_only_its_own_stream() -> None:
+@pytest.mark.parametrize("callback", ["data_received", "pause_writing", "resume_writing"])
+async def test_a_protocol_that_raises_loses_only_its_own_stream(callback: str) -> None:
     class Broken(asyncio.Protocol):
-        def data_received(self, data: bytes) -> None:
-            raise RuntimeError("a bug")
+        pass
 
+    def fail(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    setattr(Broken, callback, fail)
     async with tunnel() as ends, service(echo) as port:
         complaints: list[str] = []
         asyncio.get_running_loop().set_exception_handler(
             lambda _, context: complaints.append(context["message"])
         )
         transport, _ = await ends.near.dial(Broken, Target("127.0.0.1", port))
-        transport.write(b"x")
+        transport.write(bytes(1 << 20))
         reader, writer = await ends.open(port)
         writer.write(b"fine")
         assert await reader.readexactly(4) == b"fine"
+        async with asyncio.timeout(5):
+            while not complaints:
+                await asyncio.sleep(0.01)
         assert complaints == ["error in a stream's protocol"]
         writer.close()
         await ends.quiet()

@@ -36,34 +36,33 @@ LINKS_AT_ONCE = 10  # that the peer may begin at once …
 LINKS_A_SECOND = 2.0  # … and how many more each second
 _CONNECT = HEADER + connect.LENGTH
 _OLDER_CHANNELS = 255  # of the links of protocol version 1
-_REMEMBERED = 64  # CONNECTs of replaced links that are remembered
+_REMEMBERED = 65  # CONNECTs that are remembered: the present link's, and 64 of replaced ones
 
 
 class Carrier:
     """Creates links and passes each the packets of its epoch.
 
-    `send` takes one packet, in a buffer that is reused, and returns False if it was not sent. `own` is
-    called with each new link and returns its owner. The side that is `connecting` begins the links,
-    and takes no CONNECT. `send_from` is `send` for a C pointer (`uint8_t *`) and a length; it may cost less.
+    `send` takes one packet: a C pointer (`uint8_t *`), valid during the call only, and a length. It
+    returns False if the packet was not sent. `own` is called with each new link and returns its owner.
+    The side that is `connecting` begins the links, and takes no CONNECT.
     """
 
     def __init__(
         self,
-        send: Callable[[memoryview], bool],
+        send: Callable[[Any, int], bool],
         own: Callable[[EnetLink], LinkOwner],
         *,
         connecting: bool = False,
-        send_from: Callable[[Any, int], bool] | None = None,
     ) -> None:
         self.link: EnetLink | None = None
         self._send = send
-        self._send_from = send_from
         self._own = own
         self._epoch = random.randrange(256)
         self._unmade = Notice(log, logging.WARNING)
         self._connecting = connecting
-        self._connection: int | None = None  # epoch and connect id of the link's CONNECT
-        self._replaced: deque[int] = deque(maxlen=_REMEMBERED)  # the same of earlier links
+        self._closed = False
+        # Epoch and connect id of the CONNECTs that began a link. The last one is the present link's.
+        self._asked: deque[int] = deque(maxlen=_REMEMBERED)
         self._allowance = TokenBucket(LINKS_AT_ONCE, LINKS_A_SECOND)
         self._notice = Notice(log)
 
@@ -72,11 +71,11 @@ class Carrier:
 
         Raises `OSError` or `MemoryError` if the system has no socket or memory for it.
         """
-        self._epoch = (self._epoch + 1) % 256
-        self._begin(connect=True)
+        self._begin((self._epoch + 1) % 256)
 
     async def close(self) -> None:
-        """Close the link and wait until it is freed. Its owner is not told."""
+        """Close the link and wait until it is freed. Its owner is not told. No other link begins."""
+        self._closed = True
         if self.link is not None:
             self.link.close()
             await self.link.closed()
@@ -88,7 +87,8 @@ class Carrier:
         if not HEADER < size <= MAX_PACKET or view[0] != PACKET_ID:
             return
         if size == _CONNECT and connect.is_connect(view[HEADER:]):
-            self._connect_received(view[1], bytearray(view[HEADER:]))
+            if not self._closed:
+                self._connect_received(view[1], bytearray(view[HEADER:]))
         elif self.link is not None and view[1] == self._epoch:
             self.link.datagram_received(view, HEADER)
 
@@ -103,23 +103,17 @@ class Carrier:
             self._notice("dropped a CONNECT: %s", self._wrong_with(datagram))
             return
         asked = epoch << 32 | connect.connect_id(datagram)
-        if self.link is None or self.link.is_over or asked != self._connection:
-            if asked in self._replaced:
-                return
+        if asked not in self._asked:
             if not self._allowance.take():
                 self._notice("the friend begins links faster than %g a second", LINKS_A_SECOND)
                 return
-            before, self._epoch = self._epoch, epoch
             try:
-                self._begin(connect=False)
+                self._begin(epoch)
             except (OSError, MemoryError) as error:  # the peer repeats its CONNECT
-                self._epoch = before
                 self._unmade("no link can be made: %s; the friend tries again", error)
                 return
-            if self._connection is not None and asked != self._connection:
-                self._replaced.append(self._connection)
-            self._connection = asked
-        if self.link is not None:
+            self._asked.append(asked)
+        if self.link is not None and asked == self._asked[-1]:  # not a late one of a link that was replaced
             self.link.datagram_received(memoryview(datagram))
 
     def _wrong_with(self, datagram: bytearray) -> str:
@@ -129,15 +123,14 @@ class Carrier:
             return "the friend may run an older toxproxy, of protocol version 1; it must be updated"
         return "SPEC.md gives its fields"
 
-    def _begin(self, *, connect: bool) -> None:
-        old = self.link
-        link = self.link = EnetLink(
-            self._send, bytes((PACKET_ID, self._epoch)), MTU, self._notice, self._send_from
-        )
+    def _begin(self, epoch: int) -> None:
+        header = bytes((PACKET_ID, epoch))
+        link = EnetLink(self._send, header, self._notice, connecting=self._connecting)
+        old, self.link, self._epoch = self.link, link, epoch
         if old is not None:
             old.fail(LinkEnd.REPLACED)
         try:
-            link.start(self._own(link), connect=connect)
+            link.start(self._own(link))
         except (OSError, MemoryError) as error:
             log.debug("a link could not be started: %s", error)
             link.fail(LinkEnd.FAILED)

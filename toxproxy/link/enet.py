@@ -19,9 +19,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+import cffi
 import enet
 
 from toxproxy.link import connect, exports
@@ -47,48 +47,27 @@ _LEAST_FAREWELL = 0.05  # seconds between two farewells while packets come
 _JOINED = 4  # datagrams from which it pays to join them
 _WRAP = 0xFFFF_FFFF  # ENet's counters have 32 bits
 _Packet, _UNSEQUENCED, _RECEIVE = enet.Packet, enet.PACKET_FLAG_UNSEQUENCED, enet.EVENT_TYPE_RECEIVE
-
-
-@dataclass(slots=True)
-class LinkStats:
-    """Counters since the link was made."""
-
-    connections: int = 0
-    packets_sent: int = 0
-    packets_received: int = 0
-    packets_refused: int = 0  # the carrier did not send them
-    datagrams_sent: int = 0
-    datagrams_received: int = 0  # and passed to ENet
-    datagrams_rejected: int = 0  # from the peer: not what a link sends
-    datagrams_withheld: int = 0  # from ENet: not what a link sends
+_ffi = cffi.FFI()
 
 
 class EnetLink:
-    """One ENet connection to one peer. A `Link`.
+    """One ENet connection to one peer. Packets may be lost, come twice, and in any order.
 
-    `send` takes one datagram with `header` in front, in a buffer that is reused after the call. It
-    returns False if the datagram could not be sent. A datagram has at most `mtu` bytes without the
-    header. `send_from` is the same for a C pointer and a length. Datagrams that the filter stops are
-    logged with `notice`.
+    `send` takes a datagram with `header` in front: a C pointer (`uint8_t *`), valid during the call only,
+    and a length. It returns False if the datagram could not be sent. Datagrams that the filter stops are
+    logged with `notice`. Raises `OSError` or `MemoryError` if the system has no socket or memory for it.
     """
 
     def __init__(
-        self,
-        send: Callable[[memoryview], bool],
-        header: bytes,
-        mtu: int,
-        notice: Notice,
-        send_from: Callable[[Any, int], bool] | None = None,
+        self, send: Callable[[Any, int], bool], header: bytes, notice: Notice, *, connecting: bool
     ) -> None:
-        self.stats = LinkStats()
         self.owner: LinkOwner | None = None  # who is told of events; None after `close`
-        self._mtu = mtu
         self._send = send
-        self._send_from = send_from
         self._notice = notice
-        self._filter = Filter(connecting=False)
+        self._connecting = connecting
+        self._filter = Filter(connecting=connecting)
         self._up = False
-        self._greeting = b""  # this side's part of the handshake, once ENet wrote it
+        self._greeting: Any = b""  # this side's part of the handshake, once ENet wrote it
         self._farewell = b""
         self._queued: list[int] = []  # the sizes of the packets in ENet that it has not sent
         self._written = 0  # datagrams that ENet wrote, when last read
@@ -96,18 +75,18 @@ class EnetLink:
         self._ready = False  # datagrams were handled, and the owner was not told of their end yet
         self._refused = 0  # packets since the last `flush`
         self._freed = asyncio.Event()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timers: list[asyncio.TimerHandle] = []
         self._loop = asyncio.get_running_loop()
-        self.heard = self._began = self._greeted = self._loop.time()
-        self._left = self._loop.time()  # when the last farewell left; `_began` when the first one did
-        self._host: enet.Host | None = enet.Host(enet.Address(b"127.0.0.1", 0), 1, CHANNELS, 0, 0)
-        self._peer: enet.Peer = self._host.peers[0]
+        self._began = self._loop.time()
+        self._said = self._began  # when the greeting or the farewell left last
+        self.heard = self._began  # when a datagram last came
+        self._host: Any = enet.Host(enet.Address(b"127.0.0.1", 0), 1, CHANNELS, 0, 0)
+        self._peer: Any = self._host.peers[0]
         self._shim = join(self._host)
         self._cork = Cork(self._host.socket.fileno())
-        self._is_calm = False  # ENet sends nothing by itself
-        self._settled = False  # nothing of the handshake is left to be sent, and datagrams can be joined
-        self._outbox = Batch(self._shim, mtu, header)
-        self._inbox = Batch(self._shim, mtu)
+        self._joins = False  # ENet sends nothing by itself, so that its datagrams can be joined
+        self._outbox = Batch(self._shim, MTU, header)
+        self._inbox = Batch(self._shim, MTU)
 
     @property
     def is_over(self) -> bool:
@@ -116,22 +95,17 @@ class EnetLink:
 
     # The owner's calls
 
-    def start(self, owner: LinkOwner, *, connect: bool) -> None:
-        """Begin. With `connect` this side sends CONNECT; otherwise it waits for the peer's."""
+    def start(self, owner: LinkOwner) -> None:
+        """Begin: send CONNECT, or wait for the peer's."""
         self.owner = owner
-        self._filter = Filter(connecting=connect)
         if self._host is None:
             return
-        if connect:
+        if self._connecting:
             address = enet.Address(b"127.0.0.1", self._shim.getsockname()[1])
             self._peer = self._host.connect(address, CHANNELS, 0)
-        self._is_calm = exports.set_patience(self._peer, _TIMEOUT)
+        self._joins = exports.set_patience(self._peer, _TIMEOUT) and self._cork.works
+        self._set_timers((_REPEAT, self._wake))
         self._service()
-        self._arm()
-
-    def hand_over(self, owner: LinkOwner) -> None:
-        """Make another owner the one that is told of events."""
-        self.owner = owner
 
     def send(self, packet: bytes) -> None:
         """Queue one packet of 1 to 1343 bytes. It is dropped if the link is not up."""
@@ -155,7 +129,11 @@ class EnetLink:
         return refused
 
     def close(self, farewell: bytes = b"") -> None:
-        """End the link; see `Link`. The farewell takes a second at most."""
+        """End the link and free everything. The owner is not called any more.
+
+        A packet `farewell` is sent first, more than once, until the peer ends the link, too, for a second
+        at most. Without it the link ends at once.
+        """
         self.owner = None
         if self._host is None or self._farewell:
             return
@@ -163,9 +141,8 @@ class EnetLink:
             self._end()
             return
         self._farewell = farewell
-        self._began = self._loop.time()
+        self._set_timers(*((pause, self._take_leave) for pause in _FAREWELLS), (_LINGER, self._end))
         self._take_leave()
-        self._arm()
 
     async def closed(self) -> None:
         """Wait until everything is freed."""
@@ -186,7 +163,6 @@ class EnetLink:
             return
         datagram = packet[at:]
         if not is_packet(packet, at, len(datagram)) and not self._filter.incoming(datagram):
-            self.stats.datagrams_rejected += 1
             self._notice("dropped a datagram of %d bytes that no link sends", len(datagram))
             return
         self._inbox.put(self._waiting, datagram)
@@ -206,49 +182,40 @@ class EnetLink:
 
     def _service(self) -> None:
         """Give ENet the datagrams that came. It checks its timeouts and sends. Pass its packets on."""
-        host: Any = self._host
-        count = self._waiting
-        if host is None:
-            return
-        self._waiting = 0
+        host = self._host
+        count, self._waiting = self._waiting, 0
         if count:
             self._ready = True
             self.heard = self._loop.time()
-            self.stats.datagrams_received += count
             self._inbox.send(count)
         try:
-            while (event := host.service(0, True)) is not None:
-                while event is not None and event.type == _RECEIVE:
+            while not self.is_over and (event := host.check_events() or host.service(0, True)) is not None:
+                if event.type == _RECEIVE:
                     self._packet_received(event.packet.data)
-                    event = None if self.is_over else host.check_events()
-                if event is not None and event.type == enet.EVENT_TYPE_CONNECT:
+                elif event.type == enet.EVENT_TYPE_CONNECT:
                     self._connected()
-                elif event is not None and event.type == enet.EVENT_TYPE_DISCONNECT:
+                elif event.type == enet.EVENT_TYPE_DISCONNECT:
                     self.fail(LinkEnd.PEER_ENDED)
-                if event is None or self.is_over:
-                    break
         except OSError as error:
             log.debug("ENet failed: %s", error)
             self.fail(LinkEnd.FAILED)
         self._drain()
-        self._settled = self._up and self._is_calm and self._cork.works
         if count and not self._up:
             self._greet(_LEAST_REPEAT)  # the peer repeats itself: this side's part was lost
 
     def _packet_received(self, packet: bytes) -> None:
-        self.stats.packets_received += 1
         if self.owner is not None:
             self.owner.packet_received(packet)
-        elif self._farewell and self._loop.time() >= self._left + _LEAST_FAREWELL:
+        elif self._farewell and self._loop.time() >= self._said + _LEAST_FAREWELL:
             self._take_leave()  # the peer does not know yet
 
     def _connected(self) -> None:
         # Not earlier: VERIFY_CONNECT compares the throttle's settings with those of CONNECT.
         self._peer.packetThrottleDeceleration = 0
         exports.open_throttle(self._peer)
+        self._host.flush()  # what is left of the handshake; it cannot be joined with packets
         self._up = True
-        self.stats.connections += 1
-        self._arm()
+        self._set_timers((_QUIET, self._wake))
         if self.owner is not None:
             self.owner.link_up()
 
@@ -257,14 +224,13 @@ class EnetLink:
         sizes, self._queued = self._queued, []
         if self._host is None:
             return
-        if self._settled and len(sizes) >= _JOINED and (size := _alone(sizes)):
+        if self._joins and len(sizes) >= _JOINED and (size := _alone(sizes)):
             self._cork.begin(size)
             try:
                 self._host.flush()
             finally:
                 self._cork.end()
-            if not self._drain():  # this system takes the option and cannot do it
-                self._cork.works = self._settled = False
+            self._joins = self._drain()  # or this system takes the option and cannot do it
         else:
             self._host.flush()
             self._drain()
@@ -275,7 +241,7 @@ class EnetLink:
             return True
         written = self._host.totalSentPackets
         left, self._written = (written - self._written) & _WRAP, written
-        outbox, stats, send, send_from = self._outbox, self.stats, self._send, self._send_from
+        outbox, send = self._outbox, self._send
         buffer, starts, header = outbox.buffer, outbox.starts, outbox.header
         while left > 0 and (lengths := outbox.receive(min(left, MOST))):
             left -= len(lengths)
@@ -283,104 +249,76 @@ class EnetLink:
                 packets = 1 if is_packet(buffer, starts[number], length) else self._checked(number, length)
                 if packets is None:
                     continue
-                if packets and self._refused:
-                    sent = False
-                elif send_from is not None:
-                    sent = send_from(outbox.pointers[number], header + length)
-                else:
-                    sent = send(outbox.slots[number][: header + length])
-                if sent:
-                    stats.datagrams_sent += 1
-                    stats.packets_sent += packets
-                else:
-                    stats.packets_refused += packets
+                if (packets and self._refused) or not send(outbox.pointers[number], header + length):
                     self._refused += packets
         return bool(left <= 0)
 
     def _checked(self, number: int, length: int) -> int | None:
         """How many packets are in a datagram that ENet wrote; None if it is none that a link sends."""
-        slot, end = self._outbox.slots[number], self._outbox.header + length
-        datagram = slot[self._outbox.header : end]
+        at = self._outbox.starts[number]
+        datagram = self._outbox.buffer[at : at + length]
         if connect.is_connect(datagram):
-            connect.clamp_mtu(datagram, self._mtu)
+            connect.clamp_mtu(datagram, MTU)
         packets = self._filter.outgoing(datagram)
         if packets is None:
-            self.stats.datagrams_withheld += 1
             self._notice("withheld %d bytes that ENet wrote: not what a link sends", length)
         elif not self._up:
-            self._greeting = bytes(slot[:end])
-            self._greeted = self._loop.time()
+            whole = self._outbox.buffer[at - self._outbox.header : at + length]
+            self._greeting = _ffi.from_buffer("uint8_t[]", bytes(whole))
+            self._said = self._loop.time()
         return packets
 
     # Time
 
+    def _set_timers(self, *timers: tuple[float, Callable[[], None]]) -> None:
+        """Set timers, of so many seconds, in place of those that there are."""
+        for timer in self._timers:
+            timer.cancel()
+        self._timers = [self._loop.call_later(*timer) for timer in timers]
+
     def _greet(self, pause: float) -> None:
         """Repeat this side's part of the handshake, if the last time is at least `pause` seconds ago."""
         now = self._loop.time()
-        if self._greeting and now >= self._greeted + pause:
-            self._greeted = now
-            self._send(memoryview(self._greeting))
+        if self._greeting and now >= self._said + pause:
+            self._said = now
+            self._send(self._greeting, len(self._greeting))
 
     def _take_leave(self) -> None:
-        self._left = self._loop.time()
+        self._said = self._loop.time()
         self.send(self._farewell)
         self.flush()
 
-    def _arm(self) -> None:
-        """Set the timer."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._host is not None:
-            self._timer = self._loop.call_at(self._due(), self._wake)
-
-    def _due(self) -> float:
-        now = self._loop.time()
-        if self._farewell:
-            return next((due for due in self._ends() if due > now), now)
-        if not self._up:
-            return now + _REPEAT
-        return max(self.heard + _QUIET, now + _QUIETER)
-
-    def _ends(self) -> list[float]:
-        """When farewells are due, and the end."""
-        return [self._began + pause for pause in (*_FAREWELLS, _LINGER)]
-
     def _wake(self) -> None:
-        self._timer = None
         now = self._loop.time()
-        if self._farewell:
-            if now >= self._began + _LINGER:
-                self._end()
-                return
-            self._take_leave()
+        silent = now - self.heard
+        # First of all: should something fail, the link still ends in time.
+        self._set_timers((max(_QUIET - silent, _QUIETER) if self._up else _REPEAT, self._wake))
+        if not self._up and now >= self._began + MEETING:
+            self.fail(LinkEnd.UNANSWERED)
         elif not self._up:
-            if now >= self._began + MEETING:
-                self.fail(LinkEnd.UNANSWERED)
-                return
             self._greet(0)
-        elif now >= self.heard + SILENCE:
+        elif silent >= SILENCE:
             self.fail(LinkEnd.SILENT)
-            return
-        elif now >= self.heard + _QUIET:
+        elif silent >= _QUIET:
             self._peer.ping()
             self._service()
-        self._arm()
 
     # The end
 
     def _end(self) -> None:
-        """Tell the peer, and free everything."""
-        if self._up:
-            self._peer.disconnect_now(0)
-            self._drain()
-        self._free()
+        """Tell the peer, and free everything, whatever fails."""
+        try:
+            if self._up:
+                self._peer.disconnect_now(0)
+                self._drain()
+        finally:
+            self._free()
 
     def _free(self) -> None:
         self._up = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._greeting = b""
+        self._waiting = 0
+        self._set_timers()
         self._shim.close()
         self._peer = None  # it points into the host's memory
         self._host = None

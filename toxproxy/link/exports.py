@@ -36,13 +36,9 @@ def set_patience(peer: enet.Peer, timeout: int) -> bool:
 
     False if that cannot be set; then ENet gives up after 5 to 30 seconds, and pings twice a second.
     """
-    library = _library()
-    if library is None:
-        return False
-    address = _ffi.cast("void *", hash(peer))
-    library.enet_peer_timeout(address, 0, timeout, timeout)
-    library.enet_peer_ping_interval(address, _NEVER)
-    return True
+    return _call("enet_peer_timeout", peer, 0, timeout, timeout) and _call(
+        "enet_peer_ping_interval", peer, _NEVER
+    )
 
 
 def open_throttle(peer: enet.Peer) -> None:
@@ -51,12 +47,17 @@ def open_throttle(peer: enet.Peer) -> None:
     ENet opens it by a step at each round trip that is shorter than earlier ones. It starts open, but a
     handshake that took more than half a second closes it by a step.
     """
-    if (library := _library()) is not None:
-        address = _ffi.cast("void *", hash(peer))
-        for _ in range(_STEPS):
-            if peer.packetThrottle >= _FULL:
-                break
-            library.enet_peer_throttle(address, 0)
+    for _ in range(_STEPS):
+        if peer.packetThrottle < _FULL:
+            _call("enet_peer_throttle", peer, 0)
+
+
+def _call(function: str, peer: enet.Peer, *arguments: int) -> bool:
+    """Call a function of ENet's; False if this build does not export them."""
+    if (library := _library()) is None:
+        return False
+    getattr(library, function)(_ffi.cast("void *", hash(peer)), *arguments)
+    return True
 
 
 @cache

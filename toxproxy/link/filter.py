@@ -33,7 +33,8 @@ MOST_ASKING = 16  # of them are commands to be acknowledged
 PACKET_AT = 10  # where the packet begins in a datagram that carries one packet and nothing else
 _LARGEST = PACKET_AT + PACKET_SIZE
 
-_UNTIMED, _TIMED = 0x0000, 0x8000  # ENet's header: peer 0, session 0, without and with the time of sending
+_TIMED = 4  # bytes of ENet's header with the time of sending
+_HEADERS = {b"\x00\x00": 2, b"\x80\x00": _TIMED}  # of peer 0, session 0
 _UNSEQUENCED = 0x49
 _ALONE = 0x0000_4900  # the header without time, then a packet on channel 0
 _PACKET_HEADER = 8  # bytes in front of each packet
@@ -62,17 +63,11 @@ _ASKING = re.compile(
     rb"\x8b\xff..\x00\x00\x13\x88\x00\x00\x00\x02\x00\x00\x00\x00",  # THROTTLE_CONFIGURE, see `EnetLink`
     re.DOTALL,
 )
-_ACK = 0x01
 
 
 def is_connect(datagram: Buffer) -> bool:
     """Whether this is the CONNECT of a link, after `mtu` was clamped."""
     return _CONNECT.fullmatch(datagram) is not None
-
-
-def is_verify(datagram: Buffer) -> bool:
-    """Whether this is the VERIFY_CONNECT of a link, which answers CONNECT."""
-    return _VERIFY.fullmatch(datagram) is not None
 
 
 def is_packet(buffer: Buffer, at: int, length: int) -> bool:
@@ -94,22 +89,15 @@ def packets_in(datagram: bytes | bytearray | memoryview) -> int | None:
     size = len(datagram)
     if not 8 <= size <= MTU:  # the shortest is a PING alone
         return None
-    header = datagram[0] << 8 | datagram[1]
-    if header == _UNTIMED:
-        at = 2
-    elif header == _TIMED:
-        at = 4
-    else:
+    begin = at = _HEADERS.get(bytes(datagram[:2]), 0)
+    if not at:
         return None
     if _END.fullmatch(datagram):
         return 0
     commands = packets = asking = 0
-    if datagram[at] == _ACK:
-        acks = _ACKS.match(datagram, at)
-        if acks is None:
-            return None
-        commands = (acks.end() - at) // _ACK_SIZE
+    if acks := _ACKS.match(datagram, at):
         at = acks.end()
+        commands = (at - begin) // _ACK_SIZE
     while at < size:
         if end := _packet_end(datagram, at):
             packets += 1
@@ -121,7 +109,7 @@ def packets_in(datagram: bytes | bytearray | memoryview) -> int | None:
             return None
     commands += packets + asking
     # ENet says when it sent a datagram if, and only if, something in it is to be acknowledged.
-    fair = commands <= MOST_COMMANDS and asking <= MOST_ASKING and bool(asking) == (header == _TIMED)
+    fair = commands <= MOST_COMMANDS and asking <= MOST_ASKING and bool(asking) == (begin == _TIMED)
     return packets if fair else None
 
 
@@ -139,20 +127,16 @@ class Filter:
     """Checks the datagrams of one link, in both directions."""
 
     def __init__(self, *, connecting: bool) -> None:
-        self._connecting = connecting
+        self._mine, self._peers = (_CONNECT, _VERIFY) if connecting else (_VERIFY, _CONNECT)
 
     def incoming(self, datagram: bytes | bytearray | memoryview) -> bool:
         """Whether the peer's datagram may be passed to ENet.
 
         The handshake may come again: each side repeats its part until it is answered.
         """
-        if packets_in(datagram) is not None:
-            return True
-        return is_verify(datagram) if self._connecting else is_connect(datagram)
+        return packets_in(datagram) is not None or self._peers.fullmatch(datagram) is not None
 
     def outgoing(self, datagram: bytes | bytearray | memoryview) -> int | None:
         """How many packets are in a datagram that ENet wrote; None if it may not be sent to the peer."""
         packets = packets_in(datagram)
-        if packets is None and (is_connect if self._connecting else is_verify)(datagram):
-            return 0
-        return packets
+        return 0 if packets is None and self._mine.fullmatch(datagram) else packets

@@ -11,7 +11,7 @@ late, and the path reorders: the tolerance grows.
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import OrderedDict
 
 from toxproxy.errors import RemoteProtocolError
 from toxproxy.recovery.packet import Acknowledgement, expanded
@@ -25,7 +25,6 @@ _REMEMBERED = 2.0  # seconds that a packet is remembered after it was given up, 
 _REMEMBERED_TRIPS = 2  # … so many round trips, if that is less
 _MOST_REMEMBERED = 4096
 _TOLERANT = 10.0  # seconds that the tolerance lasts after a packet was late
-_COMPACT = 1024  # resolved packets in front of the list, before it is cut
 
 
 class Flight:
@@ -34,44 +33,28 @@ class Flight:
     def __init__(self) -> None:
         self.bytes = 0
         self.next_number = 1
-        self.count = 0  # packets in flight
-        self.late = 0  # packets that were given up and came after all
-        self._packets: list[Sent | None] = []  # by number, from `_base` on; None where resolved
-        self._base = 1
-        self._head = 0  # everything before this index is resolved
-        self._known = Ranges()  # acknowledged numbers
-        self._newest = 0.0  # when the packet left that was acknowledged and left last
-        self._newest_number = 0
-        self._given_up: deque[tuple[int, float, float]] = deque()  # number, departure, when given up
-        self._given_up_numbers: dict[int, float] = {}  # the same: number to departure
+        self.newest = Sent(0, 0.0, 0, None)  # of the acknowledged packets, the one that left last
+        # In the order of their numbers. Unlike a dict, an OrderedDict finds its first key at once.
+        self._packets: OrderedDict[int, Sent] = OrderedDict()
+        self._given_up: OrderedDict[int, tuple[float, float]] = OrderedDict()  # departure, when given up
+        self._known = Ranges()  # acknowledged numbers from the floor on
         self._tolerance = 0.0  # seconds beyond the usual reordering
         self._tolerant_until = 0.0
 
     @property
     def oldest(self) -> Sent | None:
         """The packet that is in flight for longest."""
-        packets, head = self._packets, self._head
-        size = len(packets)
-        while head < size and packets[head] is None:
-            head += 1
-        self._head = head
-        if head >= _COMPACT and 2 * head >= size:
-            del packets[:head]
-            self._base += head
-            self._head = head = 0
-        return packets[head] if head < len(packets) else None
+        return next(iter(self._packets.values()), None)
 
     @property
     def floor(self) -> int:
         """The lowest number whose acknowledgement would still tell something."""
-        lowest = self._base + self._head
-        return min(lowest, self._given_up[0][0]) if self._given_up else lowest
+        return next(iter(self._given_up or self._packets), self.next_number)
 
     def add(self, packet: Sent) -> None:
         """A packet leaves. Its number is `next_number`."""
-        self._packets.append(packet)
+        self._packets[packet.number] = packet
         self.next_number += 1
-        self.count += 1
         self.bytes += packet.size
 
     def acknowledge(self, ack: Acknowledgement, now: float) -> tuple[list[Sent], Sent | None]:
@@ -84,30 +67,22 @@ class Flight:
             raise RemoteProtocolError(
                 f"acknowledgement of packet {largest}, the last one was {self.next_number - 1}"
             )
-        packets, base, floor = self._packets, self._base, self.floor
+        packets, given_up, floor = self._packets, self._given_up, self.floor
+        newest = packets.get(largest)
         acked: list[Sent] = []
-        newest = self._at(largest)
         high = largest + 1
         for run, gap in ack.runs:
-            if high <= floor:
-                break
             low = max(high - run, floor)
-            for start, end in self._known.add(low, high) if run else ():
-                for index in range(start - base, end - base):
-                    packet = packets[index] if index >= 0 else None
-                    if packet is not None:
-                        packets[index] = None
+            for start, end in self._known.add(low, high) if low < high else ():
+                for number in range(start, end):
+                    if (packet := packets.pop(number, None)) is not None:
                         acked.append(packet)
-                        self.bytes -= packet.size
-                    elif self._given_up_numbers:
-                        self._came_late(index + base, now)
+                    elif number in given_up:
+                        self._came_late(given_up.pop(number)[0], now)
+            if acked and acked[-1].number > self.newest.number:
+                self.newest = acked[-1]
             high -= run + gap
-        self.count -= len(acked)
-        for packet in acked:
-            if packet.sent_at > self._newest:
-                self._newest = packet.sent_at
-            if packet.number > self._newest_number:
-                self._newest_number = packet.number
+        self.bytes -= sum([packet.size for packet in acked])
         return acked, newest
 
     def find_lost(self, now: float, trip: RoundTrip) -> list[Sent]:
@@ -115,13 +90,12 @@ class Flight:
         lost: list[Sent] = []
         reordering = self.reordering(trip, now)
         # What left before this is lost, since a later one came; what left before the other one is overdue.
-        passed = self._newest - reordering
+        passed = self.newest.sent_at - reordering
         overdue = now - max(trip.latest, trip.smoothed) - reordering
-        while (packet := self.oldest) is not None and packet.number < self._newest_number:
+        while (packet := self.oldest) is not None and packet.number < self.newest.number:
             if packet.sent_at > passed and packet.sent_at > overdue:
                 break
-            self._give_up(packet, now)
-            lost.append(packet)
+            lost.append(self._give_up(packet, now))
         self._forget(now, trip)
         return lost
 
@@ -129,23 +103,19 @@ class Flight:
         """Remove and return all packets below a number: the link that carried them is gone."""
         lost: list[Sent] = []
         while (packet := self.oldest) is not None and packet.number < number:
-            self._give_up(packet, now)
-            lost.append(packet)
+            lost.append(self._give_up(packet, now))
         return lost
 
     def withdraw(self, number: int) -> Sent | None:
-        """Remove and return a packet that never left; None if it is not in flight."""
-        packet = self._at(number)
-        if packet is not None:
-            self._packets[number - self._base] = None
+        """Remove and return a packet, which never left; None if it is not in flight."""
+        if (packet := self._packets.pop(number, None)) is not None:
             self.bytes -= packet.size
-            self.count -= 1
         return packet
 
     def overdue_at(self, trip: RoundTrip, now: float) -> float:
         """When `find_lost` has to be called again if no acknowledgement comes; inf if never."""
         packet = self.oldest
-        if packet is None or packet.number >= self._newest_number:
+        if packet is None or packet.number >= self.newest.number:
             return math.inf
         return packet.sent_at + max(trip.latest, trip.smoothed) + self.reordering(trip, now)
 
@@ -154,32 +124,24 @@ class Flight:
         usual = max(trip.least / _REORDERING_SHARE, _REORDERING_LEAST)
         return max(usual, min(self._tolerance, trip.smoothed)) if now < self._tolerant_until else usual
 
-    def _at(self, number: int) -> Sent | None:
-        index = number - self._base
-        return self._packets[index] if 0 <= index < len(self._packets) else None
+    def _give_up(self, packet: Sent, now: float) -> Sent:
+        self.withdraw(packet.number)
+        self._given_up[packet.number] = packet.sent_at, now
+        return packet
 
-    def _give_up(self, packet: Sent, now: float) -> None:
-        self._packets[packet.number - self._base] = None
-        self.bytes -= packet.size
-        self.count -= 1
-        self._given_up.append((packet.number, packet.sent_at, now))
-        self._given_up_numbers[packet.number] = packet.sent_at
-
-    def _came_late(self, number: int, now: float) -> None:
-        sent_at = self._given_up_numbers.pop(number, None)
-        if sent_at is None:
-            return
-        self.late += 1
-        lateness = self._newest - sent_at
+    def _came_late(self, sent_at: float, now: float) -> None:
         if now >= self._tolerant_until:
             self._tolerance = 0.0
-        self._tolerance = max(self._tolerance, 1.25 * lateness)
+        self._tolerance = max(self._tolerance, 1.25 * (self.newest.sent_at - sent_at))
         self._tolerant_until = now + _TOLERANT
 
     def _forget(self, now: float, trip: RoundTrip) -> None:
         """Forget what was given up long ago, and acknowledgements below the floor."""
         given_up = self._given_up
         before = now - min(_REMEMBERED, _REMEMBERED_TRIPS * trip.smoothed)
-        while given_up and (given_up[0][2] < before or len(given_up) > _MOST_REMEMBERED):
-            self._given_up_numbers.pop(given_up.popleft()[0], None)
+        while given_up:
+            number, (_, when) = next(iter(given_up.items()))
+            if when >= before and len(given_up) <= _MOST_REMEMBERED:
+                break
+            del given_up[number]
         self._known.drop_below(self.floor)

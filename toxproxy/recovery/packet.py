@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from struct import Struct
+from typing import NamedTuple
 
 from toxproxy.errors import RemoteProtocolError
 
 INTRODUCTION, ACK, PROBE = 0x01, 0x02, 0x04  # flags
 CLOSE = 0x80  # in place of the flags: a packet of its own kind
-HEADER = 7  # bytes: flags, number, span
 MOST_SPAN = 0xFFFF  # packets
 MOST_RUNS = 64  # of received packets, in an acknowledgement that is read
 MOST_TEXT = 512  # bytes of UTF-8 in CLOSE
 
 _HEADER = Struct("!BIH")
 _IDS = Struct("!QQ")
+HEADER, IDS = _HEADER.size, _IDS.size  # bytes
 _ACK = Struct("!IIHB")
 _RUN = Struct("!HH")
 _MOST_RUN = 0xFFFF
@@ -32,24 +33,14 @@ parse_header = _HEADER.unpack_from
 ids = _IDS.pack  # the client's and the server's session id
 
 
-class Acknowledgement:
-    """Which packets came, and when the largest of them did.
+class Acknowledgement(NamedTuple):
+    """Which packets came, and when the largest of them did."""
 
-    `largest` is its number modulo 2**32, `received` its arrival on the sender's clock in microseconds
-    modulo 2**32, `delay` the seconds from then until this was written. `runs` go down from the largest
-    number: so many numbers that came, then so many that did not.
-    """
-
-    __slots__ = ("delay", "end", "largest", "received", "runs")
-
-    def __init__(
-        self, largest: int, received: int, delay: float, runs: list[tuple[int, int]], end: int
-    ) -> None:
-        self.largest = largest
-        self.received = received
-        self.delay = delay
-        self.runs = runs
-        self.end = end  # the position after it in the packet
+    largest: int  # its number modulo 2**32
+    received: int  # when it came, on the peer's clock, in microseconds modulo 2**32
+    delay: float  # seconds from then until this was written
+    runs: list[tuple[int, int]]  # down from the largest: so many numbers that came, so many that did not
+    end: int  # the position after it in the packet
 
 
 def acknowledgement(received: float, now: float, ranges: Iterable[tuple[int, int]], most: int) -> bytes:
@@ -57,29 +48,21 @@ def acknowledgement(received: float, now: float, ranges: Iterable[tuple[int, int
 
     `received` is when the largest came. Times are in seconds.
     """
-    runs: list[tuple[int, int]] = []
+    runs: list[list[int]] = []  # each with the gap after it
     largest = low = 0
     for first, end in ranges:
         if not runs:
             largest = end - 1
-        else:
-            runs[-1] = runs[-1][0], min(low - end, _MOST_RUN)
-            if low - end > _MOST_RUN:  # cannot be said, and is too old to matter
-                break
-        length = end - first
-        while length > _MOST_RUN and len(runs) < most:
-            runs.append((_MOST_RUN, 0))
-            length -= _MOST_RUN
-        if len(runs) >= most:
+        elif low - end <= _MOST_RUN and len(runs) < most:
+            runs[-1][1] = low - end
+        else:  # cannot be said, or is too old to matter
             break
-        runs.append((length, 0))
+        full, rest = divmod(end - first - 1, _MOST_RUN)
+        runs += [[_MOST_RUN, 0]] * full + [[rest + 1, 0]]
         low = first
-        if len(runs) >= most:
-            break
-    delay = min(int((now - received) / _DELAY_UNIT), _MOST_DELAY)
-    head = _ACK.pack(
-        largest & 0xFFFF_FFFF, int(received / _MICROSECOND) & 0xFFFF_FFFF, max(delay, 0), len(runs)
-    )
+    del runs[most:]
+    delay = max(min(int((now - received) / _DELAY_UNIT), _MOST_DELAY), 0)
+    head = _ACK.pack(largest & 0xFFFF_FFFF, int(received / _MICROSECOND) & 0xFFFF_FFFF, delay, len(runs))
     return head + b"".join([_RUN.pack(*run) for run in runs])
 
 
@@ -92,7 +75,7 @@ def parse_acknowledgement(packet: bytes, at: int) -> Acknowledgement:
     end = begin + count * _RUN.size
     if not 0 < count <= MOST_RUNS or len(packet) < end:
         raise RemoteProtocolError(f"an acknowledgement of {count} runs in {len(packet) - begin} bytes")
-    runs = [(run, gap) for run, gap in _RUN.iter_unpack(packet[begin:end])]
+    runs = list(_RUN.iter_unpack(packet[begin:end]))
     return Acknowledgement(largest, received, delay * _DELAY_UNIT, runs, end)
 
 

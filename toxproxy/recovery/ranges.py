@@ -23,9 +23,6 @@ class Ranges:
         """The number of runs."""
         return len(self._starts)
 
-    def __bool__(self) -> bool:
-        return bool(self._starts)
-
     def __contains__(self, number: int) -> bool:
         at = bisect_right(self._starts, number) - 1
         return at >= 0 and number < self._ends[at]
@@ -38,24 +35,10 @@ class Ranges:
         """The runs as (first, end), the last one first."""
         return zip(reversed(self._starts), reversed(self._ends), strict=True)
 
-    @property
-    def end(self) -> int:
-        """The number after the largest one. Raises `IndexError` if there is none."""
-        return self._ends[-1]
-
-    def covers(self, start: int, end: int) -> bool:
-        """Whether every number from `start` up to `end` is in."""
-        at = bisect_right(self._starts, start) - 1
-        return at >= 0 and end <= self._ends[at]
-
     def add(self, start: int, end: int) -> list[tuple[int, int]]:
         """Add the numbers from `start` to before `end`. Returns the runs of those that are new."""
         starts, ends = self._starts, self._ends
-        if not starts or start > ends[-1]:
-            starts.append(start)
-            ends.append(end)
-            return [(start, end)]
-        if start == ends[-1]:  # nearly always
+        if ends and start == ends[-1]:  # nearly always
             ends[-1] = end
             return [(start, end)]
         first = bisect_left(ends, start)  # the first run that touches or follows `start`
@@ -72,20 +55,6 @@ class Ranges:
         starts[first:last] = [start]
         ends[first:last] = [end]
         return new
-
-    def missing(self, start: int, end: int) -> list[tuple[int, int]]:
-        """The runs of the numbers from `start` up to `end` that are not in."""
-        starts, ends = self._starts, self._ends
-        found, at = [], start
-        for index in range(bisect_right(ends, start), len(starts)):
-            if starts[index] >= end:
-                break
-            if at < starts[index]:
-                found.append((at, starts[index]))
-            at = max(at, ends[index])
-        if at < end:
-            found.append((at, end))
-        return found
 
     def drop_below(self, number: int) -> None:
         """Remove all numbers below `number`."""

@@ -27,17 +27,12 @@ class Received:
     """
 
     def __init__(self) -> None:
-        self.largest = 0  # the largest number that came
+        self.largest = 0  # the largest number that came; 0 if none has
         self.pending = 0  # packets that were not acknowledged yet
         self.due = math.inf  # when they must be
         self._came_at = 0.0  # when the largest came
         self._numbers = Ranges()
         self._floor = 1
-
-    @property
-    def any(self) -> bool:
-        """Whether there is anything to acknowledge, again or for the first time."""
-        return bool(self._numbers)
 
     def is_new(self, number: int) -> bool:
         """Whether a packet with this number has not come before."""
@@ -50,7 +45,7 @@ class Received:
             self._numbers.drop_below(min(floor, self.largest))  # the largest stays, for the next one
 
     def add(self, number: int, now: float, round_trip: float, *, urgent: bool) -> None:
-        """A new packet came. `round_trip` is an estimate in seconds, or 0."""
+        """A new packet came. `round_trip` is an estimate in seconds."""
         in_order = number == self.largest + 1
         self._numbers.add(number, number + 1)
         if number > self.largest:
@@ -62,7 +57,7 @@ class Received:
             if len(self._numbers) > _MOST_KEPT:
                 self._floor = max(self._floor, self._numbers.drop_first())
         elif self.pending == 1:
-            self.due = now + min(_MOST_DELAY, max(_LEAST_DELAY, round_trip / _SHARE or _MOST_DELAY))
+            self.due = now + min(_MOST_DELAY, max(_LEAST_DELAY, round_trip / _SHARE))
 
     def acknowledgement(self, now: float) -> bytes:
         """Write an acknowledgement of what came. Nothing is pending then."""
@@ -72,6 +67,6 @@ class Received:
 
     def repeat(self, due: float) -> None:
         """The last acknowledgement did not leave: one is due again, at `due`."""
-        if self.any:
+        if self.largest:
             self.pending = max(self.pending, 1)
             self.due = min(self.due, due)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterable
 
 from toxproxy.errors import RemoteProtocolError
 from toxproxy.recovery import packet
@@ -47,59 +48,40 @@ class Recovery:
         self.controller = Controller(now)
         self.flight = Flight()
         self.lost = 0  # packets, since the session began
+        self.met = False  # a packet came on this link
+        self._up = False
         self._source = source
         self._received = Received()
         self._now = now
-        self._up = False
-        self._ids = b""  # the introduction, while it is to be sent
-        self._introduction = b""
-        self._met = False
+        self._introduction = b""  # at the client
         self._first = 1  # the first packet number of this link
-        self._confirmed = True  # the peer has acknowledged a packet of this link
         self._probes = 0  # in a row, without an acknowledgement
         self._waits_since = now  # for an acknowledgement, while anything is in flight
-        self._heard = now
         self._held_until = 0.0
         self._left: deque[int] = deque(maxlen=_MOST_REFUSED)  # numbers of the last packets; 0 for one without
         self._looked_at = -math.inf  # for losses and for a probe that is due
-        self._peer_clock: float | None = None  # of the last arrival that was reported, unwrapped, in seconds
-        self._peer_clock_raw = 0
+        self._ahead = 0.0  # of our clock is the peer's, in microseconds
 
     # The owner's calls
 
     def introduce(self, client: int, server: int) -> None:
         """At the client: the session ids that the first packets of a link name; 0 if not known yet."""
         self._introduction = packet.ids(client, server)
-        if self._ids:
-            self._ids = self._introduction
 
     def link_up(self, now: float) -> None:
-        """There is a link, the first one or another one."""
-        self._up, self._met = True, False
-        self._ids = self._introduction
-        self._confirmed = self.flight.next_number == 1 and not self._received.any
+        """There is a link, the first one or another one, which is another path."""
+        self._up, self._now = True, now
         self._first = self.flight.next_number
+        self.trip = RoundTrip()
+        self.controller = Controller(now)
         self._probes = 0
-        self._now = self._heard = self._waits_since = now
+        self._waits_since = -math.inf  # the first probe leaves at once
         self._held_until = 0.0
-        if not self._confirmed:  # another link is another path
-            self._waits_since = -math.inf  # the first probe leaves at once
-            self.trip = RoundTrip()
-            self.controller = Controller(now)
 
     def link_down(self, now: float) -> None:
         """The link is lost. What it carried may have arrived."""
-        self._up, self._now = False, now
-
-    @property
-    def met(self) -> bool:
-        """Whether a packet came on this link."""
-        return self._met
-
-    @property
-    def unanswered_since(self) -> float | None:
-        """Since when an acknowledgement is due; None if none is."""
-        return max(self._waits_since, self._heard) if self._up and self.flight.count else None
+        self._up = self.met = False
+        self._now = now
 
     @property
     def due(self) -> float:
@@ -116,7 +98,7 @@ class Recovery:
 
     def receive(self, data: bytes, now: float) -> None:
         """One packet came. Raises `RemoteProtocolError` if it is malformed, or a frame in it is."""
-        self._now = self._heard = now
+        self._now = now
         if len(data) < packet.HEADER:
             raise RemoteProtocolError(f"a packet of {len(data)} bytes, expected {packet.HEADER} at least")
         flags, low, span = packet.parse_header(data)
@@ -125,32 +107,22 @@ class Recovery:
             if flags & ~(packet.INTRODUCTION | packet.ACK | packet.PROBE):
                 raise RemoteProtocolError(f"a packet with unknown flags 0x{flags:02x}")
             if flags & packet.INTRODUCTION:
-                at += len(packet.ids(0, 0))
+                at += packet.IDS
                 if self._introduction or len(data) < at:
                     raise RemoteProtocolError("an introduction that is too short, or from the server")
             if flags & packet.ACK:
                 at = self._acknowledged(data, at, now)
-        if not self._met:
-            self._meet(now)
+        if not self.met:  # what the old link carried and the peer does not know is lost
+            self.met = True
+            self._lose(self.flight.lose_before(self._first, now))
+            self._waits_since = now
         received = self._received
         number = packet.expanded(low, received.largest)
         received.raise_floor(number - span)
         if at == len(data) and not flags & packet.PROBE:
             return
         if received.is_new(number) and (at == len(data) or self._source.receive(data, at)):
-            received.add(number, now, self._round_trip, urgent=bool(flags & packet.PROBE))
-
-    @property
-    def _round_trip(self) -> float:
-        return self.trip.smoothed if self.trip.known else 0.0
-
-    def _meet(self, now: float) -> None:
-        self._met = True
-        self._ids = b""
-        for each in self.flight.lose_before(self._first, now):
-            if each.contents is not None:
-                self._source.lost(each.contents)
-        self._waits_since = now
+            received.add(number, now, self.trip.smoothed, urgent=bool(flags & packet.PROBE))
 
     def _acknowledged(self, data: bytes, at: int, now: float) -> int:
         ack = packet.parse_acknowledgement(data, at)
@@ -162,7 +134,6 @@ class Recovery:
         if acked:
             self._probes = 0
             self._waits_since = now
-            self._confirmed = self._confirmed or any(each.number >= self._first for each in acked)
         report = None
         if newest is not None and newest.number >= self._first:
             report = self._report(ack, newest, now)
@@ -173,23 +144,24 @@ class Recovery:
         return ack.end
 
     def _report(self, ack: packet.Acknowledgement, newest: Sent, now: float) -> Report:
-        if self._peer_clock is None:
-            self._peer_clock = ack.received * 1e-6
-        else:
-            step = ((ack.received - self._peer_clock_raw + 0x8000_0000) & 0xFFFF_FFFF) - 0x8000_0000
-            self._peer_clock += step * 1e-6
-        self._peer_clock_raw = ack.received
+        # Silence may hide turns of the peer's clock, which has 32 bits: our own clock counts them.
+        arrived = packet.expanded(ack.received, int(now * 1e6 + self._ahead))
+        self._ahead = arrived - now * 1e6
         rtt = now - newest.sent_at
         rtt = max(rtt - ack.delay, rtt / 16)
-        return Report(rtt, self._peer_clock - newest.sent_at, self._peer_clock, ack.delay)
+        return Report(rtt, arrived * 1e-6 - newest.sent_at, arrived * 1e-6, ack.delay)
 
     def _find_lost(self, now: float) -> list[Sent]:
         lost = self.flight.find_lost(now, self.trip)
-        for each in lost:
-            if each.contents is not None:
-                self._source.lost(each.contents)
+        self._lose(lost)
         self.lost += len(lost)
         return lost
+
+    def _lose(self, packets: Iterable[Sent]) -> None:
+        """The source sends again what still matters of these packets."""
+        for each in packets:
+            if each.contents is not None:
+                self._source.lost(each.contents)
 
     # Sending
 
@@ -201,41 +173,40 @@ class Recovery:
         flight = self.flight
         if now != self._looked_at:
             self._looked_at = now
-            if flight.count and now >= flight.overdue_at(self.trip, now) and (lost := self._find_lost(now)):
+            if now >= flight.overdue_at(self.trip, now) and (lost := self._find_lost(now)):
                 self.controller.feedback(now, [], lost, None, flight.bytes)
             if now >= self._probe_at:
                 return self._probe(now)
         allowed = now >= self._held_until and self._may_fill and self.controller.allows(now, flight.bytes)
         if allowed:
             if self._source.wants_to_send:
-                if (filled := self._build(now, 0)) is not None:
+                if (filled := self._build(now, 0, fill=True)) is not None:
                     return filled
             else:
                 self.controller.exhausted(flight.bytes)
         if now >= self._received.due:
-            return self._build(now, 0, bare=not allowed)
+            return self._build(now, 0, fill=allowed)
         return None
 
     def refused(self, count: int, now: float) -> None:
         """The carrier did not take the last `count` packets: its queue is full. They are sent again soon."""
         self._held_until = now + _REFUSED
         for _ in range(min(count, len(self._left))):
-            sent = self.flight.withdraw(self._left.pop())
-            if sent is not None and sent.contents is not None:
-                self._source.lost(sent.contents)
+            if (sent := self.flight.withdraw(self._left.pop())) is not None:
+                self._lose([sent])
         self._received.repeat(self._held_until)
 
     @property
     def _may_fill(self) -> bool:
         """Whether frames may be sent: not on a later link whose peer was not heard yet."""
-        return self._met or self._confirmed
+        return self.met or self._first == 1
 
     @property
     def _probe_at(self) -> float:
         """When a probe is due, if nothing is acknowledged until then."""
-        if not self.flight.count or self.flight.next_number == self._first:  # none on this link
+        if not self.flight.bytes or self.flight.next_number == self._first:  # none on this link
             return math.inf if self._may_fill else max(self._waits_since, self._held_until)
-        pause = self.trip.patience if self.trip.known else 3 * self.trip.smoothed
+        pause = self.trip.patience
         more = self._probes - _PROBES
         if more > 0:
             most = max(_MOST_PAUSE, _MOST_PAUSE_TRIPS * self.trip.smoothed)
@@ -248,41 +219,42 @@ class Recovery:
         """Send the oldest contents again, whatever window and pace say. Nothing is taken for lost."""
         self._probes += 1
         self._waits_since = now
-        oldest = self.flight.oldest
-        if self._may_fill and oldest is not None and oldest.contents is not None:
-            self._source.lost(oldest.contents)
-        return self._build(now, packet.PROBE)
+        fill = self._may_fill
+        if fill and (oldest := self.flight.oldest) is not None:
+            self._lose([oldest])
+        return self._build(now, packet.PROBE, fill=fill)
 
-    def _build(self, now: float, flags: int, *, bare: bool = False) -> bytes | None:
+    def _build(self, now: float, flags: int, *, fill: bool) -> bytes | None:
         """A packet with what is due: introduction, acknowledgement, frames. None if there is nothing.
 
-        A `bare` one has no frames: window or pace hold those back, but not an acknowledgement.
+        Not to `fill` it leaves frames out: window or pace hold those back, but not an acknowledgement.
         """
         flight, received = self.flight, self._received
         pieces: list[bytes | memoryview] = [b""]
         room = _ROOM
-        if self._ids:
+        pending = received.pending
+        if self._introduction and not self.met:
             flags |= packet.INTRODUCTION
-            pieces.append(self._ids)
-            room -= len(self._ids)
-        if received.pending or (received.any and not self._confirmed):
+            pieces.append(self._introduction)
+            room -= packet.IDS
+        if pending or (received.largest and flight.newest.number < self._first):
             flags |= packet.ACK
             ack = received.acknowledgement(now)
             pieces.append(ack)
             room -= len(ack)
-        contents = self._source.fill(pieces, room, now) if self._may_fill and not bare else None
+        contents = self._source.fill(pieces, room, now) if fill else None
         number = flight.next_number
         span = min(number - flight.floor, packet.MOST_SPAN)
         pieces[0] = packet.header(flags, number & 0xFFFF_FFFF, span)
         if contents is None and not flags & packet.PROBE:
-            if not flags & packet.ACK:
+            if not pending:
                 return None
             self._left.append(0)
             return b"".join(pieces)
         self._left.append(number)
         data = b"".join(pieces)
         sent = Sent(number, now, len(data) + OVERHEAD, contents)
-        if not flight.count:
+        if not flight.bytes:
             self._waits_since = now
         flight.add(sent)
         self.controller.sent(sent, now, flight.bytes)

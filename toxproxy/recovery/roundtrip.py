@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
+from math import inf
+
+from toxproxy.recovery.delays import Least
+
 _LEAST = 0.0001  # seconds
-_UNKNOWN = 0.1  # seconds: before the first measurement; a probe is sent after three times as long
-_SPAN = 10.0  # seconds that a minimum counts, at least
+_UNKNOWN = 0.1  # seconds: before the first measurement
 
 
 class RoundTrip:
-    """Estimates in seconds. `least` is the minimum of the last `_SPAN` to twice as many seconds."""
+    """Estimates in seconds."""
 
     def __init__(self) -> None:
-        self.known = False
         self.latest = self.smoothed = _UNKNOWN
         self.variation = _UNKNOWN / 2
-        self.least = _UNKNOWN
-        self._before = self._current = _UNKNOWN  # minima of the span before this one, and of this one
-        self._began = 0.0
+        self._least = Least()
 
     def add(self, sample: float, now: float) -> None:
         """A new measurement."""
-        sample = max(sample, _LEAST)
-        self.latest = sample
-        if not self.known:
-            self.known = True
-            self.smoothed, self.variation = sample, sample / 2
-            self._before = self._current = sample
-            self._began = now
-        else:
+        self.latest = sample = max(sample, _LEAST)
+        if self.known:
             self.variation += (abs(self.smoothed - sample) - self.variation) / 4
             self.smoothed += (sample - self.smoothed) / 8
-            if now - self._began >= _SPAN:
-                self._before, self._current = self._current, sample
-                self._began = now
-            elif sample < self._current:
-                self._current = sample
-        self.least = min(self._before, self._current)
+        else:
+            self.smoothed, self.variation = sample, sample / 2
+        self._least.note(now, sample)
+
+    @property
+    def known(self) -> bool:
+        """Whether there was a measurement."""
+        return self._least.value < inf
+
+    @property
+    def least(self) -> float:
+        """The least one of the last 10 to 20 seconds."""
+        return min(self._least.value, self.latest)
 
     @property
     def patience(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 PACKET_SIZE = 1343  # bytes: the longest packet that ENet does not fragment, with an mtu of 1371
@@ -9,21 +10,14 @@ PACKET_SIZE = 1343  # bytes: the longest packet that ENet does not fragment, wit
 OVERHEAD = 67
 
 
+@dataclass(slots=True, eq=False)
 class Sent:
-    """An eliciting packet that was sent and is neither acknowledged nor lost.
+    """An eliciting packet that was sent and is neither acknowledged nor lost."""
 
-    `size` is in bytes on the wire, with `OVERHEAD`. `contents` are for the source. `delivered` is for the
-    congestion controller: how many bytes had been delivered when this packet left.
-    """
-
-    __slots__ = ("contents", "delivered", "number", "sent_at", "size")
-
-    def __init__(self, number: int, sent_at: float, size: int, contents: object) -> None:
-        self.number = number
-        self.sent_at = sent_at
-        self.size = size
-        self.contents = contents
-        self.delivered = 0
+    number: int
+    sent_at: float
+    size: int  # bytes on the wire, with `OVERHEAD`
+    contents: object  # for the source; None if there are none
 
 
 class Report(NamedTuple):

@@ -1,4 +1,4 @@
-"""Many datagrams with one system call: recvmmsg(2), sendmmsg(2) and UDP_SEGMENT (udp(7)) of Linux.
+"""Many datagrams with one system call: recvmmsg(2) and UDP_SEGMENT (udp(7)) of Linux.
 
 With UDP_SEGMENT the kernel cuts one long datagram into many of equal length, the last one may be
 shorter. It takes them through its layers as one, which costs a fraction. Elsewhere, or where the kernel
@@ -30,7 +30,6 @@ _ffi.cdef(
     struct mmsghdr { struct msghdr header; unsigned int length; };
     struct segment { size_t length; int level; int type; uint16_t size; };
     int recvmmsg(int descriptor, struct mmsghdr *messages, unsigned int count, int flags, void *timeout);
-    int sendmmsg(int descriptor, struct mmsghdr *messages, unsigned int count, int flags);
     ssize_t sendmsg(int descriptor, struct msghdr *message, int flags);
     int setsockopt(int descriptor, int level, int option, int *value, unsigned int length);
     """
@@ -55,13 +54,12 @@ class Batch:
         self._memory = _ffi.new("uint8_t[]", MOST * step)  # freed with this object
         self.buffer = memoryview(_ffi.buffer(self._memory))
         self.starts = range(self.header, MOST * step, step)  # where in `buffer` each datagram begins
-        #: Each slot whole: the header and the room for a datagram.
-        self.slots = [self.buffer[at : at + step] for at in range(0, MOST * step, step)]
-        #: The same as C pointers, `uint8_t *`.
+        #: Where each header begins, as C pointers, `uint8_t *`.
         self.pointers = [self._memory + at for at in range(0, MOST * step, step)]
-        for slot in self.slots:
-            slot[: self.header] = header
+        for at in self.starts:
+            self.buffer[at - self.header : at] = header
         self._socket = sock
+        self._size = size
         self._descriptor = sock.fileno()
         self._messages = _ffi.new("struct mmsghdr[]", MOST)
         self._pieces = _ffi.new("struct iovec[]", MOST)
@@ -82,7 +80,7 @@ class Batch:
                 "control_length": _ffi.sizeof("struct segment"),
             },
         )
-        self._joins = True
+        self._joins = _library() is not None
 
     def receive(self, most: int) -> list[int]:
         """Read up to `most` datagrams that are there. Returns their lengths; they fill the first slots."""
@@ -100,33 +98,22 @@ class Batch:
 
     def send(self, count: int) -> None:
         """Send the first `count` slots. What the system does not take is lost, as on a path."""
-        library, sent = _library(), 0
-        if library is None:
-            self._send_each(count)
-            return
         if self._joins and count > 1 and (size := segments(self._sizes[:count].tolist())):
             self._joined.piece_count = count
             self._segment.size = size
-            if library.sendmsg(self._descriptor, self._joined, 0) > 0:
+            if _library().sendmsg(self._descriptor, self._joined, 0) > 0:
                 return
             self._joins = _ffi.errno in _CUT_SHORT
-        while sent < count:
-            taken = library.sendmmsg(self._descriptor, self._messages + sent, count - sent, 0)
-            sent += max(taken, 1)  # one that fails is skipped
+        for at, length in zip(self.starts[:count], self._sizes, strict=False):
+            with suppress(OSError):
+                self._socket.send(self.buffer[at : at + length])
 
     def _receive_each(self, most: int) -> list[int]:
         lengths: list[int] = []
         with suppress(OSError):  # no more are there
-            lengths.extend(self._socket.recv_into(slot[self.header :]) for slot in self.slots[:most])
+            slots = (self.buffer[at : at + self._size] for at in self.starts[:most])
+            lengths.extend(map(self._socket.recv_into, slots))
         return lengths
-
-    def _send_each(self, count: int) -> None:
-        for number in range(count):
-            at = self.starts[number]
-            try:
-                self._socket.send(self.buffer[at : at + self._sizes[number]])
-            except OSError:
-                continue
 
 
 def segments(sizes: Sequence[int]) -> int:
@@ -174,7 +161,7 @@ def _library() -> Any:
         return None
     try:
         library: Any = _ffi.dlopen(None)
-        library.recvmmsg, library.sendmmsg  # noqa: B018
+        library.recvmmsg  # noqa: B018
     except (OSError, AttributeError):
         return None
     return library

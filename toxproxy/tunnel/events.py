@@ -13,11 +13,11 @@ from toxproxy.link.base import LinkEnd
 
 
 class Loss(Enum):
-    """Why an interrupted session will not be resumed."""
+    """Why an interrupted session will not be resumed, as people are told."""
 
-    EXPIRED = "expired"  # it was interrupted for longer than the grace
-    RESTARTED = "restarted"  # the client began a new one
-    FORGOTTEN = "forgotten"  # the client resumes another one
+    EXPIRED = "it was interrupted for longer than it is kept"
+    RESTARTED = "the client was restarted"
+    FORGOTTEN = "the client has another session"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ gives it an exit, through which the friend dials.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from enum import Enum
@@ -16,7 +15,6 @@ from toxproxy.address import MAX_WORDS, Target, shown
 from toxproxy.dialer import Dialer, P
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.link.base import LinkEnd
-from toxproxy.link.enet import SILENCE
 from toxproxy.mux import Limits
 from toxproxy.pace import Notice
 from toxproxy.tox.node import ConnectionStatus, Node
@@ -30,9 +28,9 @@ from toxproxy.tunnel.events import (
     SessionEnded,
     SessionEvent,
     SessionInterrupted,
+    SessionResumed,
 )
 from toxproxy.tunnel.keeper import SessionKeeper
-from toxproxy.tunnel.session import Session, Transmission
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +50,8 @@ class Friend:
     """At the client, a `Dialer` through the server. At the server, a client that dials through `exit`.
 
     `wait` is how long a dial waits for the session, in seconds. `grace` is how long an interrupted
-    session and its streams are kept, in seconds. `changed` is called when the phase, the kind of
-    connection or the measured round trip changes.
+    session and its streams are kept, in seconds. `changed` is called when the phase or the kind of
+    connection changes.
     """
 
     def __init__(
@@ -70,7 +68,6 @@ class Friend:
     ) -> None:
         self.key = key
         self.connection = ConnectionStatus.NONE
-        self.round_trip: float | None = None  # seconds, including both event loops
         self.met = False  # there has been a session with it
         self._node = node
         self._number = number
@@ -78,15 +75,13 @@ class Friend:
         self._changed = changed
         self._ready = asyncio.Event()
         self._waiting = 0
-        self._measuring: asyncio.Task[None] | None = None
         self._tell_end = Notice(log, most=_LINES)
         self._keeper = SessionKeeper(
-            self._send,
+            node.lossy_sender(number),
             changed=self._session_changed,
             exit=exit,
             limits=limits,
             grace=grace,
-            send_from=node.lossy_sender(number),
         )
         node.set_sink(number, self._keeper.carrier)
 
@@ -103,15 +98,15 @@ class Friend:
         return self._keeper.streams
 
     @property
+    def round_trip(self) -> float | None:
+        """The round trip in seconds, smoothed; None if it is not known."""
+        session = self._keeper.session
+        return session.round_trip if session is not None else None
+
+    @property
     def connections(self) -> int:
         """How many connections `idle` would wait for."""
         return self._keeper.connections
-
-    @property
-    def transmission(self) -> Transmission | None:
-        """How the packets of the session fare; None without a session."""
-        session = self._keeper.session
-        return session.transmission if session is not None else None
 
     async def dial(
         self,
@@ -148,7 +143,6 @@ class Friend:
 
     async def close(self, text: str) -> None:
         """End the session, tell the peer why, and stop taking the friend's packets."""
-        self._stop_measuring()
         await self._keeper.close(text)
         self._node.set_sink(self._number, None)
 
@@ -174,31 +168,15 @@ class Friend:
             )
         return f"the server was found but did not answer within {self._wait:g} s"
 
-    def _send(self, packet: memoryview) -> bool:
-        return self._node.send_lossy(self._number, packet)
-
     def _session_changed(self, what: SessionEvent) -> None:
         tell = self._tell_end if isinstance(what, SessionEnded) else log.debug  # the status shows the others
         tell("session with %s %s", short(self.key), words(what))
-        self._stop_measuring()
-        self.round_trip = None
-        if (session := self._keeper.session) is not None and self._keeper.ready:
+        if self._keeper.ready:
             self.met = True
             self._ready.set()
-            self._measuring = asyncio.get_running_loop().create_task(self._measure(session))
         else:
             self._ready.clear()
         self._changed(self)
-
-    async def _measure(self, session: Session) -> None:
-        with contextlib.suppress(ConnectionError):  # the session ended, which is reported elsewhere
-            self.round_trip = await session.ping()
-            self._changed(self)
-
-    def _stop_measuring(self) -> None:
-        if self._measuring is not None:
-            self._measuring.cancel()
-            self._measuring = None
 
 
 def short(key: bytes) -> str:
@@ -212,19 +190,15 @@ def words(what: SessionEvent) -> str:
         case SessionBegan():
             return "began"
         case SessionInterrupted(reason):
-            return f"was interrupted: {_LINK_ENDS[reason]}"
+            return f"was interrupted: {reason.value}"
+        case SessionResumed():
+            return "was resumed"
         case SessionEnded(reason):
             return f"ended: {_why(reason)}"
-        case _:
-            return "was resumed"
 
 
 def _why(reason: SessionEnd) -> str:
     match reason:
-        case LinkEnd():
-            return _LINK_ENDS[reason]
-        case Loss():
-            return _LOSSES[reason]
         case Closed(text):
             return text
         case PeerBroke(text):
@@ -232,18 +206,5 @@ def _why(reason: SessionEnd) -> str:
         case PeerClosed(code, text):
             said = f"the peer said {shown(text, MAX_WORDS)}" if text else "the peer ended the session"
             return f"{said} ({code.name.lower().replace('_', ' ')})"
-
-
-_LINK_ENDS = {
-    LinkEnd.PEER_ENDED: "the peer ended the link",
-    LinkEnd.UNANSWERED: "the peer did not answer in time",
-    LinkEnd.SILENT: f"nothing came from the peer for {SILENCE:.0f} seconds",
-    LinkEnd.REPLACED: "a new link replaced it",
-    LinkEnd.UNREACHABLE: "the friend left the network",
-    LinkEnd.FAILED: "the link failed on this side",
-}
-_LOSSES = {
-    Loss.EXPIRED: "it was interrupted for longer than it is kept",
-    Loss.RESTARTED: "the client was restarted",
-    Loss.FORGOTTEN: "the client has another session",
-}
+        case LinkEnd() | Loss():
+            return str(reason.value)

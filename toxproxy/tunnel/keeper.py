@@ -42,7 +42,7 @@ _NO_PAUSE = frozenset({LinkEnd.UNANSWERED, LinkEnd.SILENT, LinkEnd.REPLACED, Lin
 
 
 class SessionKeeper:
-    """Keeps a session with one peer. `carrier` must be given the peer's packets; `send_from` is for it.
+    """Keeps a session with one peer. `carrier` must be given the peer's packets; `send` is for it.
 
     `changed` is called when a session began, was interrupted, was resumed or has ended. An interrupted
     session is kept for `grace` seconds. With an `exit` this is the server, otherwise the client.
@@ -54,15 +54,14 @@ class SessionKeeper:
 
     def __init__(
         self,
-        send: Callable[[memoryview], bool],
+        send: Callable[[Any, int], bool],
         *,
         changed: Callable[[SessionEvent], None],
         grace: float,
         exit: Dialer | None = None,
         limits: Limits | None = None,
-        send_from: Callable[[Any, int], bool] | None = None,
     ) -> None:
-        self.carrier = Carrier(send, self._own, connecting=exit is None, send_from=send_from)
+        self.carrier = Carrier(send, self._own, connecting=exit is None)
         self.session: Session | None = None
         self._halves = Halves()  # connections dialled for the peer, in all sessions
         self._near = exit is None
@@ -134,18 +133,14 @@ class SessionKeeper:
 
     def _connect_after(self, reason: SessionEnd, *, at_least: float = 0.0) -> None:
         """Begin the next link after a pause that depends on how the last link or session ended."""
-        if not self._near:
-            return
-        if self._works_since is not None and asyncio.get_running_loop().time() - self._works_since >= _STEADY:
+        loop = asyncio.get_running_loop()
+        if self._works_since is not None and loop.time() - self._works_since >= _STEADY:
             self._backoff.restart()
         self._works_since = None
-        pause = 0.0 if reason in _NO_PAUSE else self._backoff.pause()
-        self._connect_soon(max(at_least, pause))
-
-    def _connect_soon(self, seconds: float) -> None:
         if self._near and self._reachable:
             self._stop_retrying()
-            self._retry = asyncio.get_running_loop().call_later(seconds, self._connect)
+            pause = 0.0 if reason in _NO_PAUSE else self._backoff.pause()
+            self._retry = loop.call_later(max(at_least, pause), self._connect)
 
     def _own(self, link: EnetLink) -> LinkOwner:
         if not self._near:
@@ -173,7 +168,7 @@ class SessionKeeper:
 
     def _continue(self, link: EnetLink, packet: bytes, session: Session) -> None:
         session.attach(link)
-        link.hand_over(session)
+        link.owner = session
         session.link_up()
         session.packet_received(packet)
 
@@ -197,16 +192,13 @@ class SessionKeeper:
 
     def _session_changed(self, what: SessionEvent) -> None:
         match what:
-            case SessionBegan():
+            case SessionBegan() | SessionResumed():
+                self._stop_expiry()
                 self._works_since = asyncio.get_running_loop().time()
             case SessionInterrupted(reason):
                 self._connect_after(reason)
-                if self._expiry is not None:
-                    return  # it was interrupted before, and not resumed since
-                self._expiry = asyncio.get_running_loop().call_later(self._grace, self._expire)
-            case SessionResumed():
-                self._stop_expiry()
-                self._works_since = asyncio.get_running_loop().time()
+                if self._expiry is None:  # else it was interrupted before, and not resumed since
+                    self._expiry = asyncio.get_running_loop().call_later(self._grace, self._expire)
             case SessionEnded(reason):
                 self._stop_expiry()
                 self.session = None
@@ -230,21 +222,12 @@ _FORGOTTEN = (
 )
 
 
-class _Greeter:
+class _Greeter(LinkOwner):
     """The owner of a link that the peer began, until a packet says which session it is for."""
 
     def __init__(self, keeper: SessionKeeper, link: EnetLink) -> None:
         self._keeper = keeper
         self._link = link
 
-    def link_up(self) -> None:
-        pass
-
     def packet_received(self, packet: bytes) -> None:
         self._keeper.greeted(self._link, packet)
-
-    def link_ready(self) -> None:
-        pass
-
-    def link_down(self, reason: LinkEnd) -> None:
-        pass

@@ -17,13 +17,13 @@ import logging
 import math
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from toxproxy import relay
 from toxproxy.address import Target
 from toxproxy.dialer import Dialer, P
 from toxproxy.errors import CloseCode, Refusal, RemoteProtocolError, StreamRefused
-from toxproxy.link.base import Link, LinkEnd
+from toxproxy.link.base import LinkEnd, LinkOwner
+from toxproxy.link.enet import EnetLink
 from toxproxy.mux import (
     DataReceived,
     EndReceived,
@@ -31,7 +31,6 @@ from toxproxy.mux import (
     Event,
     Limits,
     Multiplexer,
-    PongReceived,
     Stream,
     StreamClosed,
     StreamDrained,
@@ -71,17 +70,7 @@ class Notices:
         self.failed = Notice(log, logging.ERROR, most=5)  # a connection was not opened because of a bug
 
 
-@dataclass(frozen=True, slots=True)
-class Transmission:
-    """How the packets of a session fare. Counts are since it began."""
-
-    packets_sent: int  # acknowledgements alone are not counted
-    packets_lost: int
-    bytes_in_flight: int
-    round_trip: float | None  # seconds, smoothed; None if not measured yet
-
-
-class Session:
+class Session(LinkOwner):
     """One session with one peer. It is the `LinkOwner` of the link that carries it now, if there is one.
 
     It ends by itself when the peer closes it or breaks the protocol. A lost link only interrupts it, once
@@ -111,7 +100,7 @@ class Session:
         self._recovery = Recovery(self._multiplexer, self._loop.time())
         if self._client:
             self._recovery.introduce(*self._ids)
-        self._link: Link | None = None
+        self._link: EnetLink | None = None
         self._interrupted = False  # it has lost a link, and nothing has come on another one yet
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = 0.0  # kept here, since uvloop's timers do not always know it
@@ -119,7 +108,6 @@ class Session:
         self._halves = relay.Halves() if halves is None else halves
         self._notices = notices or Notices()
         self._tell = changed
-        self._pings: dict[int, asyncio.Future[None]] = {}
         self._serving: dict[Stream, asyncio.Task[None]] = {}
         self._idle = asyncio.Event()  # no stream lives
         self._idle.set()
@@ -135,18 +123,13 @@ class Session:
     @property
     def linked(self) -> bool:
         """Whether there is a link on which the peer was heard."""
-        return self._link is not None and not self._interrupted and self._recovery.met
+        return self._recovery.met
 
     @property
-    def transmission(self) -> Transmission:
-        """How its packets fare, at this moment."""
-        recovery = self._recovery
-        return Transmission(
-            recovery.flight.next_number - 1,
-            recovery.lost,
-            recovery.flight.bytes,
-            recovery.trip.smoothed if recovery.trip.known else None,
-        )
+    def round_trip(self) -> float | None:
+        """The round trip in seconds, smoothed; None if it was not measured on this link yet."""
+        trip = self._recovery.trip
+        return trip.smoothed if trip.known else None
 
     def is_meant(self, client: int, server: int) -> bool:
         """Whether an INTRODUCTION with these ids is for this session."""
@@ -171,31 +154,13 @@ class Session:
         if not self.established:
             raise StreamRefused(Refusal.OFFLINE, "the server is not connected")
         stream = self._multiplexer.open(target, compress=compress)
-        transport = StreamTransport(self, self._multiplexer, stream)
+        transport = StreamTransport(self._multiplexer, stream, self.changed)
         self.changed()
         if not early:
             await transport.answered()
         protocol = protocol_factory()
         transport.attach(protocol)
         return transport, protocol
-
-    async def ping(self) -> float:
-        """Measure the round trip in seconds, including the link and both event loops.
-
-        Raises `ConnectionError` if the session ends before the answer.
-        """
-        if not self.established:
-            raise ConnectionResetError("the session is not established")
-        value = secrets.randbits(64)
-        pong = self._pings[value] = self._loop.create_future()
-        sent = self._loop.time()
-        self._multiplexer.ping(value)
-        self.changed()
-        try:
-            await pong
-        finally:
-            self._pings.pop(value, None)
-        return self._loop.time() - sent
 
     async def idle(self) -> None:
         """Wait until all streams have ended."""
@@ -219,7 +184,7 @@ class Session:
 
     # The link's calls
 
-    def attach(self, link: Link) -> None:
+    def attach(self, link: EnetLink) -> None:
         """Use this link from now on. The caller makes the session its owner."""
         self._link = link
 
@@ -332,13 +297,10 @@ class Session:
                     task.cancel()
                 _transport(stream).closed(error)
             case StreamRequested(stream, target):
-                transport = StreamTransport(self, self._multiplexer, stream)
+                transport = StreamTransport(self._multiplexer, stream, self.changed)
                 task = self._loop.create_task(self._serve(transport, target))
                 self._serving[stream] = task
                 task.add_done_callback(lambda _: self._serving.pop(stream, None))
-            case PongReceived(value):
-                if (pong := self._pings.get(value)) is not None and not pong.done():
-                    pong.set_result(None)
             case Established():
                 self._established()
 
@@ -411,9 +373,6 @@ class Session:
             task.cancel()
         self._deliver()
         self._multiplexer.memory.end()
-        for pong in self._pings.values():
-            if not pong.done():
-                pong.set_exception(ConnectionResetError("the session ended"))
         self._tell(SessionEnded(reason))
 
 

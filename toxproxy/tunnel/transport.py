@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any, Protocol, cast
+from collections.abc import Callable
+from typing import Any, cast
 
 from toxproxy.dialer import AnyProtocol, feed
 from toxproxy.errors import Refusal, ResetCode, StreamError, StreamRefused, StreamReset
@@ -17,13 +18,6 @@ from toxproxy.mux.sender import LOW_WATER, SendState
 from toxproxy.mux.stream import StreamState
 
 _LEAST_SHARE, _MOST_SHARE = 16 * 1024, 64 * 1024  # bytes; the second is asyncio's default high-water mark
-
-
-class StreamOwner(Protocol):
-    """The session of a stream."""
-
-    def changed(self) -> None:
-        """The stream may have something to send."""
 
 
 class StreamTransport(asyncio.Transport):
@@ -35,9 +29,9 @@ class StreamTransport(asyncio.Transport):
 
     _start_tls_compatible = True  # `loop.start_tls` checks it; TLS's protocol also calls `_force_close`
 
-    def __init__(self, owner: StreamOwner, multiplexer: Multiplexer, stream: Stream) -> None:
+    def __init__(self, multiplexer: Multiplexer, stream: Stream, changed: Callable[[], None]) -> None:
         super().__init__()
-        self._owner = owner
+        self._changed = changed  # to be called when the stream may have something to send
         self._multiplexer = multiplexer
         self._stream = stream
         self._protocol: AnyProtocol | None = None
@@ -78,7 +72,7 @@ class StreamTransport(asyncio.Transport):
         if self._stream.state is not StreamState.REQUESTED:
             return False
         self._multiplexer.accept(self._stream)
-        self._owner.changed()
+        self._changed()
         self.attach(protocol)
         return True
 
@@ -86,7 +80,7 @@ class StreamTransport(asyncio.Transport):
         """Answer the peer's request with REFUSED, unless the stream has ended already."""
         if self._stream.state is StreamState.REQUESTED:
             self._multiplexer.refuse(self._stream, code, text)
-            self._owner.changed()
+            self._changed()
 
     def opened(self) -> None:
         """The peer answered with OPENED."""
@@ -108,7 +102,7 @@ class StreamTransport(asyncio.Transport):
     def drained(self) -> None:
         """The send buffer has room again."""
         if self._protocol is not None and not self._lost:
-            self._protocol.resume_writing()
+            self._guard(self._protocol.resume_writing)
 
     def closed(self, error: StreamError | None) -> None:
         """The stream has ended; `error` is None if both directions ended in order."""
@@ -128,9 +122,9 @@ class StreamTransport(asyncio.Transport):
             return  # as in asyncio's transports, this is not an error
         was_full = stream.sender.full
         full = self._multiplexer.write(stream, bytes(data))
-        self._owner.changed()
+        self._changed()
         if full and not was_full and self._protocol is not None:
-            self._protocol.pause_writing()
+            self._guard(self._protocol.pause_writing)
 
     def can_write_eof(self) -> bool:
         return True
@@ -138,7 +132,7 @@ class StreamTransport(asyncio.Transport):
     def write_eof(self) -> None:
         if self._stream.state is not StreamState.CLOSED:
             self._multiplexer.finish(self._stream)
-            self._owner.changed()
+            self._changed()
 
     def pause_reading(self) -> None:
         self._paused = True
@@ -166,14 +160,14 @@ class StreamTransport(asyncio.Transport):
         if stream.state is not StreamState.CLOSED:
             self._multiplexer.finish(stream)
             self._multiplexer.ignore(stream)
-            self._owner.changed()
+            self._changed()
 
     def abort(self) -> None:
         """Reset the stream. Bytes that were not sent yet are dropped."""
         self._closing = True
         self._kept.clear()
         self._multiplexer.reset(self._stream, ResetCode.CONNECTION_RESET)
-        self._owner.changed()
+        self._changed()
         if self._protocol is not None and not self._lost:
             asyncio.get_running_loop().call_soon(self._lose)
 
@@ -224,7 +218,7 @@ class StreamTransport(asyncio.Transport):
         self._guard(feed, self._protocol, data)
         if not self._closing:
             self._multiplexer.consumed(self._stream, len(data))
-            self._owner.changed()
+            self._changed()
 
     def _flush_kept(self) -> None:
         while self._kept and self._protocol is not None and not self._paused:
@@ -234,7 +228,7 @@ class StreamTransport(asyncio.Transport):
             keep_open = self._guard(self._protocol.eof_received)
             if self._stream.state is not StreamState.CLOSED and not self._closing:
                 self._multiplexer.consumed(self._stream, 1)
-                self._owner.changed()
+                self._changed()
             if not keep_open:
                 self.close()
 
