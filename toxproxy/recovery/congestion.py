@@ -49,7 +49,7 @@ _GROWTH, _PATIENCE = 1.25, 3  # less growth than this, in so many rounds: the pa
 _TOO_MUCH = 3.0  # times what the path holds: most of such a window is queued or lost
 _DOWN, _DEEP = 0.95, 0.6  # of what the path holds
 _MORE, _MORE_FASTER, _MOST_MORE = 1.25, 1.2, 2.0  # the gain of UP, its growth while the rate grows, its end
-_MORE_FIRST, _MORE_LOSSY = 1.5, 0.08  # the gain of the first UP after STARTUP; the usual one when lossy
+_MORE_FIRST, _MORE_LOSSY = 1.5, 0.08  # the gain of the first UP after STARTUP; beyond 1, when lossy
 _PACING = 1.25  # packets may leave so many times faster than the rate, while the window governs
 _LOSSY_WINDOW = 1.25  # of what the path holds, while the pace governs
 _CYCLE, _LOSSY_CYCLE, _FIRST_UP = 8, 12, 5  # rounds from UP to UP; from STARTUP to UP
@@ -57,7 +57,8 @@ _FOUND, _FOUND_LOSSY = 1.05, 0.93  # the rate grew: by so much of what it was; t
 _LEAST_CUT, _BACK = 0.8, 0.97  # of the bandwidth; of the rate in an UP with much loss
 _STALE_ROUNDS, _STALE_SECONDS = 2, 0.5  # with a long queue: DEEP begins
 _FIRST_DEEP, _DEEP_SECONDS = 0.5, 5.0  # seconds after STARTUP; without seeing the path empty
-_EVEN, _MOST_EVEN = 3e6, 1.5  # bytes per second that have the usual queue; slower flows, so much more
+_EVEN = 2.7e6  # bytes per second that have the usual queue
+_LEAST_EVEN, _MOST_EVEN = 0.35, 3.0  # of it, for faster and for slower flows
 _SAME_QUEUE = 0.002  # seconds by which a queue differs at least, if it is one
 _LONG_QUEUE = 2.0  # base round trips: DEEP follows at once
 _CUT, _CUT_TRIPS = 1.0, 4  # seconds and round trips without an acknowledgement: the path was cut
@@ -287,10 +288,9 @@ class Controller:
         return State.AFTER
 
     def _after_after(self, now: float, round: Round, growth: float) -> State:
-        found = not round.idle and not self._excesses
+        found = not round.idle and not self._excesses and self._delays.queue() <= self._delays.allowed
         if self.lossy:
-            quiet = self._delays.queue() <= self._delays.allowed
-            found = found and quiet and round.rate >= _FOUND_LOSSY * self._gain * self._before
+            found = found and round.rate >= _FOUND_LOSSY * self._gain * self._before
             if found:
                 self.bandwidth = max(self._before, round.rate)
             elif self._excesses:
@@ -361,11 +361,12 @@ class Controller:
 
     @property
     def _more_lossy(self) -> float:
-        return 1 + _MORE_LOSSY * min(3.0, max(1.0, sqrt(_EVEN / max(self.bandwidth, 1.0))))
+        """The gain of UP when lossy: more for slower flows, since all that a policer limits lose alike."""
+        return 1 + _MORE_LOSSY * min(max(sqrt(_EVEN / max(self.bandwidth, 1.0)), 1.0), _MOST_EVEN)
 
     def _usual(self, held: float) -> float:
-        """What the path holds and a queue, which is shorter for faster flows: so shares become even."""
-        share = min(_MOST_EVEN, sqrt(_EVEN / max(self.bandwidth, 1.0)))
+        """What the path holds and a queue of about as many bytes for any flow: so shares become even."""
+        share = min(max(_EVEN / max(self.bandwidth, 1.0), _LEAST_EVEN), _MOST_EVEN)
         return held + self.bandwidth * self._delays.share_allowed(share)
 
 
