@@ -119,11 +119,13 @@ def test_what_the_peer_does_not_acknowledge_counts() -> None:
     pool = Pool(1 << 20)
     pair = Pair(client=Limits(session_window=1 << 20, window=1000, pool=pool), server=Limits(window=8 << 20))
     near, _ = pair.connect()
+    near.sender.credited(0, 1 << 40)  # a peer that gives credit without end, and acknowledges nothing
     written = 0
     while not pair.client.mux.write(near, random.Random(written).randbytes(1000)):
         written += 1000
         pair.client.take()  # all of it leaves, and nothing is heard of it
         assert written < 2 << 20
+    assert not pair.client.mux.wants_to_send
     assert near.sender.buffered <= LEAST_BUFFER + 1000
     assert pool.left < 1 << 18
     pair.client.mux.lose()

@@ -111,6 +111,7 @@ class Scheduler:
         for item in contents:
             if type(item) is Segment:
                 item.stream.sender.delivered(item)
+                self.ready(item.stream)  # it may have waited for memory
 
     def lost(self, contents: Contents) -> None:
         """The packet with these contents was lost: queue what still matters."""

@@ -70,7 +70,7 @@ class Allotment:
 
     All windows together exceed `limits.session_window`, and those of all sessions `limits.pool`, by at
     most `limits.least_window` for each stream. What was written to streams counts too, until the peer has
-    acknowledged it; `share` bounds what waits to be sent.
+    acknowledged it; `share` bounds what waits to be sent. Once the memory is `exhausted`, no more is sent.
     """
 
     __slots__ = ("_limits", "_own", "_shared")
@@ -101,6 +101,11 @@ class Allotment:
     def share(self, least: int, most: int) -> int:
         """How many bytes one buffer may hold now, between `least` and `most`."""
         return max(least, min(most, self._own.left // _SHARES, self._shared.left // _SHARES))
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing is left."""
+        return self._own.left <= 0 or self._shared.left <= 0
 
     def end(self) -> None:
         """The session has ended: return all its memory to the pool, and take no more from it."""
