@@ -20,8 +20,9 @@ _LOSS = 0.8  # the window after a loss: CUBIC has 0.7, but does not stop every t
 class Competition:
     """What is known of others on the path."""
 
-    def __init__(self) -> None:
-        self.window = 0.0  # bytes
+    def __init__(self, most: float) -> None:
+        self.window = 0.0  # bytes, at most `most`
+        self._most = most
         self._others = float("inf")  # their queue in seconds, the least that was seen
         self._deeps = 0  # in a row that left a queue
         self._until = 0.0
@@ -60,7 +61,8 @@ class Competition:
             self.window *= _LOSS
             self._doubles = False
         elif queue > _QUEUE * self._others:
-            self.window /= _GROWTH**seconds
+            self.window /= _GROWTH ** min(seconds, _LASTS)
             self._doubles = False
         elif not idle:
-            self.window *= _DOUBLING if self._doubles else _GROWTH**seconds
+            growth = _DOUBLING if self._doubles else _GROWTH ** min(seconds, _LASTS)
+            self.window = min(self.window * growth, self._most)

@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
-from math import inf, sqrt
+from math import inf
 
 from toxproxy.recovery.competition import Competition
 from toxproxy.recovery.delays import Delays
@@ -49,12 +49,12 @@ _GROWTH, _PATIENCE = 1.25, 3  # less growth than this, in so many rounds: the pa
 _TOO_MUCH = 3.0  # times what the path holds: most of such a window is queued or lost
 _DOWN, _DEEP = 0.95, 0.6  # of what the path holds
 _MORE, _MORE_FASTER, _MOST_MORE = 1.25, 1.2, 2.0  # the gain of UP, its growth while the rate grows, its end
-_MORE_FIRST, _MORE_LOSSY = 1.5, 0.08  # the gain of the first UP after STARTUP; beyond 1, when lossy
+_MORE_FIRST, _MORE_LOSSY = 1.5, 1.08  # the gain of the first UP after STARTUP; the usual one when lossy
 _PACING = 1.25  # packets may leave so many times faster than the rate, while the window governs
 _LOSSY_WINDOW = 1.25  # of what the path holds, while the pace governs
 _CYCLE, _LOSSY_CYCLE, _FIRST_UP = 8, 12, 5  # rounds from UP to UP; from STARTUP to UP
 _FOUND, _FOUND_LOSSY = 1.05, 0.93  # the rate grew: by so much of what it was; to so much of what was tried
-_LEAST_CUT, _BACK = 0.8, 0.97  # of the bandwidth; of the rate in an UP with much loss
+_LEAST_CUT, _BACK = 0.7, 0.93  # of the bandwidth; of the rate in an UP with much loss
 _STALE_ROUNDS, _STALE_SECONDS = 2, 0.5  # with a long queue: DEEP begins
 _FIRST_DEEP, _DEEP_SECONDS = 0.5, 5.0  # seconds after STARTUP; without seeing the path empty
 _EVEN = 2.7e6  # bytes per second that have the usual queue
@@ -91,7 +91,7 @@ class Controller:
         self._window = float(INITIAL_WINDOW)
         self._pacer = Pacer(now, INITIAL_WINDOW / _FIRST_TRIP)
         self._delays, self._losses, self._rounds = Delays(now), Losses(), Rounds(now)
-        self._competition = Competition()
+        self._competition = Competition(MOST_WINDOW)
         self._rates: deque[float] = deque(maxlen=_RATE_ROUNDS)
         self._flat = 0  # rounds in a row in which the rate did not grow
         self._excesses = 0  # rounds in a row with more loss than by chance
@@ -264,7 +264,7 @@ class Controller:
         if self._excesses >= 2:
             carried = round.rate / (1 - self._losses.chance)
             if not self.lossy:
-                self._gain = self._more_lossy
+                self._gain = _MORE_LOSSY
             self._become_lossy(min(self.bandwidth, max(carried, _LEAST_CUT * self.bandwidth)))
         if self._wants_deep(now):
             return State.LOOK if round.idle else State.DEEP  # an idle round drained the queue as well
@@ -299,7 +299,7 @@ class Controller:
             found = found and round.rate >= _FOUND * self._before
         self._cycle = self._excesses = 0
         if not found:
-            self._gain = self._more_lossy if self.lossy else _MORE
+            self._gain = _MORE_LOSSY if self.lossy else _MORE
             return State.DOWN
         self._gain = min(self._gain * _MORE_FASTER, _MOST_MORE)
         self._before = self.bandwidth
@@ -322,7 +322,7 @@ class Controller:
         """The path became longer, or is another."""
         self._same = 0
         self._delays.forget_base()
-        self._competition = Competition()
+        self._competition = Competition(MOST_WINDOW)
         self._rates.clear()
         self._flat, self._window = 0, float(INITIAL_WINDOW)
         return State.STARTUP
@@ -358,11 +358,6 @@ class Controller:
             window = _DEEP * held
         self._window = min(max(window, LEAST_WINDOW), MOST_WINDOW)
         self._pacer.set_rate(now, max(pace, LEAST_WINDOW / max(base, SHORTEST)))
-
-    @property
-    def _more_lossy(self) -> float:
-        """The gain of UP when lossy: more for slower flows, since all that a policer limits lose alike."""
-        return 1 + _MORE_LOSSY * min(max(sqrt(_EVEN / max(self.bandwidth, 1.0)), 1.0), _MOST_EVEN)
 
     def _usual(self, held: float) -> float:
         """What the path holds and a queue of about as many bytes for any flow: so shares become even."""
