@@ -255,6 +255,17 @@ def test_the_peers_clock_is_followed_through_hours_of_silence() -> None:
     assert max(each.one_way for each in reports) - min(each.one_way for each in reports) < 0.1
 
 
+def test_a_peer_that_acknowledges_nothing_for_an_hour_costs_no_more_memory() -> None:
+    pair = Pair()
+    pair.connect()
+    pair.near.source.offer(5)
+    pair.drops = lambda end, packet: end is pair.far
+    pair.run(600)
+    before = pair.near.recovery.flight.bytes
+    pair.run(3000)
+    assert pair.near.recovery.flight.bytes <= before + 1000
+
+
 def test_a_run_of_a_hundred_thousand_packets() -> None:
     pair = Pair(delay=0.001, size=1300)
     pair.connect()

@@ -30,6 +30,7 @@ from toxproxy.recovery.source import Source
 
 _PROBES = 3  # that follow one another without a growing pause; then they go in pairs, since there are
 _PAIR = 0.002  # losses that end with so many packets, not with time; seconds between the two of a pair
+_MOST_PROBES = 256  # that are remembered of a peer who is there, but acknowledges nothing
 _BACKOFF = 1.5  # each pause is so much longer, for each probe …
 _MOST_PAUSE, _MOST_PAUSE_TRIPS = 0.25, 1.5  # … up to so many seconds, or round trips if that is longer
 _MOST_REFUSED = 64  # packets that a carrier may refuse at once
@@ -222,6 +223,8 @@ class Recovery:
         fill = self._may_fill
         if fill and (oldest := self.flight.oldest) is not None:
             self._lose([oldest])
+            if self._probes > _MOST_PROBES:
+                self.flight.withdraw(oldest.number)
         return self._build(now, packet.PROBE, fill=fill)
 
     def _build(self, now: float, flags: int, *, fill: bool) -> bytes | None:
