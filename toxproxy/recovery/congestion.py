@@ -60,7 +60,6 @@ _FIRST_DEEP, _DEEP_SECONDS = 0.5, 5.0  # seconds after STARTUP; without seeing t
 _EVEN = 2.7e6  # bytes per second that have the usual queue
 _LEAST_EVEN, _MOST_EVEN = 0.35, 3.0  # of it, for faster and for slower flows
 _SAME_QUEUE = 0.002  # seconds by which a queue differs at least, if it is one
-_LONG_QUEUE = 2.0  # base round trips: DEEP follows at once
 _CUT, _CUT_TRIPS = 1.0, 4  # seconds and round trips without an acknowledgement: the path was cut
 _SAMPLES = 4  # delays that are enough for a judgement within a round
 
@@ -316,7 +315,7 @@ class Controller:
         if competition.deep(now, queue, delays.base, delays.allowed, self._quiet_at):
             competition.begin(now, max(self._quiet_bandwidth * delays.base, self._window), queue)
             return State.COMPETE
-        return State.DEEP if competition.suspected and queue > _LONG_QUEUE * delays.base else State.CRUISE
+        return State.CRUISE
 
     def _restart(self) -> State:
         """The path became longer, or is another."""
