@@ -189,10 +189,10 @@ class Controller:
             self.lossy = False
         if not self.lossy:
             self.bandwidth = self.rate
-        if not self._stale and not self._competition.suspected:
-            self._quiet_bandwidth = self.bandwidth
         if not self._stale:
             self._quiet_at = now
+            if not self._competition.suspected:
+                self._quiet_bandwidth = self.bandwidth
         if self._longer(queue):
             self.state = self._restart()
         else:
