@@ -67,7 +67,7 @@ def parts(data: bytes) -> None:
     _read_anything(packets.any_packet(choices, choices.integer(0xFFFF_FFFF), choices.integer(0xFFFF)))
     code, text = choices.integer(255), choices.chunk(900).decode(errors="replace")
     written = packet.close(code, text)
-    assert len(written) <= 2 + packet.MOST_TEXT
+    assert len(written) <= 2 + packet.MAX_TEXT
     read = packet.closing(written)
     assert read is not None
     assert read[0] == code
@@ -78,7 +78,7 @@ def parts(data: bytes) -> None:
 def _read_anything(data: bytes) -> None:
     said = packet.closing(data)
     assert (said is not None) is (len(data) >= 2 and data[0] == 0x80)
-    assert said is None or (said[1].isprintable() and len(said[1]) <= packet.MOST_TEXT)
+    assert said is None or (said[1].isprintable() and len(said[1]) <= packet.MAX_TEXT)
     ids = packet.introduction(data)
     assert ids is None or data[7:23] == packet.ids(*ids)
     try:

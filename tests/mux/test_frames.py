@@ -10,7 +10,6 @@ from toxproxy.errors import CloseCode, Refusal, RemoteProtocolError, ResetCode
 from toxproxy.mux import frames
 from toxproxy.mux.frames import (
     MAX_RAW,
-    MAX_TEXT,
     Credit,
     Data,
     Fin,
@@ -24,6 +23,7 @@ from toxproxy.mux.frames import (
     Refused,
     Reset,
 )
+from toxproxy.recovery.packet import MAX_TEXT
 
 # Every frame, byte by byte as in SPEC.md.
 EXAMPLES: list[tuple[Frame, str]] = [

@@ -11,8 +11,8 @@ from struct import Struct
 from typing import Any, NamedTuple
 
 from toxproxy.errors import CloseCode, Refusal, RemoteProtocolError, ResetCode
+from toxproxy.recovery.packet import cut, printable
 
-MAX_TEXT = 512  # bytes of UTF-8 in REFUSED and in the packet CLOSE
 MAX_STREAM = 0xFFFF_FFFF
 MAX_RAW = 64 * 1024  # bytes that a PACKED frame may hold, decompressed
 TCP = 0x01  # a kind of stream, the only one yet
@@ -111,11 +111,6 @@ class Credit(NamedTuple):
 Frame = Hello | Ping | Pong | Open | Opened | Refused | Data | Packed | Fin | Reset | Credit
 
 
-def printable(text: bytes) -> str:
-    """A peer's text for a log line or a terminal: at most MAX_TEXT bytes, no control characters."""
-    return "".join(c if c.isprintable() else "�" for c in text[:MAX_TEXT].decode(errors="replace"))
-
-
 def _host(tail: bytes) -> str:
     if not tail or not all(0x21 <= byte <= 0x7E for byte in tail):
         raise RemoteProtocolError("OPEN frame whose host is not printable ASCII")
@@ -151,12 +146,12 @@ PACKED_HEADER = 1 + _TABLE[0x18][1].size  # the same for a PACKED frame's block
 
 
 def encode(frame: Frame) -> bytes:
-    """Any frame as bytes. A text of more than `MAX_TEXT` bytes is cut, between two characters."""
+    """Any frame as bytes. A long text is cut: see `packet.cut`."""
     head, layout, with_tail = _HEADS[type(frame)]
     if with_tail is None:
         return head + layout.pack(*frame)
     if isinstance(frame, Refused):
-        tail = frame.text.encode()[:MAX_TEXT].decode(errors="ignore").encode()
+        tail = cut(frame.text)
     elif isinstance(frame, Open):
         tail = frame.host.encode("ascii")
     else:

@@ -16,7 +16,7 @@ INTRODUCTION, ACK, PROBE = 0x01, 0x02, 0x04  # flags
 CLOSE = 0x80  # in place of the flags: a packet of its own kind
 MOST_SPAN = 0xFFFF  # packets
 MOST_RUNS = 64  # of received packets, in an acknowledgement that is read
-MOST_TEXT = 512  # bytes of UTF-8 in CLOSE
+MAX_TEXT = 512  # bytes of UTF-8 in CLOSE, and in the frame REFUSED
 
 _HEADER = Struct("!BIH")
 _IDS = Struct("!QQ")
@@ -96,13 +96,22 @@ def introduction(packet: bytes) -> tuple[int, int] | None:
 
 
 def close(code: int, text: str) -> bytes:
-    """A CLOSE packet. A text of more than `MOST_TEXT` bytes is cut, between two characters."""
-    return bytes((CLOSE, code)) + text.encode()[:MOST_TEXT].decode(errors="ignore").encode()
+    """A CLOSE packet."""
+    return bytes((CLOSE, code)) + cut(text)
 
 
 def closing(packet: bytes) -> tuple[int, str] | None:
     """Code and text of a CLOSE packet; None for another one. The text has no control characters."""
     if len(packet) < 2 or packet[0] != CLOSE:
         return None
-    text = packet[2 : 2 + MOST_TEXT].decode(errors="replace")
-    return packet[1], "".join(c if c.isprintable() else "�" for c in text)
+    return packet[1], printable(packet[2:])
+
+
+def cut(text: str) -> bytes:
+    """A text for the peer's people: at most `MAX_TEXT` bytes, cut between two characters."""
+    return text.encode()[:MAX_TEXT].decode(errors="ignore").encode()
+
+
+def printable(text: bytes) -> str:
+    """A peer's text for a log line or a terminal: at most `MAX_TEXT` bytes, no control characters."""
+    return "".join(c if c.isprintable() else "�" for c in text[:MAX_TEXT].decode(errors="replace"))
