@@ -56,6 +56,7 @@ class Listener(ABC):
     ) -> None:
         self.name = name
         self.addresses: tuple[str, ...] = ()
+        self.accepted = self.refused = 0  # connections; those of them that the far end did not open
         self._bind = bind
         self._dialer = dialer
         self._limits = limits
@@ -127,6 +128,7 @@ class Listener(ABC):
 
     def log_refused(self, target: Target, refused: StreamRefused) -> None:
         """Log why the far end opened no connection. Its text is quoted and cut, and the lines are bounded."""
+        self.refused += 1
         tell = self._too_many if refused.code is Refusal.TOO_MANY_STREAMS else self._refused
         most = _MAX_OFFLINE_WORDS if refused.code is Refusal.OFFLINE else MAX_WORDS
         tell("%s: %s refused: %s", self.name, target, shown(refused.text or refused.code.words, most))
@@ -173,6 +175,7 @@ class Listener(ABC):
                 await self._room.wait()
 
     def _begin(self, accepted: socket.socket) -> None:
+        self.accepted += 1
         task = asyncio.get_running_loop().create_task(self._run(accepted))
         self._tasks.add(task)
         task.add_done_callback(self._ended)

@@ -64,6 +64,14 @@ class Multiplexer:
         """The streams that have not ended, by id."""
         return self._streams.living
 
+    @property
+    def carried(self) -> tuple[int, int]:
+        """Bytes that streams have sent and received, before compression; those that have ended count too."""
+        streams = self._streams
+        living = streams.living.values()
+        sent = streams.sent + sum(stream.sender.offset for stream in living)
+        return sent, streams.received + sum(stream.receiver.window.received for stream in living)
+
     def open(self, target: Target, *, compress: bool = True) -> Stream:
         """Open a stream to `target`. Bytes may be written at once, within the peer's early window.
 

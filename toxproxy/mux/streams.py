@@ -33,6 +33,7 @@ class Streams:
         self.scheduler = Scheduler(self.memory, self.events)
         self.peer: frames.Hello | None = None
         self.living: dict[int, Stream] = {}
+        self.sent = self.received = 0  # bytes of the streams that have ended
         self._next_id = 1 if client else 2
         self._opened = 0  # how many streams of this side have not ended
         self._used = Ranges()  # halves of the ids that the peer has used
@@ -166,6 +167,8 @@ class Streams:
             self.events.append(StreamClosed(stream, error))
         del self.living[stream.id]
         self._opened -= self.is_ours(stream.id)
+        self.sent += stream.sender.offset
+        self.received += stream.receiver.window.received
         self.memory.hold(-stream.receiver.window.size)
         stream.complete = stream.done
         stream.state = StreamState.CLOSED

@@ -22,6 +22,14 @@ from toxproxy.tox.pytox import Tox, ToxError
 _AT_A_TIME = 4  # nodes that are asked at once
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds between two tries, doubling
 
+_LOCAL = tuple(
+    map(
+        ipaddress.ip_network,
+        ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10",
+         "::1/128", "fe80::/10"),
+    )
+)  # fmt: skip
+
 _log = logging.getLogger(__name__)
 
 
@@ -77,6 +85,8 @@ class Bootstrap:
         self._family = socket.AF_UNSPEC if ipv6 else socket.AF_INET
         self._changed = asyncio.Event()
         self._online = False
+        self.asked = 0  # times that a node was asked at one of its addresses
+        self.asked_public = False  # one of them was not of a local network
         self._failed = Notice(_log, logging.WARNING)
 
     def connection_changed(self, online: bool) -> None:
@@ -108,6 +118,8 @@ class Bootstrap:
         try:
             for address in await resolve(self._resolver, node.host, self._family):
                 self._tox.bootstrap(address, node.port, key)
+                self.asked += 1
+                self.asked_public |= not is_local(address)
                 if node.tcp_ports:
                     self._tox.add_tcp_relay(address, random.choice(node.tcp_ports), key)
         except (OSError, ToxError) as error:
@@ -122,6 +134,12 @@ async def resolve(resolver: Resolver, host: str, family: socket.AddressFamily) -
     for address in await resolver.look_up(host, family):
         first.setdefault(":" in address, address)
     return list(first.values())
+
+
+def is_local(address: str) -> bool:
+    """Whether libtoxcore takes the address for one of a local network (`ip_is_lan`)."""
+    ip = ipaddress.ip_address(address)
+    return any(ip.version == network.version and ip in network for network in _LOCAL)
 
 
 def _is_literal(host: str) -> bool:

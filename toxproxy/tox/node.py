@@ -127,7 +127,7 @@ class Node:
         self.connection = ConnectionStatus.NONE
         self._settings = settings
         self._state = state
-        self._name = name
+        self.name = name
         self._events = events
         self._running: _Inbox | None = None
         self._bootstrap: Bootstrap | None = None
@@ -159,7 +159,7 @@ class Node:
         tox = open_identity(_Inbox, options, self._state)
         try:
             self._describe(tox)
-            tox.self_set_name(self._name.encode()[:MAX_NAME_LENGTH].decode(errors="ignore"))
+            tox.self_set_name(self.name.encode()[:MAX_NAME_LENGTH].decode(errors="ignore"))
         except BaseException:
             tox.kill()
             raise
@@ -231,6 +231,13 @@ class Node:
         """
         if self._forget(key):
             self._save()
+
+    @property
+    def asked(self) -> tuple[int, bool]:
+        """How many times a bootstrap node was asked, and whether one was not of a local network."""
+        return (
+            (0, False) if self._bootstrap is None else (self._bootstrap.asked, self._bootstrap.asked_public)
+        )
 
     def friend_connection(self, friend: int) -> ConnectionStatus:
         """How a friend is connected now."""

@@ -30,7 +30,9 @@ from toxproxy.tunnel.events import (
     SessionInterrupted,
     SessionResumed,
 )
+from toxproxy.tunnel.figures import Figures
 from toxproxy.tunnel.keeper import SessionKeeper
+from toxproxy.tunnel.transport import StreamTransport
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +71,7 @@ class Friend:
         self.key = key
         self.connection = ConnectionStatus.NONE
         self.met = False  # there has been a session with it
+        self.resumed = 0  # how often a session went on after an interruption
         self._node = node
         self._number = number
         self._wait = wait
@@ -98,10 +101,32 @@ class Friend:
         return self._keeper.streams
 
     @property
-    def round_trip(self) -> float | None:
-        """The round trip in seconds, smoothed; None if it is not known."""
+    def waiting(self) -> int:
+        """How many dials wait for the session."""
+        return self._waiting
+
+    @property
+    def figures(self) -> Figures | None:
+        """What was measured in the session; None without one."""
         session = self._keeper.session
-        return session.round_trip if session is not None else None
+        return session.figures if session is not None else None
+
+    @property
+    def carried(self) -> tuple[int, int]:
+        """Bytes that streams have sent and received since the program began, before compression."""
+        return self._keeper.carried
+
+    def transports(self) -> list[StreamTransport]:
+        """The streams that have not ended."""
+        session = self._keeper.session
+        return session.transports() if session is not None else []
+
+    async def ping(self) -> float:
+        """Ask the friend for an answer; see `Session.ping`. Raises `StreamRefused`."""
+        session = self._keeper.session
+        if session is None:
+            raise StreamRefused(Refusal.OFFLINE, "the peer is not connected")
+        return await session.ping()
 
     @property
     def connections(self) -> int:
@@ -171,6 +196,7 @@ class Friend:
     def _session_changed(self, what: SessionEvent) -> None:
         tell = self._tell_end if isinstance(what, SessionEnded) else log.debug  # the status shows the others
         tell("session with %s %s", short(self.key), words(what))
+        self.resumed += isinstance(what, SessionResumed)
         if self._keeper.ready:
             self.met = True
             self._ready.set()

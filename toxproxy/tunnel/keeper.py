@@ -63,6 +63,7 @@ class SessionKeeper:
     ) -> None:
         self.carrier = Carrier(send, self._own, connecting=exit is None)
         self.session: Session | None = None
+        self._carried = 0, 0  # bytes of streams, sent and received, in sessions that have ended
         self._halves = Halves()  # connections dialled for the peer, in all sessions
         self._near = exit is None
         self._exit = exit
@@ -87,6 +88,12 @@ class SessionKeeper:
     def streams(self) -> int:
         """How many streams have not ended."""
         return self.session.streams if self.session is not None else 0
+
+    @property
+    def carried(self) -> tuple[int, int]:
+        """Bytes that streams have sent and received in all sessions, before compression."""
+        now = self.session.carried if self.session is not None else (0, 0)
+        return self._carried[0] + now[0], self._carried[1] + now[1]
 
     @property
     def connections(self) -> int:
@@ -201,6 +208,7 @@ class SessionKeeper:
                     self._expiry = asyncio.get_running_loop().call_later(self._grace, self._expire)
             case SessionEnded(reason):
                 self._stop_expiry()
+                self._carried = self.carried
                 self.session = None
                 self._connect_after(reason, at_least=_LAST_WORDS)
         self._changed(what)

@@ -31,6 +31,7 @@ from toxproxy.mux import (
     Event,
     Limits,
     Multiplexer,
+    PongReceived,
     Stream,
     StreamClosed,
     StreamDrained,
@@ -54,6 +55,8 @@ from toxproxy.tunnel.events import (
     SessionInterrupted,
     SessionResumed,
 )
+from toxproxy.tunnel.figures import Figures, measured
+from toxproxy.tunnel.pings import Pings
 from toxproxy.tunnel.transport import StreamTransport
 
 log = logging.getLogger(__name__)
@@ -114,6 +117,7 @@ class Session(LinkOwner):
         self._scheduled = False
         self._trimming: asyncio.TimerHandle | None = None
         self._ended = False
+        self._pings = Pings()
 
     @property
     def established(self) -> bool:
@@ -126,10 +130,20 @@ class Session(LinkOwner):
         return self._recovery.met
 
     @property
-    def round_trip(self) -> float | None:
-        """The round trip in seconds, smoothed; None if it was not measured on this link yet."""
-        trip = self._recovery.trip
-        return trip.smoothed if trip.known else None
+    def figures(self) -> Figures:
+        """What was measured on the current link, and counted since the session began."""
+        silence = None if self._link is None else self._loop.time() - self._link.heard
+        return measured(self._recovery, silence)
+
+    @property
+    def carried(self) -> tuple[int, int]:
+        """Bytes that streams have sent and received, before compression."""
+        return self._multiplexer.carried
+
+    def transports(self) -> list[StreamTransport]:
+        """The streams that the application knows of and that have not ended."""
+        living = self._multiplexer.streams.values()
+        return [stream.data for stream in living if isinstance(stream.data, StreamTransport)]
 
     def is_meant(self, client: int, server: int) -> bool:
         """Whether an INTRODUCTION with these ids is for this session."""
@@ -154,13 +168,25 @@ class Session(LinkOwner):
         if not self.established:
             raise StreamRefused(Refusal.OFFLINE, "the server is not connected")
         stream = self._multiplexer.open(target, compress=compress)
-        transport = StreamTransport(self._multiplexer, stream, self.changed)
+        transport = StreamTransport(self._multiplexer, stream, self.changed, target)
         self.changed()
         if not early:
             await transport.answered()
         protocol = protocol_factory()
         transport.attach(protocol)
         return transport, protocol
+
+    async def ping(self) -> float:
+        """Ask the peer, and wait for its answer. Returns the seconds; a link that is lost adds to them.
+
+        Raises `StreamRefused` if there is no session. One that ends meanwhile leaves this waiting.
+        """
+        if not self.established:
+            raise StreamRefused(Refusal.OFFLINE, "the peer is not connected")
+        with self._pings.asking() as (value, answer):
+            self._multiplexer.ping(value)
+            self.changed()
+            return await answer
 
     async def idle(self) -> None:
         """Wait until all streams have ended."""
@@ -297,10 +323,12 @@ class Session(LinkOwner):
                     task.cancel()
                 _transport(stream).closed(error)
             case StreamRequested(stream, target):
-                transport = StreamTransport(self._multiplexer, stream, self.changed)
+                transport = StreamTransport(self._multiplexer, stream, self.changed, target)
                 task = self._loop.create_task(self._serve(transport, target))
                 self._serving[stream] = task
                 task.add_done_callback(lambda _: self._serving.pop(stream, None))
+            case PongReceived(value):
+                self._pings.answered(value)
             case Established():
                 self._established()
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
+from toxproxy.address import Target
 from toxproxy.dialer import AnyProtocol, feed
 from toxproxy.errors import Refusal, ResetCode, StreamError, StreamRefused, StreamReset
 from toxproxy.mux import Multiplexer, Stream
@@ -29,8 +30,12 @@ class StreamTransport(asyncio.Transport):
 
     _start_tls_compatible = True  # `loop.start_tls` checks it; TLS's protocol also calls `_force_close`
 
-    def __init__(self, multiplexer: Multiplexer, stream: Stream, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, multiplexer: Multiplexer, stream: Stream, changed: Callable[[], None], target: Target
+    ) -> None:
         super().__init__()
+        self.target = target
+        self.opened_at = asyncio.get_running_loop().time()
         self._changed = changed  # to be called when the stream may have something to send
         self._multiplexer = multiplexer
         self._stream = stream
@@ -43,6 +48,11 @@ class StreamTransport(asyncio.Transport):
         self._error: BaseException | None = None
         self._answer: asyncio.Future[None] | None = None
         stream.data = self
+
+    @property
+    def stream(self) -> Stream:
+        """The stream itself, to look at."""
+        return self._stream
 
     # For the session
 
