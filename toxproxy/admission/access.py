@@ -4,17 +4,21 @@ A client is let in for one of four reasons: the configuration lists its key, it 
 `toxproxy allow`, it sent the secret, or `allow = *` lets anyone in. The last three are recorded with
 their reason and survive a restart. A record counts only while its reason holds: a new secret, or an
 `allow = *` that was removed, shuts out the clients that came by it.
+
+A client that was blocked, or whose time is over, is shut out whatever it sends. Blocking is stronger than
+the configuration, `toxproxy allow` undoes both.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import time
 from dataclasses import replace
 from enum import Enum
 
-from toxproxy.address import is_possible_key
-from toxproxy.admission.clients import Clients, Reason, Record
+from toxproxy.address import is_possible_key, shown
+from toxproxy.admission.clients import MAX_NAME, Clients, Reason, Record, is_name
 from toxproxy.config.settings import AccessSettings
 from toxproxy.errors import ConfigError
 from toxproxy.system.state import StateFolder
@@ -24,6 +28,7 @@ REQUEST_BYTES = 921  # TOX_MAX_FRIEND_REQUEST_LENGTH
 _GREETING = b"toxproxy"
 _MAX_RECORDS = 1024  # of clients that came by the secret or `allow = *`; `toxproxy allow` has no limit
 _MAX_WAITING = 64
+_LEAST_PREFIX = 4  # hexadecimal digits of a key that may stand for it
 
 
 class Claim(Enum):
@@ -34,7 +39,7 @@ class Claim(Enum):
     ANYONE = "from a client, and `allow = *` lets anyone in"
     GUESS = "from a client with a wrong secret"
     GREETING = "from a client without a secret"
-    OTHER = "from another program, or from a key that Tox does not accept"
+    OTHER = "from another program, from a key that Tox does not accept, or from one that is shut out"
 
 
 # Whose record is removed for a newcomer if the list is full, the first kind first: (reason, seen).
@@ -57,7 +62,22 @@ class Access:
         self._secret_request = None if settings.secret is None else request_message(settings.secret)
         self._clients = Clients(state)
         self._seen: set[bytes] = set()  # connected since; the file may not have it yet
+        self._seen_at: dict[bytes, int] = {}  # when last; neither
         self._waiting: dict[bytes, None] = {}
+
+    @property
+    def anyone(self) -> bool:
+        """Whether anyone may connect who was not shut out."""
+        return self._settings.anyone
+
+    def configured(self, key: bytes) -> bool:
+        """Whether [access] allow has this key."""
+        return key in self._settings.allow
+
+    @property
+    def has_secret(self) -> bool:
+        """Whether there is a secret that lets clients in."""
+        return self._secret_request is not None
 
     @property
     def waiting(self) -> tuple[bytes, ...]:
@@ -67,11 +87,45 @@ class Access:
     def admits(self, key: bytes) -> bool:
         """Whether `key` may be a friend now."""
         record = self._clients.records.get(key)
-        return key in self._settings.allow or (record is not None and self._holds(key, record))
+        if key in self._settings.allow:
+            return record is None or record.by is not Reason.BLOCKED
+        return record is not None and self._holds(key, record)
 
     def admitted(self) -> set[bytes]:
         """Every key that may be a friend now."""
-        return set(self._settings.allow) | {key for key in self._clients.records if self.admits(key)}
+        return {key for key in self.known if self.admits(key)}
+
+    @property
+    def known(self) -> dict[bytes, Record | None]:
+        """Every client on record or in the configuration; None where it is only there. The newest last."""
+        known = {**dict.fromkeys(self._settings.allow), **self._clients.records}
+        return {key: self._current(key, record) for key, record in known.items()}
+
+    @property
+    def next_expiry(self) -> int | None:
+        """When the time of the next client is over, in seconds since 1970."""
+        now = time.time()
+        times = [record.expires for record in self._clients.records.values() if record.expires is not None]
+        return min((each for each in times if each > now), default=None)
+
+    def name(self, key: bytes) -> str | None:
+        """What the owner calls a client."""
+        record = self._clients.records.get(key)
+        return record.name if record is not None else None
+
+    def find(self, text: str) -> bytes:
+        """The known or waiting client with this name, or whose key begins so. Raises `ValueError`."""
+        wanted, known = text.strip(), self.known
+        if named := [key for key, record in known.items() if record is not None and record.name == wanted]:
+            found = named
+        elif len(wanted) >= _LEAST_PREFIX:
+            found = [key for key in {**known, **self._waiting} if key.hex().startswith(wanted.lower())]
+        else:
+            found = []
+        if len(found) != 1:
+            count = "several clients are" if found else "no client on record is"
+            raise ValueError(f"{count} called {shown(wanted)}, nor is that how one key begins")
+        return found[0]
 
     def claim(self, key: bytes, message: bytes, *, compare: bool = True) -> Claim:
         """Classify a friend request. Without `compare` every secret counts as wrong."""
@@ -79,6 +133,8 @@ class Access:
             return Claim.OTHER
         if self.admits(key):
             return Claim.ADMITTED
+        if self._is_shut_out(key):
+            return Claim.OTHER
         if message.split(b" ", 1)[0] != _GREETING:
             return Claim.OTHER
         secret = self._secret_request
@@ -102,8 +158,11 @@ class Access:
         may be removed. Raises `StateError` if the file cannot be written; the client is not let in then.
         """
         self._clients.read()
-        current = {k: r for k, r in self._clients.records.items() if k != key and self._holds(k, r)}
-        if sum(record.by is not Reason.COMMAND for record in current.values()) >= _MAX_RECORDS:
+        records = self._clients.records
+        current = {
+            k: r for k, r in records.items() if k != key and (self._holds(k, r) or self._is_shut_out(k))
+        }
+        if sum(record.by in (Reason.SECRET, Reason.ANYONE) for record in current.values()) >= _MAX_RECORDS:
             least = self._first_to_go(current, claim)
             if least is None:
                 return False
@@ -112,16 +171,53 @@ class Access:
         self._waiting.pop(key, None)
         return True
 
-    def allow(self, key: bytes) -> None:
-        """Let `key` in by command, for good, whatever the settings are.
+    def allow(self, key: bytes, name: str | None = None, expires: int | None = None) -> None:
+        """Let `key` in by command, whatever the settings are: for good, or until `expires`.
 
-        Raises `ValueError` for a key that Tox does not accept, and `StateError` as `admit` does.
+        Without a `name` it keeps the one it has. Raises `ValueError` for a key that Tox does not accept, a
+        name that cannot be or that another client has, and a time that is over; `StateError` as `admit`.
         """
         if not is_possible_key(key):
             raise ValueError(f"{key.hex().upper()} cannot be a Tox key")
+        if expires is not None and expires <= time.time():
+            raise ValueError("the time until which it may connect is over already")
         self._clients.read()
-        self._write(self._clients.records | {key: Record(Reason.COMMAND)})
+        before = self._clients.records.get(key, Record(Reason.COMMAND))
+        name = before.name if name is None else self._checked(name, key)
+        record = replace(before, by=Reason.COMMAND, secret=None, name=name, expires=expires)
+        self._write(self._clients.records | {key: record})
         self._waiting.pop(key, None)
+
+    def revoke(self, key: bytes) -> Reason:
+        """Forget a client; returns by what it was let in. Raises `ValueError` if it is not on record."""
+        if key in self._settings.allow:
+            raise ValueError(
+                "this client is in [access] allow of the configuration: remove it there, or block it"
+            )
+        self._clients.read()
+        records = dict(self._clients.records)
+        if (record := records.pop(key, None)) is None:
+            raise ValueError("this client is not on record")
+        self._write(records)
+        return record.by
+
+    def block(self, key: bytes) -> None:
+        """Shut a client out, whatever it sends and whatever the configuration says. Raises `StateError`."""
+        self._clients.read()
+        before = self._clients.records.get(key, Record(Reason.BLOCKED))
+        record = replace(before, by=Reason.BLOCKED, secret=None, expires=None)
+        self._write(self._clients.records | {key: record})
+        self._waiting.pop(key, None)
+
+    def seen(self, key: bytes) -> None:
+        """A client is connected at this moment. `save` writes it down, as does any other change."""
+        self._seen_at[key] = int(time.time())
+
+    def save(self) -> None:
+        """Write down when clients were seen. Raises `StateError`."""
+        if self._seen_at.keys() & self._clients.records.keys():
+            self._clients.read()
+            self._write(self._clients.records)
 
     def met(self, key: bytes) -> None:
         """Record that `key` has been connected. Clients that never were are removed before it.
@@ -136,9 +232,28 @@ class Access:
         self._write(self._clients.records)
 
     def _write(self, records: dict[bytes, Record]) -> None:
-        seen = {key: replace(records[key], seen=True) for key in self._seen & records.keys()}
-        self._clients.write(records | seen)
+        self._clients.write({key: self._current(key, record) or record for key, record in records.items()})
         self._seen.clear()
+        self._seen_at.clear()
+
+    def _current(self, key: bytes, record: Record | None) -> Record | None:
+        """A record with what the file does not know yet."""
+        if record is None:
+            return None
+        seen_at = self._seen_at.get(key, record.seen_at)
+        return replace(record, seen=record.seen or key in self._seen, seen_at=seen_at)
+
+    def _checked(self, name: str, key: bytes) -> str:
+        if not is_name(name):
+            raise ValueError(f"expected a name of 1 to {MAX_NAME} printable characters, found {shown(name)}")
+        if any(record.name == name and other != key for other, record in self._clients.records.items()):
+            raise ValueError(f"another client is called {shown(name)}")
+        return name
+
+    def _is_shut_out(self, key: bytes) -> bool:
+        """Whether the owner said that this client may not connect, now or any more."""
+        record = self._clients.records.get(key)
+        return record is not None and (record.by is Reason.BLOCKED or record.over)
 
     def _first_to_go(self, records: dict[bytes, Record], claim: Claim) -> bytes | None:
         for by, seen in _GIVING_WAY[claim]:
@@ -148,13 +263,18 @@ class Access:
         return None
 
     def _record(self, key: bytes, claim: Claim) -> Record:
+        before = self._clients.records.get(key, Record(Reason.ANYONE))
         if claim is Claim.SECRET and self._secret_request is not None:
-            return Record(Reason.SECRET, _fingerprint(key, self._secret_request))
-        return Record(Reason.ANYONE)
+            return replace(before, by=Reason.SECRET, secret=_fingerprint(key, self._secret_request))
+        return replace(before, by=Reason.ANYONE, secret=None)
 
     def _holds(self, key: bytes, record: Record) -> bool:
         """Whether the reason of a record still holds."""
+        if record.over:
+            return False
         match record.by:
+            case Reason.BLOCKED:
+                return False
             case Reason.COMMAND:
                 return True
             case Reason.SECRET:

@@ -1,7 +1,7 @@
-"""The record of clients that were let in: `clients.json` in a server's state folder.
+"""The record of clients that were let in or shut out: `clients.json` in a server's state folder.
 
 One JSON object. Its keys are the clients' public keys (64 hexadecimal digits), its values say why each
-was let in. An entry or a field that only a later version knows is kept, and lets nobody in.
+was let in or shut out. An entry or a field that only a later version knows is kept, and lets nobody in.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -21,17 +22,21 @@ from toxproxy.system.state import StateFolder
 log = logging.getLogger(__name__)
 
 FILE = "clients.json"
+MAX_NAME = 64  # characters
+
+_FIELDS = frozenset({"by", "secret", "seen", "name", "seen_at", "expires"})
 
 _KEY = re.compile(r"[0-9A-F]{64}")
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
 class Reason(Enum):
-    """Why a client was let in. The value is the word in the file."""
+    """Why a client was let in, or that it is shut out. The value is the word in the file."""
 
     COMMAND = "command"
     SECRET = "secret"
     ANYONE = "anyone"
+    BLOCKED = "blocked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +44,23 @@ class Record:
     """One client in the file.
 
     `secret`: the fingerprint of the secret that it sent, if it came by that. `seen`: it has been
-    connected since. `rest`: fields of a later version.
+    connected since; `seen_at` says when last. `expires`: until when it may connect. Both are in seconds
+    since 1970, None where it is not known or without end. `name`: what the owner calls it. `rest`: fields
+    of a later version.
     """
 
     by: Reason
     secret: str | None = None
     seen: bool = False
+    name: str | None = None
+    seen_at: int | None = None
+    expires: int | None = None
     rest: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def over(self) -> bool:
+        """Whether the time is over in which it may connect."""
+        return self.expires is not None and self.expires <= time.time()
 
 
 class Clients:
@@ -103,7 +118,8 @@ def _fields(record: Record) -> dict[str, object]:
         fields["secret"] = record.secret
     if record.seen:
         fields["seen"] = True
-    return fields
+    kept = {"name": record.name, "seen_at": record.seen_at, "expires": record.expires}
+    return fields | {name: value for name, value in kept.items() if value is not None}
 
 
 def _parse_key(text: str) -> bytes:
@@ -116,13 +132,28 @@ def _parse_record(entry: Any) -> Record | None:
     """The record, or None for a reason of a later version. Raises `ValueError`."""
     match entry:
         case {"by": "secret", "secret": str(fingerprint)} if _FINGERPRINT.fullmatch(fingerprint):
-            return Record(Reason.SECRET, fingerprint, entry.get("seen") is True, _rest(entry))
-        case {"by": "command" | "anyone" as by}:
-            return Record(Reason(by), None, entry.get("seen") is True, _rest(entry))
+            return _record(Reason.SECRET, fingerprint, entry)
+        case {"by": "command" | "anyone" | "blocked" as by}:
+            return _record(Reason(by), None, entry)
         case {"by": str(by)} if by not in {reason.value for reason in Reason}:
             return None
-    raise ValueError(f'expected {{"by": "command", "secret" or "anyone"}}, found {shown(str(entry))}')
+    raise ValueError(
+        f'expected {{"by": "command", "secret", "anyone" or "blocked"}}, found {shown(str(entry))}'
+    )
 
 
-def _rest(entry: Mapping[str, object]) -> dict[str, object]:
-    return {name: value for name, value in entry.items() if name not in ("by", "secret", "seen")}
+def _record(by: Reason, secret: str | None, entry: Mapping[str, Any]) -> Record:
+    name = entry.get("name")
+    if name is not None and not (isinstance(name, str) and is_name(name)):
+        raise ValueError(f"expected a name of 1 to {MAX_NAME} printable characters, found {shown(str(name))}")
+    times = {each: entry.get(each) for each in ("seen_at", "expires")}
+    for each, value in times.items():
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+            raise ValueError(f"expected {each} in whole seconds since 1970, found {shown(str(value))}")
+    rest = {each: value for each, value in entry.items() if each not in _FIELDS}
+    return Record(by, secret, entry.get("seen") is True, name, rest=rest, **times)
+
+
+def is_name(text: str) -> bool:
+    """Whether a client can be called so."""
+    return 0 < len(text) <= MAX_NAME and text.isprintable() and text == text.strip()

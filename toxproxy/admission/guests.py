@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -14,6 +15,8 @@ from toxproxy.tox.pytox import ToxError
 from toxproxy.tunnel.friend import Friend, short
 
 log = logging.getLogger(__name__)
+
+_MOST_PAUSE = 3600.0  # seconds between two looks at the clock, which may be set
 
 
 class Guests:
@@ -36,6 +39,7 @@ class Guests:
         self._friends = friends
         self._befriend = befriend
         self._leaving: dict[int, asyncio.Task[None]] = {}
+        self._expiry: asyncio.TimerHandle | None = None
         self._closed = False
 
     def start(self) -> None:
@@ -50,10 +54,13 @@ class Guests:
                 log.warning(
                     "client %s is not let in: Tox does not accept its key (%s)", short(key), error.code
                 )
+        self._expect_expiry()
 
     async def close(self) -> None:
         """Wait until those who are being dismissed are gone. Nobody is dismissed after that."""
         self._closed = True
+        if self._expiry is not None:
+            self._expiry.cancel()
         await asyncio.gather(*self._leaving.values(), return_exceptions=True)
 
     def let_in(self, key: bytes, claim: Claim) -> bool:
@@ -67,16 +74,29 @@ class Guests:
             return True
         return self._make_friend(key, lambda: self._access.admit(key, claim))
 
-    def allow(self, key: bytes) -> None:
-        """Make a friend of a client by command. Raises what `let_in` does, and `ValueError`."""
+    def allow(self, key: bytes, name: str | None = None, expires: int | None = None) -> None:
+        """Make a friend of a client by command; see `Access.allow`. Raises what `let_in` does, too."""
         if key == self._node.public_key:
             raise ValueError("this is the key of the server itself: give the client's")
 
         def record() -> bool:
-            self._access.allow(key)
+            self._access.allow(key, name, expires)
             return True
 
         self._make_friend(key, record)
+
+    def recheck(self) -> None:
+        """The record has changed: dismiss who may not be a friend, now and when their time ends."""
+        self._dismiss_others()
+        self._expect_expiry()
+
+    def _expect_expiry(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        if not self._closed and (due := self._access.next_expiry) is not None:
+            pause = min(max(due - time.time(), 0.0) + 0.01, _MOST_PAUSE)
+            self._expiry = asyncio.get_running_loop().call_later(pause, self.recheck)
 
     def met(self, friend: Friend) -> None:
         """Record that a client is connected."""
@@ -97,7 +117,7 @@ class Guests:
             return False
         if number not in self._friends:
             self._friends[number] = self._befriend(number, key)
-        self._dismiss_others()
+        self.recheck()
         return True
 
     def _undo(self, key: bytes, number: int) -> None:
