@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 
 from toxproxy.admission.access import Access, Claim
+from toxproxy.admission.words import words
 from toxproxy.config.secret import weakness
 from toxproxy.errors import ToxproxyError
 from toxproxy.pace import Notice, Pace
@@ -57,7 +58,10 @@ class Requests:
             known = key in self._access.waiting
             self._access.wait(key)
             if not known:
-                log.info("a client waits to be let in; to do so: %s %s", self._command(), key.hex().upper())
+                log.info(
+                    "a client waits to be let in, in words: %s; to do so: %s %s",
+                    words(key), self._command(), key.hex().upper(),
+                )  # fmt: skip
 
     def _heard(self, key: bytes) -> bool:
         """Whether this stranger is heard. One that waits already is not counted again."""
