@@ -108,9 +108,10 @@ _CLIENTS = {
     "other": [],
 }
 _QUESTIONS = {
-    "allow": {"command": "allow", "key": _KEY},
-    "no-key": {"command": "allow"},
-    "unknown": {"command": "stop"},
+    "allow": {"version": 1, "method": "allow", "params": {"key": _KEY}},
+    "no-key": {"version": 1, "method": "allow"},
+    "unknown": {"version": 1, "method": "stop", "params": {}},
+    "later": {"version": 2, "method": "allow", "params": {"key": _KEY}},
     "no-object": [1, 2],
 }
 

@@ -14,10 +14,11 @@ from pathlib import Path
 from fuzz import scene
 from toxproxy.address import parse_key
 from toxproxy.admission.access import Access
-from toxproxy.app.control import ControlServer
 from toxproxy.config import advice
 from toxproxy.config.parsing import load
 from toxproxy.config.settings import AccessSettings
+from toxproxy.control.messages import ErrorCode
+from toxproxy.control.server import ControlServer, Params
 from toxproxy.errors import ConfigError, StateError
 from toxproxy.system.state import StateFolder
 from toxproxy.tox.pytox import Tox, ToxError, ToxOptions
@@ -26,6 +27,7 @@ from toxproxy.tox.startup import explained
 _PLACE = re.compile(r"[^\n]*/fuzz\.ini:([0-9]+): (expected |this cannot )[^\n]*")
 _ROLES: tuple[advice.Role, ...] = ("server", "client")
 _QUESTION = 4096  # bytes: the longest request
+_REFUSALS = {ErrorCode.MALFORMED, ErrorCode.VERSION, ErrorCode.UNKNOWN_METHOD, ErrorCode.BAD_PARAMS}
 
 
 @contextmanager
@@ -94,12 +96,11 @@ def control(data: bytes) -> None:
 
 
 async def _ask(data: bytes) -> None:
-    def allow(fields: dict[str, object]) -> dict[str, object]:
-        return {"text": parse_key(str(fields.get("key", ""))).hex()}
+    async def allow(params: Params) -> object:
+        return {"key": parse_key(str(params.get("key", ""))).hex()}
 
     with _folder() as folder:
-        state = StateFolder(folder)
-        server = ControlServer(state, {"allow": allow})
+        server = ControlServer(folder, {"allow": allow})
         await server.start()
         try:
             reader, writer = await asyncio.open_unix_connection(str(folder / "control"))
@@ -112,7 +113,8 @@ async def _ask(data: bytes) -> None:
     if answer or len(data) <= _QUESTION:
         said = json.loads(answer)
         assert answer.endswith(b"\n")
-        assert said["ok"] is True or isinstance(said["error"], str)
+        assert ("result" in said) != ("error" in said)
+        assert "result" in said or ErrorCode(said["error"]["code"]) in _REFUSALS
 
 
 async def _read(reader: asyncio.StreamReader) -> bytes:

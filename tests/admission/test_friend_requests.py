@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.alone import ALONE
+from tests.asking import request
 from toxproxy import config, pace
 from toxproxy.admission import access, requests
-from toxproxy.app.control import request
 from toxproxy.app.server import Server
+from toxproxy.control.messages import ControlError
 from toxproxy.system.state import StateFolder
 
 GREETING = b"toxproxy"
@@ -154,11 +155,11 @@ async def test_a_client_that_made_room_is_no_friend_any_more(
 async def test_a_key_deleted_from_the_file_is_no_friend_after_the_next_change(tmp_path: Path) -> None:
     async with server(tmp_path, "") as end:
         for number in (1, 2):
-            assert await request(StateFolder(tmp_path), "allow", key=key(number).hex())
+            assert await request(tmp_path, "allow", key=key(number).hex())
         entries = json.loads((tmp_path / "clients.json").read_bytes())
         del entries[key(1).hex().upper()]
         (tmp_path / "clients.json").write_text(json.dumps(entries))
-        assert await request(StateFolder(tmp_path), "allow", key=key(3).hex())
+        assert await request(tmp_path, "allow", key=key(3).hex())
         await dismissed(end, key(1))
         assert set(end.node.friends) == end.access.admitted() == {key(2), key(3)}
     assert recorded(tmp_path) == {key(2).hex().upper(), key(3).hex().upper()}
@@ -176,9 +177,8 @@ async def test_a_request_from_a_key_that_tox_does_not_accept_changes_nothing(
         for message in (GREETING, words(STRONG)):
             end.friend_request(impossible, message)
         assert end.node.friends == {}
-        answer = await request(StateFolder(tmp_path), "allow", key=impossible.hex())
-        assert answer is not None
-        assert answer["ok"] is False
+        with pytest.raises(ControlError, match="cannot be a Tox key"):
+            await request(tmp_path, "allow", key=impossible.hex())
     assert recorded(tmp_path) == set()
 
 
@@ -200,8 +200,8 @@ async def test_a_recorded_key_that_tox_refuses_is_a_warning_at_the_start(
 
 async def test_the_servers_own_key_is_refused_and_not_recorded(tmp_path: Path) -> None:
     async with server(tmp_path, "") as end:
-        answer = await request(StateFolder(tmp_path), "allow", key=end.node.public_key.hex())
-    assert answer == {"ok": False, "error": "this is the key of the server itself: give the client's"}
+        with pytest.raises(ControlError, match="this is the key of the server itself: give the client's"):
+            await request(tmp_path, "allow", key=end.node.public_key.hex())
     assert recorded(tmp_path) == set()
 
 
@@ -214,9 +214,8 @@ async def test_a_client_that_cannot_be_recorded_is_no_friend_either(
         (tmp_path / file).unlink(missing_ok=True)
         (tmp_path / file).mkdir()
         end.friend_request(key(1), words(STRONG))
-        answer = await request(StateFolder(tmp_path), "allow", key=key(2).hex())
-        assert answer is not None
-        assert answer["ok"] is False
+        with pytest.raises(ControlError, match=file):
+            await request(tmp_path, "allow", key=key(2).hex())
         assert end.node.friends == {}
         assert end.access.admitted() == set()
         assert [record for record in caplog.records if file in record.getMessage()]

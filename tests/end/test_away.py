@@ -13,6 +13,7 @@ from tests.end.world import Pair, Services
 from toxproxy.app.client import Client
 from toxproxy.app.server import Server
 from toxproxy.demo.site import by_socks
+from toxproxy.program.report import statuses
 from toxproxy.tox.node import ConnectionStatus
 from toxproxy.tunnel.friend import Friend, Phase
 
@@ -60,11 +61,11 @@ async def test_a_peer_that_is_away_and_comes_back(
     caplog.set_level(logging.INFO, "toxproxy.app")
     reader, writer = talk
     part(pair)
-    assert pair.client.statuses() == [(Phase.ABSENT, "the server is away; 1 connection waits for it")]
+    assert statuses(pair.client.status()) == [(Phase.ABSENT, "the server is away; 1 connection waits for it")]
     await meet(pair)
     writer.write(b"again")
     assert await reader.readexactly(5) == b"again"
-    ((phase, text),) = pair.client.statuses()
+    ((phase, text),) = statuses(pair.client.status())
     assert phase is Phase.READY
     assert text.startswith("connected to the server, direct")
     assert lines(caplog) == [
@@ -79,7 +80,7 @@ async def test_a_peer_that_comes_back_restarted(
     caplog.set_level(logging.INFO, "toxproxy.app")
     part(pair)
     only_friend(pair.client)._keeper._expire()
-    assert pair.client.statuses() == [(Phase.ABSENT, "the server is gone; looking for it")]
+    assert statuses(pair.client.status()) == [(Phase.ABSENT, "the server is gone; looking for it")]
     await meet(pair)
     assert lines(caplog) == [
         "is away; 1 connection waits for it, for up to 600 s",

@@ -15,11 +15,12 @@ import pytest
 import pytest_asyncio
 
 from tests.alone import ALONE
+from tests.asking import request
 from tests.end.clients import Finished, run
 from tests.end.kills import AGAIN, Ends, killed_and_back
 from tests.end.world import told
 from tests.isolated import MAY_ISOLATE, needs_namespaces, resolving_with
-from toxproxy.app.control import request
+from toxproxy.control.messages import ControlError
 from toxproxy.demo import PrivateNetwork
 from toxproxy.demo.network import HERE, Place, Process
 from toxproxy.system.state import StateFolder
@@ -97,16 +98,12 @@ async def test_a_full_disk_stops_no_program_and_keeps_the_saved_files(tmp_path: 
         identity = state.read("identity.tox")
         assert identity is not None
         fill(seen / "other")
-        refused = await request(state, "allow", key=KEY)
-        assert refused == {
-            "ok": False,
-            "error": f"{folder}/identity.tox cannot be written: No space left on device",
-        }
+        full = f"{folder}/identity.tox cannot be written: No space left on device"
+        with pytest.raises(ControlError, match=full):
+            await request(seen, "allow", key=KEY)
         assert state.read("identity.tox") == identity
         (seen / "other").unlink()
-        allowed = await request(state, "allow", key=KEY)
-        assert allowed is not None
-        assert allowed["ok"] is True
+        assert (await request(seen, "allow", key=KEY))["key"] == KEY
     finally:
         assert await server.stop() == 0
 
@@ -165,9 +162,7 @@ async def test_a_log_that_cannot_be_written_stops_no_program(where: str, tmp_pat
     async with asyncio.timeout(30):
         while not ready.exists():
             await asyncio.sleep(0.05)
-        answer = await request(StateFolder(tmp_path / "state"), "allow", key=KEY)
-        assert answer is not None
-        assert answer["ok"] is True
+        assert (await request(tmp_path / "state", "allow", key=KEY))["key"] == KEY
         os.kill(server.pid, signal.SIGTERM)
         await server.wait()
     assert server.returncode == 0

@@ -14,12 +14,12 @@ from fuzz import datagrams as dg
 from fuzz.behind import any_datagram
 from fuzz.choices import Choices
 from fuzz.packets import Packet, any_packet
+from tests.asking import request
 from tests.end.test_hostile_peer import SECONDS, Meeting, secret_of
 from tests.end.test_limits import says_hello
 from tests.end.world import PATIENCE, Services, known_by, proc
 from toxproxy.address import ToxId
 from toxproxy.admission.access import request_message
-from toxproxy.app.control import request
 from toxproxy.config.parsing import parse
 from toxproxy.demo import PrivateNetwork
 from toxproxy.link.base import LinkEnd
@@ -281,7 +281,7 @@ async def test_a_peer_whose_enet_lies_learns_nothing_and_costs_nothing_that_stay
         while not attacking.done():
             await says_hello(network.listener("browser"), services.echo.port)
             if served % 20 == 0:  # the identity is saved anew, which leaves copies of it in memory
-                await request(StateFolder(state), "allow", key=(dice.randbytes(31) + b"\1").hex())
+                await request(state, "allow", key=(dice.randbytes(31) + b"\1").hex())
             served += 1
             await asyncio.wait((attacking,), timeout=0.5)
         await attacking

@@ -14,11 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.alone import ALONE
+from tests.asking import request
 from tests.end.clients import run
 from tests.end.world import proc
-from toxproxy.app.control import request
 from toxproxy.demo.network import Process
-from toxproxy.system.state import StateFolder
 
 KEY = "1E" * 32
 TOX_ID = "A5A02FECA08E3EAC7E646B89C0507A8AAF9136E05DC756FF09F86230951820670F908F2E7719"
@@ -97,7 +96,7 @@ async def test_another_user_can_read_nothing_and_ask_nothing_whatever_the_umask(
     try:
         with careless_umask():
             await server.start(ALONE)
-            assert await request(StateFolder(state), "allow", key=KEY) is not None
+            assert await request(state, "allow", key=KEY) is not None
         modes = {path.name: stat.S_IMODE(path.lstat().st_mode) for path in (state, *state.iterdir())}
         assert modes.pop("server.state") == 0o700
         assert {"identity.tox", "clients.json", "control", "lock"} <= modes.keys()

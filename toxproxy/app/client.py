@@ -9,22 +9,24 @@ from collections.abc import Callable, Iterator
 
 from toxproxy.address import Target, ToxId, parse_host
 from toxproxy.admission.access import request_message
-from toxproxy.app.end import DRAIN, NICKNAME, End, Listening, how, waiting
-from toxproxy.config.settings import Config, Forward
+from toxproxy.app.end import DRAIN, NICKNAME, End, Listening
+from toxproxy.app.status import Status
+from toxproxy.config.settings import Config, Forward, ProxyPort
+from toxproxy.control.snapshots import ListenerKind, ListenerSnapshot, Role
 from toxproxy.dialer import Dialer
 from toxproxy.errors import ConfigError
 from toxproxy.forward import ForwardListener
 from toxproxy.socks import ProxyListener
 from toxproxy.system.state import StateFolder
 from toxproxy.tox.node import ConnectionStatus
-from toxproxy.tunnel.friend import Friend, Phase, short
+from toxproxy.tunnel.friend import Friend, short
 
 
 class Client(End):
     """The near end: listens, and dials through its servers.
 
-    `state` is a folder, or its path, for this client's identity. `changed` is called whenever
-    `statuses` would say something new. Entering the context starts the node and opens the listeners
+    `state` is a folder, or its path, for this client's identity. `changed` is called whenever `peers`
+    would say something new. Entering the context starts the node and opens the listeners
     of the configuration; leaving it resets what is open. See `End` for the errors.
     """
 
@@ -35,10 +37,10 @@ class Client(End):
         *,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__(config, state, NICKNAME)
         self._changed = changed
         self._servers: dict[bytes, Friend] = {}
-        self._listeners: list[tuple[str, str, ForwardListener | ProxyListener]] = []
+        self._listeners: list[tuple[Forward | ProxyPort, ForwardListener | ProxyListener]] = []
+        super().__init__(config, state, NICKNAME)
         self._listening = contextlib.AsyncExitStack()
 
     async def _start(self) -> None:
@@ -56,13 +58,39 @@ class Client(End):
             dialer = self._servers[entry.server.public_key]
             listener: ForwardListener | ProxyListener
             if isinstance(entry, Forward):
-                kind, listener = "forward", ForwardListener(entry, dialer, limits, compress=compress)
+                listener = ForwardListener(entry, dialer, limits, compress=compress)
             else:
-                kind, listener = "socks", ProxyListener(entry, dialer, limits, compress=compress)
+                listener = ProxyListener(entry, dialer, limits, compress=compress)
             await listener.start()
             self._listening.push_async_callback(listener.drain)
             self._listening.push_async_callback(listener.close)
-            self._listeners.append((entry.name, kind, listener))
+            self._listeners.append((entry, listener))
+        await self._start_control()
+
+    def _make_status(self) -> Status:
+        return Status(
+            Role.CLIENT,
+            self.node,
+            self.config,
+            self._state,
+            friends=self._servers.values,
+            listeners=self._listener_snapshots,
+        )
+
+    def _listener_snapshots(self) -> Iterator[ListenerSnapshot]:
+        for entry, listener in self._listeners:
+            forward = isinstance(entry, Forward)
+            for address in listener.addresses:
+                yield ListenerSnapshot(
+                    name=entry.name,
+                    kind=ListenerKind.FORWARD if forward else ListenerKind.PROXY,
+                    address=address,
+                    target=str(entry.target) if isinstance(entry, Forward) else None,
+                    peer_key=entry.server.public_key.hex().upper(),
+                    connections=listener.connections,
+                    accepted=listener.accepted,
+                    refused=listener.refused,
+                )
 
     def _add(self, server: ToxId, message: bytes) -> None:
         number = self.node.add_friend(server, message)
@@ -70,29 +98,34 @@ class Client(End):
             self.node,
             number,
             server.public_key,
-            changed=lambda _: self._changed(),
+            changed=self._friend_changed,
             wait=self.config.tox.wait,
             limits=self._limits,
             grace=self.config.tox.grace,
         )
         self._friends[number] = self._servers[server.public_key] = friend
 
+    def _friend_changed(self, friend: Friend) -> None:
+        self._status.peer_changed(friend)
+        self._changed()
+
     @property
     def connections(self) -> int:
         """How many connections `drain` would wait for, those included that wait for a server."""
-        return max(super().connections, sum(listener.connections for _, _, listener in self._listeners))
+        return max(super().connections, sum(listener.connections for _, listener in self._listeners))
 
     async def drain(self) -> None:
         """Stop listening, then let the connections and streams end, for at most `DRAIN` seconds."""
-        listeners = [listener for _, _, listener in self._listeners]
+        listeners = [listener for _, listener in self._listeners]
         for listener in listeners:
             await listener.close()
         await asyncio.gather(super().drain(), *(listener.drain(DRAIN) for listener in listeners))
 
     def listening(self) -> Iterator[Listening]:
-        for name, kind, listener in self._listeners:
+        for entry, listener in self._listeners:
+            kind = "forward" if isinstance(entry, Forward) else "socks"
             for address in listener.addresses:
-                yield Listening(name, kind, address)
+                yield Listening(entry.name, kind, address)
 
     def connection_changed(self, connection: ConnectionStatus) -> None:
         super().connection_changed(connection)
@@ -134,22 +167,3 @@ class Client(End):
             lambda: asyncio.StreamReaderProtocol(reader, loop=loop), target
         )
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
-
-    def statuses(self) -> list[tuple[Phase, str]]:
-        """How far the way to each server is, a sentence each."""
-        return [(friend.phase, self._status(friend)) for friend in self._servers.values()]
-
-    def _status(self, friend: Friend) -> str:
-        who = "the server" if len(self._servers) == 1 else f"server {short(friend.key)}"
-        if friend.phase is Phase.READY:
-            trip = f", {friend.round_trip * 1000:.0f} ms" if friend.round_trip is not None else ""
-            return f"connected to {who}, {how(friend.connection)}{trip}"
-        if friend.met and friend.streams:
-            return f"{who} is away; {waiting(friend.streams)} for it"
-        if friend.phase is Phase.LINKING:
-            return f"{who} found; connecting"
-        if self.node.connection is ConnectionStatus.NONE:
-            return "looking for the Tox network"
-        if friend.met:
-            return f"{who} is gone; looking for it"
-        return f"network found; asking {who}, waiting to be allowed"

@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import time
 from collections import OrderedDict
 from enum import Enum
 
-from toxproxy.address import parse_key
 from toxproxy.admission.access import Access
 from toxproxy.admission.guests import Guests
 from toxproxy.admission.requests import Requests
-from toxproxy.app.control import ControlServer
+from toxproxy.app.admissions import Admissions, access_snapshot
 from toxproxy.app.end import NICKNAME, End, how, waiting
+from toxproxy.app.status import Status
 from toxproxy.config.settings import Config
+from toxproxy.control.snapshots import Role
+from toxproxy.errors import StateError
 from toxproxy.outbound.exit import Exit
 from toxproxy.pace import Notice
 from toxproxy.system.state import StateFolder, default_path
@@ -25,6 +28,7 @@ log = logging.getLogger(__name__)
 
 _LINES = 20  # a minute, about the coming and going of one client
 _MOST_NOTICES = 4096  # clients whose lines are counted
+_SAVE_EVERY = 600.0  # seconds, at least, between two times that `clients.json` is written for `seen_at` alone
 
 
 class Presence(Enum):
@@ -54,6 +58,7 @@ class Server(End):
             let_in=self._guests.let_in,
             command=lambda: f"toxproxy allow{self._option}",
         )
+        self._saved_at = time.monotonic()
         self._told: dict[bytes, Presence] = {}
         self._notices: OrderedDict[bytes, Notice] = OrderedDict()  # the log's lines about each client
 
@@ -61,9 +66,19 @@ class Server(End):
         await self._start_node()
         self._guests.start()
         self._resources.push_async_callback(self._guests.close)
-        control = ControlServer(self._state, {"allow": self._allow})
-        await control.start()
-        self._resources.push_async_callback(control.close)
+        self._resources.callback(self._save)
+        await self._start_control(Admissions(self.access, self._guests, self._friends.values).methods)
+
+    def _make_status(self) -> Status:
+        return Status(
+            Role.SERVER,
+            self.node,
+            self.config,
+            self._state,
+            friends=self._friends.values,
+            access=lambda: access_snapshot(self.access),
+            name_of=lambda key: self.access.name(key),
+        )
 
     def friend_request(self, key: bytes, message: bytes) -> None:
         self._requests.received(key, message)
@@ -75,6 +90,7 @@ class Server(End):
         return "" if path == default_path("server") else f" --state {shlex.quote(str(path))}"
 
     def connection_changed(self, connection: ConnectionStatus) -> None:
+        self._status.network_changed()
         if connection is ConnectionStatus.NONE:
             log.info("the Tox network is lost; looking for it")
         else:
@@ -91,14 +107,20 @@ class Server(End):
             grace=self.config.tox.grace,
         )
 
-    def _allow(self, fields: dict[str, object]) -> dict[str, object]:
-        """The control socket's `allow`: {"key": hexadecimal} in, {"text": what was done} out."""
-        key = parse_key(str(fields.get("key", "")))
-        self._guests.allow(key)
-        log.info("client %s is allowed", short(key))
-        return {"text": f"client {short(key)} is allowed; it connects by itself"}
+    def _save(self, *, seldom: bool = False) -> None:
+        """Write down when clients were seen, `seldom` once in ten minutes at most."""
+        for friend in self._friends.values():
+            if friend.phase is Phase.READY:
+                self.access.seen(friend.key)
+        if not seldom or time.monotonic() - self._saved_at >= _SAVE_EVERY:
+            self._saved_at = time.monotonic()
+            try:
+                self.access.save()
+            except StateError as error:
+                log.warning("%s", error)
 
     def _friend_changed(self, friend: Friend) -> None:
+        self._status.peer_changed(friend)
         was = self._told.get(friend.key, Presence.GONE)
         now = presence(friend, was)
         if now is Presence.GONE:
@@ -109,7 +131,7 @@ class Server(End):
         tell = self._notice(friend.key)
         match was, now:
             case _ if was is now:
-                pass
+                return
             case Presence.AWAY, Presence.HERE:
                 tell("client %s is back, %s; its connections go on", who, how(friend.connection))
             case _, Presence.HERE:
@@ -122,6 +144,8 @@ class Server(End):
                 tell("client %s left; its connections are closed", who)
             case _:
                 tell("client %s left", who)
+        self.access.seen(friend.key)
+        self._save(seldom=True)
 
     def _notice(self, key: bytes) -> Notice:
         """The log lines about one client, at most `_LINES` a minute. The least recent is forgotten first."""

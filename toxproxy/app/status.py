@@ -1,0 +1,253 @@
+"""Takes the snapshots of an end from its node, its friends and its listeners."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from toxproxy import __version__
+from toxproxy.admission.words import words
+from toxproxy.app.rates import LEAST, Rates
+from toxproxy.config.settings import Config
+from toxproxy.control.snapshots import (
+    AccessSnapshot,
+    Advice,
+    EndSnapshot,
+    LimitsSnapshot,
+    LinkSnapshot,
+    ListenerSnapshot,
+    NetworkPath,
+    NetworkSnapshot,
+    PathKind,
+    PeerSnapshot,
+    PeerState,
+    Role,
+    Snapshot,
+    TrafficSnapshot,
+)
+from toxproxy.system.state import StateFolder
+from toxproxy.tox import library
+from toxproxy.tox.node import ConnectionStatus, Node
+from toxproxy.tunnel.figures import Figures
+from toxproxy.tunnel.friend import Friend, Phase
+
+_NETWORK = {
+    ConnectionStatus.NONE: NetworkPath.NONE,
+    ConnectionStatus.TCP: NetworkPath.TCP,
+    ConnectionStatus.UDP: NetworkPath.UDP,
+}
+_PATH = {
+    ConnectionStatus.NONE: PathKind.UNKNOWN,
+    ConnectionStatus.TCP: PathKind.RELAY,
+    ConnectionStatus.UDP: PathKind.DIRECT,
+}
+
+
+_SILENCE = 4.0  # seconds without a datagram; one that is asked for comes after two and a round trip
+
+
+@dataclass(slots=True)
+class _Since:
+    """A state, and since when."""
+
+    state: PeerState
+    path: PathKind
+    state_at: float
+    path_at: float
+
+
+class Status:
+    """The snapshots of one end. Call `network_changed` and `peer_changed` when something may have changed.
+
+    `listeners` and `access` return what only the one or the other role has.
+    """
+
+    def __init__(
+        self,
+        role: Role,
+        node: Node,
+        config: Config,
+        state: StateFolder,
+        *,
+        friends: Callable[[], Iterable[Friend]],
+        listeners: Callable[[], Iterable[ListenerSnapshot]] = tuple,
+        access: Callable[[], AccessSnapshot | None] = lambda: None,
+        name_of: Callable[[bytes], str | None] = lambda _: None,
+    ) -> None:
+        self._role = role
+        self._node = node
+        self._config = config
+        self._folder = state.path
+        self._friends = friends
+        self._listeners = listeners
+        self._access = access
+        self._name_of = name_of
+        self._started = self._network_at = _unix()
+        self._since: dict[bytes, _Since] = {}
+        self._rates = Rates()
+
+    # Changes
+
+    def network_changed(self) -> None:
+        """The node has joined the network or lost it, or now reaches it in another way."""
+        self._network_at = _unix()
+
+    def peer_changed(self, friend: Friend) -> None:
+        """A friend's phase or connection may have changed."""
+        self._noted(friend)
+
+    # Snapshots
+
+    async def measured(self) -> Snapshot:
+        """A snapshot with rates: where there was none lately, it takes a moment to measure them."""
+        now = time.monotonic()
+        if not self._rates.ready(now, {friend.key for friend in self._friends() if friend.met}):
+            self._sample(now)
+            await asyncio.sleep(1.25 * LEAST)
+        return self.take()
+
+    def take(self) -> Snapshot:
+        """A snapshot at once. Rates are None where there was none in the last seconds."""
+        return Snapshot(
+            taken_unix_s=_unix(),
+            end=self._end(),
+            network=self._network(),
+            peers=self.peers(),
+            listeners=tuple(self._listeners()),
+            limits=self._limits(),
+            access=self._access(),
+        )
+
+    def peers(self) -> tuple[PeerSnapshot, ...]:
+        """The peers alone."""
+        now = time.monotonic()
+        friends = list(self._friends())
+        peers = tuple(self.peer(friend, now) for friend in friends)
+        for gone in self._since.keys() - {friend.key for friend in friends}:
+            del self._since[gone]
+        self._sample(now)
+        return peers
+
+    def peer(self, friend: Friend, now: float | None = None) -> PeerSnapshot:
+        """One of them."""
+        since, carried, figures = self._noted(friend), friend.carried, friend.figures
+        rates = self._rates.of(friend.key, time.monotonic() if now is None else now, carried) or (None, None)
+        return PeerSnapshot(
+            key=friend.key.hex().upper(),
+            name=self._name_of(friend.key),
+            words=words(friend.key),
+            state=since.state,
+            since_unix_s=since.state_at,
+            met=friend.met,
+            ready=friend.phase is Phase.READY,
+            path=since.path,
+            path_since_unix_s=since.path_at,
+            address=None,
+            resumed=friend.resumed,
+            streams=friend.streams,
+            waiting=friend.waiting,
+            traffic=TrafficSnapshot(
+                sent_bytes=carried[0],
+                received_bytes=carried[1],
+                sent_bytes_per_s=rates[0],
+                received_bytes_per_s=rates[1],
+            ),
+            link=None if figures is None else _link(figures),
+        )
+
+    def _noted(self, friend: Friend) -> _Since:
+        state, path, now = self._state(friend), _PATH[friend.connection], _unix()
+        since = self._since.get(friend.key)
+        if since is None:
+            since = self._since[friend.key] = _Since(state, path, now, now)
+        if since.state is not state:
+            since.state, since.state_at = state, now
+        if since.path is not path:
+            since.path, since.path_at = path, now
+        return since
+
+    def _state(self, friend: Friend) -> PeerState:
+        match friend.phase:
+            case Phase.READY:
+                figures = friend.figures
+                silent = figures is not None and (figures.silence or 0.0) > _SILENCE
+                return PeerState.SILENT if silent else PeerState.CONNECTED
+            case Phase.LINKING:
+                return PeerState.SILENT if friend.met else PeerState.CONNECTING
+        if friend.met or self._role is Role.SERVER:
+            return PeerState.OFFLINE
+        lost = self._node.connection is ConnectionStatus.NONE
+        return PeerState.CONNECTING if lost else PeerState.WAITING
+
+    def _sample(self, now: float) -> None:
+        self._rates.note(now, {friend.key: friend.carried for friend in self._friends()})
+
+    def _end(self) -> EndSnapshot:
+        node = self._node
+        return EndSnapshot(
+            role=self._role,
+            tox_id=str(node.tox_id),
+            public_key=node.public_key.hex().upper(),
+            words=words(node.public_key),
+            name=node.name,
+            started_unix_s=self._started,
+            version=__version__,
+            libtoxcore_version=library.version(),
+            libtoxcore_advice=Advice.NONE if library.warning() is None else Advice.DOUBTFUL,
+            state_folder=str(self._folder),
+            process_id=os.getpid(),
+        )
+
+    def _network(self) -> NetworkSnapshot:
+        node = self._node
+        asked, public = node.asked
+        path = _NETWORK[node.connection]
+        if path is NetworkPath.TCP and not public:  # libtoxcore says so also by UDP
+            path = NetworkPath.LOCAL
+        return NetworkSnapshot(
+            path=path,
+            since_unix_s=self._network_at,
+            nodes_asked=asked,
+            udp_port=node.udp_port,
+            tcp_port=node.tcp_port,
+        )
+
+    def _limits(self) -> LimitsSnapshot:
+        limits, tox = self._config.limits, self._config.tox
+        return LimitsSnapshot(
+            streams=limits.streams,
+            connections=limits.connections,
+            memory_bytes=limits.memory,
+            stream_memory_bytes=limits.stream_memory,
+            process_memory_bytes=limits.process_memory,
+            friend_requests=limits.friend_requests,
+            wait_s=tox.wait,
+            grace_s=tox.grace,
+        )
+
+
+def _link(figures: Figures) -> LinkSnapshot:
+    return LinkSnapshot(
+        rtt_ms=_ms(figures.round_trip),
+        least_rtt_ms=_ms(figures.least_round_trip),
+        queue_ms=_ms(figures.queue) if figures.round_trip is not None else None,
+        sent_packets=figures.sent,
+        lost_packets=figures.lost,
+        loss_share=round(figures.lost / max(1, figures.sent), 6),
+        window_bytes=figures.window,
+        in_flight_bytes=figures.in_flight,
+        silent_s=None if figures.silence is None else round(figures.silence, 3),
+        phase=figures.state,
+        lossy=figures.lossy,
+    )
+
+
+def _unix() -> float:
+    return round(time.time(), 3)
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)

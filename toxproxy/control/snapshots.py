@@ -1,0 +1,320 @@
+"""What a running end tells of itself, as values: states are Enums, units are in the names.
+
+Pure. `encoded` makes JSON objects of them, `decoded` the values again. A field that a later version adds
+does no harm: it is ignored. `VERSION` changes when a field loses its meaning.
+
+Names ending in `_unix_s` are seconds since 1970 (UTC); other `_s` are durations.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
+from typing import Any, TypeVar
+
+from toxproxy.recovery.congestion import State
+
+VERSION = 1
+
+T = TypeVar("T")
+
+
+class Role(Enum):
+    """Which end this is."""
+
+    SERVER = "server"
+    CLIENT = "client"
+
+
+class NetworkPath(Enum):
+    """How this node is connected to the Tox network."""
+
+    NONE = "none"
+    TCP = "tcp"  # through relays: no UDP packet came back
+    UDP = "udp"
+    LOCAL = "local"  # to nodes of local addresses only: libtoxcore does not tell whether by UDP
+
+
+class PeerState(Enum):
+    """How far the way to a peer is."""
+
+    CONNECTING = "connecting"  # it is looked for, or was found and there is no session yet
+    WAITING = "waiting"  # it was asked and has not answered: it may have to let this client in
+    CONNECTED = "connected"
+    SILENT = "silent"  # nothing comes from it, or the session is interrupted, but Tox still knows it
+    OFFLINE = "offline"  # it was connected before, or is awaited
+
+
+class PathKind(Enum):
+    """What carries the packets between the two ends."""
+
+    UNKNOWN = "unknown"
+    DIRECT = "direct"
+    RELAY = "relay"
+
+
+class ListenerKind(Enum):
+    """What a listener's clients speak."""
+
+    FORWARD = "forward"
+    PROXY = "proxy"
+
+
+class Advice(Enum):
+    """What is worth knowing about the library's version."""
+
+    NONE = "none"
+    DOUBTFUL = "doubtful"  # GHSA-42vg-9mg3-399f, unless the distribution has fixed it
+
+
+class Admission(Enum):
+    """Why a client may connect, or may not."""
+
+    CONFIGURED = "configured"  # [access] allow
+    COMMAND = "command"
+    SECRET = "secret"
+    ANYONE = "anyone"
+    BLOCKED = "blocked"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndSnapshot:
+    """This end. `words` stand for its public key; see `admission.words`."""
+
+    role: Role
+    tox_id: str
+    public_key: str
+    words: str
+    name: str
+    started_unix_s: float
+    version: str
+    libtoxcore_version: str
+    libtoxcore_advice: Advice
+    state_folder: str
+    process_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkSnapshot:
+    """The Tox network. `nodes_asked`: how often a bootstrap node was asked.
+
+    `udp_port` is None where UDP is switched off.
+    """
+
+    path: NetworkPath
+    since_unix_s: float
+    nodes_asked: int
+    udp_port: int | None
+    tcp_port: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrafficSnapshot:
+    """Bytes that connections carried, before compression, since the program began.
+
+    The rates are of the last seconds; None where nothing was measured yet.
+    """
+
+    sent_bytes: int
+    received_bytes: int
+    sent_bytes_per_s: float | None
+    received_bytes_per_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkSnapshot:
+    """The path to a peer as recovery sees it.
+
+    `rtt_ms` is smoothed, `least_rtt_ms` the lowest of the last 10 to 20 seconds, `queue_ms` the difference;
+    None before the first measurement. Packets are counted since the session began. `loss_share` is from
+    0 to 1 of what was sent. `silent_s`: since when nothing came; None without a link. `phase` is what
+    congestion control is doing.
+    """
+
+    rtt_ms: float | None
+    least_rtt_ms: float | None
+    queue_ms: float | None
+    sent_packets: int
+    lost_packets: int
+    loss_share: float
+    window_bytes: int
+    in_flight_bytes: int
+    silent_s: float | None
+    phase: State
+    lossy: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerSnapshot:
+    """The other end of a tunnel. `link` is None without a session.
+
+    `met`: there has been a session. `ready`: there is one, with a link. `address` is None where it is not
+    known: libtoxcore does not tell it. `waiting` connections wait for a session, beside the `streams`.
+    """
+
+    key: str
+    name: str | None
+    words: str
+    state: PeerState
+    since_unix_s: float
+    met: bool
+    ready: bool
+    path: PathKind
+    path_since_unix_s: float
+    address: str | None
+    resumed: int
+    streams: int
+    waiting: int
+    traffic: TrafficSnapshot
+    link: LinkSnapshot | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerSnapshot:
+    """One address that is listened on. `target` is None for a proxy port.
+
+    Connections: `connections` now, `accepted` and `refused` (by the far end) since the start.
+    """
+
+    name: str
+    kind: ListenerKind
+    address: str
+    target: str | None
+    peer_key: str
+    connections: int
+    accepted: int
+    refused: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsSnapshot:
+    """[limits], as far as they bound what is shown here; `wait_s` and `grace_s` are [tox]'s."""
+
+    streams: int
+    connections: int
+    memory_bytes: int
+    stream_memory_bytes: int
+    process_memory_bytes: int
+    friend_requests: int
+    wait_s: float
+    grace_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StrangerSnapshot:
+    """A client that asked to be let in, and waits."""
+
+    key: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessSnapshot:
+    """Who may connect to a server: how many clients may, whether anyone may, and who waits."""
+
+    admitted: int
+    anyone: bool
+    secret: bool
+    waiting: tuple[StrangerSnapshot, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Everything at one moment. `access` is None at a client."""
+
+    version: int = VERSION
+    taken_unix_s: float
+    end: EndSnapshot
+    network: NetworkSnapshot
+    peers: tuple[PeerSnapshot, ...]
+    listeners: tuple[ListenerSnapshot, ...]
+    limits: LimitsSnapshot
+    access: AccessSnapshot | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSnapshot:
+    """A client on record at a server, or in its configuration. Bytes are since the server began.
+
+    `seen_unix_s`: when it was last connected; None if it never was, or nobody wrote it down.
+    """
+
+    key: str
+    name: str | None
+    words: str
+    admission: Admission
+    connected: bool
+    seen_unix_s: float | None
+    expires_unix_s: float | None
+    sent_bytes: int
+    received_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamSnapshot:
+    """One connection through the tunnel. `id` is what `close` takes."""
+
+    id: str
+    peer_key: str
+    target: str
+    state: str
+    age_s: float
+    sent_bytes: int
+    received_bytes: int
+    unsent_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PongSnapshot:
+    """The answer to one ping. `rtt_ms` is None where none came in time."""
+
+    peer_key: str
+    state: PeerState
+    path: PathKind
+    rtt_ms: float | None
+
+
+def encoded(value: Any) -> Any:
+    """The value as `json` takes it: dataclasses become objects, Enums their values, tuples arrays."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: encoded(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, tuple | list):
+        return [encoded(each) for each in value]
+    return value
+
+
+def decoded(kind: type[T], data: object) -> T:
+    """A dataclass from what `encoded` made of it. Raises `ValueError` for anything else."""
+    if not isinstance(data, Mapping):
+        raise ValueError(f"expected an object for {kind.__name__}")
+    hints = typing.get_type_hints(kind)
+    values = {}
+    for field in fields(kind):  # type: ignore[arg-type]
+        if field.name not in data:
+            raise ValueError(f"{kind.__name__} has no {field.name}")
+        values[field.name] = _decoded(hints[field.name], data[field.name], f"{kind.__name__}.{field.name}")
+    return kind(**values)
+
+
+def _decoded(hint: Any, data: object, where: str) -> Any:
+    if isinstance(hint, types.UnionType):
+        (kind,) = (each for each in typing.get_args(hint) if each is not type(None))
+        return None if data is None else _decoded(kind, data, where)
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(data, list):
+            raise ValueError(f"expected an array for {where}")
+        return tuple(_decoded(typing.get_args(hint)[0], each, where) for each in data)
+    if is_dataclass(hint):
+        return decoded(typing.cast(type, hint), data)
+    if issubclass(hint, Enum):
+        return hint(data)
+    accepted = (int, float) if hint is float else hint
+    if not isinstance(data, accepted) or (isinstance(data, bool) and hint is not bool):
+        raise ValueError(f"expected {hint.__name__} for {where}")
+    return data

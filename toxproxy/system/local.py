@@ -1,0 +1,67 @@
+"""Unix sockets that are for one user only: made, reached, and asked who is at the other end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+_BACKLOG = 64
+_SUN_PATH_BYTES = 104  # struct sockaddr_un: 108 on Linux, 104 elsewhere, with the final NUL
+_UCRED = struct.Struct("iII")  # socket(7), SO_PEERCRED: process, user, group
+
+
+def listen(path: Path) -> socket.socket:
+    """A socket at `path` that only this user can connect to, from the first moment on.
+
+    It takes the place of whatever was there, which the caller must own. Raises `OSError`.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with reached(new) as name:
+            before = os.umask(0o177)  # the file's mode, set by bind itself
+            try:
+                sock.bind(name)
+            finally:
+                os.umask(before)
+        sock.listen(_BACKLOG)
+        sock.setblocking(False)
+        os.replace(new, path)
+    except BaseException:
+        sock.close()
+        with contextlib.suppress(OSError):
+            new.unlink()
+        raise
+    return sock
+
+
+@contextlib.contextmanager
+def reached(path: Path) -> Iterator[str]:
+    """The path in a form that fits a socket's address, however deep the folder is. Raises `OSError`.
+
+    A path that is too long is reached through the folder's descriptor (Linux's /proc).
+    """
+    if len(os.fsencode(path)) < _SUN_PATH_BYTES:
+        yield str(path)
+        return
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{path.name}"
+    finally:
+        os.close(descriptor)
+
+
+def is_trusted(sock: socket.socket) -> bool:
+    """Whether the other end of a Unix socket is a process of this user, or of root.
+
+    For root everybody is. True where the system does not tell: then the file's mode has to do.
+    """
+    if not sys.platform.startswith("linux") or (own := os.geteuid()) == 0:
+        return True
+    _, user, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return user in (own, 0)
