@@ -24,6 +24,10 @@ from toxproxy.demo.network import Process, ProcessFailed
 from toxproxy.system.state import StateFolder
 from toxproxy.tox import library
 
+COMMANDS = (
+    "server", "client", "status", "ping", "streams", "close",
+    "allow", "clients", "revoke", "block", "id", "demo",
+)  # fmt: skip
 KEY = "1E" * 32
 SERVER = "A5A02FECA08E3EAC7E646B89C0507A8AAF9136E05DC756FF09F86230951820670F908F2E7719"
 CLIENT = f"{ALONE}[socks]\nbrowser = 0:{SERVER}\n[client]\nssh = 0:127.0.0.1:22:{SERVER}\n"
@@ -77,7 +81,7 @@ def test_without_a_command_the_help_is_shown_and_the_status_is_2(capsys: pytest.
 
 
 @pytest.mark.parametrize(
-    "arguments", [["serve"], ["client"], ["id", "nobody"], ["server", "--log-format", "xml"], ["allow"]]
+    "arguments", [["serve"], ["client"], ["id", "nobody"], ["server", "--log-format", "xml"], ["close"]]
 )
 def test_a_wrong_command_line_exits_with_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -85,7 +89,7 @@ def test_a_wrong_command_line_exits_with_2(arguments: list[str]) -> None:
     assert caught.value.code == 2
 
 
-@pytest.mark.parametrize("command", [[], ["server"], ["client"], ["allow"], ["id"], ["demo"]])
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
 def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([*command, "--help"])
@@ -238,12 +242,15 @@ def test_allow_without_a_running_server_is_recorded(state: Path, capsys: pytest.
     assert Access(AccessSettings(), StateFolder(state)).admits(bytes.fromhex(KEY))
 
 
-def test_the_commands_work_without_uvloop_and_a_verbose_log_tells_that_it_is_missing(
-    state: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_server_works_without_uvloop_and_a_verbose_log_tells_that_it_is_missing(
+    state: Path, config: Path
 ) -> None:
-    monkeypatch.setitem(sys.modules, "uvloop", None)
-    assert main(["-v", "allow", KEY]) == 0
-    assert "uvloop is not installed: on asyncio's own event loop" in capsys.readouterr().err
+    code = "import sys; sys.modules['uvloop'] = None; from toxproxy.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "-v", "server", str(config), "--ready-file", "/nonexistent/ready"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 1
+    assert "uvloop is not installed: on asyncio's own event loop" in run.stderr
+    assert "the ready file" in run.stderr
 
 
 def test_allow_takes_a_whole_tox_id(state: Path) -> None:

@@ -1,0 +1,265 @@
+"""The commands and their options."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, Protocol
+
+from toxproxy import __version__
+from toxproxy.cli import admit, look, run
+from toxproxy.config.advice import Role
+from toxproxy.program.logs import Console, escaped
+from toxproxy.system.state import default_path
+from toxproxy.tox import library
+
+Command = Callable[[argparse.Namespace, Console], int]
+
+_DESCRIPTION = """\
+Reach a machine behind any NAT. The server runs on that machine, the client runs
+here. The two find each other on the Tox network and carry TCP connections.
+"""
+
+_EPILOG = """\
+first steps:
+  there:  toxproxy server --permit '*:*'   prints the server's Tox ID
+  here:   put that ID in place of TOXID into a file browser.ini:
+            [socks]
+            browser = 1080:TOXID
+  here:   toxproxy client browser.ini
+  there:  toxproxy allow                   once; it shows who waits, in words
+  here:   set the browser's SOCKS proxy to 127.0.0.1:1080
+
+when it does not work:
+  toxproxy status                          at either end: what is connected, how, or why not
+to see that it works, on this machine alone:
+  toxproxy demo
+"""
+
+_SERVER_EPILOG = """\
+Who may connect: the clients that you let in with `toxproxy allow`.
+Where to: 127.0.0.1:22, unless you permit something else:
+
+  toxproxy server --permit '127.0.0.1:22, *.lan:80-89'
+  toxproxy server --permit '*:*'            everything that this machine reaches
+
+A configuration file can set both, and more:
+
+  [access]
+  allow = KEY, KEY                          who may connect, besides those of `toxproxy allow`
+  permit = *:*                              where to
+  deny = private:*, self:*                  where not to: with this, only the internet is left
+"""
+
+_CLIENT_EPILOG = """\
+A configuration file, with the server's Tox ID in place of TOXID:
+
+  [socks]
+  browser = 1080:TOXID               a SOCKS and HTTP proxy on port 1080 here
+  [client]
+  ssh = 2222:127.0.0.1:22:TOXID      port 2222 here leads to port 22 there
+"""
+
+_ALLOW_EPILOG = """\
+Without KEY it shows who waits to be let in, each in six words, and asks. The client shows its own words
+with `toxproxy status`: let it in only if they are the same. KEY may be a public key, a Tox ID, or how a
+known client is called or its key begins.
+
+Run it where the server runs, as the same user and with the same --state.
+"""
+
+_CLIENTS_EPILOG = """\
+One line a client: its name or the beginning of its key, whether it is connected or when it last was, what
+went through since the server's start, and why it may connect. -v adds the whole keys and their words.
+"""
+
+_REVOKE_EPILOG = """\
+The client is forgotten, and its connections are reset. It can ask to be let in again; with a secret that
+the server still has, it comes back by itself. To keep it out: toxproxy block.
+"""
+
+_BLOCK_EPILOG = """\
+The client is shut out whatever it sends, and whatever the configuration says; its connections are reset.
+`toxproxy allow` lets it in again.
+"""
+
+_STATUS_EPILOG = """\
+First the answer in a sentence. Then a line each for the other ends, the ports that are listened on, and
+the Tox network. Then what explains it, or what to do. -v says more about each; --watch shows it again
+every second; --json is for programs (docs/control.md).
+"""
+
+_PING_EPILOG = """\
+PEER is a name, or how a key begins (4 digits or more). It can be left out where there is only one, or
+only one is connected. A ping goes the way of the connections' bytes, so it also shows what waits before it.
+
+Exit status: 0 if an answer came, with --until-direct: by a direct path; 1 otherwise.
+"""
+
+_STREAMS_EPILOG = """\
+One line a connection, the oldest first: its id, the other end, where it leads, its age, and its bytes.
+"""
+
+_ROLES: tuple[Role, ...] = ("server", "client")
+# The roles whose state a command may use; without an entry: either.
+_STATES: dict[str, tuple[Role, ...]] = {
+    "server": ("server",),
+    "client": ("client",),
+    "allow": ("server",),
+    "clients": ("server",),
+    "revoke": ("server",),
+    "block": ("server",),
+}
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser. What it parses has the command's function in `run`, None where there is no command."""
+    parser = argparse.ArgumentParser(
+        prog="toxproxy",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="print the versions and exit")
+    _add_common(parser, *_ROLES)
+    # Defaults are set here: a default of a command's option would overwrite a value given before the
+    # command.
+    parser.set_defaults(run=None, state=None, verbose=0, log_format="text")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    def add(name: str, run: Command, text: str, epilog: str | None = None) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.set_defaults(run=run)
+        _add_common(command, *_STATES.get(name, _ROLES))
+        return command
+
+    _add_ends(add)
+    _add_questions(add)
+    _add_admission(add)
+    identity = add("id", run.id_command, "print this machine's Tox ID, and make one if there is none")
+    identity.add_argument(
+        "role", choices=_ROLES, nargs="?", default="server", help="whose ID (default: server)"
+    )
+    text = "check that it works here: a server, a client and a web site on this machine alone"
+    add("demo", run.demo_command, text)
+    return parser
+
+
+class _Add(Protocol):
+    def __call__(
+        self, name: str, run: Command, text: str, epilog: str | None = None
+    ) -> argparse.ArgumentParser: ...
+
+
+def _add_ends(add: _Add) -> None:
+    text = "run the far end, which makes the connections that clients ask for"
+    server = add("server", run.server_command, text, _SERVER_EPILOG)
+    _add_files(server, nargs="?")
+    server.add_argument(
+        "--permit",
+        metavar="RULES",
+        help="where clients may connect to: HOST:PORT, HOST:PORT, ...; '*:*' is everything "
+        "(default: 127.0.0.1:22). Not together with permit in [access] of the file",
+    )
+    text = "run the near end, which listens on ports of this machine"
+    _add_files(add("client", run.client_command, text, _CLIENT_EPILOG))
+
+
+def _add_questions(add: _Add) -> None:
+    text = "say what is connected and how, or why it does not work"
+    status = add("status", look.status_command, text, _STATUS_EPILOG)
+    _add_asking(status, role=True)
+    status.add_argument("--watch", action="store_true", help="show it again every second, until Ctrl-C")
+    ping = add("ping", look.ping_command, "measure the round trip to the other end", _PING_EPILOG)
+    _add_asking(ping, role=True)
+    ping.add_argument("peer", metavar="PEER", nargs="?", help="which other end")
+    ping.add_argument("--count", metavar="N", type=int, help="how often (default: 4, --until-direct: 60)")
+    ping.add_argument(
+        "--until-direct", action="store_true", help="stop once the path is direct, without a relay"
+    )
+    streams = add("streams", look.streams_command, "list the connections through the tunnel", _STREAMS_EPILOG)
+    _add_asking(streams, role=True)
+    close = add("close", look.close_command, "reset a connection through the tunnel")
+    _add_asking(close, role=True)
+    close.add_argument("id", metavar="ID", help="its id, as `toxproxy streams` shows it")
+
+
+def _add_admission(add: _Add) -> None:
+    text = "let a client in; the server may be running or not"
+    allow = add("allow", admit.allow_command, text, _ALLOW_EPILOG)
+    _add_asking(allow)
+    allow.add_argument("key", metavar="KEY", nargs="?", help="which client; without it you are asked")
+    allow.add_argument("--name", metavar="NAME", help="what to call it")
+    allow.add_argument(
+        "--expires",
+        metavar="WHEN",
+        help="until when: a date (2027-01-31, that day included) or a time from now (90min, 12h, 7d)",
+    )
+    clients = add("clients", admit.clients_command, "list the clients that may connect", _CLIENTS_EPILOG)
+    _add_asking(clients)
+    text = "forget a client that was let in, and end its connections"
+    revoke = add("revoke", admit.revoke_command, text, _REVOKE_EPILOG)
+    text = "shut a client out for good, and end its connections"
+    block = add("block", admit.block_command, text, _BLOCK_EPILOG)
+    for command in (revoke, block):
+        _add_asking(command)
+        command.add_argument("key", metavar="CLIENT", help="its name, its key, or how its key begins")
+
+
+class _ShowVersion(argparse.Action):
+    """`--version`: the versions of toxproxy and of libtoxcore, which is loaded only for this."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        try:
+            tox = f"libtoxcore {library.version()}"
+        except library.LibraryMissing as error:
+            tox = escaped(str(error))
+        print(f"toxproxy {__version__} ({tox})")
+        parser.exit()
+
+
+def _add_common(parser: argparse.ArgumentParser, *roles: Role) -> None:
+    states = " or ".join(str(default_path(role)).replace("%", "%%") for role in roles)
+    parser.add_argument(
+        "--state",
+        metavar="DIR",
+        type=Path,
+        default=argparse.SUPPRESS,
+        help=f"folder of the identity and the allowed clients (default: {states})",
+    )
+    parser.add_argument(
+        "-v",
+        "--verbose",
+        action="count",
+        default=argparse.SUPPRESS,
+        help="log more; -vv: also tracebacks of failures",
+    )
+    parser.add_argument(
+        "--log-format",
+        choices=("text", "json"),
+        default=argparse.SUPPRESS,
+        help="format of the log, which goes to stderr (default: text)",
+    )
+
+
+def _add_files(parser: argparse.ArgumentParser, nargs: Literal["?"] | None = None) -> None:
+    parser.add_argument("config", metavar="CONFIG", type=Path, nargs=nargs, help="a configuration file")
+    parser.add_argument(
+        "--ready-file",
+        metavar="FILE",
+        type=Path,
+        help="write Tox ID, keys, ports, process id and listeners to FILE, as JSON, once all ports are bound",
+    )
+
+
+def _add_asking(parser: argparse.ArgumentParser, *, role: bool = False) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    if role:
+        parser.add_argument("--role", choices=_ROLES, help="which end to ask, where both run here")

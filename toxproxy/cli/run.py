@@ -1,0 +1,164 @@
+"""`toxproxy server`, `client`, `demo` and `id`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from dataclasses import replace
+from shlex import quote
+
+from toxproxy import config, demo
+from toxproxy.address import ToxId
+from toxproxy.app.client import Client
+from toxproxy.app.server import Server
+from toxproxy.config import advice
+from toxproxy.config.advice import Role
+from toxproxy.config.settings import DEFAULT_PERMIT, Config
+from toxproxy.errors import ConfigError
+from toxproxy.program import report, runner
+from toxproxy.program.interrupts import Interrupts
+from toxproxy.program.logs import Console
+from toxproxy.program.progress import Progress
+from toxproxy.rules import parse_rules
+from toxproxy.system.state import StateFolder, default_path
+from toxproxy.tox.identity import IDENTITY, open_identity
+from toxproxy.tox.node import ConnectionStatus
+from toxproxy.tox.pytox import Tox, ToxOptions
+
+log = logging.getLogger(__name__)
+
+
+def _state(args: argparse.Namespace, role: Role) -> StateFolder:
+    return StateFolder(args.state or default_path(role))
+
+
+def server_command(args: argparse.Namespace, console: Console) -> int:
+    """Run the far end."""
+    settings = config.load(args.config) if args.config else config.DEFAULT
+    if args.permit is not None:
+        settings = _permitting(settings, args.permit)
+    _warn(settings, "server")
+
+    async def serve() -> None:
+        server = Server(settings, _state(args, "server"))
+        await runner.run(
+            server, started=lambda: print(_invitation(server, args), flush=True), ready_file=args.ready_file
+        )
+
+    runner.run_loop(serve())
+    return 0
+
+
+def _permitting(settings: Config, text: str) -> Config:
+    """The settings with the rules of --permit. Raises `ConfigError`."""
+    if settings.access.permit is not None:
+        raise ConfigError(
+            "--permit: expected no permit in [access] of the configuration file, found one: remove either"
+        )
+    try:
+        return replace(settings, access=replace(settings.access, permit=parse_rules(text)))
+    except ValueError as error:
+        raise ConfigError(f"--permit: {error}") from None
+
+
+def _invitation(server: Server, args: argparse.Namespace) -> str:
+    """The text that a server prints for its owner: how to connect the first client."""
+    tox_id, access = server.node.tox_id, server.config.access
+    text = f"""\
+The Tox ID of this server:
+
+  {tox_id}
+
+For a client's configuration file:
+
+[client]
+ssh = 2222:127.0.0.1:22:{tox_id}
+"""
+    if access.rules.permit != DEFAULT_PERMIT:
+        text += f"""\
+[socks]
+browser = 1080:{tox_id}
+"""
+    if access.permit is None:
+        text += """
+Clients reach 127.0.0.1:22 here and nothing else. To let them reach everything that this machine
+reaches, start it with --permit '*:*', or name what they may reach: --permit 'HOST:PORT, HOST:PORT'
+(in a configuration file: [access] permit).
+"""
+    if not (access.anyone or access.secret or server.access.admitted()):
+        state = f" --state {quote(str(args.state))}" if args.state else ""
+        text += f"""
+Nobody is allowed in yet. Start the client. Its key then appears here, for this command:
+
+  toxproxy allow{state} KEY
+"""
+    return text
+
+
+def client_command(args: argparse.Namespace, console: Console) -> int:
+    """Run the near end."""
+    settings = config.load(args.config)
+    settings.require_client(str(args.config))
+    _warn(settings, "client")
+
+    async def serve() -> None:
+        with Progress(console, lambda: report.statuses(client.status()), lambda: _hint(client)) as progress:
+            client = Client(settings, _state(args, "client"), changed=progress.changed)
+            await runner.run(client, started=progress.changed, ready_file=args.ready_file)
+
+    runner.run_loop(serve())
+    return 0
+
+
+def _hint(client: Client) -> str:
+    """A hint for somebody who has been waiting for a server."""
+    if client.node.connection is ConnectionStatus.NONE:
+        return "no node of the Tox network has answered yet: is this machine online?"
+    end = client.status().end
+    return (
+        f"if the server has not let this client in yet, run this on the server: "
+        f"toxproxy allow {end.public_key} (or without the key, and compare the words: {end.words})"
+    )
+
+
+def _warn(settings: Config, role: Role) -> None:
+    for warning in advice.warnings(settings, role):
+        log.warning("%s", warning)
+
+
+def id_command(args: argparse.Namespace, console: Console) -> int:
+    """Print this machine's Tox ID."""
+    print(_tox_id(_state(args, args.role)))
+    return 0
+
+
+def _tox_id(state: StateFolder) -> ToxId:
+    """The Tox ID of the identity in `state`. A running node may be using it.
+
+    Makes an identity if there is none. Raises `StateError` for a damaged one.
+    """
+    if (state.path / IDENTITY).exists():
+        return _identity(state)
+    with state.lock():
+        return _identity(state)
+
+
+def _identity(state: StateFolder) -> ToxId:
+    # Without UDP and without iterating, it binds no port and sends nothing.
+    tox = open_identity(Tox, ToxOptions(udp_enabled=False, local_discovery_enabled=False), state)
+    try:
+        return ToxId(bytes.fromhex(tox.self_get_address()))
+    finally:
+        tox.kill()
+
+
+def demo_command(args: argparse.Namespace, console: Console) -> int:
+    """Check that it works here."""
+
+    async def show() -> bool:
+        with Interrupts() as interrupts:
+            async with interrupts.ending():
+                return await demo.run(console)
+        return False
+
+    return 0 if runner.run_loop(show()) else 1

@@ -1,0 +1,316 @@
+"""Snapshots in sentences: what `toxproxy status` prints, and the status line of a client.
+
+Pure. Names come from others and may hold anything: who prints a line escapes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from toxproxy.control.findings import Finding, FindingKind, findings
+from toxproxy.control.snapshots import (
+    Admission,
+    ClientSnapshot,
+    LinkSnapshot,
+    ListenerSnapshot,
+    NetworkPath,
+    PathKind,
+    PeerSnapshot,
+    PeerState,
+    PongSnapshot,
+    Role,
+    Snapshot,
+)
+from toxproxy.program.amounts import counted, duration, moment, rate, size
+from toxproxy.tunnel.friend import Phase
+
+_PATHS = {
+    PathKind.DIRECT: "direct",
+    PathKind.RELAY: "through a relay",
+    PathKind.UNKNOWN: "not connected",
+}
+
+
+def short(key: str) -> str:
+    """The first 12 digits of a key."""
+    return key[:12]
+
+
+def lines(snapshot: Snapshot, *, verbose: bool = False) -> Iterator[str]:
+    """The whole report: the verdict, peers, listeners, the network, then what explains it or needs an act."""
+    yield verdict(snapshot)
+    if snapshot.peers:
+        yield ""
+        for peer in snapshot.peers:
+            yield f"  {peer_line(snapshot, peer)}"
+            if verbose and peer.link is not None:
+                yield f"    {link_line(peer.link)}"
+    if snapshot.listeners:
+        yield ""
+        for listener in snapshot.listeners:
+            yield f"  {listener_line(listener)}"
+    yield ""
+    yield f"  {network_line(snapshot)}"
+    if verbose:
+        for line in _details(snapshot):
+            yield f"  {line}"
+    explained = [explanation(snapshot, finding) for finding in findings(snapshot)]
+    if explained:
+        yield ""
+        yield from explained
+
+
+# The verdict
+
+
+def verdict(snapshot: Snapshot) -> str:
+    """The answer in one sentence."""
+    return _server_verdict(snapshot) if snapshot.end.role is Role.SERVER else _client_verdict(snapshot)
+
+
+def _server_verdict(snapshot: Snapshot) -> str:
+    there = [peer for peer in snapshot.peers if peer.state is PeerState.CONNECTED]
+    relayed = sum(peer.path is PathKind.RELAY for peer in there)
+    waiting = len(snapshot.access.waiting) if snapshot.access is not None else 0
+    if not there and snapshot.network.path is NetworkPath.NONE:
+        return "The server is not on the Tox network, so no client finds it."
+    what = (
+        f"{counted(len(there), 'client is', 'clients are')} connected" if there else "No client is connected"
+    )
+    if relayed:
+        what += f", {relayed} of them through a relay" if len(there) > 1 else ", through a relay"
+    if waiting:
+        what += f"; {counted(waiting, 'client waits', 'clients wait')} to be let in"
+    return f"{what}."
+
+
+def _client_verdict(snapshot: Snapshot) -> str:
+    if len(snapshot.peers) != 1:
+        there = sum(peer.state is PeerState.CONNECTED for peer in snapshot.peers)
+        return f"Connected to {there} of {counted(len(snapshot.peers), 'server')}."
+    (peer,) = snapshot.peers
+    if peer.state is PeerState.CONNECTED:
+        trip = _trip(peer)
+        return f"Connected to the server, {_PATHS[peer.path]}{f' ({trip})' if trip else ''}."
+    if snapshot.network.path is NetworkPath.NONE:
+        return "Not connected: the Tox network was not found."
+    return {
+        PeerState.CONNECTING: "Not connected yet: the server is being connected.",
+        PeerState.WAITING: "Not connected: the server is off, or it has not let this client in.",
+        PeerState.SILENT: "The server does not answer at the moment; its connections wait.",
+        PeerState.OFFLINE: "Not connected: the server is gone.",
+    }[peer.state]
+
+
+def _trip(peer: PeerSnapshot) -> str:
+    """The round trip in words; "" where it is not known."""
+    return f"{peer.link.rtt_ms:.0f} ms" if peer.link is not None and peer.link.rtt_ms is not None else ""
+
+
+# One line each
+
+
+def waits(snapshot: Snapshot, peer: PeerSnapshot) -> str:
+    """How far the way to a server is, as the status line says it."""
+    who = "the server" if len(snapshot.peers) == 1 else f"server {short(peer.key)}"
+    if peer.ready:
+        trip = _trip(peer)
+        return f"connected to {who}, {_PATHS[peer.path]}{f', {trip}' if trip else ''}"
+    if peer.met and peer.streams:
+        wait = counted(peer.streams, "connection waits", "connections wait")
+        return f"{who} is away; {wait} for it"
+    if phase(peer) is Phase.LINKING:
+        return f"{who} found; connecting"
+    if snapshot.network.path is NetworkPath.NONE:
+        return "looking for the Tox network"
+    if peer.met:
+        return f"{who} is gone; looking for it"
+    return f"network found; asking {who}, waiting to be allowed"
+
+
+def statuses(snapshot: Snapshot) -> list[tuple[Phase, str]]:
+    """What a client's status line has of each server."""
+    return [(phase(peer), waits(snapshot, peer)) for peer in snapshot.peers]
+
+
+def phase(peer: PeerSnapshot) -> Phase:
+    """What programs that read the log are told."""
+    if peer.ready:
+        return Phase.READY
+    return Phase.ABSENT if peer.path is PathKind.UNKNOWN else Phase.LINKING
+
+
+def peer_line(snapshot: Snapshot, peer: PeerSnapshot) -> str:
+    """One peer: who, its state, its path, and what goes through."""
+    role = "client" if snapshot.end.role is Role.SERVER else "server"
+    now = snapshot.taken_unix_s
+    who = f"{role} {peer.name} ({short(peer.key)})" if peer.name else f"{role} {short(peer.key)}"
+    parts = [f"{_STATES[peer.state]} for {duration(now - peer.since_unix_s)}"]
+    if peer.state is PeerState.CONNECTED:
+        parts.append(f"{_PATHS[peer.path]} for {duration(now - peer.path_since_unix_s)}")
+        if peer.address:
+            parts[-1] += f" to {peer.address}"
+    if (link := peer.link) is not None and peer.state is PeerState.CONNECTED:
+        if link.rtt_ms is not None:
+            parts.append(f"{link.rtt_ms:.0f} ms (least {link.least_rtt_ms:.0f})")
+        parts.append(f"{100 * link.loss_share:.1f} % lost")
+    if peer.streams or peer.waiting or peer.state is PeerState.CONNECTED:
+        parts.append(counted(peer.streams + peer.waiting, "connection"))
+    traffic = peer.traffic
+    if peer.met or peer.state is PeerState.CONNECTED:
+        parts.append(f"sent {_amount(traffic.sent_bytes, traffic.sent_bytes_per_s)}")
+        parts.append(f"received {_amount(traffic.received_bytes, traffic.received_bytes_per_s)}")
+    if peer.resumed:
+        parts.append(f"resumed {counted(peer.resumed, 'time')}")
+    return f"{who}: {', '.join(parts)}"
+
+
+def _amount(count: int, per_second: float | None) -> str:
+    return f"{size(count)} ({rate(per_second)})" if per_second else size(count)
+
+
+_STATES = {
+    PeerState.CONNECTING: "connecting",
+    PeerState.WAITING: "waiting to be allowed",
+    PeerState.CONNECTED: "connected",
+    PeerState.SILENT: "silent",
+    PeerState.OFFLINE: "offline",
+}
+
+
+def link_line(link: LinkSnapshot) -> str:
+    """What congestion control does."""
+    queue = "" if link.queue_ms is None else f", queue {link.queue_ms:.0f} ms"
+    packets = f"{link.lost_packets} of {counted(link.sent_packets, 'packet')} lost"
+    flight = f"{size(link.in_flight_bytes)} of {size(link.window_bytes)} on the way"
+    return f"{packets}, {flight}{queue}, {link.phase.value}{', lossy' if link.lossy else ''}"
+
+
+def listener_line(listener: ListenerSnapshot) -> str:
+    """One address that is listened on."""
+    where = f"-> {listener.target}" if listener.target is not None else "(SOCKS and HTTP proxy)"
+    refused = f", {listener.refused} refused" if listener.refused else ""
+    counts = f"{listener.connections} open, {listener.accepted} in all{refused}"
+    return f"{listener.name}: {listener.address} {where}: {counts}"
+
+
+def network_line(snapshot: Snapshot) -> str:
+    """How this node is on the Tox network."""
+    network = snapshot.network
+    how = {
+        NetworkPath.NONE: "not connected",
+        NetworkPath.TCP: "connected by TCP",
+        NetworkPath.UDP: "connected by UDP",
+        NetworkPath.LOCAL: "connected to local nodes only",
+    }[network.path]
+    since = duration(snapshot.taken_unix_s - network.since_unix_s)
+    port = "no UDP" if network.udp_port is None else f"UDP port {network.udp_port}"
+    asked = f"bootstrap nodes asked {counted(network.nodes_asked, 'time')}"
+    return f"Tox network: {how} for {since}, {port}, {asked}"
+
+
+def _details(snapshot: Snapshot) -> Iterator[str]:
+    end, limits = snapshot.end, snapshot.limits
+    running = duration(snapshot.taken_unix_s - end.started_unix_s)
+    yield f"toxproxy {end.version} with libtoxcore {end.libtoxcore_version}, process {end.process_id}"
+    yield f"running for {running}, state in {end.state_folder}"
+    yield f"Tox ID {end.tox_id}"
+    yield f"in words: {end.words}"
+    yield (
+        f"limits: {limits.streams} connections a peer, {limits.connections} a listener, "
+        f"{size(limits.memory_bytes)} a peer, {size(limits.process_memory_bytes)} in all"
+    )
+
+
+# What explains it
+
+
+def explanation(snapshot: Snapshot, finding: Finding) -> str:
+    """A finding in sentences, with what to do."""
+    who = _who(snapshot, finding)
+    whom = f"{who[0].lower()}{who[1:]}"
+    count = finding.count
+    match finding.kind:
+        case FindingKind.NETWORK_NOT_FOUND:
+            return "No node of the Tox network answers: is this machine online?"
+        case FindingKind.UDP_BLOCKED:
+            return "UDP does not get out here, so the path is a relay: slow, and others use it too."
+        case FindingKind.UDP_OFF:
+            return "UDP is off ([tox] udp or proxy), so the path is a relay: slow, and others use it too."
+        case FindingKind.NOT_LET_IN:
+            return (
+                f"{who} has not answered yet. If it runs, it waits for: toxproxy allow\n"
+                f"That shows who asks, in words. This client's words are:\n\n  {snapshot.end.words}"
+            )
+        case FindingKind.SERVER_GONE | FindingKind.PEER_SILENT:
+            grace = f", for {duration(snapshot.limits.grace_s)} at most"
+            wait = (
+                f"; {counted(count, 'connection waits', 'connections wait')} for it{grace}" if count else ""
+            )
+            gone = finding.kind is FindingKind.SERVER_GONE
+            return (
+                f"{who} is {'off, or not online' if gone else 'online, and its answers do not arrive'}{wait}."
+            )
+        case FindingKind.NO_DIRECT_PATH:
+            return f"UDP works here, but Tox finds no direct path to {whom}: a NAT may be too strict."
+        case FindingKind.MUCH_LOSS:
+            return f"The path to {whom} loses many packets: weak Wi-Fi, mobile, or a line that is full."
+        case FindingKind.CLIENTS_WAIT:
+            return f"{counted(count, 'client waits', 'clients wait')} to be let in: toxproxy allow"
+        case FindingKind.NOBODY_ALLOWED:
+            return "Nobody is allowed in yet. Start a client, then: toxproxy allow"
+        case FindingKind.LISTENER_FULL:
+            return f"{finding.listener} is full: {counted(count, 'connection')} ([limits] connections)."
+        case FindingKind.LIBRARY_DOUBTFUL:
+            return (
+                f"libtoxcore {snapshot.end.libtoxcore_version} has a known hole (GHSA-42vg-9mg3-399f), "
+                "unless your distribution has mended it: see its package's changelog, or install 0.2.23."
+            )
+
+
+def _who(snapshot: Snapshot, finding: Finding) -> str:
+    if snapshot.end.role is Role.CLIENT and len(snapshot.peers) == 1:
+        return "The server"
+    key = finding.peer_key or ""
+    name = next((peer.name for peer in snapshot.peers if peer.key == key), None)
+    return f"{'Server' if snapshot.end.role is Role.CLIENT else 'Client'} {name or short(key)}"
+
+
+def pong_line(pong: PongSnapshot) -> str:
+    """One ping."""
+    who = short(pong.peer_key)
+    if pong.rtt_ms is not None:
+        return f"{who}: {pong.rtt_ms:.1f} ms, {_PATHS[pong.path]}"
+    if pong.state is PeerState.CONNECTED:
+        return f"{who}: no answer"
+    return f"{who}: no answer, {_STATES[pong.state]}"
+
+
+def client_line(client: ClientSnapshot, now_unix_s: float, *, verbose: bool = False) -> str:
+    """One client of a server: who, when it was there, its bytes, and why it may connect."""
+    who = f"{client.name} ({short(client.key)})" if client.name else short(client.key)
+    parts = []
+    if client.connected:
+        parts.append("connected")
+    elif client.seen_unix_s is not None:
+        ago = duration(now_unix_s - client.seen_unix_s)
+        parts.append(f"last seen {ago} ago ({moment(client.seen_unix_s)})")
+    elif client.admission is not Admission.BLOCKED:
+        parts.append("not seen yet")
+    if client.sent_bytes or client.received_bytes:
+        parts.append(f"sent {size(client.sent_bytes)}, received {size(client.received_bytes)}")
+    parts.append(_ADMISSIONS[client.admission])
+    if client.expires_unix_s is not None and client.admission is not Admission.EXPIRED:
+        parts.append(f"until {moment(client.expires_unix_s)}")
+    line = f"{who}: {', '.join(parts)}"
+    return f"{line}\n  {client.key}\n  {client.words}" if verbose else line
+
+
+_ADMISSIONS = {
+    Admission.CONFIGURED: "allowed in the configuration",
+    Admission.COMMAND: "allowed by command",
+    Admission.SECRET: "came by the secret",
+    Admission.ANYONE: "came since anyone may",
+    Admission.BLOCKED: "blocked",
+    Admission.EXPIRED: "its time is over",
+}
