@@ -8,6 +8,7 @@ from typing import Any
 from toxproxy.control.snapshots import (
     AccessSnapshot,
     Advice,
+    EndRole,
     EndSnapshot,
     LimitsSnapshot,
     LinkSnapshot,
@@ -18,7 +19,6 @@ from toxproxy.control.snapshots import (
     PathKind,
     PeerSnapshot,
     PeerState,
-    Role,
     Snapshot,
     StrangerSnapshot,
     TrafficSnapshot,
@@ -86,7 +86,7 @@ ACCESS = AccessSnapshot(admitted=1, anyone=False, secret=False, waiting=())
 CLIENT = Snapshot(
     taken_unix_s=NOW,
     end=EndSnapshot(
-        role=Role.CLIENT,
+        role=EndRole.CLIENT,
         tox_id=CLIENT_KEY + "0" * 12,
         public_key=CLIENT_KEY,
         words=WORDS,
@@ -117,7 +117,7 @@ CLIENT = Snapshot(
 )
 SERVER = replace(
     CLIENT,
-    end=replace(CLIENT.end, role=Role.SERVER),
+    end=replace(CLIENT.end, role=EndRole.SERVER),
     peers=(replace(PEER, key=CLIENT_KEY, name="laptop"),),
     listeners=(),
     access=ACCESS,

@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -47,17 +47,17 @@ async def big(params: Params) -> object:
     return BIG
 
 
-async def count(params: Params) -> AsyncIterator[object]:
+async def count(params: Params) -> AsyncGenerator[object, None]:
     for number in range(int(str(params["to"]))):
         yield number + 1
 
 
-async def count_and_fail(params: Params) -> AsyncIterator[object]:
+async def count_and_fail(params: Params) -> AsyncGenerator[object, None]:
     yield 1
     raise StateError("no more numbers")
 
 
-async def flood(params: Params) -> AsyncIterator[object]:
+async def flood(params: Params) -> AsyncGenerator[object, None]:
     while True:
         yield BIG
 
@@ -258,6 +258,16 @@ async def test_another_user_cannot_even_connect(open_folder: Path) -> None:
         assert await as_nobody(CONNECT, str(open_folder / "control")) == "PermissionError"
 
 
+ASK = """
+import os, sys
+from pathlib import Path
+from toxproxy.control.client import ask
+os.setgroups([]), os.setgid(65534), os.setuid(65534)
+try:
+    ask(Path(sys.argv[1]), "echo", text="secret")
+except Exception as error:
+    print(str(error).partition("control ")[2])
+"""
 SERVE = """
 import asyncio, os, sys
 from pathlib import Path
@@ -287,6 +297,8 @@ async def test_behind_the_files_mode_the_user_of_a_connection_is_asked_for(open_
         other = await as_nobody(CONNECT, str(open_folder / "control"))
         assert other in ("b''", "ConnectionResetError", "BrokenPipeError")
         assert await request(open_folder, "echo", text="root") == "root"
+        # And the other way round: what another user listens with is not asked for anything.
+        assert await as_nobody(ASK, str(open_folder)) == "belongs to another user: it is not asked"
     finally:
         process.kill()
         await process.wait()

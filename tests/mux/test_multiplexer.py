@@ -371,3 +371,20 @@ def test_arbitrary_frames_are_valid_or_the_peers_error(client: bool, packets: li
         assert not side.mux.streams
         assert not side.mux.wants_to_send
     decoded(side.take())
+
+
+def test_what_streams_carried_is_counted_while_they_live_and_after() -> None:
+    pair = Pair()
+    first, far = pair.connect()
+    assert pair.client.mux.carried == pair.server.mux.carried == (0, 0)
+    pair.client.mux.write(first, b"a" * 1000)
+    pair.server.mux.write(far, b"b" * 10)
+    pair.exchange()
+    assert (pair.client.mux.carried, pair.server.mux.carried) == ((1000, 10), (10, 1000))
+    pair.client.mux.reset(first, ResetCode.CANCELLED)
+    second, _ = pair.connect()
+    pair.client.mux.write(second, b"c" * 5)
+    pair.exchange()
+    assert (pair.client.mux.carried, pair.server.mux.carried) == ((1005, 10), (10, 1005))
+    pair.client.mux.close(CloseCode.STOPPING)
+    assert pair.client.mux.carried == (1005, 10)

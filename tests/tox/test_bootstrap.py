@@ -12,12 +12,12 @@ from dataclasses import replace
 
 import pytest
 
-from tests.machine import Hosts
+from tests.machine import Hosts, has_ipv6
 from tests.tox.pair import PRIVATE
 from toxproxy.config.settings import BootstrapNode, TransportProxy
 from toxproxy.system.resolver import Resolver
-from toxproxy.tox.bootstrap import Bootstrap, Introducer, introducers, public_nodes
-from toxproxy.tox.pytox import Tox, ToxOptions
+from toxproxy.tox.bootstrap import Bootstrap, Introducer, introducers, is_local, public_nodes
+from toxproxy.tox.pytox import Tox, ToxError, ToxOptions
 
 KEY = bytes(range(32))
 NODES_REQUEST = 0x02  # the DHT's packet kind (Tox protocol, "DHT Packet")
@@ -159,5 +159,45 @@ async def test_an_error_with_one_bootstrap_node_does_not_stop_the_others(tox: To
         bad, good = Introducer("127.0.0.1", 0, KEY[:5], ()), Introducer("127.0.0.1", port, KEY, ())
         task = asyncio.create_task(Bootstrap(tox, [bad, good], Resolver(), ipv6=False).run())
         assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(udp, 2000), 20)
+        task.cancel()
+        await asyncio.wait([task])
+
+
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [
+        ("127.0.0.1", True),
+        ("10.255.0.1", True),
+        ("172.31.0.1", True),
+        ("172.32.0.1", False),
+        ("192.168.1.1", True),
+        ("169.254.7.7", True),
+        ("100.64.0.1", True),
+        ("100.128.0.1", False),
+        ("198.18.0.1", False),
+        ("::1", True),
+        ("fe80::1", True),
+        ("fd00::1", False),
+        ("2001:db8::1", False),
+    ],
+)
+def test_what_libtoxcore_takes_for_a_local_address(address: str, local: bool) -> None:
+    assert is_local(address) is local
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
+async def test_a_node_that_no_udp_packet_can_be_sent_to_is_still_asked_as_a_relay(tox: Tox) -> None:
+    """libtoxcore's socket is IPv4 and cannot send there; a firewall on this machine does the same."""
+    connected = asyncio.Event()
+    with pytest.raises(ToxError):
+        tox.bootstrap("::1", 9, KEY.hex())
+    async with await asyncio.start_server(lambda *_: connected.set(), "::1", 0) as relay:
+        port = relay.sockets[0].getsockname()[1]
+        bootstrap = Bootstrap(tox, [Introducer("::1", port, KEY, (port,))], Resolver(), ipv6=True)
+        task = asyncio.create_task(bootstrap.run())
+        async with asyncio.timeout(20):
+            while not connected.is_set():
+                tox.iterate()
+                await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.wait([task])

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from toxproxy.address import Target, ToxId, parse_host
 from toxproxy.admission.access import request_message
 from toxproxy.app.end import DRAIN, NICKNAME, End, Listening
-from toxproxy.app.status import Status
+from toxproxy.app.observer import Observer
 from toxproxy.config.settings import Config, Forward, ProxyPort
-from toxproxy.control.snapshots import ListenerKind, ListenerSnapshot, Role
+from toxproxy.control.snapshots import EndRole, ListenerKind, ListenerSnapshot
 from toxproxy.dialer import Dialer
 from toxproxy.errors import ConfigError
 from toxproxy.forward import ForwardListener
@@ -67,9 +67,9 @@ class Client(End):
             self._listeners.append((entry, listener))
         await self._start_control()
 
-    def _make_status(self) -> Status:
-        return Status(
-            Role.CLIENT,
+    def _make_observer(self) -> Observer:
+        return Observer(
+            EndRole.CLIENT,
             self.node,
             self.config,
             self._state,
@@ -106,7 +106,7 @@ class Client(End):
         self._friends[number] = self._servers[server.public_key] = friend
 
     def _friend_changed(self, friend: Friend) -> None:
-        self._status.peer_changed(friend)
+        self._observer.peer_changed(friend)
         self._changed()
 
     @property

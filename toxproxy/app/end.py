@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+from toxproxy.app.observer import Observer
 from toxproxy.app.orders import Orders
-from toxproxy.app.status import Status
 from toxproxy.config.settings import Config, LimitSettings
 from toxproxy.control.server import ControlServer, Method
 from toxproxy.control.snapshots import PeerSnapshot, Snapshot
@@ -52,7 +52,7 @@ class End:
         self._limits = session_limits(config.limits)
         self._friends: dict[int, Friend] = {}
         self._resources = contextlib.AsyncExitStack()
-        self._status = self._make_status()
+        self._observer = self._make_observer()
 
     async def __aenter__(self) -> Self:
         try:
@@ -69,20 +69,20 @@ class End:
     async def _start(self) -> None:
         raise NotImplementedError
 
-    def _make_status(self) -> Status:
+    def _make_observer(self) -> Observer:
         raise NotImplementedError
 
     def status(self) -> Snapshot:
         """What there is to know about this end at the moment. Only while it runs."""
-        return self._status.take()
+        return self._observer.take()
 
     def peers(self) -> tuple[PeerSnapshot, ...]:
         """The part of `status` about the other ends."""
-        return self._status.peers()
+        return self._observer.peers()
 
     async def _start_control(self, more: Mapping[str, Method] | None = None) -> None:
         """Answer on the control socket: what both roles can be asked, and `more`."""
-        methods = {**Orders(self._status, self._friends.values).methods, **(more or {})}
+        methods = {**Orders(self._observer, self._friends.values).methods, **(more or {})}
         control = ControlServer(self._state.path, methods)
         await control.start()
         self._resources.push_async_callback(control.close)
@@ -132,7 +132,7 @@ class End:
     # What the node says
 
     def connection_changed(self, connection: ConnectionStatus) -> None:
-        self._status.network_changed()
+        self._observer.network_changed()
         log.debug("Tox network: %s", connection.name.lower())
 
     def friend_connection_changed(self, friend: int, connection: ConnectionStatus) -> None:

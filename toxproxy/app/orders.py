@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 
-from toxproxy.app.status import Status
+from toxproxy.app.observer import Observer
 from toxproxy.control.findings import findings
 from toxproxy.control.server import Method, Params
 from toxproxy.control.snapshots import (
@@ -36,8 +36,8 @@ _LEAST_PREFIX = 4  # hexadecimal digits of a key that may stand for it
 class Orders:
     """The methods that both roles have: `status`, `watch`, `streams`, `close`, `ping`."""
 
-    def __init__(self, status: Status, friends: Callable[[], Iterable[Friend]]) -> None:
-        self._status = status
+    def __init__(self, observer: Observer, friends: Callable[[], Iterable[Friend]]) -> None:
+        self._observer = observer
         self._friends = friends
 
     @property
@@ -54,14 +54,14 @@ class Orders:
     async def status(self, params: Params) -> object:
         """A `Snapshot`, with its `findings`."""
         expect(params)
-        return _explained(await self._status.measured())
+        return _explained(await self._observer.measured())
 
-    async def watch(self, params: Params) -> AsyncIterator[object]:
+    async def watch(self, params: Params) -> AsyncGenerator[object, None]:
         """The same every `interval_s` seconds (1)."""
         expect(params, "interval_s")
         pause = number(params, "interval_s", 1.0, least=_LEAST_INTERVAL, most=_MOST_INTERVAL)
         while True:
-            yield _explained(await self._status.measured())
+            yield _explained(await self._observer.measured())
             await asyncio.sleep(pause)
 
     async def streams(self, params: Params) -> object:
@@ -83,7 +83,7 @@ class Orders:
                     return {"id": wanted, "target": str(transport.target)}
         raise ValueError("no such stream: `toxproxy streams` shows those that there are")
 
-    async def ping(self, params: Params) -> AsyncIterator[object]:
+    async def ping(self, params: Params) -> AsyncGenerator[object, None]:
         """`PongSnapshot`s of a peer: `count` of them (4), or until the path is direct (`until_direct`).
 
         `peer` is a name or the beginning of a key; without it there must be only one. `interval_s` lies
@@ -116,16 +116,16 @@ class Orders:
                 rtt = await friend.ping()
         except (StreamRefused, TimeoutError):
             pass  # the state says more
-        peer = self._status.peer(friend)
+        peer = self._observer.peer(friend)
         rtt_ms = None if rtt is None else round(rtt * 1000, 3)
         return PongSnapshot(peer_key=peer.key, state=peer.state, path=peer.path, rtt_ms=rtt_ms)
 
     def _find(self, wanted: str | None) -> Friend:
         friends = list(self._friends())
         if wanted is not None:
-            friends = [each for each in friends if _is_called(self._status.peer(each), wanted)]
+            friends = [each for each in friends if _is_called(self._observer.peer(each), wanted)]
         elif len(friends) > 1:  # the only one that is there, if there is one
-            there = [each for each in friends if self._status.peer(each).state is PeerState.CONNECTED]
+            there = [each for each in friends if self._observer.peer(each).state is PeerState.CONNECTED]
             friends = there if len(there) == 1 else friends
         if len(friends) == 1:
             return friends[0]

@@ -14,9 +14,9 @@ from toxproxy.admission.guests import Guests
 from toxproxy.admission.requests import Requests
 from toxproxy.app.admissions import Admissions, access_snapshot
 from toxproxy.app.end import NICKNAME, End, how, waiting
-from toxproxy.app.status import Status
+from toxproxy.app.observer import Observer
 from toxproxy.config.settings import Config
-from toxproxy.control.snapshots import Role
+from toxproxy.control.snapshots import EndRole
 from toxproxy.errors import StateError
 from toxproxy.outbound.exit import Exit
 from toxproxy.pace import Notice
@@ -69,9 +69,9 @@ class Server(End):
         self._resources.callback(self._save)
         await self._start_control(Admissions(self.access, self._guests, self._friends.values).methods)
 
-    def _make_status(self) -> Status:
-        return Status(
-            Role.SERVER,
+    def _make_observer(self) -> Observer:
+        return Observer(
+            EndRole.SERVER,
             self.node,
             self.config,
             self._state,
@@ -90,7 +90,7 @@ class Server(End):
         return "" if path == default_path("server") else f" --state {shlex.quote(str(path))}"
 
     def connection_changed(self, connection: ConnectionStatus) -> None:
-        self._status.network_changed()
+        self._observer.network_changed()
         if connection is ConnectionStatus.NONE:
             log.info("the Tox network is lost; looking for it")
         else:
@@ -120,14 +120,15 @@ class Server(End):
                 log.warning("%s", error)
 
     def _friend_changed(self, friend: Friend) -> None:
-        self._status.peer_changed(friend)
+        self._observer.peer_changed(friend)
         was = self._told.get(friend.key, Presence.GONE)
         now = presence(friend, was)
         if now is Presence.GONE:
             self._told.pop(friend.key, None)
         else:
             self._told[friend.key] = now
-        who = short(friend.key)
+        name = self.access.name(friend.key)
+        who = short(friend.key) if name is None else f"{name} ({short(friend.key)})"
         tell = self._notice(friend.key)
         match was, now:
             case _ if was is now:

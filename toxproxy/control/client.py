@@ -85,7 +85,7 @@ def _connect(folder: Path) -> socket.socket:
     try:
         with local.reached(folder / NAME) as name:
             sock.connect(name)
-        if not local.is_trusted(sock):
+        if not local.may_answer(sock):
             raise StateError(f"{folder / NAME} belongs to another user: it is not asked")
     except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):  # the last: it was killed
         sock.close()

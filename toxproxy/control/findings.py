@@ -6,7 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from toxproxy.control.snapshots import Advice, NetworkPath, PathKind, PeerSnapshot, PeerState, Role, Snapshot
+from toxproxy.control.snapshots import (
+    Advice,
+    EndRole,
+    NetworkPath,
+    PathKind,
+    PeerSnapshot,
+    PeerState,
+    Snapshot,
+)
 
 _SETTLED = 10.0  # seconds that the network takes to be found by UDP as well
 _MUCH_LOSS, _ENOUGH_PACKETS = 0.05, 500  # share lost, of at least so many packets
@@ -62,7 +70,7 @@ def _about_network(snapshot: Snapshot) -> Iterator[Finding]:
 
 
 def _about_peer(snapshot: Snapshot, peer: PeerSnapshot) -> Iterator[Finding]:
-    client = snapshot.end.role is Role.CLIENT
+    client = snapshot.end.role is EndRole.CLIENT
     match peer.state:
         case PeerState.WAITING:
             yield Finding(kind=FindingKind.NOT_LET_IN, peer_key=peer.key)

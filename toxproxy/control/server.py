@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 from toxproxy import __version__
@@ -36,7 +36,7 @@ _SECONDS = 5.0  # for a request to come, and for an answer to be taken
 _SHORTAGE = 1.0  # seconds until the next attempt, if the system has no descriptor left
 
 Params = Mapping[str, object]
-Method = Callable[[Params], Awaitable[object] | AsyncIterator[object]]
+Method = Callable[[Params], Awaitable[object] | AsyncGenerator[object, None]]
 
 
 class ControlServer:
@@ -92,7 +92,7 @@ class ControlServer:
             task.add_done_callback(self._exchanges.discard)
 
     async def _exchange(self, accepted: socket.socket, *, busy: bool) -> None:
-        if not local.is_trusted(accepted):
+        if not local.may_ask(accepted):
             accepted.close()
             self._strange("%s: a process of another user was turned away", self._path)
             return
@@ -119,9 +119,10 @@ class ControlServer:
                 known = ", ".join(sorted(self._methods))
                 raise ControlError(ErrorCode.UNKNOWN_METHOD, f"unknown method; expected one of {known}")
             outcome = method(request.params)
-            if isinstance(outcome, AsyncIterator):
-                async for result in outcome:
-                    await _say(writer, encode_answer(Answer(result, more=True)))
+            if isinstance(outcome, AsyncGenerator):
+                async with contextlib.aclosing(outcome):
+                    async for result in outcome:
+                        await _say(writer, encode_answer(Answer(result, more=True)))
                 await _say(writer, encode_answer(Answer(None)))
             else:
                 await _say(writer, encode_answer(Answer(await outcome)))

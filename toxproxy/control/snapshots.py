@@ -22,7 +22,7 @@ VERSION = 1
 T = TypeVar("T")
 
 
-class Role(Enum):
+class EndRole(Enum):
     """Which end this is."""
 
     SERVER = "server"
@@ -85,7 +85,7 @@ class Admission(Enum):
 class EndSnapshot:
     """This end. `words` stand for its public key; see `admission.words`."""
 
-    role: Role
+    role: EndRole
     tox_id: str
     public_key: str
     words: str

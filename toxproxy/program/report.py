@@ -11,6 +11,7 @@ from toxproxy.control.findings import Finding, FindingKind, findings
 from toxproxy.control.snapshots import (
     Admission,
     ClientSnapshot,
+    EndRole,
     LinkSnapshot,
     ListenerSnapshot,
     NetworkPath,
@@ -18,7 +19,6 @@ from toxproxy.control.snapshots import (
     PeerSnapshot,
     PeerState,
     PongSnapshot,
-    Role,
     Snapshot,
 )
 from toxproxy.program.amounts import counted, duration, moment, rate, size
@@ -65,7 +65,7 @@ def lines(snapshot: Snapshot, *, verbose: bool = False) -> Iterator[str]:
 
 def verdict(snapshot: Snapshot) -> str:
     """The answer in one sentence."""
-    return _server_verdict(snapshot) if snapshot.end.role is Role.SERVER else _client_verdict(snapshot)
+    return _server_verdict(snapshot) if snapshot.end.role is EndRole.SERVER else _client_verdict(snapshot)
 
 
 def _server_verdict(snapshot: Snapshot) -> str:
@@ -142,7 +142,7 @@ def phase(peer: PeerSnapshot) -> Phase:
 
 def peer_line(snapshot: Snapshot, peer: PeerSnapshot) -> str:
     """One peer: who, its state, its path, and what goes through."""
-    role = "client" if snapshot.end.role is Role.SERVER else "server"
+    role = "client" if snapshot.end.role is EndRole.SERVER else "server"
     now = snapshot.taken_unix_s
     who = f"{role} {peer.name} ({short(peer.key)})" if peer.name else f"{role} {short(peer.key)}"
     parts = [f"{_STATES[peer.state]} for {duration(now - peer.since_unix_s)}"]
@@ -269,11 +269,11 @@ def explanation(snapshot: Snapshot, finding: Finding) -> str:
 
 
 def _who(snapshot: Snapshot, finding: Finding) -> str:
-    if snapshot.end.role is Role.CLIENT and len(snapshot.peers) == 1:
+    if snapshot.end.role is EndRole.CLIENT and len(snapshot.peers) == 1:
         return "The server"
     key = finding.peer_key or ""
     name = next((peer.name for peer in snapshot.peers if peer.key == key), None)
-    return f"{'Server' if snapshot.end.role is Role.CLIENT else 'Client'} {name or short(key)}"
+    return f"{'Server' if snapshot.end.role is EndRole.CLIENT else 'Client'} {name or short(key)}"
 
 
 def pong_line(pong: PongSnapshot) -> str:

@@ -56,12 +56,21 @@ def reached(path: Path) -> Iterator[str]:
         os.close(descriptor)
 
 
-def is_trusted(sock: socket.socket) -> bool:
-    """Whether the other end of a Unix socket is a process of this user, or of root.
+def may_ask(sock: socket.socket) -> bool:
+    """Whether the other end of an accepted Unix socket is a process of this user, or of root.
 
-    For root everybody is. True where the system does not tell: then the file's mode has to do.
+    True where the system does not tell: then the file's mode has to do.
     """
-    if not sys.platform.startswith("linux") or (own := os.geteuid()) == 0:
-        return True
+    return _user(sock) in (None, os.geteuid(), 0)
+
+
+def may_answer(sock: socket.socket) -> bool:
+    """Whether what listens on a connected Unix socket is of this user or of root. Root asks everybody."""
+    return os.geteuid() == 0 or may_ask(sock)
+
+
+def _user(sock: socket.socket) -> int | None:
+    if not sys.platform.startswith("linux"):
+        return None
     _, user, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    return user in (own, 0)
+    return int(user)

@@ -117,9 +117,12 @@ class Bootstrap:
         key = node.key.hex()
         try:
             for address in await resolve(self._resolver, node.host, self._family):
-                self._tox.bootstrap(address, node.port, key)
                 self.asked += 1
                 self.asked_public |= not is_local(address)
+                try:
+                    self._tox.bootstrap(address, node.port, key)
+                except ToxError as error:  # no UDP packet may leave this machine: a relay will do
+                    _log.debug("bootstrap node %s is not asked by UDP: %s", node, error)
                 if node.tcp_ports:
                     self._tox.add_tcp_relay(address, random.choice(node.tcp_ports), key)
         except (OSError, ToxError) as error:

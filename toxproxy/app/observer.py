@@ -15,6 +15,7 @@ from toxproxy.config.settings import Config
 from toxproxy.control.snapshots import (
     AccessSnapshot,
     Advice,
+    EndRole,
     EndSnapshot,
     LimitsSnapshot,
     LinkSnapshot,
@@ -24,7 +25,6 @@ from toxproxy.control.snapshots import (
     PathKind,
     PeerSnapshot,
     PeerState,
-    Role,
     Snapshot,
     TrafficSnapshot,
 )
@@ -59,7 +59,7 @@ class _Since:
     path_at: float
 
 
-class Status:
+class Observer:
     """The snapshots of one end. Call `network_changed` and `peer_changed` when something may have changed.
 
     `listeners` and `access` return what only the one or the other role has.
@@ -67,7 +67,7 @@ class Status:
 
     def __init__(
         self,
-        role: Role,
+        role: EndRole,
         node: Node,
         config: Config,
         state: StateFolder,
@@ -177,7 +177,7 @@ class Status:
                 return PeerState.SILENT if silent else PeerState.CONNECTED
             case Phase.LINKING:
                 return PeerState.SILENT if friend.met else PeerState.CONNECTING
-        if friend.met or self._role is Role.SERVER:
+        if friend.met or self._role is EndRole.SERVER:
             return PeerState.OFFLINE
         lost = self._node.connection is ConnectionStatus.NONE
         return PeerState.CONNECTING if lost else PeerState.WAITING
