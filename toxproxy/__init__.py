@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from toxproxy.config import Config
     from toxproxy.config import load as load_config
     from toxproxy.config import parse as parse_config
+    from toxproxy.control.snapshots import PathKind, PeerState, Snapshot
     from toxproxy.errors import (
         ConfigError,
         Refusal,
@@ -40,9 +41,12 @@ __all__ = [
     "Client",
     "Config",
     "ConfigError",
+    "PathKind",
+    "PeerState",
     "Refusal",
     "ResetCode",
     "Server",
+    "Snapshot",
     "StateError",
     "StreamError",
     "StreamRefused",
@@ -57,7 +61,10 @@ __all__ = [
 _PLACES = {
     "Client": ("toxproxy.app", "Client"),
     "Config": ("toxproxy.config", "Config"),
+    "PathKind": ("toxproxy.control.snapshots", "PathKind"),
+    "PeerState": ("toxproxy.control.snapshots", "PeerState"),
     "Server": ("toxproxy.app", "Server"),
+    "Snapshot": ("toxproxy.control.snapshots", "Snapshot"),
     "Target": ("toxproxy.address", "Target"),
     "ToxId": ("toxproxy.address", "ToxId"),
     "load_config": ("toxproxy.config", "load"),
