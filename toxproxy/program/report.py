@@ -252,7 +252,8 @@ def explanation(snapshot: Snapshot, finding: Finding) -> str:
                 f"{who} is {'off, or not online' if gone else 'online, and its answers do not arrive'}{wait}."
             )
         case FindingKind.NO_DIRECT_PATH:
-            return f"UDP works here, but Tox finds no direct path to {whom}: UDP is blocked there, or a NAT is strict."
+            why = "UDP is blocked there, or a NAT is strict"
+            return f"UDP works here, but Tox finds no direct path to {whom}: {why}."
         case FindingKind.MUCH_LOSS:
             return f"The path to {whom} loses many packets: weak Wi-Fi, mobile, or a line that is full."
         case FindingKind.CLIENTS_WAIT:
