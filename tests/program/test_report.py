@@ -136,7 +136,7 @@ def test_the_verdict_is_one_sentence(snapshot: Snapshot, expected: str) -> None:
         ),
         (
             with_peer(CLIENT, AWAITED),
-            (Phase.ABSENT, "network found; asking the server, waiting to be allowed"),
+            (Phase.ABSENT, f'waiting to be allowed as "{WORDS}"'),
         ),
         (
             with_peer(CLIENT, state=PeerState.OFFLINE, ready=False, path=PathKind.UNKNOWN, streams=0),

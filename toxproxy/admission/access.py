@@ -93,7 +93,7 @@ class Access:
 
     def admitted(self) -> set[bytes]:
         """Every key that may be a friend now."""
-        return {key for key in self.known if self.admits(key)}
+        return {key for key in {*self._settings.allow, *self._clients.records} if self.admits(key)}
 
     @property
     def known(self) -> dict[bytes, Record | None]:

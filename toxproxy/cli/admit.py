@@ -28,10 +28,10 @@ from toxproxy.system.state import StateFolder, default_path
 
 _ONE = """\
 Anybody who knows the server's Tox ID can ask. Let it in only if your client shows the same words
-(toxproxy status, there)."""
+(in its log, and with toxproxy status)."""
 _SEVERAL = """\
 Several wait, and strangers may be among them. Let in only the one whose words your client shows
-(toxproxy status, there)."""
+(in its log, and with toxproxy status)."""
 
 _SPAN = re.compile(r"([0-9]{1,6})(min|h|d)")
 _SECONDS = {"min": 60, "h": 3600, "d": 86400}

@@ -114,11 +114,8 @@ def _hint(client: Client) -> str:
     """A hint for somebody who has been waiting for a server."""
     if client.node.connection is ConnectionStatus.NONE:
         return "no node of the Tox network has answered yet: is this machine online?"
-    end = client.status().end
-    return (
-        f"if the server has not let this client in yet, run this on the server: "
-        f"toxproxy allow {end.public_key} (or without the key, and compare the words: {end.words})"
-    )
+    key = client.node.public_key.hex().upper()
+    return f"if the server has not let this client in yet, run this on the server: toxproxy allow {key}"
 
 
 def _warn(settings: Config, role: Role) -> None:

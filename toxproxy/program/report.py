@@ -125,7 +125,8 @@ def waits(snapshot: Snapshot, peer: PeerSnapshot) -> str:
         return "looking for the Tox network"
     if peer.met:
         return f"{who} is gone; looking for it"
-    return f"network found; asking {who}, waiting to be allowed"
+    to = "" if len(snapshot.peers) == 1 else f" by {who}"
+    return f'waiting to be allowed{to} as "{snapshot.end.words}"'
 
 
 def statuses(snapshot: Snapshot) -> list[tuple[Phase, str]]:
@@ -239,7 +240,8 @@ def explanation(snapshot: Snapshot, finding: Finding) -> str:
             return "UDP is off ([tox] udp or proxy), so the path is a relay: slow, and others use it too."
         case FindingKind.NOT_LET_IN:
             return (
-                f"{who} has not answered yet. If it runs, it waits for: toxproxy allow\n"
+                f"{who} has not answered yet. "
+                "If it runs and does not know this client, it waits for: toxproxy allow\n"
                 f"That shows who asks, in words. This client's words are:\n\n  {snapshot.end.words}"
             )
         case FindingKind.SERVER_GONE | FindingKind.PEER_SILENT:
