@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import typing
+from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -35,6 +36,8 @@ COUNTS = {
     "version", "process_id", "nodes_asked", "udp_port", "tcp_port", "resumed", "streams", "waiting",
     "connections", "accepted", "refused", "friend_requests", "admitted",
 }  # fmt: skip
+
+FIELDS = sorted({field.name for kind in KINDS for field in fields(kind)})
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 st.register_type_strategy(float, finite)
@@ -117,3 +120,20 @@ def test_a_snapshot_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         PEER.state = PeerState.OFFLINE  # type: ignore[misc]
     assert replace(LINK) == LINK
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | finite | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=20),
+    max_leaves=30,
+)
+
+
+@given(json_values, st.sampled_from(FIELDS), json_values)
+def test_arbitrary_json_is_a_snapshot_or_a_value_error(data: object, field: str, value: object) -> None:
+    broken = through_json(CLIENT)
+    broken["peers"][0][field] = value
+    broken["end"][field] = value
+    for each in (data, broken, {**through_json(CLIENT), field: value}):
+        with suppress(ValueError):
+            assert isinstance(decoded(Snapshot, each), Snapshot)

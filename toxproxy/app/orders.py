@@ -177,7 +177,7 @@ def _stream(friend: Friend, transport: StreamTransport) -> StreamSnapshot:
         id=_id(friend, transport),
         peer_key=friend.key.hex().upper(),
         target=str(transport.target),
-        state=stream.state.value,
+        state=stream.state,
         age_s=round(asyncio.get_running_loop().time() - transport.opened_at, 3),
         sent_bytes=stream.sender.offset,
         received_bytes=stream.receiver.window.received,

@@ -69,7 +69,7 @@ def streams_command(args: argparse.Namespace, console: Console) -> int:
     streams = [_read(StreamSnapshot, each) for each in result["streams"]]
     for stream in streams:
         say(
-            f"{stream.id}  {stream.target}  {stream.state} for {duration(stream.age_s)}, "
+            f"{stream.id}  {stream.target}  {stream.state.value} for {duration(stream.age_s)}, "
             f"sent {size(stream.sent_bytes)}, received {size(stream.received_bytes)}"
         )
     if not streams:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from typing import Any, TypeVar
 
+from toxproxy.mux.stream import StreamState
 from toxproxy.recovery.congestion import State
 
 VERSION = 1
@@ -261,7 +262,7 @@ class StreamSnapshot:
     id: str
     peer_key: str
     target: str
-    state: str
+    state: StreamState
     age_s: float
     sent_bytes: int
     received_bytes: int
