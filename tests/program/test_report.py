@@ -99,6 +99,10 @@ def test_a_servers_report_with_what_v_adds() -> None:
         ),
         (with_peer(CLIENT, state=PeerState.OFFLINE), "Not connected: the server is gone."),
         (
+            with_peer(CLIENT, AWAITED, state=PeerState.OFFLINE),
+            "Not connected: the server is off, or not online.",
+        ),
+        (
             with_network(with_peer(CLIENT, AWAITED), path=NetworkPath.NONE),
             "Not connected: the Tox network was not found.",
         ),
@@ -143,6 +147,10 @@ def test_the_verdict_is_one_sentence(snapshot: Snapshot, expected: str) -> None:
             (Phase.ABSENT, "the server is gone; looking for it"),
         ),
         (
+            with_peer(CLIENT, AWAITED, state=PeerState.OFFLINE),
+            (Phase.ABSENT, "network found; looking for the server"),
+        ),
+        (
             with_peer(CLIENT, state=PeerState.OFFLINE, ready=False, path=PathKind.UNKNOWN, streams=1),
             (Phase.ABSENT, "the server is away; 1 connection waits for it"),
         ),
@@ -182,6 +190,12 @@ def test_of_several_servers_each_is_named() -> None:
             with_peer(CLIENT, state=PeerState.OFFLINE),
             FindingKind.SERVER_GONE,
             "The server is off, or not online; 3 connections wait for it, for 10 min at most.",
+        ),
+        (
+            with_peer(CLIENT, AWAITED, state=PeerState.OFFLINE),
+            FindingKind.SERVER_GONE,
+            f"It has let this client in before. If it does not any more, it waits for: toxproxy allow\n"
+            f"This client's words are:\n\n  {WORDS}",
         ),
         (
             replace(CLIENT, end=replace(CLIENT.end, libtoxcore_advice=Advice.DOUBTFUL)),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from toxproxy.address import Target, ToxId, parse_host
 from toxproxy.admission.access import request_message
 from toxproxy.app.end import DRAIN, NICKNAME, End, Listening
+from toxproxy.app.known import KnownServers
 from toxproxy.app.observer import Observer
 from toxproxy.config.settings import Config, Forward, ProxyPort
 from toxproxy.control.snapshots import EndRole, ListenerKind, ListenerSnapshot
@@ -41,10 +42,12 @@ class Client(End):
         self._servers: dict[bytes, Friend] = {}
         self._listeners: list[tuple[Forward | ProxyPort, ForwardListener | ProxyListener]] = []
         super().__init__(config, state, NICKNAME)
+        self._known = KnownServers(self._state)
         self._listening = contextlib.AsyncExitStack()
 
     async def _start(self) -> None:
         messages = {server: request_message(self.config.secret_for(server)) for server in self.config.servers}
+        self._known.read()
         await self._start_node()
         wanted = {server.public_key for server in self.config.servers}
         for key in self.node.friends.keys() - wanted:
@@ -75,6 +78,7 @@ class Client(End):
             self._state,
             friends=self._servers.values,
             listeners=self._listener_snapshots,
+            known=lambda key: self._known.knows(key),
         )
 
     def _listener_snapshots(self) -> Iterator[ListenerSnapshot]:
@@ -106,6 +110,8 @@ class Client(End):
         self._friends[number] = self._servers[server.public_key] = friend
 
     def _friend_changed(self, friend: Friend) -> None:
+        if friend.met:
+            self._known.met(friend.key)
         self._observer.peer_changed(friend)
         self._changed()
 

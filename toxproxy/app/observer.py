@@ -62,7 +62,8 @@ class _Since:
 class Observer:
     """The snapshots of one end. Call `network_changed` and `peer_changed` when something may have changed.
 
-    `listeners` and `access` return what only the one or the other role has.
+    `listeners` and `access` return what only the one or the other role has. `known` says whether a
+    server has let this client in before.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Observer:
         listeners: Callable[[], Iterable[ListenerSnapshot]] = tuple,
         access: Callable[[], AccessSnapshot | None] = lambda: None,
         name_of: Callable[[bytes], str | None] = lambda _: None,
+        known: Callable[[bytes], bool] = lambda _: False,
     ) -> None:
         self._role = role
         self._node = node
@@ -85,6 +87,7 @@ class Observer:
         self._listeners = listeners
         self._access = access
         self._name_of = name_of
+        self._known = known
         self._started = self._network_at = _unix()
         self._since: dict[bytes, _Since] = {}
         self._rates = Rates()
@@ -179,8 +182,9 @@ class Observer:
                 return PeerState.SILENT if friend.met else PeerState.CONNECTING
         if friend.met or self._role is EndRole.SERVER:
             return PeerState.OFFLINE
-        lost = self._node.connection is ConnectionStatus.NONE
-        return PeerState.CONNECTING if lost else PeerState.WAITING
+        if self._node.connection is ConnectionStatus.NONE:
+            return PeerState.CONNECTING
+        return PeerState.OFFLINE if self._known(friend.key) else PeerState.WAITING
 
     def _sample(self, now: float) -> None:
         self._rates.note(now, {friend.key: friend.carried for friend in self._friends()})

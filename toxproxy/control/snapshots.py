@@ -46,7 +46,7 @@ class PeerState(Enum):
     WAITING = "waiting"  # it was asked and has not answered: it may have to let this client in
     CONNECTED = "connected"
     SILENT = "silent"  # nothing comes from it, or the session is interrupted, but Tox still knows it
-    OFFLINE = "offline"  # it was connected before, or is awaited
+    OFFLINE = "offline"  # not found; there were sessions with it, or this is a server
 
 
 class PathKind(Enum):

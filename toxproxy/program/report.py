@@ -98,7 +98,7 @@ def _client_verdict(snapshot: Snapshot) -> str:
         PeerState.CONNECTING: "Not connected yet: the server is being connected.",
         PeerState.WAITING: "Not connected: the server is off, or it has not let this client in.",
         PeerState.SILENT: "The server does not answer at the moment; its connections wait.",
-        PeerState.OFFLINE: "Not connected: the server is gone.",
+        PeerState.OFFLINE: f"Not connected: the server is {'gone' if peer.met else 'off, or not online'}.",
     }[peer.state]
 
 
@@ -125,6 +125,8 @@ def waits(snapshot: Snapshot, peer: PeerSnapshot) -> str:
         return "looking for the Tox network"
     if peer.met:
         return f"{who} is gone; looking for it"
+    if peer.state is PeerState.OFFLINE:
+        return f"network found; looking for {who}"
     to = "" if len(snapshot.peers) == 1 else f" by {who}"
     return f'waiting to be allowed{to} as "{snapshot.end.words}"'
 
@@ -240,8 +242,7 @@ def explanation(snapshot: Snapshot, finding: Finding) -> str:
             return "UDP is off ([tox] udp or proxy), so the path is a relay: slow, and others use it too."
         case FindingKind.NOT_LET_IN:
             return (
-                f"{who} has not answered yet. "
-                "If it runs and does not know this client, it waits for: toxproxy allow\n"
+                f"{who} has never answered this client. If it runs, it waits for: toxproxy allow\n"
                 f"That shows who asks, in words. This client's words are:\n\n  {snapshot.end.words}"
             )
         case FindingKind.SERVER_GONE | FindingKind.PEER_SILENT:
@@ -249,10 +250,16 @@ def explanation(snapshot: Snapshot, finding: Finding) -> str:
             wait = (
                 f"; {counted(count, 'connection waits', 'connections wait')} for it{grace}" if count else ""
             )
-            gone = finding.kind is FindingKind.SERVER_GONE
-            return (
-                f"{who} is {'off, or not online' if gone else 'online, and its answers do not arrive'}{wait}."
-            )
+            if finding.kind is FindingKind.PEER_SILENT:
+                return f"{who} is online, and its answers do not arrive{wait}."
+            gone = f"{who} is off, or not online{wait}."
+            if any(peer.key == finding.peer_key and not peer.met for peer in snapshot.peers):
+                gone += (
+                    " It has let this client in before. "
+                    "If it does not any more, it waits for: toxproxy allow\n"
+                    f"This client's words are:\n\n  {snapshot.end.words}"
+                )
+            return gone
         case FindingKind.NO_DIRECT_PATH:
             why = "UDP is blocked there, or a NAT is strict"
             return f"UDP works here, but Tox finds no direct path to {whom}: {why}."
