@@ -278,7 +278,7 @@ async def test_a_server_prints_its_id_and_lines_to_paste_and_stops_in_order(
     ready = tmp_path / "ready"
     process = await toxproxy_process("server", config, "--permit", "*:*", "--ready-file", ready)
     assert process.stdout is not None
-    out = (await asyncio.wait_for(process.stdout.readuntil(b"allow KEY"), 20)).decode()
+    out = (await asyncio.wait_for(process.stdout.readuntil(b"toxproxy allow"), 20)).decode()
     described = json.loads(ready.read_text())
     process.terminate()
     status, rest, log = await finished(process)
@@ -302,7 +302,7 @@ async def test_a_server_without_rules_prints_what_clients_reach_and_how_to_permi
 ) -> None:
     process = await toxproxy_process("server", with_text(config, deny))
     assert process.stdout is not None
-    out = (await asyncio.wait_for(process.stdout.readuntil(b"allow KEY"), 20)).decode()
+    out = (await asyncio.wait_for(process.stdout.readuntil(b"toxproxy allow"), 20)).decode()
     process.terminate()
     assert (await finished(process))[0] == 0
     assert "[client]\nssh = 2222:127.0.0.1:22:" in out

@@ -92,7 +92,8 @@ every second; --json is for programs (docs/control.md).
 
 _PING_EPILOG = """\
 PEER is a name, or how a key begins (4 digits or more). It can be left out where there is only one, or
-only one is connected. A ping goes the way of the connections' bytes, so it also shows what waits before it.
+only one is connected. A ping goes through the tunnel, as the connections do: it waits in the same queues
+on the path, but passes what waits at this end.
 
 Exit status: 0 if an answer came, with --until-direct: by a direct path; 1 otherwise.
 """

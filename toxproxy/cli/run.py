@@ -88,9 +88,9 @@ reaches, start it with --permit '*:*', or name what they may reach: --permit 'HO
     if not (access.anyone or access.secret or server.access.admitted()):
         state = f" --state {quote(str(args.state))}" if args.state else ""
         text += f"""
-Nobody is allowed in yet. Start the client. Its key then appears here, for this command:
+Nobody is allowed in yet. Start the client, then run this here. It shows who waits, in words, and asks:
 
-  toxproxy allow{state} KEY
+  toxproxy allow{state}
 """
     return text
 
