@@ -112,7 +112,7 @@ def test_without_a_server_the_file_is_changed(home: Path, capsys: Capture) -> No
     [
         (
             ["revoke", "laptop"],
-            "revoke: no client on record is called 'laptop'",
+            "revoke: no client on record, and none that waits, is called 'laptop'",
         ),
         (["revoke", "2" * 64], "revoke: this client is not on record"),
         (["block", "2" * 62 + "FF"], "block: this cannot be a Tox key"),

@@ -11,6 +11,7 @@ import pytest
 from toxproxy.admission import access as access_module
 from toxproxy.admission.access import Access, Claim
 from toxproxy.admission.clients import Reason
+from toxproxy.admission.words import words
 from toxproxy.config.settings import AccessSettings
 from toxproxy.errors import StateError
 from toxproxy.system.state import StateFolder
@@ -170,13 +171,15 @@ def test_a_client_is_found_by_its_name_and_by_how_its_key_begins(state: StateFol
     assert access.find("laptop") == access.find("2A2A") == access.find("2a2a2a") == KEY
     assert access.find("3b3b") == OTHER
     assert access.find("4C4C4C4C") == b"\x4c" * 32
+    assert access.find(words(KEY)) == KEY
+    assert access.find(f"  {words(bytes([0x4C]) * 32).upper().replace(' ', '   ')} ") == b"\x4c" * 32
 
 
-@pytest.mark.parametrize("text", ["", "2A2", "desktop", "ZZZZ", "FFFF", "lap"])
+@pytest.mark.parametrize("text", ["", "2A2", "desktop", "ZZZZ", "FFFF", "lap", "acid tower quick"])
 def test_what_nobody_is_called_is_an_error(state: StateFolder, text: str) -> None:
     access = door(state)
     access.allow(KEY, "laptop")
-    with pytest.raises(ValueError, match="no client on record is called"):
+    with pytest.raises(ValueError, match="no client on record, and none that waits, is called"):
         access.find(text)
 
 

@@ -116,7 +116,7 @@ async def test_all_clients_are_listed_with_why_they_may(tmp_path: Path) -> None:
     [
         ("allow", {}, "key: expected text"),
         ("allow", {"key": 5}, "key: expected text"),
-        ("allow", {"key": "12"}, "no client on record is called '12'"),
+        ("allow", {"key": "12"}, "no client on record, and none that waits, is called '12'"),
         ("allow", {"key": "FE" * 32}, "this cannot be a Tox key"),
         ("allow", {"key": "1E" * 32, "name": 5}, "name: expected text"),
         ("allow", {"key": "1E" * 32, "expires_unix_s": 1.5}, "expected whole seconds"),

@@ -168,12 +168,21 @@ async def test_a_client_that_waits_shows_its_words_and_allow_shows_them_and_asks
         assert done.status == 0, done.err
         assert f"client {first.hex().upper()[:12]} is allowed; it connects by itself" in done.out
 
+        shown = await ends.ask("server", "allow", "--json")
+        assert shown.status == 1
+        assert [each["words"] for each in json.loads(shown.out)["waiting"]] == [words(second)]
+
         for answer, status in (("\n", 1), ("y\n", 0)):
             with answering(answer) as terminal:
                 done = await command("allow", "--state", tmp_path / "server", stdin=terminal)
             assert "Let it in only if your client shows the same words" in done.out
             assert done.status == status
         assert ends.server.access.admitted() == {first, second}
+
+        await ends.ask("server", "revoke", words(second))
+        done = await ends.ask("server", "allow", *words(first).split())  # as somebody types them
+        assert (done.status, done.err) == (0, "")
+        assert ends.server.access.admitted() == {first}
 
         done = await ends.ask("server", "allow")
         assert (done.status, done.out) == (

@@ -19,6 +19,7 @@ from enum import Enum
 
 from toxproxy.address import is_possible_key, shown
 from toxproxy.admission.clients import MAX_NAME, Clients, Reason, Record, is_name
+from toxproxy.admission.words import words
 from toxproxy.config.settings import AccessSettings
 from toxproxy.errors import ConfigError
 from toxproxy.system.state import StateFolder
@@ -114,17 +115,24 @@ class Access:
         return record.name if record is not None else None
 
     def find(self, text: str) -> bytes:
-        """The known or waiting client with this name, or whose key begins so. Raises `ValueError`."""
-        wanted, known = text.strip(), self.known
+        """The client with this name, these words, or a key that begins so; it is known, or waits.
+
+        Raises `ValueError`.
+        """
+        wanted, known = " ".join(text.split()), self.known
         if named := [key for key, record in known.items() if record is not None and record.name == wanted]:
             found = named
+        elif " " in wanted:
+            found = [key for key in {**known, **self._waiting} if words(key) == wanted.lower()]
         elif len(wanted) >= _LEAST_PREFIX:
             found = [key for key in {**known, **self._waiting} if key.hex().startswith(wanted.lower())]
         else:
             found = []
         if len(found) != 1:
-            count = "several clients are" if found else "no client on record is"
-            raise ValueError(f"{count} called {shown(wanted)}, nor is that how one key begins")
+            count = "several clients are" if found else "no client on record, and none that waits, is"
+            raise ValueError(
+                f"{count} called {shown(wanted)}; expected a name, its words, a key or its beginning"
+            )
         return found[0]
 
     def claim(self, key: bytes, message: bytes, *, compare: bool = True) -> Claim:

@@ -41,8 +41,8 @@ def allow_command(args: argparse.Namespace, console: Console) -> int:
     """Let a client in: the one that is named, or one of those that wait."""
     if (expires := args.expires) is not None:
         expires = until(expires, time.time())
-    key = args.key
-    if key is None and (key := _chosen(args)) is None:
+    key = " ".join(args.key) or _chosen(args)
+    if key is None:
         return 1
     params = {"key": key, "name": args.name, "expires_unix_s": expires}
     given = {name: value for name, value in params.items() if value is not None}
@@ -126,6 +126,9 @@ def _chosen(args: argparse.Namespace) -> str | None:
         raise StateError(
             f"no toxproxy server runs with state {_folder(args)}, so nobody waits: start it, or name the KEY"
         ) from None
+    if args.json:
+        say_json(result)
+        return None
     waiting = [decoded(StrangerSnapshot, each) for each in result["waiting"]]
     if not waiting:
         say("nobody waits to be let in: is the client running, with this server's Tox ID?")

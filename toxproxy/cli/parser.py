@@ -63,8 +63,8 @@ A configuration file, with the server's Tox ID in place of TOXID:
 
 _ALLOW_EPILOG = """\
 Without KEY it shows who waits to be let in, each in six words, and asks. The client shows its own words
-with `toxproxy status`: let it in only if they are the same. KEY may be a public key, a Tox ID, or how a
-known client is called or its key begins.
+with `toxproxy status`: let it in only if they are the same. KEY may be those words, a public key, a Tox ID,
+how a known client is called, or how its key begins.
 
 Run it where the server runs, as the same user and with the same --state.
 """
@@ -196,7 +196,7 @@ def _add_admission(add: _Add) -> None:
     text = "let a client in; the server may be running or not"
     allow = add("allow", admit.allow_command, text, _ALLOW_EPILOG)
     _add_asking(allow)
-    allow.add_argument("key", metavar="KEY", nargs="?", help="which client; without it you are asked")
+    allow.add_argument("key", metavar="KEY", nargs="*", help="which client; without it you are asked")
     allow.add_argument("--name", metavar="NAME", help="what to call it")
     allow.add_argument(
         "--expires",

@@ -23,6 +23,7 @@ def listen(path: Path) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        new.unlink(missing_ok=True)  # of a program with the same number that was killed just here
         with reached(new) as name:
             before = os.umask(0o177)  # the file's mode, set by bind itself
             try:
