@@ -49,7 +49,11 @@ async def taken(folder: Path) -> Any:
             grant = await ours.map(PORT, 600)
             both = sorted(line.rpartition("dport ")[2] for line in mapped())
             await ours.release()
-            found[ours.by.value] = [grant.port != PORT, len(both), *(line.rpartition("dport ")[2] for line in mapped())]
+            found[ours.by.value] = [
+                grant.port != PORT,
+                len(both),
+                *(line.rpartition("dport ")[2] for line in mapped()),
+            ]
             await theirs.release()
     return found
 
@@ -67,7 +71,13 @@ async def kept(folder: Path) -> Any:
         through = later is not None and await arrives(sock, later)
         asked = router.log.count("PCP request received")
         await mapper.close()
-        return {"first": told(first), "later": told(later), "through": through, "asked": asked, "left": mapped()}
+        return {
+            "first": told(first),
+            "later": told(later),
+            "through": through,
+            "asked": asked,
+            "left": mapped(),
+        }
 
 
 async def restarted(folder: Path) -> Any:
@@ -98,7 +108,7 @@ async def moved(folder: Path) -> Any:
             f"ip route add default via {world.ROUTER} src {world.NEIGHBOUR}",
         ):
             before = len(changes)
-            subprocess.run(command.split(), check=True)
+            await asyncio.to_thread(subprocess.run, command.split(), check=True)
             await until(lambda before=before: len(changes) > before)
         leads = [line.rpartition(" to ")[2] for line in mapped() if world.NEIGHBOUR in line]
         await mapper.close()
@@ -121,7 +131,9 @@ async def program(folder: Path) -> Any:
             )
             command = [sys.executable, "-m", "toxproxy", "-v", "server", str(place / "tox.ini")]
             with (place / "log").open("wb") as log:
-                server = subprocess.Popen([*command, "--state", str(place / "state")], stdout=log, stderr=log)
+                server = await asyncio.create_subprocess_exec(
+                    *command, "--state", str(place / "state"), stdout=log, stderr=log
+                )
             await until(lambda place=place: b"running; Tox on" in (place / "log").read_bytes())
             if setting:
                 await until(mapped)
@@ -130,7 +142,8 @@ async def program(folder: Path) -> Any:
                 await asyncio.sleep(4)
             held = mapped()
             server.send_signal(stop)
-            status = await asyncio.to_thread(server.wait, 15)
+            async with asyncio.timeout(15):
+                status = await server.wait()
             lines = [line for line in (place / "log").read_text().splitlines() if "the router leads" in line]
             found[name] = {
                 "held": len(held),

@@ -18,9 +18,7 @@ async def test_a_datagram_from_outside_arrives_and_the_mapping_is_given_back_by_
 
 async def test_a_port_that_is_a_neighbours_stays_the_neighbours() -> None:
     """With each protocol another port is got; both are mapped then; the neighbour's is left at the end."""
-    assert await outcome("taken") == {
-        name: [True, 2, _NEIGHBOURS] for name in ("PCP", "NAT-PMP", "UPnP")
-    }
+    assert await outcome("taken") == {name: [True, 2, _NEIGHBOURS] for name in ("PCP", "NAT-PMP", "UPnP")}
 
 
 async def test_a_mapping_is_renewed_before_its_lifetime_ends() -> None:

@@ -117,9 +117,7 @@ class Router:
     def __init__(self, folder: Path, *, natpmp: bool = True, upnp: bool = True) -> None:
         words = {True: "yes", False: "no"}
         self._file = folder / "miniupnpd.conf"
-        self._file.write_text(
-            _CONFIGURATION.format(natpmp=words[natpmp], upnp=words[upnp], folder=folder)
-        )
+        self._file.write_text(_CONFIGURATION.format(natpmp=words[natpmp], upnp=words[upnp], folder=folder))
         self._log = folder / "miniupnpd.log"
         self._daemon: subprocess.Popen[bytes] | None = None
 
@@ -157,7 +155,11 @@ def _forget() -> None:
 
 def in_router(*command: str, **options: Any) -> str:
     done = subprocess.run(
-        ["ip", "netns", "exec", "mapping-router", *command], check=True, text=True, stdout=subprocess.PIPE, **options
+        ["ip", "netns", "exec", "mapping-router", *command],
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
+        **options,
     )
     return done.stdout
 

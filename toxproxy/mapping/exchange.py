@@ -16,12 +16,13 @@ import h11
 
 from toxproxy.http.reader import HttpReader
 from toxproxy.mapping.grant import Failure, MappingError
-from toxproxy.mapping.igd import MOST_XML, Url
+from toxproxy.mapping.igd import Url
 from toxproxy.system.gateway import Gateway
 
 T = TypeVar("T")
 
 PAUSES = (0.25, 0.5, 1.0)  # seconds until a datagram is sent again, and until the end
+MOST_PAGE = 65_536  # bytes of an answer over HTTP, its head and its chunks included
 _HTTP_SECONDS = 4.0  # of one request and its answer
 _READ_BYTES = 16_384
 
@@ -149,16 +150,18 @@ async def _fetch(gateway: Gateway, url: Url, headers: Iterable[tuple[str, str]],
 
 async def _body(http: HttpReader, reader: asyncio.StreamReader) -> bytes:
     body = bytearray()
+    read = 0
     while True:
         match event := http.next_event():
             case h11.NEED_DATA:
-                http.receive(await reader.read(_READ_BYTES))
+                data = await reader.read(_READ_BYTES)
+                if (read := read + len(data)) > MOST_PAGE:
+                    raise MappingError(Failure.NONSENSE)
+                http.receive(data)
             case h11.Response() if 300 <= event.status_code < 400:
                 raise MappingError(Failure.REFUSED, event.status_code)
             case h11.Data():
                 body += event.data
-                if len(body) > MOST_XML:
-                    raise MappingError(Failure.NONSENSE)
             case h11.EndOfMessage():
                 return bytes(body)
             case h11.ConnectionClosed() | h11.PAUSED:

@@ -21,7 +21,6 @@ from toxproxy.mapping.grant import Failure, MappingError
 SSDP_PORT = 1900  # UDP
 SSDP_GROUP = "239.255.255.250"
 MOST_SSDP = 2048  # bytes of an answer to a search
-MOST_XML = 262_144  # bytes of a description or an answer
 
 _SEARCH = (
     "M-SEARCH * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\n"
