@@ -42,6 +42,10 @@ async def test_without_a_gateway_there_is_no_mapping_and_with_another_address_a_
     assert found["leads"] == [f"192.168.77.3:{PORT}"]
 
 
+async def test_a_client_reaches_a_server_behind_the_router_by_the_port_it_was_given() -> None:
+    assert await outcome("direct") == {"direct": True, "left": []}
+
+
 async def test_a_server_says_in_one_line_what_it_got_and_gives_it_back_on_each_signal() -> None:
     found = await outcome("program")
     for name in ("asked", "interrupted"):

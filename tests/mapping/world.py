@@ -31,9 +31,15 @@ PORT = 33500
 _DAEMON = shutil.which("miniupnpd", path=f"{os.environ['PATH']}:/usr/sbin")
 _NFT = shutil.which("nft", path=f"{os.environ['PATH']}:/usr/sbin")
 
-needs_router = pytest.mark.skipif(
-    not (MAY_ISOLATE and _DAEMON and _NFT), reason="needs root, namespaces, nft and miniupnpd"
-)
+
+def _may_route() -> bool:
+    if not (MAY_ISOLATE and _DAEMON and _NFT):
+        return False
+    command = ["unshare", "--net", _NFT, "add", "table", "inet", "filter"]
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
+needs_router = pytest.mark.skipif(not _may_route(), reason="needs root, namespaces, nftables and miniupnpd")
 
 _NETWORK = """
 mount -t tmpfs tmpfs /run
