@@ -141,12 +141,17 @@ async def program(folder: Path) -> Any:
             else:
                 await asyncio.sleep(4)
             held = mapped()
+            before = world.received()
+            await world.send("11.0.0.1", PORT, 50)
+            await asyncio.sleep(0.2)
+            reached = world.received() - before >= 50
             server.send_signal(stop)
             async with asyncio.timeout(15):
                 status = await server.wait()
             lines = [line for line in (place / "log").read_text().splitlines() if "the router leads" in line]
             found[name] = {
                 "held": len(held),
+                "reached": reached,
                 "status": status,
                 "left": mapped(),
                 "lines": [line.partition("the router")[2] for line in lines],
@@ -155,39 +160,8 @@ async def program(folder: Path) -> Any:
     return found
 
 
-async def direct(folder: Path) -> Any:
-    """A server at home with a port of the router, and a client outside that knows only that port."""
-    common = f"[tox]\nlocal_discovery = no\nport = {PORT}\n{{}}\n[access]\nsecret = let me in, it is me\n"
-    command = [sys.executable, "-m", "toxproxy", "--log-format", "json"]
-    outside = ["ip", "netns", "exec", "mapping-outside"]
-    (folder / "server.ini").write_text(common.format("bootstrap = none\nport_mapping = yes"))
-    with Router(folder):
-        arguments = ["server", str(folder / "server.ini"), "--state", str(folder / "server")]
-        ready = folder / "ready"
-        with (folder / "server.log").open("wb") as log:
-            server = await asyncio.create_subprocess_exec(
-                *command, *arguments, "--ready-file", str(ready), stdout=log, stderr=log
-            )
-        await until(lambda: mapped() and ready.exists())
-        known = json.loads(ready.read_text())
-        node = f"bootstrap = 11.0.0.1:{PORT}:{known['dht_key']}"
-        forward = f"[client]\nssh = 0:127.0.0.1:22:{known['tox_id']}\n"
-        (folder / "client.ini").write_text(common.format(node) + forward)
-        arguments = ["client", str(folder / "client.ini"), "--state", str(folder / "client")]
-        with (folder / "client.log").open("wb") as log:
-            client = await asyncio.create_subprocess_exec(
-                *outside, *command, *arguments, stdout=log, stderr=log
-            )
-        met = folder / "client.log"
-        await until(lambda: b"connected to the server" in met.read_bytes(), 45)
-        for process in (client, server):
-            process.terminate()
-            await process.wait()
-        return {"direct": b"connected to the server, direct" in met.read_bytes(), "left": mapped()}
-
-
 async def main() -> None:
-    experiments = {e.__name__: e for e in (each, taken, kept, restarted, moved, program, direct)}
+    experiments = {e.__name__: e for e in (each, taken, kept, restarted, moved, program)}
     world.build()
     with tempfile.TemporaryDirectory(dir="/run") as folder:
         print(json.dumps(await experiments[sys.argv[1]](Path(folder))))

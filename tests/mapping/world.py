@@ -183,11 +183,26 @@ def node_port(address: str = "0.0.0.0", port: int = PORT) -> Iterator[socket.soc
         yield sock
 
 
-async def arrives(sock: socket.socket, mapping: Mapping) -> bool:
-    """Whether a datagram from outside reaches the port by its mapping."""
-    script = f"import socket; socket.socket(2, 2).sendto(b'hello', ('{mapping.address}', {mapping.port}))"
+async def send(address: str, port: int, count: int = 1) -> None:
+    """Send datagrams from outside."""
+    script = (
+        f"import socket\nfor _ in range({count}): socket.socket(2, 2).sendto(b'hello', ('{address}', {port}))"
+    )
     command = ["ip", "netns", "exec", "mapping-outside", sys.executable, "-c", script]
     await (await asyncio.create_subprocess_exec(*command)).wait()
+
+
+def received() -> int:
+    """How many datagrams the sockets at home have been given."""
+    names, values = (
+        line.split() for line in Path("/proc/net/snmp").read_text().splitlines() if line[:4] == "Udp:"
+    )
+    return int(values[names.index("InDatagrams")])
+
+
+async def arrives(sock: socket.socket, mapping: Mapping) -> bool:
+    """Whether a datagram from outside reaches the port by its mapping."""
+    await send(str(mapping.address), mapping.port)
     sock.settimeout(1)
     try:
         data, sender = await asyncio.to_thread(sock.recvfrom, 100)
