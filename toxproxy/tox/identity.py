@@ -46,3 +46,18 @@ def save_identity(tox: Tox, state: StateFolder) -> None:
     """Save the identity with its friends and known nodes. Raises `StateError`."""
     with wiped(saved := tox.get_savedata_buffer()):
         state.write(IDENTITY, saved)
+
+
+def save_key(secret: bytes, state: StateFolder) -> None:
+    """Make an identity in `state` from a secret key of 32 bytes. Raises `StateError`."""
+    options = ToxOptions(
+        savedata_data=secret,
+        savedata_type=Tox.SAVEDATA_TYPE_SECRET_KEY,
+        udp_enabled=False,
+        local_discovery_enabled=False,
+    )
+    tox = Tox(options)  # never iterated: it sends nothing
+    try:
+        save_identity(tox, state)
+    finally:
+        tox.kill()
