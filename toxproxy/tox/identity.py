@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TypeVar
 
+from toxproxy.address import ToxId
 from toxproxy.system.state import StateFolder, wiped
 from toxproxy.tox.pytox import Tox, ToxError, ToxOptions
 from toxproxy.tox.startup import damaged, explained
@@ -40,6 +41,26 @@ def open_identity(kind: type[T], options: ToxOptions, state: StateFolder) -> T:
             tox.kill()
             raise
     return tox
+
+
+def tox_id(state: StateFolder) -> ToxId:
+    """The Tox ID of the identity in `state`. A running node may be using it.
+
+    Makes an identity if there is none. Raises what `open_identity` does.
+    """
+    if (state.path / IDENTITY).exists():
+        return _tox_id(state)
+    with state.lock():
+        return _tox_id(state)
+
+
+def _tox_id(state: StateFolder) -> ToxId:
+    # Without UDP and without iterating, it binds no port and sends nothing.
+    tox = open_identity(Tox, ToxOptions(udp_enabled=False, local_discovery_enabled=False), state)
+    try:
+        return ToxId(bytes.fromhex(tox.self_get_address()))
+    finally:
+        tox.kill()
 
 
 def save_identity(tox: Tox, state: StateFolder) -> None:

@@ -42,7 +42,7 @@ class ToxError(ToxproxyError):
 class ToxOptions:
     """The options of a new `Tox`.
 
-    Without `savedata_data` it gets a new identity. `savedata_type` says what that is. `start_port` and `end_port` of 0 mean libtoxcore's
+    Without `savedata_data` it gets a new identity. `start_port` and `end_port` of 0 mean libtoxcore's
     defaults, 33445 to 33545. A `tcp_port` of 0 means: no TCP relay.
     """
 
