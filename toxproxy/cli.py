@@ -360,14 +360,15 @@ def _warn(settings: Config, role: Role) -> None:
 def _invite(args: argparse.Namespace, console: Console) -> int:
     from toxproxy.program import pairing  # what it needs is loaded for these two commands only
 
-    return 0 if pairing.invite(_state(args, "server"), args.config, console) else 1
+    folder = args.state or default_path("server")
+    return 0 if pairing.invite(folder, args.config, console) else 1
 
 
 def _join(args: argparse.Namespace, console: Console) -> int:
     from toxproxy.program import pairing
 
-    state, words = _state(args, "client"), " ".join(args.words)
-    joined = pairing.join(state, words, console, output=args.output, port=args.port, tox=args.tox)
+    folder, words = args.state or default_path("client"), " ".join(args.words)
+    joined = pairing.join(folder, words, console, output=args.output, port=args.port, tox=args.tox)
     return 0 if joined else 1
 
 

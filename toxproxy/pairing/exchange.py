@@ -38,6 +38,7 @@ CHECK_WORDS = 2
 _LABEL = b"toxproxy pairing 1"
 _MOST_SESSIONS = 16  # that a joiner may begin before it proves anything; each costs the inviter 20 ms
 _NONCE = bytes(12)  # each key seals one message
+_PRIME = (1 << 255) - 19  # of the field of Ed25519's coordinates
 
 
 class Reason(IntEnum):
@@ -295,6 +296,9 @@ def _commitment(reveal: Message) -> bytes:
 
 def _finish(spake: SPAKE2_A | SPAKE2_B, message: Message) -> bytes | None:
     """The shared secret, 32 bytes; None for a message that no honest peer sends."""
+    # spake2 0.9 takes the neutral element if it is spelt otherwise than usual.
+    if not 1 < int.from_bytes(message.body[1:], "little") & (1 << 255) - 1 < _PRIME:
+        return None
     try:
         return bytes(spake.finish(message.body))
     except (SPAKEError, NotOnCurve, ValueError):

@@ -68,13 +68,14 @@ _NOBODY = (
 )
 
 
-def invite(state: StateFolder, file: Path | None, console: Console) -> bool:
-    """Invite one client to the server of `state`, and let it in. Whether one was let in.
+def invite(folder: Path, file: Path | None, console: Console) -> bool:
+    """Invite one client to the server with the state in `folder`, and let it in. Whether one was let in.
 
     `file` is the server's configuration, if it has one. Raises `ToxproxyError`.
     """
     settings = config.load(file) if file else DEFAULT
     _close_up()
+    state = StateFolder(folder)
     own = identity.tox_id(state)
     words = new_words()
     meet = place.derive(words)
@@ -103,13 +104,13 @@ def invite(state: StateFolder, file: Path | None, console: Console) -> bool:
     return True
 
 
-def join(
-    state: StateFolder, text: str, console: Console, *, output: Path, port: str, tox: Path | None
-) -> bool:
+def join(folder: Path, text: str, console: Console, *, output: Path, port: str, tox: Path | None) -> bool:
     """Be let in by the words in `text`, and write the configuration file `output`. Whether that was done.
 
-    Without a `text` it is asked for. `port` is the proxy port of the file. `tox` is a configuration file
-    whose [tox] holds here and is copied. Raises `ConfigError` before anything is sent, and `ToxproxyError`.
+    The client is the one with its state in `folder`. Without a `text` it is asked for. `port` is the proxy
+    port of the file. `tox` is a configuration file whose [tox] holds here and is copied.
+
+    Raises `ConfigError` before anything is sent, and `ToxproxyError`.
     """
     try:
         parse_port(port)
@@ -122,6 +123,7 @@ def join(
     copied = "\n" + section_text(tox.read_text("utf-8"), "tox") if tox else ""
     _close_up()
     replacing = _may_write(output)
+    state = StateFolder(folder)
     key = identity.tox_id(state).public_key
     meet = place.derive(words)
 
