@@ -7,7 +7,6 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from shlex import quote
 from typing import Self
@@ -120,9 +119,9 @@ def join(folder: Path, text: str, console: Console, *, output: Path, port: str, 
     except ValueError as error:
         raise ConfigError(f"join: {error}") from None
     settings = config.load(tox).tox if tox else ToxSettings()
-    copied = "\n" + section_text(tox.read_text("utf-8"), "tox") if tox else ""
+    copied = tox.read_text("utf-8") if tox else ""
     _close_up()
-    replacing = _may_write(output)
+    replacing = may_write(output)
     state = StateFolder(folder)
     key = identity.tox_id(state).public_key
     meet = place.derive(words)
@@ -141,7 +140,7 @@ def join(folder: Path, text: str, console: Console, *, output: Path, port: str, 
         raise ToxproxyError("the server stopped answering: try again" if absent.met else _NOBODY) from None
     if joined is None:
         return False
-    _write(output, _configuration(joined.server, port) + copied, replacing=replacing)
+    write(output, configuration(joined.server, port, copied), replacing=replacing)
     print(_what_next(joined, state, output, port), flush=True)
     return True
 
@@ -283,8 +282,10 @@ def _option(state: StateFolder, role: str) -> str:
 # The configuration file
 
 
-def _configuration(server: ToxId, port: str) -> str:
-    return f"""\
+def configuration(server: ToxId, port: str, other: str) -> str:
+    """The text of a client's file: a proxy port, an example of a forward, and [tox] of the text `other`."""
+    return (
+        f"""\
 ; Written by `toxproxy join`. Start it with: toxproxy client FILE
 
 [socks]
@@ -294,10 +295,13 @@ browser = {port}:{server}
 [client]
 ; a port here that leads to one of the server's, as ssh -L; then: ssh -p 2222 localhost
 ; ssh = 2222:127.0.0.1:22:{server}
-"""
+
+{section_text(other, "tox")}""".rstrip()
+        + "\n"
+    )
 
 
-def _may_write(path: Path, ask: Callable[[str], str] = input) -> bool:
+def may_write(path: Path) -> bool:
     """Whether `path` is to be replaced; False if there is no such file. Raises `ConfigError`."""
     if not os.access(path.parent, os.W_OK):
         raise ConfigError(
@@ -306,12 +310,12 @@ def _may_write(path: Path, ask: Callable[[str], str] = input) -> bool:
     if not path.exists():
         return False
     question = f"{path} is there already. Replace it? [y/N] "
-    if sys.stdin is not None and sys.stdin.isatty() and ask(question).strip().lower() in ("y", "yes"):
+    if sys.stdin is not None and sys.stdin.isatty() and input(question).strip().lower() in ("y", "yes"):
         return True
     raise ConfigError(f"join: expected no file {path}, found one: choose another with --output")
 
 
-def _write(path: Path, text: str, *, replacing: bool) -> None:
+def write(path: Path, text: str, *, replacing: bool) -> None:
     """Write a file that only this user can read. If that fails, the text is printed: it is needed."""
     how = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if replacing else os.O_EXCL)
     try:
