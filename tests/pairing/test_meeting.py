@@ -103,8 +103,8 @@ async def wrong_place(scene: Scene) -> list[object]:
     return [first, second, await inviting]
 
 
-async def expired_alone(scene: Scene) -> list[object]:
-    return [await outcome(scene.invite(lifetime=0.5))]
+async def expired(scene: Scene) -> list[object]:
+    return [await outcome(scene.invite(lifetime=0.5)), await outcome(scene.join(patience=ALONE))]
 
 
 async def heard(stranger: _Meeting, into: list[Message]) -> None:
@@ -177,7 +177,7 @@ ACTS: tuple[Act, ...] = (
     good,
     wrong_word,
     wrong_place,
-    expired_alone,
+    expired,
     stranger_without_a_proof,
     taken_back,
     not_let_in,
@@ -259,7 +259,10 @@ async def test_one_wrong_word_of_the_first_four_meets_nobody_and_does_not_use_up
 
 
 async def test_an_invitation_that_nobody_took_expires(played: dict[Act, Played]) -> None:
-    assert played[expired_alone].results == [Reason.EXPIRED]
+    reason, late = played[expired].results
+    assert reason is Reason.EXPIRED
+    assert isinstance(late, Absent)
+    assert not late.met
 
 
 async def test_who_knows_the_place_alone_learns_nothing_and_lets_the_invitation_expire(

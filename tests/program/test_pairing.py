@@ -36,6 +36,12 @@ def join(*arguments: str) -> int:
     return main(["join", *arguments])
 
 
+def test_the_other_commands_do_not_load_what_only_these_two_need() -> None:
+    loaded = "import sys, toxproxy.cli; print({'cryptography', 'spake2', 'segno'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 # What is refused before anything is sent
 
 

@@ -156,6 +156,7 @@ class _Meeting:
         self._tell = tell
         self._packets: asyncio.Queue[bytes] = asyncio.Queue(_MOST_PACKETS)
         self._resources = AsyncExitStack()
+        self._parting = False
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -185,6 +186,7 @@ class _Meeting:
 
     async def say_last(self, side: Side) -> None:
         """Repeat the last message for a while, if there is one and the other end is there."""
+        self._parting = True
         for _ in range(_LAST_TIMES):
             if side.packet is None or not self._is_there:
                 return
@@ -212,7 +214,7 @@ class _Meeting:
         if connection is not ConnectionStatus.NONE:
             self.met.set()
             self._tell(Step.MET)
-        else:
+        elif not self._parting:
             self._tell(Step.NETWORK)
 
     def friend_request(self, key: bytes, message: bytes) -> None:

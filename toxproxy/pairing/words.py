@@ -59,7 +59,7 @@ def parse_words(text: str) -> Words:
     words = tuple(word for word in _BETWEEN.split(text) if word)
     unknown = [word for word in words if word not in word_list()]
     if unknown:
-        raise ValueError("expected words of the list, found " + "; ".join(map(_suggestion, unknown)))
+        raise ValueError("expected words of the list, found " + "; ".join(map(_suggestion, unknown[:COUNT])))
     if len(words) != COUNT:
         raise ValueError(f"expected {COUNT} words, found {len(words)}")
     return words
