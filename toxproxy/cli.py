@@ -323,7 +323,8 @@ reaches, start it with --permit '*:*', or name what they may reach: --permit 'HO
     if not (access.anyone or access.secret or server.access.admitted()):
         state = f" --state {quote(str(args.state))}" if args.state else ""
         text += f"""
-Nobody is allowed in yet. Start the client. Its key then appears here, for this command:
+Nobody is allowed in yet. `toxproxy invite{state}` lets a client in by six words. Or start the client:
+its key then appears here, for this command:
 
   toxproxy allow{state} KEY
 """

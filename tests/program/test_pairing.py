@@ -16,8 +16,10 @@ from toxproxy import config
 from toxproxy.address import parse_tox_id
 from toxproxy.cli import main
 from toxproxy.errors import ConfigError, ToxproxyError
+from toxproxy.pairing.meeting import Joined
 from toxproxy.pairing.words import parse_words
 from toxproxy.program import pairing
+from toxproxy.system.state import StateFolder
 
 SERVER = parse_tox_id("A5A02FECA08E3EAC7E646B89C0507A8AAF9136E05DC756FF09F86230951820670F908F2E7719")
 WORDS = "abandon zoo candy orbit skin hello"
@@ -150,6 +152,19 @@ def test_a_file_that_appears_meanwhile_is_left_and_the_text_is_printed(
 
 
 # An invitation
+
+
+@pytest.mark.parametrize("runs", [True, False])
+@pytest.mark.parametrize("confirmed", [True, False])
+def test_what_an_invitation_says_at_its_end(here: Path, runs: bool, confirmed: bool) -> None:
+    joined = Joined(("candy", "orbit"), SERVER, SERVER.public_key, confirmed)
+    state = StateFolder(here / "a state")
+    said = pairing._welcomed(joined, state, None, config.DEFAULT, runs=runs)
+    assert "check words: candy orbit" in said
+    assert ("did not confirm" in said) is not confirmed
+    command = f"  toxproxy server --state '{here / 'a state'}'"
+    assert (f"{command}\n" in said) is not runs
+    assert (f"{command} --permit '*:*'\n" in said) is not runs
 
 
 def test_ctrl_c_takes_the_invitation_back(here: Path) -> None:

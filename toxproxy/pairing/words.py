@@ -1,7 +1,7 @@
 """The words of an invitation: six of a list of 2048, so 66 bits, and as people type them.
 
-The list is the English one of BIP-39 (english.txt, from the package `mnemonic`; MIT licence, copyright
-2013-2016 Pavol Rusnak). No two of its words begin with the same four letters.
+The list is the English one of BIP-39: english.txt, from the package `mnemonic` 0.21, under the MIT licence
+in english.LICENSE. No two of its words begin with the same four letters.
 """
 
 from __future__ import annotations

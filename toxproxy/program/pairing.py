@@ -47,7 +47,7 @@ _INVITER = {
     Reason.VERSION: "the other machine runs a toxproxy of another version: update both, then invite again",
     Reason.OVER: "somebody began again and again and never proved the words. The invitation is over: make a "
     "new one with `toxproxy invite`",
-    Reason.EXPIRED: f"nobody came within {_MINUTES} minutes. The words are void: make new ones with "
+    Reason.EXPIRED: f"nobody joined within {_MINUTES} minutes. The words are void: make new ones with "
     "`toxproxy invite`",
     Reason.FAILED: "the other machine sent a key that cannot be one. The invitation is over",
 }
