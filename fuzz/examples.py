@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fuzz import links, multiplexer, near, recovery, router, sessions, streams
+from fuzz import links, multiplexer, near, pairing, recovery, router, sessions, streams
 from fuzz.peer import packed
 from toxproxy.mux import frames
 from toxproxy.recovery import packet
@@ -171,6 +171,12 @@ def examples() -> dict[str, dict[str, bytes]]:
         },
         "upnp": _UPNP,
         "control": {name: json.dumps(asked).encode() + b"\n" for name, asked in _QUESTIONS.items()},
+        "words": {
+            "words": b"abandon Zoo candy orbit skin hello",
+            "link": b"toxproxy://join/abandon-zoo-candy-orbit-skin-hello",
+            "mistyped": b"abandn zoo candy orbit skin hello",
+        },
+        "pairing": _pairing() | _dice(1, 2, 3),
     }
 
 
@@ -288,6 +294,21 @@ def _links() -> dict[str, bytes]:
         (friend.greet, b""),
     )
     return {"begins": b"\1\1" + script, "takes": b"\0\1" + script}
+
+
+def _pairing() -> dict[str, bytes]:
+    game = pairing.Game
+    to_inviter: Move = (game.pass_on, b"\0")
+    to_joiner: Move = (game.pass_on, b"\1")
+    proven = (to_inviter, to_joiner, to_inviter, to_joiner, to_inviter)
+    joined = (*proven, (game.welcome, b""), to_joiner, to_inviter, to_joiner)
+    changed: Move = (game.repeat, b"\0\1\1\x20\1\0")
+    other: Move = (game.invent, b"\0\2\0\0\1\x01")
+    return {
+        "joined": _script(pairing.MOVES, *joined),
+        "changed": _script(pairing.MOVES, *proven[:-1], changed, to_inviter),
+        "again": _script(pairing.MOVES, *proven[:3], other, *joined),
+    }
 
 
 def _dice(*seeds: int) -> dict[str, bytes]:

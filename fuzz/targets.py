@@ -7,7 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fuzz import behind, files, links, multiplexer, near, path, recovery, router, sessions, streams, wire
+from fuzz import (
+    behind,
+    files,
+    links,
+    multiplexer,
+    near,
+    pairing,
+    path,
+    recovery,
+    router,
+    sessions,
+    streams,
+    wire,
+)
 
 Target = Callable[[bytes], None]
 
@@ -36,5 +49,7 @@ TARGETS: dict[str, Target] = {
     "pcp": router.pcp_answer,
     "natpmp": router.nat_pmp_answer,
     "upnp": router.upnp_answer,
+    "words": pairing.words,
+    "pairing": pairing.pairing,
 }
 MOST_BYTES = 4096  # the longest input

@@ -85,7 +85,9 @@ def test_a_wrong_command_line_exits_with_2(arguments: list[str]) -> None:
     assert caught.value.code == 2
 
 
-@pytest.mark.parametrize("command", [[], ["server"], ["client"], ["allow"], ["id"], ["demo"]])
+@pytest.mark.parametrize(
+    "command", [[], ["server"], ["client"], ["invite"], ["join"], ["allow"], ["id"], ["demo"]]
+)
 def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([*command, "--help"])

@@ -17,14 +17,13 @@ from shlex import quote
 from typing import Literal
 
 from toxproxy import __version__, config, demo
-from toxproxy.address import ToxId, parse_key
-from toxproxy.admission.access import Access
+from toxproxy.address import parse_key
+from toxproxy.app.allowing import allow
 from toxproxy.app.client import Client
-from toxproxy.app.control import request
 from toxproxy.app.server import Server
 from toxproxy.config import advice
 from toxproxy.config.advice import Role
-from toxproxy.config.settings import DEFAULT_PERMIT, AccessSettings, Config
+from toxproxy.config.settings import DEFAULT_PERMIT, Config
 from toxproxy.errors import ConfigError, ToxproxyError
 from toxproxy.program import runner
 from toxproxy.program.interrupts import Interrupts
@@ -33,9 +32,8 @@ from toxproxy.program.progress import Progress
 from toxproxy.rules import parse_rules
 from toxproxy.system.state import StateFolder, default_path
 from toxproxy.tox import library
-from toxproxy.tox.identity import IDENTITY, open_identity
+from toxproxy.tox.identity import tox_id
 from toxproxy.tox.node import ConnectionStatus
-from toxproxy.tox.pytox import Tox, ToxOptions
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +44,10 @@ here. The two find each other on the Tox network and carry TCP connections.
 
 _EPILOG = """\
 first steps:
-  there:  toxproxy server --permit '*:*'   prints the server's Tox ID
-  here:   put that ID in place of TOXID into a file browser.ini:
-            [socks]
-            browser = 1080:TOXID
-  here:   toxproxy client browser.ini
-  there:  toxproxy allow KEY               once; the server's log shows KEY
+  there:  toxproxy invite                  prints six words
+  here:   toxproxy join WORDS              writes cfg.ini
+  there:  toxproxy server --permit '*:*'   if it does not run yet
+  here:   toxproxy client cfg.ini
   here:   set the browser's SOCKS proxy to 127.0.0.1:1080
 
 to see that it works, on this machine alone:
@@ -82,6 +78,16 @@ A configuration file, with the server's Tox ID in place of TOXID:
   ssh = 2222:127.0.0.1:22:TOXID      port 2222 here leads to port 22 there
 """
 
+_INVITE_EPILOG = """\
+Run it where the server runs, as the same user and with the same --state; the server may be
+running or not. The words are good for ten minutes and for one machine. Two check words at the
+end tell whether both ends were joined to each other.
+"""
+
+_JOIN_EPILOG = """\
+The words may also be typed when asked for: then they are not in the shell's history.
+"""
+
 _ALLOW_EPILOG = """\
 Run it where the server runs, as the same user and with the same --state. The server's log
 shows the key of each client that waits.
@@ -89,7 +95,13 @@ shows the key of each client that waits.
 
 _ROLES: tuple[Role, ...] = ("server", "client")
 # The roles whose state a command may use; without an entry: either.
-_STATES: dict[str, tuple[Role, ...]] = {"server": ("server",), "client": ("client",), "allow": ("server",)}
+_STATES: dict[str, tuple[Role, ...]] = {
+    "server": ("server",),
+    "client": ("client",),
+    "invite": ("server",),
+    "join": ("client",),
+    "allow": ("server",),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -167,6 +179,9 @@ def _parser() -> argparse.ArgumentParser:
         "client", _client, "run the near end, which listens on ports of this machine", _CLIENT_EPILOG
     )
     _add_files(client)
+    invite = add("invite", _invite, "let another machine in by six words, and print them", _INVITE_EPILOG)
+    invite.add_argument("config", metavar="CONFIG", type=Path, nargs="?", help="the server's configuration")
+    _add_join(add("join", _join, "be let in by the words of `toxproxy invite`", _JOIN_EPILOG))
     allow = add("allow", _allow, "let a client in; the server may be running or not", _ALLOW_EPILOG)
     allow.add_argument("key", metavar="KEY", help="the client's public key or Tox ID")
     identity = add("id", _id, "print this machine's Tox ID, and make one if there is none")
@@ -223,6 +238,29 @@ def _add_files(parser: argparse.ArgumentParser, nargs: Literal["?"] | None = Non
     )
 
 
+def _add_join(join: argparse.ArgumentParser) -> None:
+    join.add_argument(
+        "words", metavar="WORD", nargs="*", help="the six words or the link; without: asked for"
+    )
+    join.add_argument(
+        "--output",
+        "-o",
+        metavar="FILE",
+        type=Path,
+        default=Path("cfg.ini"),
+        help="the configuration file to write (default: cfg.ini)",
+    )
+    join.add_argument(
+        "--port",
+        metavar="N",
+        default="1080",
+        help="the proxy port of that file (default: 1080)",
+    )
+    join.add_argument(
+        "--tox", metavar="FILE", type=Path, help="a configuration file whose [tox] holds here and is copied"
+    )
+
+
 def _state(args: argparse.Namespace, role: Role) -> StateFolder:
     return StateFolder(args.state or default_path(role))
 
@@ -260,21 +298,21 @@ def _permitting(settings: Config, text: str) -> Config:
 
 def _invitation(server: Server, args: argparse.Namespace) -> str:
     """The text that a server prints for its owner: how to connect the first client."""
-    tox_id, access = server.node.tox_id, server.config.access
+    own_id, access = server.node.tox_id, server.config.access
     text = f"""\
 The Tox ID of this server:
 
-  {tox_id}
+  {own_id}
 
 For a client's configuration file:
 
 [client]
-ssh = 2222:127.0.0.1:22:{tox_id}
+ssh = 2222:127.0.0.1:22:{own_id}
 """
     if access.rules.permit != DEFAULT_PERMIT:
         text += f"""\
 [socks]
-browser = 1080:{tox_id}
+browser = 1080:{own_id}
 """
     if access.permit is None:
         text += """
@@ -285,7 +323,8 @@ reaches, start it with --permit '*:*', or name what they may reach: --permit 'HO
     if not (access.anyone or access.secret or server.access.admitted()):
         state = f" --state {quote(str(args.state))}" if args.state else ""
         text += f"""
-Nobody is allowed in yet. Start the client. Its key then appears here, for this command:
+Nobody is allowed in yet. `toxproxy invite{state}` lets a client in by six words. Or start the client:
+its key then appears here, for this command:
 
   toxproxy allow{state} KEY
 """
@@ -319,47 +358,35 @@ def _warn(settings: Config, role: Role) -> None:
         log.warning("%s", warning)
 
 
+def _invite(args: argparse.Namespace, console: Console) -> int:
+    from toxproxy.program import pairing  # what it needs is loaded for these two commands only
+
+    folder = args.state or default_path("server")
+    return 0 if pairing.invite(folder, args.config, console) else 1
+
+
+def _join(args: argparse.Namespace, console: Console) -> int:
+    from toxproxy.program import pairing
+
+    folder, words = args.state or default_path("client"), " ".join(args.words)
+    joined = pairing.join(folder, words, console, output=args.output, port=args.port, tox=args.tox)
+    return 0 if joined else 1
+
+
 def _allow(args: argparse.Namespace, console: Console) -> int:
     try:
         key = parse_key(args.key)
     except ValueError as error:
         raise ConfigError(f"allow: {error}") from None
     state = _state(args, "server")
-    answer = runner.run_loop(request(state, "allow", key=key.hex()))
-    if answer is None:
-        with state.lock():
-            Access(AccessSettings(), state).allow(key)
-        print(f"no server runs with {state.path}: the client is allowed from the server's next start on")
-    elif answer.get("ok") is True:
-        print(answer.get("text"))
-    else:
-        raise ToxproxyError(f"the server says: {answer.get('error')}")
+    said = runner.run_loop(allow(state, key))
+    print(said or f"no server runs with {state.path}: the client is allowed from the server's next start on")
     return 0
 
 
 def _id(args: argparse.Namespace, console: Console) -> int:
-    print(_tox_id(_state(args, args.role)))
+    print(tox_id(_state(args, args.role)))
     return 0
-
-
-def _tox_id(state: StateFolder) -> ToxId:
-    """The Tox ID of the identity in `state`. A running node may be using it.
-
-    Makes an identity if there is none. Raises `StateError` for a damaged one.
-    """
-    if (state.path / IDENTITY).exists():
-        return _identity(state)
-    with state.lock():
-        return _identity(state)
-
-
-def _identity(state: StateFolder) -> ToxId:
-    # Without UDP and without iterating, it binds no port and sends nothing.
-    tox = open_identity(Tox, ToxOptions(udp_enabled=False, local_discovery_enabled=False), state)
-    try:
-        return ToxId(bytes.fromhex(tox.self_get_address()))
-    finally:
-        tox.kill()
 
 
 def _demo(args: argparse.Namespace, console: Console) -> int:
