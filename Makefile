@@ -12,7 +12,7 @@ help:
 	@echo 'make bench     the performance table; three hours, as root (python -m bench --help)'
 	@echo 'make faults    thousands of streams over a link with every fault, downloads over 100 paths; 40 minutes, as root'
 	@echo 'make outages   downloads and ssh through cuts, a change of address, no UDP; 25 minutes, as root'
-	@echo 'make fuzz      arbitrary input for every parser; 7 minutes (better with: .venv/bin/pip install atheris)'
+	@echo 'make fuzz      arbitrary input for every parser; 8 minutes (better with: .venv/bin/pip install atheris)'
 	@echo 'make valgrind  whether a lying friend makes ENet misuse memory; 5 minutes (needs valgrind)'
 	@echo 'make audit     whether anything in the locks is known to be vulnerable; asks PyPI'
 	@echo 'make lock      write the locks anew, with the newest versions that pyproject.toml allows; asks PyPI'

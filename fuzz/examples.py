@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fuzz import links, multiplexer, near, recovery, sessions, streams
+from fuzz import links, multiplexer, near, pairing, recovery, router, sessions, streams
 from fuzz.peer import packed
 from toxproxy.mux import frames
 from toxproxy.recovery import packet
@@ -95,6 +95,7 @@ udp = no
 port = 33445-33545
 tcp_relay = 0
 local_discovery = yes
+port_mapping = no
 proxy = socks5://127.0.0.1:9050
 wait = 30
 """
@@ -106,6 +107,24 @@ _CLIENTS = {
     },
     "none": {},
     "other": [],
+}
+_PCP = bytes.fromhex("02810000000002580000004d") + bytes(12)
+_PCP_EXTERNAL = bytes.fromhex("82a59c4000000000000000000000ffff08080404")
+_WAN_IP = "urn:schemas-upnp-org:service:WANIPConnection:1"
+_UPNP = {
+    "found": b"HTTP/1.1 200 OK\r\nST: upnp:rootdevice\r\nLOCATION: http://192.168.1.1:49000/igd.xml\r\n\r\n",
+    "description": (
+        '<root xmlns="urn:schemas-upnp-org:device-1-0"><URLBase>http://192.168.1.1:80/</URLBase><device>'
+        f"<serviceList><service><serviceType>{_WAN_IP}</serviceType><controlURL>ctl</controlURL></service>"
+        "</serviceList></device></root>"
+    ).encode(),
+    "address": (
+        '<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body>'
+        f'<u:GetExternalIPAddressResponse xmlns:u="{_WAN_IP}"><NewExternalIPAddress>8.8.4.4'
+        "</NewExternalIPAddress></u:GetExternalIPAddressResponse></s:Body></s:Envelope>"
+    ).encode(),
+    "error": b"<Fault><detail><UPnPError><errorCode>718</errorCode></UPnPError></detail></Fault>",
+    "entities": b'<!DOCTYPE r [<!ENTITY a "b"><!ENTITY c "&a;&a;">]><root>&c;</root>',
 }
 _QUESTIONS = {
     "allow": {"version": 1, "method": "allow", "params": {"key": _KEY}},
@@ -141,7 +160,24 @@ def examples() -> dict[str, dict[str, bytes]]:
         | {path.name: path.read_bytes() for path in sorted(_CONFIGURATIONS.glob("*.ini"))},
         "clients": {name: b"*" + json.dumps(content).encode() for name, content in _CLIENTS.items()},
         "identity": {"new": _identity()},
+        "pcp": {
+            "granted": _PCP + router.NONCE + bytes.fromhex("11000000") + _PCP_EXTERNAL,
+            "announced": bytes.fromhex("0280") + bytes(22),
+            "version-0": bytes.fromhex("0081000100000000"),
+        },
+        "natpmp": {
+            "mapped": bytes.fromhex("008100000000004d82a59c4000000258"),
+            "address": bytes.fromhex("008000000000004d08080404"),
+            "refused": bytes.fromhex("008100020000004d"),
+        },
+        "upnp": _UPNP,
         "control": {name: json.dumps(asked).encode() + b"\n" for name, asked in _QUESTIONS.items()},
+        "words": {
+            "words": b"abandon Zoo candy orbit skin hello",
+            "link": b"toxproxy://join/abandon-zoo-candy-orbit-skin-hello",
+            "mistyped": b"abandn zoo candy orbit skin hello",
+        },
+        "pairing": _pairing() | _dice(1, 2, 3),
     }
 
 
@@ -259,6 +295,21 @@ def _links() -> dict[str, bytes]:
         (friend.greet, b""),
     )
     return {"begins": b"\1\1" + script, "takes": b"\0\1" + script}
+
+
+def _pairing() -> dict[str, bytes]:
+    game = pairing.Game
+    to_inviter: Move = (game.pass_on, b"\0")
+    to_joiner: Move = (game.pass_on, b"\1")
+    proven = (to_inviter, to_joiner, to_inviter, to_joiner, to_inviter)
+    joined = (*proven, (game.welcome, b""), to_joiner, to_inviter, to_joiner)
+    changed: Move = (game.repeat, b"\0\1\1\x20\1\0")
+    other: Move = (game.invent, b"\0\2\0\0\1\x01")
+    return {
+        "joined": _script(pairing.MOVES, *joined),
+        "changed": _script(pairing.MOVES, *proven[:-1], changed, to_inviter),
+        "again": _script(pairing.MOVES, *proven[:3], other, *joined),
+    }
 
 
 def _dice(*seeds: int) -> dict[str, bytes]:

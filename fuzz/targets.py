@@ -7,7 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fuzz import behind, files, links, multiplexer, near, path, recovery, sessions, streams, wire
+from fuzz import (
+    behind,
+    files,
+    links,
+    multiplexer,
+    near,
+    pairing,
+    path,
+    recovery,
+    router,
+    sessions,
+    streams,
+    wire,
+)
 
 Target = Callable[[bytes], None]
 
@@ -33,5 +46,10 @@ TARGETS: dict[str, Target] = {
     "clients": files.clients,
     "identity": files.identity,
     "control": files.control,
+    "pcp": router.pcp_answer,
+    "natpmp": router.nat_pmp_answer,
+    "upnp": router.upnp_answer,
+    "words": pairing.words,
+    "pairing": pairing.pairing,
 }
 MOST_BYTES = 4096  # the longest input

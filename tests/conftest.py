@@ -9,6 +9,20 @@ from ipaddress import ip_address
 import pytest
 
 from tests.machine import Hosts
+from toxproxy.app import end
+
+
+class _NoMapper:
+    """In place of what asks the router of this machine's network."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        raise AssertionError("this test would send to the network: set local_discovery or port_mapping to no")
+
+
+@pytest.fixture(autouse=True)
+def ask_no_router(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No client or server of a test process may ask the machine's own router for a port mapping."""
+    monkeypatch.setattr(end, "Mapper", _NoMapper)
 
 
 @pytest.fixture

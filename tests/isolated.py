@@ -28,6 +28,7 @@ from toxproxy.config.settings import ExitSettings
 from toxproxy.errors import StreamRefused
 from toxproxy.outbound.exit import Exit
 from toxproxy.rules import Rules, parse_rule
+from toxproxy.system.gateway import default_gateway
 from toxproxy.system.interfaces import Interfaces
 
 _SECONDS = 30
@@ -150,6 +151,30 @@ async def _dial_before_and_after(port: int) -> list[dict[str, str]]:
     return found
 
 
+def gateways() -> list[str | None]:
+    """The default gateway on loopback alone, through loopback, in a network without one, and with one."""
+    found = []
+    for commands in (
+        (),
+        ("ip route add default dev lo",),
+        (
+            "ip route del default",
+            "ip link add lan type veth peer name far",
+            "ip addr add 192.168.77.2/24 dev lan",
+            "ip link set lan up",
+            "ip link set far up",
+        ),
+        ("ip route add default dev lan",),
+        ("ip route replace default via 192.168.77.1",),
+        ("ip addr add 192.168.77.3/24 dev lan", "ip route replace default via 192.168.77.1 src 192.168.77.3"),
+    ):
+        for command in commands:
+            subprocess.run(command.split(), check=True)
+        gateway = default_gateway()
+        found.append(None if gateway is None else f"{gateway.address} from {gateway.source}")
+    return found
+
+
 def _answer(names: socket.socket, addresses: list[str]) -> None:
     """Be a name server (RFC 1035, section 4): answer each question with the next address and a TTL of 0."""
     turns = cycle(addresses)
@@ -163,4 +188,4 @@ def _answer(names: socket.socket, addresses: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    print(json.dumps({"reach": reach, "rebind": rebind, "moved": moved}[sys.argv[1]]()))
+    print(json.dumps({"reach": reach, "rebind": rebind, "moved": moved, "gateways": gateways}[sys.argv[1]]()))

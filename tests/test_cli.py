@@ -26,7 +26,7 @@ from toxproxy.tox import library
 
 COMMANDS = (
     "server", "client", "status", "ping", "streams", "close",
-    "allow", "clients", "revoke", "block", "id", "demo",
+    "invite", "join", "allow", "clients", "revoke", "block", "id", "demo",
 )  # fmt: skip
 KEY = "1E" * 32
 SERVER = "A5A02FECA08E3EAC7E646B89C0507A8AAF9136E05DC756FF09F86230951820670F908F2E7719"

@@ -185,6 +185,8 @@ WRONG_BINDS = ("alice:hunter2:{}", "hunter2:{}", "hunter 2:80:{}", "127.1:80:{}"
             "[tox]\nudp = yes\nproxy = http://h:1",
             "2: expected no beside a proxy, which carries TCP only, found yes",
         ),
+        ("[tox]\nudp = no\nport_mapping = yes", "3: expected no without UDP, found yes"),
+        ("[tox]\nport_mapping = yes\nproxy = http://h:1", "2: expected no without UDP, found yes"),
     ],
 )
 def test_every_error_names_the_line_what_was_expected_and_what_was_found(text: str, message: str) -> None:

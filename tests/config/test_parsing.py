@@ -271,6 +271,26 @@ def test_behind_a_proxy_udp_is_off() -> None:
     assert not parse("[tox]\nproxy = socks5://127.0.0.1:9050", "tox.ini").tox.udp
 
 
+@pytest.mark.parametrize(
+    ("lines", "asked"),
+    [
+        ("", True),
+        ("port_mapping = no", False),
+        ("local_discovery = no", False),
+        ("local_discovery = no\nport_mapping = yes", True),
+        ("udp = no", False),
+        ("proxy = socks5://127.0.0.1:9050", False),
+        ("bootstrap = none", False),
+        ("bootstrap = none\nport_mapping = yes", True),
+        (f"bootstrap = 127.0.0.1:1:{KEY}, 127.9.9.9:1:{KEY}", False),
+        (f"bootstrap = 127.0.0.1:1:{KEY}, 192.0.2.1:1:{KEY}", True),
+        (f"bootstrap = localhost:1:{KEY}", True),
+    ],
+)
+def test_who_asks_the_router_for_a_port(lines: str, asked: bool) -> None:
+    assert parse(f"[tox]\n{lines}", "tox.ini").tox.maps_port is asked
+
+
 @pytest.mark.parametrize("word", ["yes", "on", "TRUE"])
 def test_words_for_yes(word: str) -> None:
     assert parse(f"[tox]\nudp = {word}", "tox.ini").tox.udp is True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import cache
+from importlib import resources
 
 _WORDS = 6  # of 2048: 66 bits, more than anybody can search keys for
 _BITS = 11
@@ -20,6 +21,4 @@ def words(key: bytes) -> str:
 @cache
 def _list() -> list[str]:
     """The English list of BIP 39: no two words begin with the same four letters."""
-    from mnemonic import Mnemonic
-
-    return list(Mnemonic("english").wordlist)
+    return resources.files("toxproxy.pairing").joinpath("english.txt").read_text("ascii").split()

@@ -16,6 +16,7 @@ from toxproxy.app.orders import Orders
 from toxproxy.config.settings import Config, LimitSettings
 from toxproxy.control.server import ControlServer, Method
 from toxproxy.control.snapshots import PeerSnapshot, Snapshot
+from toxproxy.mapping.mapper import Mapper
 from toxproxy.mux import Limits
 from toxproxy.mux.limits import Pool
 from toxproxy.system.state import StateFolder
@@ -51,6 +52,7 @@ class End:
         self.node = Node(config.tox, self._state, name, self)
         self._limits = session_limits(config.limits)
         self._friends: dict[int, Friend] = {}
+        self.mapper: Mapper | None = None  # of the node's UDP port, if the configuration lets it ask
         self._resources = contextlib.AsyncExitStack()
         self._observer = self._make_observer()
 
@@ -89,6 +91,10 @@ class End:
 
     async def _start_node(self) -> None:
         await self._resources.enter_async_context(self.node)
+        if self.config.tox.maps_port and self.node.udp_port is not None:
+            self.mapper = Mapper(self.node.udp_port, changed=self.mapping_changed)
+            self.mapper.start()
+            self._resources.push_async_callback(self.mapper.close)
         self._resources.push_async_callback(self._close_friends)
 
     async def _close_friends(self) -> None:
@@ -138,6 +144,9 @@ class End:
     def friend_connection_changed(self, friend: int, connection: ConnectionStatus) -> None:
         if (known := self._friends.get(friend)) is not None:
             known.connection_changed(connection)
+
+    def mapping_changed(self) -> None:
+        """`mapper.mapping` has another address or port, or is none any more."""
 
     def friend_request(self, key: bytes, message: bytes) -> None:
         log.debug("friend request of %s ignored", short(key))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from toxproxy import __version__
-from toxproxy.cli import admit, look, run
+from toxproxy.cli import admit, look, pair, run
 from toxproxy.config.advice import Role
 from toxproxy.program.logs import Console, escaped
 from toxproxy.system.state import default_path
@@ -23,12 +23,10 @@ here. The two find each other on the Tox network and carry TCP connections.
 
 _EPILOG = """\
 first steps:
-  there:  toxproxy server --permit '*:*'   prints the server's Tox ID
-  here:   put that ID in place of TOXID into a file browser.ini:
-            [socks]
-            browser = 1080:TOXID
-  here:   toxproxy client browser.ini
-  there:  toxproxy allow                   once; it shows who waits, in words
+  there:  toxproxy invite                  prints six words
+  here:   toxproxy join WORDS              writes cfg.ini
+  there:  toxproxy server --permit '*:*'   if it does not run yet
+  here:   toxproxy client cfg.ini
   here:   set the browser's SOCKS proxy to 127.0.0.1:1080
 
 when it does not work:
@@ -59,6 +57,16 @@ A configuration file, with the server's Tox ID in place of TOXID:
   browser = 1080:TOXID               a SOCKS and HTTP proxy on port 1080 here
   [client]
   ssh = 2222:127.0.0.1:22:TOXID      port 2222 here leads to port 22 there
+"""
+
+_INVITE_EPILOG = """\
+Run it where the server runs, as the same user and with the same --state; the server may be
+running or not. The words are good for ten minutes and for one machine. Two check words at the
+end tell whether both ends were joined to each other.
+"""
+
+_JOIN_EPILOG = """\
+The words may also be typed when asked for: then they are not in the shell's history.
 """
 
 _ALLOW_EPILOG = """\
@@ -107,6 +115,8 @@ _ROLES: tuple[Role, ...] = ("server", "client")
 _STATES: dict[str, tuple[Role, ...]] = {
     "server": ("server",),
     "client": ("client",),
+    "invite": ("server",),
+    "join": ("client",),
     "allow": ("server",),
     "clients": ("server",),
     "revoke": ("server",),
@@ -193,6 +203,10 @@ def _add_questions(add: _Add) -> None:
 
 
 def _add_admission(add: _Add) -> None:
+    text = "let another machine in by six words, and print them"
+    invite = add("invite", pair.invite_command, text, _INVITE_EPILOG)
+    invite.add_argument("config", metavar="CONFIG", type=Path, nargs="?", help="the server's configuration")
+    _add_join(add("join", pair.join_command, "be let in by the words of `toxproxy invite`", _JOIN_EPILOG))
     text = "let a client in; the server may be running or not"
     allow = add("allow", admit.allow_command, text, _ALLOW_EPILOG)
     _add_asking(allow)
@@ -257,6 +271,29 @@ def _add_files(parser: argparse.ArgumentParser, nargs: Literal["?"] | None = Non
         metavar="FILE",
         type=Path,
         help="write Tox ID, keys, ports, process id and listeners to FILE, as JSON, once all ports are bound",
+    )
+
+
+def _add_join(join: argparse.ArgumentParser) -> None:
+    join.add_argument(
+        "words", metavar="WORD", nargs="*", help="the six words or the link; without: asked for"
+    )
+    join.add_argument(
+        "--output",
+        "-o",
+        metavar="FILE",
+        type=Path,
+        default=Path("cfg.ini"),
+        help="the configuration file to write (default: cfg.ini)",
+    )
+    join.add_argument(
+        "--port",
+        metavar="N",
+        default="1080",
+        help="the proxy port of that file (default: 1080)",
+    )
+    join.add_argument(
+        "--tox", metavar="FILE", type=Path, help="a configuration file whose [tox] holds here and is copied"
     )
 
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from shlex import quote
 
 from toxproxy import config, demo
-from toxproxy.address import ToxId
 from toxproxy.app.client import Client
 from toxproxy.app.server import Server
 from toxproxy.config import advice
@@ -21,9 +20,8 @@ from toxproxy.program.logs import Console
 from toxproxy.program.progress import Progress
 from toxproxy.rules import parse_rules
 from toxproxy.system.state import StateFolder, default_path
-from toxproxy.tox.identity import IDENTITY, open_identity
+from toxproxy.tox.identity import tox_id
 from toxproxy.tox.node import ConnectionStatus
-from toxproxy.tox.pytox import Tox, ToxOptions
 
 log = logging.getLogger(__name__)
 
@@ -63,21 +61,21 @@ def _permitting(settings: Config, text: str) -> Config:
 
 def _invitation(server: Server, args: argparse.Namespace) -> str:
     """The text that a server prints for its owner: how to connect the first client."""
-    tox_id, access = server.node.tox_id, server.config.access
+    own_id, access = server.node.tox_id, server.config.access
     text = f"""\
 The Tox ID of this server:
 
-  {tox_id}
+  {own_id}
 
 For a client's configuration file:
 
 [client]
-ssh = 2222:127.0.0.1:22:{tox_id}
+ssh = 2222:127.0.0.1:22:{own_id}
 """
     if access.rules.permit != DEFAULT_PERMIT:
         text += f"""\
 [socks]
-browser = 1080:{tox_id}
+browser = 1080:{own_id}
 """
     if access.permit is None:
         text += """
@@ -88,7 +86,8 @@ reaches, start it with --permit '*:*', or name what they may reach: --permit 'HO
     if not (access.anyone or access.secret or server.access.admitted()):
         state = f" --state {quote(str(args.state))}" if args.state else ""
         text += f"""
-Nobody is allowed in yet. Start the client, then run this here. It shows who waits, in words, and asks:
+Nobody is allowed in yet. `toxproxy invite{state}` lets a client in by six words. Or start the client,
+then run this here. It shows who waits, in words, and asks:
 
   toxproxy allow{state}
 """
@@ -125,28 +124,8 @@ def _warn(settings: Config, role: Role) -> None:
 
 def id_command(args: argparse.Namespace, console: Console) -> int:
     """Print this machine's Tox ID."""
-    print(_tox_id(_state(args, args.role)))
+    print(tox_id(_state(args, args.role)))
     return 0
-
-
-def _tox_id(state: StateFolder) -> ToxId:
-    """The Tox ID of the identity in `state`. A running node may be using it.
-
-    Makes an identity if there is none. Raises `StateError` for a damaged one.
-    """
-    if (state.path / IDENTITY).exists():
-        return _identity(state)
-    with state.lock():
-        return _identity(state)
-
-
-def _identity(state: StateFolder) -> ToxId:
-    # Without UDP and without iterating, it binds no port and sends nothing.
-    tox = open_identity(Tox, ToxOptions(udp_enabled=False, local_discovery_enabled=False), state)
-    try:
-        return ToxId(bytes.fromhex(tox.self_get_address()))
-    finally:
-        tox.kill()
 
 
 def demo_command(args: argparse.Namespace, console: Console) -> int:

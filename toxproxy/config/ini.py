@@ -125,6 +125,17 @@ def read(text: str, file: str, known: Mapping[str, frozenset[str] | None]) -> Se
     return sections
 
 
+def section_text(text: str, name: str) -> str:
+    """The lines of one section of a file that `read` accepts, with the header of each of its parts."""
+    lines, inside = [], False
+    for line in text.removeprefix("\ufeff").splitlines():
+        if header := _HEADER.fullmatch(_COMMENT.sub("", line).strip()):
+            inside = header[1] == name
+        if inside:
+            lines.append(line + "\n")
+    return "".join(lines)
+
+
 def _add(
     sections: Sections,
     known: Mapping[str, frozenset[str] | None],

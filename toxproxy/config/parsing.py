@@ -158,6 +158,8 @@ def _tox(entries: dict[str, ini.Entry]) -> ToxSettings:
         given["bootstrap"] = _bootstrap(entries["bootstrap"])
     if "proxy" in given and given.setdefault("udp", False):
         raise entries["udp"].error("expected no beside a proxy, which carries TCP only, found yes")
+    if given.get("port_mapping") and not given.get("udp", True):
+        raise entries["port_mapping"].error("expected no without UDP, found yes")
     return ToxSettings(**given)
 
 
@@ -255,6 +257,7 @@ _TOX_PARSERS: Mapping[str, Callable[[str], object]] = {
     "port": parse_port_range,
     "tcp_relay": partial(parse_port, lowest=0),
     "local_discovery": scalars.parse_boolean,
+    "port_mapping": scalars.parse_boolean,
     "wait": partial(scalars.parse_seconds, lowest=0),
     "grace": partial(scalars.parse_seconds, lowest=0, highest=_WEEK),
 }

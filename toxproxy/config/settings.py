@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 from operator import attrgetter
 from typing import Literal
 
@@ -86,6 +87,14 @@ class BootstrapNode:
     port: int
     key: bytes
 
+    @property
+    def on_loopback(self) -> bool:
+        """Whether the host is an address in 127.0.0.0/8."""
+        try:
+            return IPv4Address(self.host).is_loopback
+        except ValueError:
+            return False
+
 
 @dataclass(frozen=True, slots=True)
 class TransportProxy:
@@ -106,6 +115,7 @@ class ToxSettings:
     `proxy`: carries Tox over TCP; `udp` is off with it.
     `wait`: seconds that a new connection waits for the server to be found.
     `grace`: seconds that an interrupted session and its connections are kept.
+    `port_mapping`: whether the router is asked to lead a port here; None: see `maps_port`.
     """
 
     bootstrap: tuple[BootstrapNode, ...] | None = None
@@ -116,6 +126,26 @@ class ToxSettings:
     proxy: TransportProxy | None = None
     wait: float = 30.0
     grace: float = GRACE
+    port_mapping: bool | None = None
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether all bootstrap nodes are in 127.0.0.0/8: then this is a test network without IPv6."""
+        return bool(self.bootstrap) and all(node.on_loopback for node in self.bootstrap or ())
+
+    @property
+    def maps_port(self) -> bool:
+        """Whether the router is asked to lead a port here.
+
+        Never without UDP or through a proxy, which hides this machine from its own network, too. Unless
+        `port_mapping` decides, it is asked where local discovery may speak to the local network as well,
+        and only for a Tox network that goes beyond this machine and this local network.
+        """
+        if not self.udp or self.proxy is not None:
+            return False
+        if self.port_mapping is not None:
+            return self.port_mapping
+        return self.local_discovery and self.bootstrap != () and not self.on_loopback
 
 
 @dataclass(frozen=True, slots=True)

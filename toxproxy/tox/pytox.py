@@ -47,6 +47,7 @@ class ToxOptions:
     """
 
     savedata_data: bytes | bytearray | None = field(default=None, repr=False)
+    savedata_type: int = 1  # Tox.SAVEDATA_TYPE_TOX_SAVE; or the 32 bytes of a secret key
     ipv6_enabled: bool = True
     udp_enabled: bool = True
     local_discovery_enabled: bool = True
@@ -68,7 +69,7 @@ class Tox:
     CONNECTION_NONE, CONNECTION_TCP, CONNECTION_UDP = 0, 1, 2
     PROXY_TYPE_NONE, PROXY_TYPE_HTTP, PROXY_TYPE_SOCKS5 = 0, 1, 2
     MESSAGE_TYPE_NORMAL, MESSAGE_TYPE_ACTION = 0, 1
-    SAVEDATA_TYPE_NONE, SAVEDATA_TYPE_TOX_SAVE = 0, 1
+    SAVEDATA_TYPE_NONE, SAVEDATA_TYPE_TOX_SAVE, SAVEDATA_TYPE_SECRET_KEY = 0, 1, 2
 
     _tox: Any = None  # never passed to C as NULL, which would abort the process
 
@@ -367,7 +368,7 @@ def _new(lib: Any, options: ToxOptions) -> Any:
         lib.tox_options_set_proxy_host(raw, host)
         savedata = ffi.from_buffer(options.savedata_data or b"")
         if options.savedata_data is not None:
-            lib.tox_options_set_savedata_type(raw, Tox.SAVEDATA_TYPE_TOX_SAVE)
+            lib.tox_options_set_savedata_type(raw, options.savedata_type)
             lib.tox_options_set_savedata_data(raw, savedata, len(savedata))
         error = ffi.new("Tox_Err_New *")
         tox = lib.tox_new(raw, error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import random
 import socket
 from contextlib import suppress
@@ -22,7 +21,7 @@ _DESCRIPTORS = range(3, 4096)  # where a socket is searched that was just opened
 async def tox_options(settings: ToxSettings, resolver: Resolver) -> ToxOptions:
     """The options of libtoxcore for `[tox]`. Raises `ToxproxyError` if the proxy's name is not found."""
     options = ToxOptions(
-        ipv6_enabled=not _stays_on_ipv4_loopback(settings) and _has_ipv6(),
+        ipv6_enabled=not settings.on_loopback and _has_ipv6(),
         udp_enabled=settings.udp and settings.proxy is None,
         local_discovery_enabled=settings.local_discovery,
         start_port=_first_port(*settings.ports),
@@ -93,19 +92,6 @@ def _first_port(first: int, last: int) -> int:
             sock.bind(("", port))
             return port
     return first
-
-
-def _stays_on_ipv4_loopback(settings: ToxSettings) -> bool:
-    """Whether all bootstrap nodes are in 127.0.0.0/8: then this is a test network without IPv6."""
-    if not settings.bootstrap:
-        return False
-    for node in settings.bootstrap:
-        try:
-            if not ipaddress.IPv4Address(node.host).is_loopback:
-                return False
-        except ValueError:
-            return False
-    return True
 
 
 def _has_ipv6() -> bool:
