@@ -30,7 +30,8 @@ class Stream:
     """
 
     __slots__ = (
-        "burst", "complete", "data", "id", "receiver", "rested_at", "said", "scheduled", "sender", "state",
+        "base", "burst", "complete", "data", "id", "receiver", "rested_at", "said", "scheduled", "sender",
+        "state",
     )  # fmt: skip
 
     def __init__(self, id: int, state: StreamState, sender: Sender, receiver: Receiver) -> None:
@@ -43,6 +44,7 @@ class Stream:
         self.scheduled = False
         self.burst = 0  # for the scheduler: bytes sent lately
         self.rested_at = 0  # for the scheduler: bytes that all streams had sent when this one last sent
+        self.base = 0  # for the scheduler: when the stream would be due if it had never had a byte to send
         self.data: object = None
 
     @property
