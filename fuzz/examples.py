@@ -23,8 +23,6 @@ _KEY = "FEDCBA9876543210" * 4
 
 _FRAMES: tuple[frames.Frame, ...] = (
     frames.Hello(2, 2, 3, frames.LZ4, 16384, 8192),
-    frames.Ping(7),
-    frames.Pong(7),
     frames.Open(1, frames.TCP, 16384, 443, "www.example.org"),
     frames.Opened(1, 1 << 20),
     frames.Refused(1, 5, "connection refused"),

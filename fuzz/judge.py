@@ -22,10 +22,8 @@ def forbidden(mux: Multiplexer, message: bytes) -> str | None:
         return "" if mux._streams.peer is None and not isinstance(frame, frames.Hello) else None
     if isinstance(frame, frames.Hello):
         return "" if frame == mux._streams.peer else "a second HELLO"
-    if isinstance(frame, (frames.Ping, frames.Pong)):
-        return ""
     number = frame.stream
-    ours, stream = number % 2 == mux._client, mux.streams.get(number)
+    ours, stream = mux._streams.is_ours(number), mux.streams.get(number)
     if isinstance(frame, frames.Open):
         if not number or ours:
             return "an id that the peer must not use"

@@ -234,7 +234,6 @@ class Friend:
         ids = (_PEER, 0) if self.begins else None
         hello = frames.encode(frames.Hello(2, 2, _PEER, frames.LZ4, 64, 4))
         self.say(self.packet(hello, ids=ids))
-        self.say(self.packet(frames.encode(frames.Ping(0)), ids=ids))
 
     def anything(self) -> None:
         """Arbitrary frames in a packet as it should be."""
@@ -257,7 +256,11 @@ class Friend:
         """Name the session that there is, or another one."""
         client, server = self.ids()
         ids = self.choices.pick(((client, server), (client, 0), (client ^ 1, 0), (client, server ^ 1)))
-        self.say(damaged(self.choices, self.packet(frames.encode(frames.Ping(1)), ids=ids))[:PACKET_SIZE])
+        self.say(
+            damaged(
+                self.choices, self.packet(frames.encode(frames.Reset(1 if self.begins else 2, 1)), ids=ids)
+            )[:PACKET_SIZE]
+        )
 
     def end_session(self) -> None:
         self.say(damaged(self.choices, close(self.choices.integer(5), "enough")))

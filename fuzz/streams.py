@@ -112,8 +112,6 @@ class Pair:
     def play(self) -> None:
         if self.choices.integer(7):
             self.exchange()
-            self.sides[0].mux.ping(0)
-            self.exchange()
         moves, most = 0, self.choices.integer(_MOVES_MOST)
         while self.choices and moves < most:
             side = self.choices.integer(1)

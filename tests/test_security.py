@@ -191,7 +191,7 @@ class Thief:
         self._link, self._identity = link, identity
 
     def link_up(self) -> None:
-        self._link.send(packed(1, frames.Ping(1), ids=self._identity))
+        self._link.send(packed(1, frames.Reset(1, 1), ids=self._identity))
         self._link.flush()
 
     def packet_received(self, packet: bytes) -> None:

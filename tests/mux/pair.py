@@ -106,8 +106,6 @@ class Pair:
         self.client.peer, self.server.peer = self.server, self.client
         if established:
             self.exchange()
-            self.client.mux.ping(0)  # the server's session is established with the client's second frame
-            self.exchange()
             self.client.events.clear()
             self.server.events.clear()
 

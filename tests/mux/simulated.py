@@ -256,9 +256,6 @@ def joined(
     near.peer, far.peer = far, near
     near.pump()
     simulation.rest()
-    near.mux.ping(1)
-    near.pump()
-    simulation.rest()
     if not (near.mux.established and far.mux.established):
         raise LocalProtocolError("no session")
     return near, far

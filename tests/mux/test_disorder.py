@@ -112,7 +112,7 @@ def test_what_is_acknowledged_is_not_sent_again() -> None:
     near, _ = pair.connect()
     pair.client.mux.write(near, bytes(range(256)) * 40)
     pair.client.mux.finish(near)
-    pair.client.mux.ping(1)
+    pair.client.mux.open(TARGET)
     sent = pair.client.take()
     pair.client.deliver(sent)
     pair.client.lose([packet for packet in sent if Fin not in map(type, decoded([packet]))])

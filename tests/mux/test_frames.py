@@ -18,8 +18,6 @@ from toxproxy.mux.frames import (
     Open,
     Opened,
     Packed,
-    Ping,
-    Pong,
     Refused,
     Reset,
 )
@@ -28,8 +26,6 @@ from toxproxy.recovery.packet import MAX_TEXT
 # Every frame, byte by byte as in SPEC.md.
 EXAMPLES: list[tuple[Frame, str]] = [
     (Hello(1, 2, 3, 4, 5, 6), "01 01 02 0000000000000003 00000004 00000005 00000006 00"),
-    (Ping(0x0102030405060708), "02 0102030405060708"),
-    (Pong(0x0102030405060708), "03 0102030405060708"),
     (Open(1, 1, 0x40000, 443, "a.example"), "10 00000001 01 00040000 01bb 09 612e6578616d706c65"),
     (Opened(1, 0x40000), "11 00000001 00040000"),
     (Refused(1, 5, "no"), "12 00000001 05 0002 6e6f"),
@@ -48,8 +44,6 @@ text = st.text(max_size=MAX_TEXT // 4).filter(str.isprintable)
 host = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=255)
 any_frame: st.SearchStrategy[Frame] = st.one_of(
     st.builds(Hello, u8, u8, u64, u32, u32, u32, st.binary(max_size=255)),
-    st.builds(Ping, u64),
-    st.builds(Pong, u64),
     st.builds(Open, u32, u8, u32, st.integers(1, 0xFFFF), host),
     st.builds(Opened, u32, u32),
     st.builds(Refused, u32, u8, text),

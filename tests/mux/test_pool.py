@@ -8,7 +8,7 @@ import pytest
 
 from toxproxy.errors import RemoteProtocolError, ResetCode
 from toxproxy.mux import Limits, StreamDrained
-from toxproxy.mux.frames import DATA_HEADER, Credit, Ping
+from toxproxy.mux.frames import DATA_HEADER, Credit, Open
 from toxproxy.mux.limits import Pool
 from toxproxy.mux.scheduler import MAX_WAITING
 from toxproxy.mux.sender import LEAST_BUFFER
@@ -134,11 +134,11 @@ def test_what_the_peer_does_not_acknowledge_counts() -> None:
 
 
 def test_a_flood_of_questions_is_bounded_by_memory_too() -> None:
-    pair = Pair(server=Limits(session_window=1 << 20, pool=Pool(1 << 20)))
+    pair = Pair(server=Limits(session_window=1 << 20, pool=Pool(1 << 20), streams=0))
 
     def flood() -> None:
-        for value in range(MAX_WAITING):
-            pair.server.hear(Ping(value))
+        for number in range(MAX_WAITING):
+            pair.server.hear(Open(1 + 2 * number, 1, 0, 80, "host"))
 
     with pytest.raises(RemoteProtocolError, match="does not take them"):
         flood()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 
 from toxproxy.mux import Limits, Stream, StreamDrained, frames
-from toxproxy.mux.frames import DATA_HEADER, Credit, Data, Fin, Frame, Open, Ping, Reset
+from toxproxy.mux.frames import DATA_HEADER, Credit, Data, Fin, Frame, Open, Refused, Reset
 from toxproxy.mux.receiver import Receiver
 from toxproxy.mux.scheduler import Scheduler
 from toxproxy.mux.sender import HIGH_WATER, LOW_WATER
@@ -55,9 +55,9 @@ def test_the_order_is_control_frames_then_credit_then_data() -> None:
     one, two = a_stream(1), a_stream(3)
     write(scheduler, one, b"data")
     scheduler.credit(two)
-    scheduler.control(frames.encode(Ping(1)))
+    scheduler.control(frames.encode(Refused(5, 1, "")))
     scheduler.control(frames.encode(Reset(3, 1)))
-    assert [type(frame) for frame in everything(scheduler)] == [Ping, Reset, Credit, Data]
+    assert [type(frame) for frame in everything(scheduler)] == [Refused, Reset, Credit, Data]
     assert not scheduler
 
 
@@ -285,7 +285,7 @@ def test_clear_drops_everything() -> None:
     write(scheduler, stream, b"data")
     scheduler.credit(stream)
     scheduler.control(b"")
-    scheduler.control(frames.encode(Ping(1)))
+    scheduler.control(frames.encode(Refused(5, 1, "")))
     scheduler.clear()
     assert everything(scheduler) == []
 
@@ -320,7 +320,7 @@ def test_a_lost_block_waits_for_a_packet_with_room_and_other_streams_do_not() ->
 
 def test_a_download_that_waits_for_credit_stays_bulk() -> None:
     scheduler = a_scheduler()
-    waits, goes_on = some_bulk(scheduler, 1, 3)
+    waits, _ = some_bulk(scheduler, 1, 3)
     waits.sender.limit = waits.sender.offset
     for _ in range(10):
         senders(scheduler, 50)

@@ -138,7 +138,7 @@ async def test_a_session_that_is_closed_says_so_and_is_over() -> None:
     client, _ = acquainted()
     client.session.close("maintenance")
     assert closing(client.line.farewell or b"") == (CloseCode.STOPPING, "maintenance")
-    client.hear(packed(100, frames.Ping(1)))  # `Line` does not take a packet any more
+    client.hear(packed(100, frames.Reset(2, 1)))  # `Line` does not take a packet any more
     client.session.close("again")
     assert client.ended == [Closed("maintenance")]
 
@@ -170,7 +170,7 @@ async def test_a_client_of_other_versions_is_told_so() -> None:
 
 async def test_a_hello_of_another_session_than_the_introductions_is_a_violation() -> None:
     server = Side(introduced=11)
-    server.hear(packed(1, hello(12), ids=(11, 0)), packed(2, frames.Ping(1), ids=(11, 0)))
+    server.hear(packed(1, hello(12), ids=(11, 0)))
     (reason,) = server.ended
     assert isinstance(reason, PeerBroke)
     assert "INTRODUCTION" in reason.text

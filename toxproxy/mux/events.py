@@ -10,10 +10,9 @@ from toxproxy.mux.stream import Stream
 
 
 class Established(NamedTuple):
-    """Both sides have sent HELLO: streams can be opened."""
+    """The peer's HELLO came: streams can be opened."""
 
     session: int  # the peer's session id
-    version: int  # the protocol version of the session
 
 
 class StreamRequested(NamedTuple):
@@ -59,19 +58,6 @@ class StreamClosed(NamedTuple):
     error: StreamError | None
 
 
-class PongReceived(NamedTuple):
-    """The answer to `ping(value)`."""
-
-    value: int
-
-
 Event = (
-    Established
-    | StreamRequested
-    | StreamOpened
-    | DataReceived
-    | EndReceived
-    | StreamDrained
-    | StreamClosed
-    | PongReceived
+    Established | StreamRequested | StreamOpened | DataReceived | EndReceived | StreamDrained | StreamClosed
 )

@@ -32,18 +32,6 @@ class Hello(NamedTuple):
     more: bytes = b""  # fields of a later version
 
 
-class Ping(NamedTuple):
-    """Asks for a PONG with the same value."""
-
-    value: int
-
-
-class Pong(NamedTuple):
-    """The answer to a PING."""
-
-    value: int
-
-
 class Open(NamedTuple):
     """A new stream: its target, and how many bytes the opener accepts at first."""
 
@@ -108,7 +96,7 @@ class Credit(NamedTuple):
     limit: int
 
 
-Frame = Hello | Ping | Pong | Open | Opened | Refused | Data | Packed | Fin | Reset | Credit
+Frame = Hello | Open | Opened | Refused | Data | Packed | Fin | Reset | Credit
 
 
 def _host(tail: bytes) -> str:
@@ -126,8 +114,6 @@ def _bytes(tail: bytes) -> bytes:
 # type byte: the frame's class, the layout of its fixed fields, and what reads its tail
 _TABLE: dict[int, tuple[type[Frame], Struct, Callable[[bytes], object] | None]] = {
     0x01: (Hello, Struct("!BBQIIIB"), bytes),
-    0x02: (Ping, Struct("!Q"), None),
-    0x03: (Pong, Struct("!Q"), None),
     0x10: (Open, Struct("!IBIHB"), _host),
     0x11: (Opened, Struct("!II"), None),
     0x12: (Refused, Struct("!IBH"), printable),

@@ -20,7 +20,6 @@ class Incoming:
     """Takes packets for the `Streams` of a session. `hello` is this side's."""
 
     def __init__(self, streams: Streams, hello: frames.Hello, *, client: bool) -> None:
-        self.established = False  # streams can be opened
         self._hello = hello
         self._client = client
         self._streams = streams
@@ -50,14 +49,7 @@ class Incoming:
             return True
         if self._streams.peer is None:
             return False  # HELLO was lost, or overtaken
-        if not self.established:
-            self._establish(self._streams.peer)  # this frame shows that the client has our HELLO
         match frame:
-            case frames.Ping(value):
-                self._check_backlog()
-                self._scheduler.control(frames.encode(frames.Pong(value)))
-            case frames.Pong(value):
-                self._events.append(events.PongReceived(value))
             case frames.Open():
                 self._handle_open(frame)
             case frames.Opened() | frames.Refused():
@@ -82,23 +74,15 @@ class Incoming:
                 f"the {there} {frame.oldest} to {frame.newest}; upgrade the older of the two"
             )
         self._streams.peer = frame
-        if self._client:
-            self._establish(frame)
-        else:
+        self._events.append(events.Established(frame.session))
+        if not self._client:
             self._scheduler.control(frames.encode(self._hello))
-
-    def _establish(self, peer: frames.Hello) -> None:
-        self.established = True
-        self._events.append(events.Established(peer.session, min(NEWEST, peer.newest)))
-
-    def _check_backlog(self) -> None:
-        if self._scheduler.overfull:
-            raise RemoteProtocolError("the peer asks for answers and does not take them")
 
     # A stream's beginning and its end
 
     def _handle_open(self, frame: frames.Open) -> None:
-        self._check_backlog()
+        if self._scheduler.overfull:
+            raise RemoteProtocolError("the peer asks for answers and does not take them")
         streams, number = self._streams, frame.stream
         if not number or streams.is_ours(number):
             raise RemoteProtocolError(f"OPEN with stream id {number}, which is 0 or of the wrong parity")

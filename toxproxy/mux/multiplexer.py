@@ -37,7 +37,6 @@ class Multiplexer:
         self.ending: tuple[CloseCode, str] | None = None
         window, streams = self.limits.early_window, self.limits.streams
         hello = frames.Hello(OLDEST, NEWEST, session, frames.LZ4, window, streams)
-        self._client, self._session = client, session
         self._streams = Streams(self.limits, client=client)
         self._scheduler, self._events = self._streams.scheduler, self._streams.events
         self._incoming = Incoming(self._streams, hello, client=client)
@@ -49,15 +48,8 @@ class Multiplexer:
 
     @property
     def established(self) -> bool:
-        """Whether streams can be opened: both sides have sent HELLO."""
-        return self._incoming.established
-
-    @property
-    def identity(self) -> tuple[int, int] | None:
-        """The client's and the server's session id, once both are known."""
-        if (peer := self._streams.peer) is None:
-            return None
-        return (self._session, peer.session) if self._client else (peer.session, self._session)
+        """Whether streams can be opened: the peer's HELLO came."""
+        return self._streams.peer is not None
 
     @property
     def streams(self) -> dict[int, Stream]:
@@ -70,7 +62,8 @@ class Multiplexer:
         Without `compress` neither side compresses what it sends. Raises `StreamRefused` where a side allows
         no more streams, or all ids of the session are used up.
         """
-        self._expect_session("stream")
+        if self.closed or not self.established:
+            raise LocalProtocolError("no stream without an established session")
         return self._streams.open(target, compress=compress)
 
     def accept(self, stream: Stream) -> None:
@@ -113,11 +106,6 @@ class Multiplexer:
         """End a stream at once; queued bytes are dropped. No `StreamClosed` follows."""
         if stream.state is not StreamState.CLOSED:
             self._streams.reset(stream, code)
-
-    def ping(self, value: int) -> None:
-        """Ask the peer for a `PongReceived` with this value (64 bits)."""
-        self._expect_session("ping")
-        self._scheduler.control(frames.encode(frames.Ping(value)))
 
     def close(self, code: CloseCode, text: str = "") -> None:
         """End the session: every stream is closed, and nothing is sent any more."""
@@ -169,10 +157,6 @@ class Multiplexer:
     def _end(self, code: ResetCode) -> None:
         self.closed = True
         self._streams.end(code)
-
-    def _expect_session(self, what: str) -> None:
-        if self.closed or not self.established:
-            raise LocalProtocolError(f"no {what} without an established session")
 
 
 def _expect_request(stream: Stream) -> None:

@@ -301,19 +301,16 @@ class Session(LinkOwner):
                 task = self._loop.create_task(self._serve(transport, target))
                 self._serving[stream] = task
                 task.add_done_callback(lambda _: self._serving.pop(stream, None))
-            case Established():
-                self._established()
+            case Established(session):
+                self._established(session)
 
-    def _established(self) -> None:
+    def _established(self, peer: int) -> None:
         if self._ended:  # by something else in the same batch
             return
-        identity = self._multiplexer.identity
-        assert identity is not None
         if self._client:
-            self._ids = identity
-            self._recovery.introduce(*identity)
-            self._multiplexer.ping(secrets.randbits(64))  # with this the server is established, too
-        elif identity != self._ids:
+            self._ids = (self._ids[0], peer)
+            self._recovery.introduce(*self._ids)
+        elif peer != self._ids[0]:
             self._broken(RemoteProtocolError("HELLO has another session id than INTRODUCTION"))
             return
         self._tell(SessionBegan())
