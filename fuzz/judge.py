@@ -27,18 +27,14 @@ def forbidden(mux: Multiplexer, message: bytes) -> str | None:
     if isinstance(frame, frames.Open):
         if not number or ours:
             return "an id that the peer must not use"
-        if stream is None:
-            return ""
-        if stream.state is StreamState.WAITING:
-            return None
-        return "" if frame == stream.said else "another OPEN"
+        return "" if stream is None or frame == stream.said else "another OPEN"
     if not number or (ours and number >= mux._streams._next_id):
         return "a stream that was never opened"
     late = stream is None and mux._streams.was_used(number)
     if isinstance(frame, (frames.Opened, frames.Refused)) and not ours and not late:
         return "an answer from the opener"
-    if stream is None:  # one that waits for its OPEN, or that is over
-        return None if isinstance(frame, (frames.Data, frames.Packed, frames.Fin, frames.Credit)) else ""
+    if stream is None:  # one whose OPEN did not come, or that is over
+        return ""
     return _forbidden_in(stream, frame)
 
 

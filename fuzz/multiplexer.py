@@ -293,8 +293,7 @@ class Game:
 
     def check(self) -> None:
         streams = self.mux.streams
-        known = {stream for stream in streams.values() if stream.state is not StreamState.WAITING}
-        assert known == self.unread.keys()
+        assert set(streams.values()) == self.unread.keys()
         theirs = [stream for stream in streams.values() if (stream.id % 2 == 1) is not self.client]
         assert len(theirs) <= LIMITS.streams
         size = 0

@@ -217,14 +217,6 @@ def test_closing_ends_every_stream_and_leaves_nothing_to_send(client: bool) -> N
         assert error.code is ResetCode.GOING_AWAY
 
 
-def test_a_stream_that_waits_for_its_open_ends_unheard() -> None:
-    pair = Pair()
-    pair.server.hear(Data(1, 0, b"early"))
-    pair.server.mux.close(CloseCode.STOPPING)
-    assert not pair.server.of(object)
-    assert not pair.server.mux.streams
-
-
 def test_a_second_close_changes_nothing() -> None:
     pair = Pair()
     pair.client.mux.close(CloseCode.STOPPING, "first")

@@ -86,25 +86,20 @@ class Incoming:
         streams, number = self._streams, frame.stream
         if not number or streams.is_ours(number):
             raise RemoteProtocolError(f"OPEN with stream id {number}, which is 0 or of the wrong parity")
-        kind = frame.kind & ~frames.PLAIN
-        stream = streams.find(number)
-        if stream is None:
-            if not streams.was_used(number):
-                streams.use(number)
-                text = f"{streams.limits.streams} connections are open"
-                streams.refuse(number, Refusal.TOO_MANY_STREAMS, text)
-        elif stream.state is not StreamState.WAITING:
-            if frame != stream.said:
-                raise RemoteProtocolError(f"second OPEN with stream id {number}, other than the first")
-        elif kind != frames.TCP:
+        if (stream := streams.living.get(number)) is not None and frame != stream.said:
+            raise RemoteProtocolError(f"second OPEN with stream id {number}, other than the first")
+        if streams.was_used(number):
+            return
+        streams.use(number)
+        if streams.full:
+            text = f"{streams.limits.streams} connections are open"
+            streams.refuse(number, Refusal.TOO_MANY_STREAMS, text)
+        elif (kind := frame.kind & ~frames.PLAIN) != frames.TCP:
             text = f"streams of kind {kind} are not supported, only of kind {frames.TCP} (TCP)"
             streams.refuse(number, Refusal.UNSUPPORTED, text)
-            streams.forget(stream)
         else:
-            streams.request(stream, frame)
+            stream = streams.request(frame)
             self._events.append(events.StreamRequested(stream, Target(frame.host, frame.port)))
-            stream.receiver.release()
-            self._report(stream)
 
     def _handle_answer(self, frame: frames.Opened | frames.Refused) -> None:
         stream = self._streams.living.get(frame.stream)
@@ -139,8 +134,11 @@ class Incoming:
     # Between them
 
     def _handle_flow(self, frame: frames.Data | frames.Packed | frames.Fin | frames.Credit) -> bool:
-        """A frame that the peer sends only of a stream that it opened or accepted."""
-        stream = self._streams.find(frame.stream)
+        """A frame that the peer sends only of a stream that it opened or accepted.
+
+        Where it comes before OPEN, its packet is not acknowledged: it must come again.
+        """
+        stream = self._streams.living.get(frame.stream)
         if stream is None:
             return self._streams.was_used(frame.stream)
         self._opened(stream)

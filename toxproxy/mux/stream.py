@@ -2,8 +2,8 @@
 
 Each direction ends by itself (half-close). A stream is over when both are DONE, or by RESET or REFUSED.
 
-WAITING -> REQUESTED -> OPEN      opened by the peer
-           OPENING   -> OPEN      opened here; from any state -> CLOSED
+REQUESTED -> OPEN      opened by the peer
+OPENING   -> OPEN      opened here; from any state -> CLOSED
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from toxproxy.mux.sender import Sender, SendState
 
 
 class StreamState(Enum):
-    WAITING = "waiting"  # for the peer's OPEN: the owner does not know of the stream
     REQUESTED = "requested"  # not answered yet
     OPENING = "opening"  # not answered yet
     OPEN = "open"

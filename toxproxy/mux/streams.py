@@ -60,21 +60,6 @@ class Streams:
         if len(self._used) > MOST_GAPS + 1:
             raise RemoteProtocolError(f"more than {MOST_GAPS} gaps in the ids of streams")
 
-    def find(self, number: int) -> Stream | None:
-        """The stream of a frame; a new one, that waits for its OPEN, for an id that was not used yet.
-
-        None for a stream that has ended, and where the peer has as many streams as it may; then `was_used`
-        is False. Raises `RemoteProtocolError` as `was_used`.
-        """
-        stream = self.living.get(number)
-        full = len(self.living) - self._opened >= self.limits.streams
-        if stream is None and not self.was_used(number) and not full:
-            self.use(number)
-            receiver = Receiver(self.limits.early_window, compress=self.compress, waiting=True)
-            stream = Stream(number, StreamState.WAITING, Sender(0, self.memory), receiver)
-            self._keep(stream)
-        return stream
-
     # Beginnings
 
     def open(self, target: Target, *, compress: bool) -> Stream:
@@ -99,13 +84,20 @@ class Streams:
         self._keep(stream)
         return stream
 
-    def request(self, stream: Stream, frame: frames.Open) -> None:
-        """OPEN came for a stream that waits for it."""
+    @property
+    def full(self) -> bool:
+        """Whether the peer has as many streams as it may."""
+        return len(self.living) - self._opened >= self.limits.streams
+
+    def request(self, frame: frames.Open) -> Stream:
+        """OPEN came: a new stream of the peer's."""
         packs = self.compress and not frame.kind & frames.PLAIN
-        limit = max(stream.sender.limit, frame.window)
-        stream.sender = Sender(limit, self.memory, compress=packs)
+        sender = Sender(frame.window, self.memory, compress=packs)
+        receiver = Receiver(self.limits.early_window, compress=self.compress)
+        stream = Stream(frame.stream, StreamState.REQUESTED, sender, receiver)
         stream.said = frame
-        stream.state = StreamState.REQUESTED
+        self._keep(stream)
+        return stream
 
     def accept(self, stream: Stream) -> None:
         """Give a requested stream the window of a new stream, and send OPENED."""
@@ -162,7 +154,7 @@ class Streams:
 
     def forget(self, stream: Stream, error: StreamError | None = None, *, tell: bool = False) -> None:
         """The stream has ended. The owner hears of it if there is an error, or if it is to be told."""
-        if (tell or error is not None) and stream.state is not StreamState.WAITING:
+        if tell or error is not None:
             self.events.append(StreamClosed(stream, error))
         del self.living[stream.id]
         self._opened -= self.is_ours(stream.id)
