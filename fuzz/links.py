@@ -24,7 +24,7 @@ from toxproxy.outbound.exit import Exit
 from toxproxy.pace import TokenBucket
 from toxproxy.recovery.packet import close, closing
 from toxproxy.rules import Rules
-from toxproxy.tunnel.events import SessionBegan, SessionEnded, SessionEvent
+from toxproxy.tunnel.events import Change, SessionEvent
 from toxproxy.tunnel.keeper import SessionKeeper
 
 _ffi = cffi.FFI()
@@ -89,13 +89,13 @@ class End:
         self._began = False
 
     def _changed(self, what: SessionEvent) -> None:
-        match what:
-            case SessionBegan():
+        match what.change:
+            case Change.BEGAN:
                 assert not self._began
                 assert self.keeper.session is not None
                 assert self.keeper.session.established
                 self._began = True
-            case SessionEnded():
+            case Change.ENDED:
                 assert self.keeper.session is None
                 self._began = False
 

@@ -18,7 +18,7 @@ from toxproxy.link.base import LinkEnd
 from toxproxy.mux import Limits
 from toxproxy.mux.receiver import ReceiveState
 from toxproxy.recovery.packet import close
-from toxproxy.tunnel.events import Loss, PeerBroke, PeerClosed, SessionEnded, SessionInterrupted
+from toxproxy.tunnel.events import Change, Loss, PeerBroke, PeerClosed, SessionEvent
 
 
 async def test_the_peers_limit_of_streams_is_kept() -> None:
@@ -103,7 +103,7 @@ async def test_a_session_that_begins_and_ends_in_one_batch_only_ends(last: bytes
     client = Side()
     client.hear(packed(1, hello(5)), last)
     assert len(client.ended) == 1
-    assert client.changes == [SessionEnded(client.ended[0])]
+    assert client.changes == [SessionEvent(Change.ENDED, client.ended[0])]
 
 
 async def test_a_session_interrupted_for_too_long_resets_its_streams() -> None:
@@ -113,7 +113,7 @@ async def test_a_session_interrupted_for_too_long_resets_its_streams() -> None:
         with pytest.raises(StreamReset) as caught:
             await reader.read()
         assert caught.value.code is ResetCode.LINK_LOST
-        assert ("near", SessionInterrupted(LinkEnd.UNREACHABLE)) in ends.changes
+        assert ("near", SessionEvent(Change.INTERRUPTED, LinkEnd.UNREACHABLE)) in ends.changes
         assert ends.ended == [("near", Loss.EXPIRED)]
         assert ends.near_end.session is None
         writer.close()

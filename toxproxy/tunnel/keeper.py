@@ -21,15 +21,7 @@ from toxproxy.mux import Limits
 from toxproxy.pace import Backoff, Notice, Pace
 from toxproxy.recovery.packet import close, closing, introduction
 from toxproxy.relay.half import Halves
-from toxproxy.tunnel.events import (
-    Loss,
-    SessionBegan,
-    SessionEnd,
-    SessionEnded,
-    SessionEvent,
-    SessionInterrupted,
-    SessionResumed,
-)
+from toxproxy.tunnel.events import Change, Loss, SessionEnd, SessionEvent
 from toxproxy.tunnel.session import Notices, Session
 
 log = logging.getLogger(__name__)
@@ -131,7 +123,7 @@ class SessionKeeper:
             self._unmade("no link can be made: %s; trying again", error)
             self._connect_after(LinkEnd.FAILED)
 
-    def _connect_after(self, reason: SessionEnd, *, at_least: float = 0.0) -> None:
+    def _connect_after(self, reason: SessionEnd | None, *, at_least: float = 0.0) -> None:
         """Begin the next link after a pause that depends on how the last link or session ended."""
         loop = asyncio.get_running_loop()
         if self._works_since is not None and loop.time() - self._works_since >= _STEADY:
@@ -191,18 +183,18 @@ class SessionKeeper:
         return self.session
 
     def _session_changed(self, what: SessionEvent) -> None:
-        match what:
-            case SessionBegan() | SessionResumed():
+        match what.change:
+            case Change.BEGAN | Change.RESUMED:
                 self._stop_expiry()
                 self._works_since = asyncio.get_running_loop().time()
-            case SessionInterrupted(reason):
-                self._connect_after(reason)
+            case Change.INTERRUPTED:
+                self._connect_after(what.reason)
                 if self._expiry is None:  # else it was interrupted before, and not resumed since
                     self._expiry = asyncio.get_running_loop().call_later(self._grace, self._expire)
-            case SessionEnded(reason):
+            case Change.ENDED:
                 self._stop_expiry()
                 self.session = None
-                self._connect_after(reason, at_least=_LAST_WORDS)
+                self._connect_after(what.reason, at_least=_LAST_WORDS)
         self._changed(what)
 
     def _expire(self, reason: Loss = Loss.EXPIRED) -> None:

@@ -42,18 +42,7 @@ from toxproxy.pace import Notice
 from toxproxy.recovery.packet import close, closing
 from toxproxy.recovery.recovery import Recovery
 from toxproxy.system import heap
-from toxproxy.tunnel.events import (
-    Closed,
-    Loss,
-    PeerBroke,
-    PeerClosed,
-    SessionBegan,
-    SessionEnd,
-    SessionEnded,
-    SessionEvent,
-    SessionInterrupted,
-    SessionResumed,
-)
+from toxproxy.tunnel.events import Change, Closed, Loss, PeerBroke, PeerClosed, SessionEnd, SessionEvent
 from toxproxy.tunnel.transport import StreamTransport
 
 log = logging.getLogger(__name__)
@@ -79,7 +68,7 @@ class Session(LinkOwner):
     `introduced` is at the server the session id with which the client introduced itself; None at the
     client. `exit` dials the peer's targets; without it every request is refused. The connections that it
     made are added to `halves`, since they may still have bytes to deliver when the session has ended.
-    `changed` gets what happens to the session. `SessionEnded` is the last, after all streams were closed.
+    `changed` gets what happens to the session. ENDED is the last, after all streams were closed.
     """
 
     def __init__(
@@ -205,7 +194,7 @@ class Session(LinkOwner):
             return
         if self._interrupted and self._recovery.met:
             self._interrupted = False
-            self._tell(SessionResumed())
+            self._tell(SessionEvent(Change.RESUMED))
 
     def link_ready(self) -> None:
         self._run()
@@ -218,7 +207,7 @@ class Session(LinkOwner):
             self.expire(reason)
         else:
             self._interrupted = True
-            self._tell(SessionInterrupted(reason))
+            self._tell(SessionEvent(Change.INTERRUPTED, reason))
 
     # Between multiplexer, recovery and link
 
@@ -313,7 +302,7 @@ class Session(LinkOwner):
         elif peer != self._ids[0]:
             self._broken(RemoteProtocolError("HELLO has another session id than INTRODUCTION"))
             return
-        self._tell(SessionBegan())
+        self._tell(SessionEvent(Change.BEGAN))
 
     def _trim_soon(self) -> None:
         """The last stream has ended: return its memory to the system if no new one comes soon."""
@@ -370,7 +359,7 @@ class Session(LinkOwner):
             task.cancel()
         self._deliver()
         self._multiplexer.memory.end()
-        self._tell(SessionEnded(reason))
+        self._tell(SessionEvent(Change.ENDED, reason))
 
 
 def _transport(stream: Stream) -> StreamTransport:
