@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from toxproxy.errors import RemoteProtocolError
-from toxproxy.mux import Multiplexer, Stream, frames
+from toxproxy.mux import frames
+from toxproxy.mux.multiplexer import Multiplexer
 from toxproxy.mux.sender import SendState
-from toxproxy.mux.stream import StreamState
+from toxproxy.mux.stream import Stream, StreamState
 
 
 def forbidden(mux: Multiplexer, message: bytes) -> str | None:

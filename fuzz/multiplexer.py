@@ -12,20 +12,13 @@ from fuzz.judge import forbidden
 from fuzz.peer import any_frame, damaged, packed
 from toxproxy.address import Target
 from toxproxy.errors import CloseCode, Refusal, RemoteProtocolError, ResetCode, StreamRefused
-from toxproxy.mux import (
-    DataReceived,
-    EndReceived,
-    Established,
-    Limits,
-    Multiplexer,
-    Stream,
-    StreamClosed,
-    StreamRequested,
-    frames,
-)
+from toxproxy.mux import frames
+from toxproxy.mux.events import DataReceived, EndReceived, Established, StreamClosed, StreamRequested
+from toxproxy.mux.limits import Limits
+from toxproxy.mux.multiplexer import Multiplexer
 from toxproxy.mux.receiver import _OVERHEAD, ReceiveState
 from toxproxy.mux.sender import SendState
-from toxproxy.mux.stream import StreamState
+from toxproxy.mux.stream import Stream, StreamState
 from toxproxy.recovery.sent import PACKET_SIZE
 
 LIMITS = Limits(

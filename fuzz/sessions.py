@@ -15,7 +15,7 @@ from toxproxy.address import Target
 from toxproxy.dialer import P
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.link.base import LinkEnd
-from toxproxy.mux import Limits
+from toxproxy.mux.limits import Limits
 from toxproxy.recovery.packet import introduction
 from toxproxy.recovery.sent import PACKET_SIZE
 from toxproxy.tunnel.events import Change, Closed, PeerClosed, SessionEvent

@@ -8,8 +8,12 @@ import pytest
 
 from toxproxy.address import Target
 from toxproxy.errors import CloseCode, RemoteProtocolError
-from toxproxy.mux import DataReceived, Event, Limits, Multiplexer, Stream, StreamRequested, frames
+from toxproxy.mux import frames
+from toxproxy.mux.events import DataReceived, Event, StreamRequested
+from toxproxy.mux.limits import Limits
+from toxproxy.mux.multiplexer import Multiplexer
 from toxproxy.mux.sender import Sender
+from toxproxy.mux.stream import Stream
 from toxproxy.mux.window import Allotment
 from toxproxy.recovery.sent import PACKET_SIZE
 

@@ -14,16 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from toxproxy.errors import LocalProtocolError, StreamError
-from toxproxy.mux import (
-    DataReceived,
-    EndReceived,
-    Event,
-    Limits,
-    Multiplexer,
-    Stream,
-    StreamClosed,
-    StreamRequested,
-)
+from toxproxy.mux.events import DataReceived, EndReceived, Event, StreamClosed, StreamRequested
+from toxproxy.mux.limits import Limits
+from toxproxy.mux.multiplexer import Multiplexer
+from toxproxy.mux.stream import Stream
 
 from .pair import ROOM
 

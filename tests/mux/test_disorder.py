@@ -9,17 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toxproxy.errors import Refusal, RemoteProtocolError, ResetCode, StreamRefused, StreamReset
-from toxproxy.mux import (
-    DataReceived,
-    EndReceived,
-    Limits,
-    StreamClosed,
-    StreamOpened,
-    StreamRequested,
-    frames,
-)
+from toxproxy.mux import frames
+from toxproxy.mux.events import DataReceived, EndReceived, StreamClosed, StreamOpened, StreamRequested
 from toxproxy.mux.frames import Credit, Data, Fin, Open, Opened, Packed, Refused, Reset
-from toxproxy.mux.limits import Pool
+from toxproxy.mux.limits import Limits, Pool
 from toxproxy.mux.streams import MOST_GAPS
 
 from .blocks import block_of, log

@@ -17,14 +17,8 @@ from toxproxy.errors import (
     StreamRefused,
     StreamReset,
 )
-from toxproxy.mux import (
-    Established,
-    Limits,
-    Multiplexer,
-    StreamClosed,
-    StreamRequested,
-    frames,
-)
+from toxproxy.mux import frames
+from toxproxy.mux.events import Established, StreamClosed, StreamRequested
 from toxproxy.mux.frames import (
     Credit,
     Data,
@@ -36,6 +30,8 @@ from toxproxy.mux.frames import (
     Refused,
     Reset,
 )
+from toxproxy.mux.limits import Limits
+from toxproxy.mux.multiplexer import Multiplexer
 from toxproxy.mux.scheduler import MAX_WAITING
 
 from .pair import TARGET, Pair, Side, breaks_the_protocol, decoded

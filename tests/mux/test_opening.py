@@ -8,8 +8,10 @@ import pytest
 
 from toxproxy.address import Target
 from toxproxy.errors import LocalProtocolError, Refusal, ResetCode, StreamRefused, StreamReset
-from toxproxy.mux import EndReceived, Limits, StreamClosed, StreamOpened, StreamRequested, frames
+from toxproxy.mux import frames
+from toxproxy.mux.events import EndReceived, StreamClosed, StreamOpened, StreamRequested
 from toxproxy.mux.frames import Credit, Data, Fin, Open, Opened, Packed, Refused, Reset
+from toxproxy.mux.limits import Limits
 from toxproxy.mux.stream import StreamState
 
 from .blocks import block_of

@@ -7,9 +7,9 @@ import random
 import pytest
 
 from toxproxy.errors import RemoteProtocolError, ResetCode
-from toxproxy.mux import Limits, StreamDrained
+from toxproxy.mux.events import StreamDrained
 from toxproxy.mux.frames import DATA_HEADER, Credit, Open
-from toxproxy.mux.limits import Pool
+from toxproxy.mux.limits import Limits, Pool
 from toxproxy.mux.scheduler import MAX_WAITING
 from toxproxy.mux.sender import LEAST_BUFFER
 from toxproxy.mux.window import Allotment, ReceiveWindow

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, deque
 
-from toxproxy.mux import Limits, Stream, StreamDrained, frames
+from toxproxy.mux import frames
+from toxproxy.mux.events import StreamDrained
 from toxproxy.mux.frames import DATA_HEADER, Credit, Data, Fin, Frame, Open, Refused, Reset
+from toxproxy.mux.limits import Limits
 from toxproxy.mux.receiver import Receiver
 from toxproxy.mux.scheduler import Scheduler
 from toxproxy.mux.sender import HIGH_WATER, LOW_WATER
-from toxproxy.mux.stream import StreamState
+from toxproxy.mux.stream import Stream, StreamState
 from toxproxy.mux.window import Allotment
 
 from .blocks import log

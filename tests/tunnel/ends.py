@@ -11,7 +11,7 @@ from typing import Any
 from tests.simulation import DatagramPipe, Path
 from toxproxy.address import Target
 from toxproxy.config.settings import GRACE, ExitSettings
-from toxproxy.mux import Limits
+from toxproxy.mux.limits import Limits
 from toxproxy.outbound.exit import Exit
 from toxproxy.rules import Rules, parse_rule
 from toxproxy.tunnel.events import Change, SessionEnd, SessionEvent

@@ -15,7 +15,7 @@ from toxproxy.config.settings import Forward
 from toxproxy.errors import CloseCode, Refusal, ResetCode, StreamRefused, StreamReset
 from toxproxy.forward import ForwardListener
 from toxproxy.link.base import LinkEnd
-from toxproxy.mux import Limits
+from toxproxy.mux.limits import Limits
 from toxproxy.mux.receiver import ReceiveState
 from toxproxy.recovery.packet import close
 from toxproxy.tunnel.events import Change, Loss, PeerBroke, PeerClosed, SessionEvent

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from toxproxy.config.settings import Config, LimitSettings
-from toxproxy.mux import Limits
-from toxproxy.mux.limits import Pool
+from toxproxy.mux.limits import Limits, Pool
 from toxproxy.system.state import StateFolder
 from toxproxy.tox.node import ConnectionStatus, Node
 from toxproxy.tunnel.friend import Friend, short

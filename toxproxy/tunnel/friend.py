@@ -14,7 +14,7 @@ from enum import Enum
 from toxproxy.address import MAX_WORDS, Target, shown
 from toxproxy.dialer import Dialer, P
 from toxproxy.errors import Refusal, StreamRefused
-from toxproxy.mux import Limits
+from toxproxy.mux.limits import Limits
 from toxproxy.pace import Notice
 from toxproxy.tox.node import ConnectionStatus, Node
 from toxproxy.tunnel.events import Change, Closed, PeerBroke, PeerClosed, SessionEvent

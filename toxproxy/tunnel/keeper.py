@@ -17,7 +17,7 @@ from toxproxy.errors import CloseCode
 from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.carrier import Carrier
 from toxproxy.link.enet import EnetLink
-from toxproxy.mux import Limits
+from toxproxy.mux.limits import Limits
 from toxproxy.pace import Backoff, Notice, Pace
 from toxproxy.recovery.packet import close, closing, introduction
 from toxproxy.relay.half import Halves

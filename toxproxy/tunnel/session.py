@@ -24,20 +24,20 @@ from toxproxy.dialer import Dialer, P
 from toxproxy.errors import CloseCode, Refusal, RemoteProtocolError, StreamRefused
 from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.enet import EnetLink
-from toxproxy.mux import (
+from toxproxy.mux.events import (
     DataReceived,
     EndReceived,
     Established,
     Event,
-    Limits,
-    Multiplexer,
-    Stream,
     StreamClosed,
     StreamDrained,
     StreamOpened,
     StreamRequested,
 )
 from toxproxy.mux.frames import close_code
+from toxproxy.mux.limits import Limits
+from toxproxy.mux.multiplexer import Multiplexer
+from toxproxy.mux.stream import Stream
 from toxproxy.pace import Notice
 from toxproxy.recovery.packet import close, closing
 from toxproxy.recovery.recovery import Recovery
