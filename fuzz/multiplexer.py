@@ -96,7 +96,7 @@ class Game:
             if wrong == "":
                 raise AssertionError("a good frame was refused") from error
             self.listen()
-            self.over(str(error))
+            self.over(error)
         else:
             assert not wrong, wrong
             self.listen()
@@ -297,15 +297,12 @@ class Game:
         assert size <= LIMITS.session_window + LIMITS.least_window * (len(streams) + 1)
         accounts(self.mux)
 
-    def over(self, why: str) -> None:
+    def over(self, error: RemoteProtocolError) -> None:
         """After the peer's error: every stream is closed, and nothing is sent or held any more."""
         assert self.mux.closed
         assert not self.mux.streams
         assert not self.unread
-        assert self.mux.ending is not None
-        code, text = self.mux.ending
-        assert code in (CloseCode.PROTOCOL_ERROR, CloseCode.VERSION)
-        assert text == why
+        assert error.code in (CloseCode.PROTOCOL_ERROR, CloseCode.VERSION)
         self.mux.receive(b"whatever", 0)
         for contents in self.flight:
             self.mux.lost(contents)

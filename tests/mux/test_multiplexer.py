@@ -151,7 +151,7 @@ def test_ranges_of_versions_that_do_not_overlap_are_named(oldest: int, newest: i
         pair.server.hear(hello)
     assert str(caught.value) == said
     assert pair.server.mux.closed
-    assert pair.server.mux.ending == (CloseCode.VERSION, said)
+    assert caught.value.code is CloseCode.VERSION
 
 
 def test_unknown_features_are_ignored() -> None:
@@ -200,9 +200,8 @@ def test_closing_ends_every_stream_and_leaves_nothing_to_send(client: bool) -> N
     side, stream = (pair.client, near) if client else (pair.server, far)
     side.mux.write(stream, bytes(10_000))
     side.mux.open(TARGET)
-    side.mux.close(CloseCode.STOPPING, "see you")
+    side.mux.end()
     assert side.mux.closed
-    assert side.mux.ending == (CloseCode.STOPPING, "see you")
     assert not side.mux.streams
     assert not side.mux.wants_to_send
     assert side.mux.fill([], 1000, 0.0) is None
@@ -213,20 +212,13 @@ def test_closing_ends_every_stream_and_leaves_nothing_to_send(client: bool) -> N
         assert error.code is ResetCode.GOING_AWAY
 
 
-def test_a_second_close_changes_nothing() -> None:
-    pair = Pair()
-    pair.client.mux.close(CloseCode.STOPPING, "first")
-    pair.client.mux.close(CloseCode.PROTOCOL_ERROR, "second")
-    assert pair.client.mux.ending == (CloseCode.STOPPING, "first")
-
-
 def test_packets_lost_or_delivered_after_the_end_change_nothing() -> None:
     pair = Pair()
     near, _ = pair.connect()
     pair.client.mux.write(near, bytes(5000))
     pair.client.mux.open(TARGET)
     sent = pair.client.take()
-    pair.client.mux.close(CloseCode.STOPPING)
+    pair.client.mux.end()
     pair.client.lose(sent[:2])
     pair.client.deliver(sent[2:])
     assert not pair.client.mux.wants_to_send
@@ -244,7 +236,7 @@ def test_a_lost_link_closes_every_stream_and_sends_nothing() -> None:
     pair = Pair()
     near, _ = pair.connect()
     pair.client.mux.write(near, b"data")
-    pair.client.mux.lose()
+    pair.client.mux.end(ResetCode.LINK_LOST)
     [closed] = pair.client.of(StreamClosed)
     assert isinstance(closed.error, StreamReset)
     assert closed.error.code is ResetCode.LINK_LOST
@@ -254,8 +246,8 @@ def test_a_lost_link_closes_every_stream_and_sends_nothing() -> None:
 def test_the_link_is_lost_after_the_end() -> None:
     pair = Pair()
     pair.connect()
-    pair.client.mux.close(CloseCode.STOPPING)
-    pair.client.mux.lose()
+    pair.client.mux.end()
+    pair.client.mux.end(ResetCode.LINK_LOST)
     [closed] = pair.client.of(StreamClosed)
     assert isinstance(closed.error, StreamReset)
     assert closed.error.code is ResetCode.GOING_AWAY
@@ -265,7 +257,7 @@ def test_the_link_is_lost_after_the_end() -> None:
 def test_frames_after_the_end_are_ignored(frame: frames.Frame) -> None:
     pair = Pair()
     pair.connect()
-    pair.server.mux.close(CloseCode.STOPPING)
+    pair.server.mux.end()
     events = list(pair.server.of(object))
     assert pair.server.hear(frame)
     assert pair.server.events == events
@@ -274,7 +266,7 @@ def test_frames_after_the_end_are_ignored(frame: frames.Frame) -> None:
 
 def test_no_stream_after_the_end() -> None:
     pair = Pair()
-    pair.client.mux.close(CloseCode.STOPPING)
+    pair.client.mux.end()
     with pytest.raises(LocalProtocolError):
         pair.client.mux.open(TARGET)
 

@@ -128,7 +128,7 @@ def test_what_the_peer_does_not_acknowledge_counts() -> None:
     assert not pair.client.mux.wants_to_send
     assert near.sender.buffered <= LEAST_BUFFER + 1000
     assert pool.left < 1 << 18
-    pair.client.mux.lose()
+    pair.client.mux.end(ResetCode.LINK_LOST)
     pair.client.mux.memory.end()
     assert pool.left == 1 << 20
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from toxproxy.address import Target
-from toxproxy.errors import Refusal, RemoteProtocolError, StreamRefused, StreamReset
+from toxproxy.errors import CloseCode, Refusal, RemoteProtocolError, StreamRefused, StreamReset
 from toxproxy.mux import events, frames
 from toxproxy.mux.frames import DATA, DATA_HEADER, DATA_TYPE
 from toxproxy.mux.stream import Stream, StreamState
@@ -14,6 +14,8 @@ OLDEST, NEWEST = 2, 2  # protocol versions spoken here
 
 class IncompatibleError(RemoteProtocolError):
     """No protocol version is spoken on both sides."""
+
+    code = CloseCode.VERSION
 
 
 class Incoming:

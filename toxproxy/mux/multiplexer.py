@@ -7,7 +7,7 @@
 
 After any call, take events until `next_event` returns None, and let recovery fill packets while
 `wants_to_send`. Methods raise `LocalProtocolError` for a mistake of the caller, `receive`
-`RemoteProtocolError` for one of the peer; then the session is closed, and `ending` is what to tell the peer.
+`RemoteProtocolError` for one of the peer; then the session has ended.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from __future__ import annotations
 from typing import cast
 
 from toxproxy.address import Target
-from toxproxy.errors import CloseCode, LocalProtocolError, Refusal, RemoteProtocolError, ResetCode
+from toxproxy.errors import LocalProtocolError, Refusal, RemoteProtocolError, ResetCode
 from toxproxy.mux import events, frames
-from toxproxy.mux.incoming import NEWEST, OLDEST, Incoming, IncompatibleError
+from toxproxy.mux.incoming import NEWEST, OLDEST, Incoming
 from toxproxy.mux.limits import Limits
 from toxproxy.mux.scheduler import Contents, Piece
 from toxproxy.mux.stream import Stream, StreamState
@@ -27,14 +27,12 @@ from toxproxy.mux.streams import Streams
 class Multiplexer:
     """One side of a session between two peers; a `recovery.source.Source`.
 
-    `session` is this side's session id: 64 random bits. `ending` is the code and the text with which the
-    session was closed; None before that, and after `lose`.
+    `session` is this side's session id: 64 random bits.
     """
 
     def __init__(self, *, client: bool, session: int, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self.closed = False
-        self.ending: tuple[CloseCode, str] | None = None
         window, streams = self.limits.early_window, self.limits.streams
         hello = frames.Hello(OLDEST, NEWEST, session, frames.LZ4, window, streams)
         self._streams = Streams(self.limits, client=client)
@@ -107,16 +105,11 @@ class Multiplexer:
         if stream.state is not StreamState.CLOSED:
             self._streams.reset(stream, code)
 
-    def close(self, code: CloseCode, text: str = "") -> None:
-        """End the session: every stream is closed, and nothing is sent any more."""
+    def end(self, code: ResetCode = ResetCode.GOING_AWAY) -> None:
+        """End the session: every stream is reset, as its owner is told, and nothing is sent any more."""
         if not self.closed:
-            self.ending = code, text
-            self._end(ResetCode.GOING_AWAY)
-
-    def lose(self) -> None:
-        """There will be no more links: every stream is closed."""
-        if not self.closed:
-            self._end(ResetCode.LINK_LOST)
+            self.closed = True
+            self._streams.end(code)
 
     def next_event(self) -> events.Event | None:
         """The next event, or None."""
@@ -146,17 +139,12 @@ class Multiplexer:
             self._scheduler.lost(cast(Contents, contents))
 
     def receive(self, packet: bytes, start: int) -> bool:
-        """See `Source.receive`. Raises `RemoteProtocolError`, and closes the session."""
+        """See `Source.receive`. Raises `RemoteProtocolError`, and ends the session."""
         try:
             return self.closed or self._incoming.receive(packet, start)
-        except RemoteProtocolError as error:
-            incompatible = isinstance(error, IncompatibleError)
-            self.close(CloseCode.VERSION if incompatible else CloseCode.PROTOCOL_ERROR, str(error))
+        except RemoteProtocolError:
+            self.end()
             raise
-
-    def _end(self, code: ResetCode) -> None:
-        self.closed = True
-        self._streams.end(code)
 
 
 def _expect_request(stream: Stream) -> None:

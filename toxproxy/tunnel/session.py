@@ -21,7 +21,7 @@ from collections.abc import Callable
 from toxproxy import relay
 from toxproxy.address import Target
 from toxproxy.dialer import Dialer, P
-from toxproxy.errors import CloseCode, Refusal, RemoteProtocolError, StreamRefused
+from toxproxy.errors import CloseCode, Refusal, RemoteProtocolError, ResetCode, StreamRefused
 from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.enet import EnetLink
 from toxproxy.mux.events import (
@@ -158,7 +158,7 @@ class Session(LinkOwner):
 
     def close(self, text: str) -> None:
         """End the session: the peer is told `text`, and all streams are reset."""
-        self._finish(CloseCode.STOPPING, text, Closed(text))
+        self._end(Closed(text), close(CloseCode.STOPPING, text))
 
     def changed(self) -> None:
         """Something may have to be sent: send it soon, with everything else that changes until then."""
@@ -168,7 +168,7 @@ class Session(LinkOwner):
 
     def expire(self, reason: LinkEnd | Loss) -> None:
         """End the session: it will not be resumed. The peer is not told."""
-        self._multiplexer.lose()
+        self._multiplexer.end(ResetCode.LINK_LOST)
         self._end(reason)
 
     # The link's calls
@@ -185,7 +185,8 @@ class Session(LinkOwner):
         if self._ended:
             return
         if (said := closing(packet)) is not None:
-            self._peer_closed(*said)
+            code, text = said
+            self._end(PeerClosed(close_code(code), text))
             return
         try:
             self._recovery.receive(packet, self._loop.time())
@@ -335,22 +336,13 @@ class Session(LinkOwner):
 
     def _broken(self, error: RemoteProtocolError) -> None:
         """The peer broke the protocol: tell it, and end the session."""
-        self._finish(CloseCode.PROTOCOL_ERROR, str(error), PeerBroke(str(error)))
-
-    def _peer_closed(self, number: int, text: str) -> None:
-        code = close_code(number)
-        self._multiplexer.close(code, text)
-        self._end(PeerClosed(code, text))
-
-    def _finish(self, code: CloseCode, text: str, reason: SessionEnd) -> None:
-        self._multiplexer.close(code, text)
-        # If the multiplexer closed by itself, its code says more.
-        self._end(reason, close(*(self._multiplexer.ending or (code, text))))
+        self._end(PeerBroke(str(error)), close(error.code, str(error)))
 
     def _end(self, reason: SessionEnd, farewell: bytes = b"") -> None:
         if self._ended:
             return
         self._ended = True
+        self._multiplexer.end()
         self._stop_timer()
         if self._link is not None:
             link, self._link = self._link, None
