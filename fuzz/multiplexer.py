@@ -42,7 +42,7 @@ def server(data: bytes) -> None:
 
 def accounts(mux: Multiplexer) -> None:
     """The memory that is counted is what there is, and no more is held than the limits allow."""
-    held = mux._scheduler._waiting
+    held = mux.scheduler._waiting
     for stream in mux.streams.values():
         receiver = stream.receiver
         held += receiver.window.size + stream.sender._held
@@ -51,7 +51,7 @@ def accounts(mux: Multiplexer) -> None:
         assert receiver.window.received <= receiver.window.limit + 1
         assert stream.sender.offset <= max(stream.sender.limit, 0)
     assert mux.limits.session_window - mux.memory._own.left == held
-    assert mux._streams._opened == sum(mux._streams.is_ours(stream.id) for stream in mux.streams.values())
+    assert mux._opened == sum(mux.is_ours(stream.id) for stream in mux.streams.values())
 
 
 class Game:

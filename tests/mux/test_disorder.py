@@ -13,7 +13,7 @@ from toxproxy.mux import frames
 from toxproxy.mux.events import DataReceived, EndReceived, StreamClosed, StreamOpened, StreamRequested
 from toxproxy.mux.frames import Credit, Data, Fin, Open, Opened, Packed, Refused, Reset
 from toxproxy.mux.limits import Limits, Pool
-from toxproxy.mux.streams import MOST_GAPS
+from toxproxy.mux.multiplexer import MOST_GAPS
 
 from .blocks import block_of, log
 from .pair import TARGET, Pair, breaks_the_protocol, consume_all, decoded, is_over

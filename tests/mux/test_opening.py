@@ -240,7 +240,7 @@ def test_ids_are_never_used_twice() -> None:
 
 def test_a_session_that_has_used_up_its_ids() -> None:
     pair = Pair()
-    pair.client.mux._streams._next_id = frames.MAX_STREAM
+    pair.client.mux._next_id = frames.MAX_STREAM
     near, far = pair.connect()
     assert near.id == far.id == frames.MAX_STREAM
     with pytest.raises(StreamRefused, match="as many connections as it can"):

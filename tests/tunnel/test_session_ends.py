@@ -134,7 +134,7 @@ async def test_a_session_lost_after_the_last_byte_does_not_cut_the_answer_to_a_s
         listener = ForwardListener(forward, ends.near)
         await listener.start()
         host, _, local = listener.addresses[0].rpartition(":")
-        ends.far._multiplexer._scheduler.credit = lambda stream: None  # the last acknowledgement is lost
+        ends.far._multiplexer.scheduler.credit = lambda stream: None  # the last acknowledgement is lost
         loop = asyncio.get_running_loop()
         with socket.socket() as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
