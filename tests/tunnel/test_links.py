@@ -48,7 +48,7 @@ async def test_the_first_packet_on_another_link_resumes_an_interrupted_session()
     for side in (client, server):
         side.session.link_down(LinkEnd.SILENT)
         assert not side.session.linked
-        assert side.session._timer is None
+        assert not side.session._timer.running
         side.new_line()
     assert introduction(client.line.sent[0]) == client.session._ids == server.session._ids
     assert not client.session.linked

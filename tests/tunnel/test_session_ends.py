@@ -206,9 +206,8 @@ async def test_the_session_is_idle_after_its_last_stream_ended_in_any_way() -> N
             end_it(transport)
             async with asyncio.timeout(5):
                 await asyncio.gather(*idle)
-            assert session._trimming is not None
-            session._trimming.cancel()
-            session._trimming = None
+            assert session._trimming.running
+            session._trimming.stop()
 
 
 async def test_a_refusal_leaves_the_server_idle() -> None:
@@ -233,7 +232,7 @@ async def test_a_refusal_leaves_the_server_idle() -> None:
             await idle
         with pytest.raises(StreamRefused):
             await dial
-        assert ends.far._trimming is not None
+        assert ends.far._trimming.running
 
 
 @pytest.mark.parametrize("callback", ["data_received", "pause_writing", "resume_writing"])

@@ -21,6 +21,7 @@ from toxproxy.mux.limits import Limits
 from toxproxy.pace import Backoff, Notice, Pace
 from toxproxy.recovery.packet import close, closing, introduction
 from toxproxy.relay.half import Halves
+from toxproxy.timer import Timer
 from toxproxy.tunnel.events import Change, Loss, SessionEnd, SessionEvent
 from toxproxy.tunnel.session import Notices, Session
 
@@ -67,8 +68,8 @@ class SessionKeeper:
         self._works_since: float | None = None  # since when the current link works, by the loop's clock
         self._unmade = Notice(log, logging.WARNING)
         self._notices = Notices()
-        self._retry: asyncio.TimerHandle | None = None
-        self._expiry: asyncio.TimerHandle | None = None
+        self._retry = Timer(self._connect)
+        self._expiry = Timer(self._expire)
 
     @property
     def ready(self) -> bool:
@@ -94,7 +95,7 @@ class SessionKeeper:
     def lose(self) -> None:
         """The peer is offline now."""
         self._reachable = False
-        self._stop_retrying()
+        self._retry.stop()
         if self.carrier.link is not None:
             self.carrier.link.fail(LinkEnd.UNREACHABLE)
 
@@ -107,7 +108,7 @@ class SessionKeeper:
     async def close(self, text: str) -> None:
         """End the session, tell the peer why, and free everything."""
         self._reachable = False
-        self._stop_retrying()
+        self._retry.stop()
         if self.session is not None:
             self.session.close(text)
         self._halves.reset()
@@ -116,7 +117,7 @@ class SessionKeeper:
     # Links
 
     def _connect(self) -> None:
-        self._stop_retrying()
+        self._retry.stop()
         try:
             self.carrier.connect()
         except (OSError, MemoryError) as error:
@@ -125,14 +126,13 @@ class SessionKeeper:
 
     def _connect_after(self, reason: SessionEnd | None, *, at_least: float = 0.0) -> None:
         """Begin the next link after a pause that depends on how the last link or session ended."""
-        loop = asyncio.get_running_loop()
-        if self._works_since is not None and loop.time() - self._works_since >= _STEADY:
+        now = asyncio.get_running_loop().time()
+        if self._works_since is not None and now - self._works_since >= _STEADY:
             self._backoff.restart()
         self._works_since = None
         if self._near and self._reachable:
-            self._stop_retrying()
             pause = 0.0 if reason in _NO_PAUSE else self._backoff.pause()
-            self._retry = loop.call_later(max(at_least, pause), self._connect)
+            self._retry.set(max(at_least, pause))
 
     def _own(self, link: EnetLink) -> LinkOwner:
         if not self._near:
@@ -164,11 +164,6 @@ class SessionKeeper:
         session.link_up()
         session.packet_received(packet)
 
-    def _stop_retrying(self) -> None:
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
-
     # Sessions
 
     def _begin(self, introduced: int | None = None) -> Session:
@@ -185,14 +180,14 @@ class SessionKeeper:
     def _session_changed(self, what: SessionEvent) -> None:
         match what.change:
             case Change.BEGAN | Change.RESUMED:
-                self._stop_expiry()
+                self._expiry.stop()
                 self._works_since = asyncio.get_running_loop().time()
             case Change.INTERRUPTED:
                 self._connect_after(what.reason)
-                if self._expiry is None:  # else it was interrupted before, and not resumed since
-                    self._expiry = asyncio.get_running_loop().call_later(self._grace, self._expire)
+                if not self._expiry.running:  # else it was interrupted before, and not resumed since
+                    self._expiry.set(self._grace)
             case Change.ENDED:
-                self._stop_expiry()
+                self._expiry.stop()
                 self.session = None
                 self._connect_after(what.reason, at_least=_LAST_WORDS)
         self._changed(what)
@@ -201,12 +196,6 @@ class SessionKeeper:
         """End the session, if there is one: it will not be resumed."""
         if self.session is not None:
             self.session.expire(reason)
-
-    def _stop_expiry(self) -> None:
-        if self._expiry is not None:
-            self._expiry.cancel()
-            self._expiry = None
-
 
 _TOO_OFTEN = f"more than {_SESSIONS} sessions were begun within a minute: try again later"
 _FORGOTTEN = (

@@ -42,6 +42,7 @@ from toxproxy.pace import Notice
 from toxproxy.recovery.packet import close, closing
 from toxproxy.recovery.recovery import Recovery
 from toxproxy.system import heap
+from toxproxy.timer import Timer
 from toxproxy.tunnel.events import Change, Closed, Loss, PeerBroke, PeerClosed, SessionEnd, SessionEvent
 from toxproxy.tunnel.transport import StreamTransport
 
@@ -91,8 +92,8 @@ class Session(LinkOwner):
             self._recovery.introduce(*self._ids)
         self._link: EnetLink | None = None
         self._interrupted = False  # it has lost a link, and nothing has come on another one yet
-        self._timer: asyncio.TimerHandle | None = None
-        self._rings_at = 0.0  # kept here, since uvloop's timers do not always know it
+        self._timer = Timer(self._run)
+        self._trimming = Timer(self._trim)
         self._exit = exit
         self._halves = relay.Halves() if halves is None else halves
         self._notices = notices or Notices()
@@ -101,7 +102,6 @@ class Session(LinkOwner):
         self._idle = asyncio.Event()  # no stream lives
         self._idle.set()
         self._scheduled = False
-        self._trimming: asyncio.TimerHandle | None = None
         self._ended = False
 
     @property
@@ -202,7 +202,7 @@ class Session(LinkOwner):
 
     def link_down(self, reason: LinkEnd) -> None:
         self._link = None
-        self._stop_timer()
+        self._timer.stop()
         self._recovery.link_down(self._loop.time())
         if self._client and not self.established:
             self.expire(reason)
@@ -243,21 +243,8 @@ class Session(LinkOwner):
         if math.isinf(due):
             return
         due = now + max(1, math.ceil((due - now) * 1000)) / 1000  # uvloop would round down
-        if self._timer is not None:
-            if self._rings_at <= due:
-                return
-            self._timer.cancel()
-        self._rings_at = due
-        self._timer = self._loop.call_at(due, self._ring)
-
-    def _ring(self) -> None:
-        self._timer = None
-        self._run()
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if due < self._timer.due:
+            self._timer.set_at(due)
 
     def _deliver(self) -> None:
         while (event := self._multiplexer.next_event()) is not None:
@@ -270,7 +257,8 @@ class Session(LinkOwner):
             self._idle.clear()
         elif not self._idle.is_set():
             self._idle.set()
-            self._trim_soon()
+            if not self._trimming.running:  # return the memory to the system if no new stream comes soon
+                self._trimming.set(_TRIM_AFTER)
 
     def _handle(self, event: Event) -> None:
         match event:
@@ -305,13 +293,7 @@ class Session(LinkOwner):
             return
         self._tell(SessionEvent(Change.BEGAN))
 
-    def _trim_soon(self) -> None:
-        """The last stream has ended: return its memory to the system if no new one comes soon."""
-        if self._trimming is None:
-            self._trimming = self._loop.call_later(_TRIM_AFTER, self._trim)
-
     def _trim(self) -> None:
-        self._trimming = None
         if not self.streams:
             heap.trim()
 
@@ -343,7 +325,7 @@ class Session(LinkOwner):
             return
         self._ended = True
         self._multiplexer.end()
-        self._stop_timer()
+        self._timer.stop()
         if self._link is not None:
             link, self._link = self._link, None
             link.close(farewell)
