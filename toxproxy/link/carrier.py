@@ -129,8 +129,4 @@ class Carrier:
         old, self.link, self._epoch = self.link, link, epoch
         if old is not None:
             old.fail(LinkEnd.REPLACED)
-        try:
-            link.start(self._own(link))
-        except (OSError, MemoryError) as error:
-            log.debug("a link could not be started: %s", error)
-            link.fail(LinkEnd.FAILED)
+        link.start(self._own(link))
