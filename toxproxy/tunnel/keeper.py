@@ -8,7 +8,6 @@ one left: the client was restarted.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -18,14 +17,12 @@ from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.carrier import Carrier
 from toxproxy.link.enet import EnetLink
 from toxproxy.mux.limits import Limits
-from toxproxy.pace import Backoff, Notice, Pace
+from toxproxy.pace import Backoff, Pace
 from toxproxy.recovery.packet import close, closing, introduction
 from toxproxy.relay.half import Halves
 from toxproxy.timer import Timer
 from toxproxy.tunnel.events import Change, Loss, SessionEnd, SessionEvent
 from toxproxy.tunnel.session import Notices, Session
-
-log = logging.getLogger(__name__)
 
 _LAST_WORDS = 1.0  # seconds that a session's CLOSE has to arrive, before a new link replaces its link
 _SESSIONS = 60  # how many a client may begin in a minute
@@ -66,7 +63,6 @@ class SessionKeeper:
         self._backoff = Backoff()
         self._begun = Pace(_SESSIONS)
         self._works_since: float | None = None  # since when the current link works, by the loop's clock
-        self._unmade = Notice(log, logging.WARNING)
         self._notices = Notices()
         self._retry = Timer(self._connect)
         self._expiry = Timer(self._expire)
@@ -118,10 +114,7 @@ class SessionKeeper:
 
     def _connect(self) -> None:
         self._retry.stop()
-        try:
-            self.carrier.connect()
-        except (OSError, MemoryError) as error:
-            self._unmade("no link can be made: %s; trying again", error)
+        if not self.carrier.connect():
             self._connect_after(LinkEnd.FAILED)
 
     def _connect_after(self, reason: SessionEnd | None, *, at_least: float = 0.0) -> None:
@@ -196,6 +189,7 @@ class SessionKeeper:
         """End the session, if there is one: it will not be resumed."""
         if self.session is not None:
             self.session.expire(reason)
+
 
 _TOO_OFTEN = f"more than {_SESSIONS} sessions were begun within a minute: try again later"
 _FORGOTTEN = (
