@@ -167,13 +167,13 @@ async def test_an_idle_session_seldom_wakes(monkeypatch: pytest.MonkeyPatch) -> 
         await asyncio.sleep(0.5)
         wakes = 0
         for session in (ends.near, ends.far):
-            ring = session._ring
+            run = session._timer._call
 
-            def counted(ring: Callable[[], None] = ring) -> None:
+            def counted(run: Callable[[], object] = run) -> None:
                 nonlocal wakes
                 wakes += 1
-                ring()
+                run()
 
-            monkeypatch.setattr(session, "_ring", counted)
+            monkeypatch.setattr(session._timer, "_call", counted)
         await asyncio.sleep(1)
         assert wakes < 10
