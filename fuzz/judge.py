@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from toxproxy.errors import RemoteProtocolError
-from toxproxy.mux import Multiplexer, Stream, frames
+from toxproxy.mux import frames
+from toxproxy.mux.multiplexer import Multiplexer
 from toxproxy.mux.sender import SendState
-from toxproxy.mux.stream import StreamState
+from toxproxy.mux.stream import Stream, StreamState
 
 
 def forbidden(mux: Multiplexer, message: bytes) -> str | None:
@@ -19,28 +20,24 @@ def forbidden(mux: Multiplexer, message: bytes) -> str | None:
     if end < len(message):
         return None
     if not mux.established:
-        return "" if mux._streams.peer is None and not isinstance(frame, frames.Hello) else None
+        return "" if mux.peer is None and not isinstance(frame, frames.Hello) else None
     if isinstance(frame, frames.Hello):
-        return "" if frame == mux._streams.peer else "a second HELLO"
+        return "" if frame == mux.peer else "a second HELLO"
     if isinstance(frame, (frames.Ping, frames.Pong)):
         return ""
     number = frame.stream
-    ours, stream = number % 2 == mux._client, mux.streams.get(number)
+    ours, stream = mux.is_ours(number), mux.streams.get(number)
     if isinstance(frame, frames.Open):
         if not number or ours:
             return "an id that the peer must not use"
-        if stream is None:
-            return ""
-        if stream.state is StreamState.WAITING:
-            return None
-        return "" if frame == stream.said else "another OPEN"
-    if not number or (ours and number >= mux._streams._next_id):
+        return "" if stream is None or frame == stream.said else "another OPEN"
+    if not number or (ours and number >= mux._next_id):
         return "a stream that was never opened"
-    late = stream is None and mux._streams.was_used(number)
+    late = stream is None and mux.was_used(number)
     if isinstance(frame, (frames.Opened, frames.Refused)) and not ours and not late:
         return "an answer from the opener"
-    if stream is None:  # one that waits for its OPEN, or that is over
-        return None if isinstance(frame, (frames.Data, frames.Packed, frames.Fin, frames.Credit)) else ""
+    if stream is None:  # one whose OPEN did not come, or that is over
+        return ""
     return _forbidden_in(stream, frame)
 
 

@@ -24,7 +24,7 @@ from toxproxy.outbound.exit import Exit
 from toxproxy.pace import TokenBucket
 from toxproxy.recovery.packet import close, closing
 from toxproxy.rules import Rules
-from toxproxy.tunnel.events import SessionBegan, SessionEnded, SessionEvent
+from toxproxy.tunnel.events import Change, SessionEvent
 from toxproxy.tunnel.keeper import SessionKeeper
 
 _ffi = cffi.FFI()
@@ -89,13 +89,13 @@ class End:
         self._began = False
 
     def _changed(self, what: SessionEvent) -> None:
-        match what:
-            case SessionBegan():
+        match what.change:
+            case Change.BEGAN:
                 assert not self._began
                 assert self.keeper.session is not None
                 assert self.keeper.session.established
                 self._began = True
-            case SessionEnded():
+            case Change.ENDED:
                 assert self.keeper.session is None
                 self._began = False
 
@@ -234,7 +234,6 @@ class Friend:
         ids = (_PEER, 0) if self.begins else None
         hello = frames.encode(frames.Hello(2, 2, _PEER, frames.LZ4, 64, 4))
         self.say(self.packet(hello, ids=ids))
-        self.say(self.packet(frames.encode(frames.Ping(0)), ids=ids))
 
     def anything(self) -> None:
         """Arbitrary frames in a packet as it should be."""
@@ -257,7 +256,11 @@ class Friend:
         """Name the session that there is, or another one."""
         client, server = self.ids()
         ids = self.choices.pick(((client, server), (client, 0), (client ^ 1, 0), (client, server ^ 1)))
-        self.say(damaged(self.choices, self.packet(frames.encode(frames.Ping(1)), ids=ids))[:PACKET_SIZE])
+        self.say(
+            damaged(
+                self.choices, self.packet(frames.encode(frames.Reset(1 if self.begins else 2, 1)), ids=ids)
+            )[:PACKET_SIZE]
+        )
 
     def end_session(self) -> None:
         self.say(damaged(self.choices, close(self.choices.integer(5), "enough")))

@@ -15,10 +15,10 @@ from toxproxy.address import Target
 from toxproxy.dialer import P
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.link.base import LinkEnd
-from toxproxy.mux import Limits
+from toxproxy.mux.limits import Limits
 from toxproxy.recovery.packet import introduction
 from toxproxy.recovery.sent import PACKET_SIZE
-from toxproxy.tunnel.events import Closed, PeerClosed, SessionEnded, SessionEvent
+from toxproxy.tunnel.events import Change, Closed, PeerClosed, SessionEvent
 from toxproxy.tunnel.session import Session
 
 _MOVES_MOST = 60
@@ -166,15 +166,15 @@ class Game:
     async def end(self) -> None:
         self.client.close("enough")
         await asyncio.sleep(1)
-        assert self.ended[0] == ("client", SessionEnded(Closed("enough")))
+        assert self.ended[0] == ("client", SessionEvent(Change.ENDED, Closed("enough")))
         if self.server is not None:
             assert len(self.ended) == 2
             what = self.ended[1][1]
-            assert isinstance(what, SessionEnded)
+            assert what.change is Change.ENDED
             assert isinstance(what.reason, PeerClosed)
 
     def changed(self, who: str, what: SessionEvent) -> None:
-        if isinstance(what, SessionEnded):
+        if what.change is Change.ENDED:
             self.ended.append((who, what))
 
     def check(self) -> None:

@@ -10,18 +10,11 @@ from fuzz.choices import Choices
 from fuzz.multiplexer import LEAST_ROOM, accounts
 from toxproxy.address import Target
 from toxproxy.errors import Refusal, ResetCode, StreamError, StreamRefused
-from toxproxy.mux import (
-    DataReceived,
-    EndReceived,
-    Limits,
-    Multiplexer,
-    Stream,
-    StreamClosed,
-    StreamOpened,
-    StreamRequested,
-)
+from toxproxy.mux.events import DataReceived, EndReceived, StreamClosed, StreamOpened, StreamRequested
+from toxproxy.mux.limits import Limits
+from toxproxy.mux.multiplexer import Multiplexer
 from toxproxy.mux.sender import SendState
-from toxproxy.mux.stream import StreamState
+from toxproxy.mux.stream import Stream, StreamState
 from toxproxy.recovery.sent import PACKET_SIZE
 
 _MOVES_MOST = 255
@@ -111,8 +104,6 @@ class Pair:
 
     def play(self) -> None:
         if self.choices.integer(7):
-            self.exchange()
-            self.sides[0].mux.ping(0)
             self.exchange()
         moves, most = 0, self.choices.integer(_MOVES_MOST)
         while self.choices and moves < most:

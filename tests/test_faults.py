@@ -26,7 +26,7 @@ from faults.usage import MOST_DESCRIPTORS, MOST_MEMORY, Usage
 from tests.simulation import Path
 from tests.tunnel.ends import Ends, service, tunnel
 from toxproxy.link.base import LinkEnd
-from toxproxy.tunnel.events import SessionResumed
+from toxproxy.tunnel.events import Change, SessionEvent
 
 SHAPE = Shape(
     streams=400,
@@ -380,7 +380,7 @@ async def test_streams_survive_a_faulty_path_that_is_cut(seed: int) -> None:
         assert {
             stream.number: ledger.problems(stream) for stream in made.streams if ledger.problems(stream)
         } == {}
-        assert ("near", SessionResumed()) in ends.changes
+        assert ("near", SessionEvent(Change.RESUMED)) in ends.changes
         assert not ends.ended
         async with asyncio.timeout(20):
             while not ends.near_end.ready:

@@ -37,7 +37,7 @@ from toxproxy.recovery.packet import closing
 from toxproxy.rules import Machine, Rules, parse_rule
 from toxproxy.socks import ProxyListener
 from toxproxy.system.state import StateFolder
-from toxproxy.tunnel.events import SessionEnded
+from toxproxy.tunnel.events import Change, SessionEvent
 from toxproxy.tunnel.friend import words
 from toxproxy.tunnel.keeper import SessionKeeper
 
@@ -191,7 +191,7 @@ class Thief:
         self._link, self._identity = link, identity
 
     def link_up(self) -> None:
-        self._link.send(packed(1, frames.Ping(1), ids=self._identity))
+        self._link.send(packed(1, frames.Reset(1, 1), ids=self._identity))
         self._link.flush()
 
     def packet_received(self, packet: bytes) -> None:
@@ -291,7 +291,9 @@ async def test_the_last_words_of_a_session_are_plain(last: str) -> None:
         async with asyncio.timeout(SECONDS):
             while not any(side == "near" for side, _ in ends.ended):
                 await asyncio.sleep(0.005)
-    assert all(is_plain(words(SessionEnded(reason))) for side, reason in ends.ended if side == "near")
+    assert all(
+        is_plain(words(SessionEvent(Change.ENDED, reason))) for side, reason in ends.ended if side == "near"
+    )
 
 
 @pytest.mark.parametrize("words", FORGED)

@@ -97,4 +97,9 @@ class LocalProtocolError(ProtocolError):
 
 
 class RemoteProtocolError(ProtocolError):
-    """The peer sent something that the protocol does not allow. The session with it ends."""
+    """The peer sent something that the protocol does not allow. The session with it ends.
+
+    `code` is what the peer is told.
+    """
+
+    code = CloseCode.PROTOCOL_ERROR

@@ -8,7 +8,7 @@ from toxproxy.app.end import session_limits
 from toxproxy.config.parsing import parse
 from toxproxy.config.settings import DEFAULT, LimitSettings
 from toxproxy.errors import ConfigError
-from toxproxy.mux import Limits
+from toxproxy.mux.limits import Limits
 from toxproxy.patience import Patience
 
 COUNT = "expected a number from"

@@ -126,9 +126,9 @@ class Attacker:
         if link is None or link.is_over:
             return
         opened = frames.Open(1, frames.TCP, 1 << 20, self._target, "127.0.0.1")
-        said: list[frames.Frame] = [HELLO, frames.Ping(0), opened]
+        said: list[frames.Frame] = [HELLO, opened]
         for number in range(20):
-            said += (frames.Data(1, 40 * number, bytes(40)), frames.Ping(number))
+            said += (frames.Data(1, 40 * number, bytes(40)), frames.Credit(1, 0, number))
         for frame in said:
             there = Packet(self._number, ids=(HELLO.session, 0), frames=frames.encode(frame))
             self._number += 1

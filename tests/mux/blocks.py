@@ -7,8 +7,9 @@ from random import Random
 
 import lz4.block
 
-from toxproxy.mux import Stream, frames
+from toxproxy.mux import frames
 from toxproxy.mux.frames import Data, Packed
+from toxproxy.mux.stream import Stream
 
 from .pair import ROOM, Side, consume_all, decoded
 

@@ -14,16 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from toxproxy.errors import LocalProtocolError, StreamError
-from toxproxy.mux import (
-    DataReceived,
-    EndReceived,
-    Event,
-    Limits,
-    Multiplexer,
-    Stream,
-    StreamClosed,
-    StreamRequested,
-)
+from toxproxy.mux.events import DataReceived, EndReceived, Event, StreamClosed, StreamRequested
+from toxproxy.mux.limits import Limits
+from toxproxy.mux.multiplexer import Multiplexer
+from toxproxy.mux.stream import Stream
 
 from .pair import ROOM
 
@@ -254,9 +248,6 @@ def joined(
     near = Peer(simulation, client=True, limits=client)
     far = Peer(simulation, client=False, limits=server)
     near.peer, far.peer = far, near
-    near.pump()
-    simulation.rest()
-    near.mux.ping(1)
     near.pump()
     simulation.rest()
     if not (near.mux.established and far.mux.established):

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from toxproxy.mux import Limits, frames
+from toxproxy.mux import frames
 from toxproxy.mux.compression import HISTORY, MAX_PACKED, Compressor, Decompressor
 from toxproxy.mux.frames import DATA_HEADER, MAX_RAW, Data, Packed
+from toxproxy.mux.limits import Limits
 from toxproxy.mux.receiver import Receiver
 from toxproxy.mux.stream import Stream, StreamState
 

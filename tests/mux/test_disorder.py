@@ -9,19 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toxproxy.errors import Refusal, RemoteProtocolError, ResetCode, StreamRefused, StreamReset
-from toxproxy.mux import (
-    DataReceived,
-    EndReceived,
-    Limits,
-    StreamClosed,
-    StreamOpened,
-    StreamRequested,
-    frames,
-)
+from toxproxy.mux import frames
+from toxproxy.mux.events import DataReceived, EndReceived, StreamClosed, StreamOpened, StreamRequested
 from toxproxy.mux.frames import Credit, Data, Fin, Open, Opened, Packed, Refused, Reset
-from toxproxy.mux.limits import Pool
-from toxproxy.mux.stream import StreamState
-from toxproxy.mux.streams import MOST_GAPS
+from toxproxy.mux.limits import Limits, Pool
+from toxproxy.mux.multiplexer import MOST_GAPS
 
 from .blocks import block_of, log
 from .pair import TARGET, Pair, breaks_the_protocol, consume_all, decoded, is_over
@@ -112,7 +104,7 @@ def test_what_is_acknowledged_is_not_sent_again() -> None:
     near, _ = pair.connect()
     pair.client.mux.write(near, bytes(range(256)) * 40)
     pair.client.mux.finish(near)
-    pair.client.mux.ping(1)
+    pair.client.mux.open(TARGET)
     sent = pair.client.take()
     pair.client.deliver(sent)
     pair.client.lose([packet for packet in sent if Fin not in map(type, decoded([packet]))])
@@ -172,7 +164,7 @@ def test_a_block_that_overlaps_with_other_bytes(order: tuple[int, ...]) -> None:
 # OPEN
 
 
-def test_frames_that_come_before_their_open_wait_for_it() -> None:
+def test_frames_that_come_before_their_open_cost_no_memory_and_come_again() -> None:
     pair = Pair()
     near = pair.client.mux.open(TARGET, compress=False)
     opening = pair.client.take()
@@ -182,10 +174,12 @@ def test_frames_that_come_before_their_open_wait_for_it() -> None:
     pair.client.mux.finish(near)
     rest = pair.client.take()
     for sent in (rest, first):
-        pair.client.deliver(sent)
+        assert not any(pair.server.receive(packet.frames) for packet in sent)
+        pair.client.lose(sent)
         assert not pair.server.events
-        assert pair.server.mux.streams[near.id].state is StreamState.WAITING
+        assert not pair.server.mux.streams
     pair.client.deliver(opening)
+    pair.exchange()
     assert [type(event) for event in pair.server.events] == [StreamRequested, DataReceived, EndReceived]
     far = pair.server.mux.streams[near.id]
     assert pair.server.received(far) == b"GET / " + log(1)[:500]
@@ -207,62 +201,29 @@ def test_frames_that_come_before_their_open_wait_for_it() -> None:
         Credit(1, 0, 9000),
     ],
 )
-def test_any_frame_may_come_before_open(early: frames.Frame) -> None:
+def test_a_frame_that_comes_before_open_is_handled_when_it_comes_again(early: frames.Frame) -> None:
     pair = Pair()
-    assert pair.server.hear(early)
+    assert not pair.server.hear(early)
     assert pair.server.hear(OPEN)
+    assert pair.server.hear(early)
     [request] = pair.server.of(StreamRequested)
     assert request.stream.sender.limit == (9000 if isinstance(early, Credit) else 5000)
 
 
-def test_a_waiting_stream_takes_no_more_than_the_early_window() -> None:
-    pair = Pair()
-    early = Limits().early_window
-    assert pair.server.hear(Data(1, 0, bytes(early)))
-    breaks_the_protocol(pair.server, Data(1, early, b"x"), f"credit was {early}")
-
-
 def test_a_stream_that_is_reset_before_its_open_comes_is_never_opened() -> None:
     pair = Pair()
-    for early in ([], [Data(1, 0, b"x")]):
-        pair = Pair()
-        said: list[frames.Frame] = [*early, Reset(1, 2), OPEN, Data(1, 0, b"y"), OPEN, Reset(1, 2)]
-        assert all(pair.server.hear(frame) for frame in said)
-        assert not pair.server.events
-        assert is_over(pair)
-
-
-def test_a_waiting_stream_does_not_hold_the_same_bytes_again_and_again() -> None:
-    pair = Pair()
-    assert pair.server.hear(Data(1, 0, b"x"))
-    held = 1
-    while pair.server.hear(Data(1, 0, b"x")):
-        held += 1
-        assert held < 1000
-    assert pair.server.hear(OPEN, Data(1, 1, b"y"))
-    assert pair.server.received(pair.server.mux.streams[1]) == b"xy"
-
-
-def test_waiting_streams_count_as_streams() -> None:
-    pair = Pair(server=Limits(streams=2))
-    for number in (1, 3):
-        assert pair.server.hear(Data(number, 0, b"x"))
-    assert not pair.server.hear(Data(5, 0, b"x")), "it is refused until there is room"
-    pair.server.hear(Open(5, 1, 0, 80, "host"))
-    [answer] = decoded(pair.server.take())
-    assert isinstance(answer, Refused)
-    assert pair.server.hear(Data(5, 0, b"x")), "it is late by now"
-    assert pair.server.hear(OPEN)
-    assert len(pair.server.of(StreamRequested)) == 1
-
-
-def test_a_waiting_stream_of_an_unknown_kind_is_refused() -> None:
-    pair = Pair()
-    pair.server.hear(Data(1, 0, b"x"))
-    pair.server.hear(OPEN._replace(kind=9))
-    assert [type(frame) for frame in decoded(pair.server.take())] == [Refused]
+    said: list[frames.Frame] = [Reset(1, 2), OPEN, Data(1, 0, b"y"), OPEN, Reset(1, 2)]
+    assert all(pair.server.hear(frame) for frame in said)
     assert not pair.server.events
-    assert not pair.server.mux.streams
+    assert is_over(pair)
+
+
+def test_the_frames_of_a_request_beyond_the_limit_are_late() -> None:
+    pair = Pair(server=Limits(streams=0))
+    assert not pair.server.hear(Data(1, 0, b"x"))
+    pair.server.hear(OPEN)
+    assert [type(frame) for frame in decoded(pair.server.take())] == [Refused]
+    assert pair.server.hear(Data(1, 0, b"x"))
 
 
 def test_the_same_open_again() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from toxproxy.errors import LocalProtocolError, ResetCode, StreamReset
-from toxproxy.mux import Limits, StreamClosed, frames
+from toxproxy.mux import frames
+from toxproxy.mux.events import StreamClosed
 from toxproxy.mux.frames import Credit, Data, Fin, Opened, Refused, Reset
+from toxproxy.mux.limits import Limits
 from toxproxy.mux.stream import StreamState
 
 from .pair import Pair, breaks_the_protocol, consume_all, decoded, is_over

@@ -7,8 +7,10 @@ from random import Random
 import pytest
 
 from toxproxy.errors import LocalProtocolError
-from toxproxy.mux import Limits, StreamDrained, frames
+from toxproxy.mux import frames
+from toxproxy.mux.events import StreamDrained
 from toxproxy.mux.frames import Credit, Data, Opened
+from toxproxy.mux.limits import Limits
 from toxproxy.mux.sender import HIGH_WATER
 
 from .pair import ROOM, TARGET, Pair, breaks_the_protocol, consume_all, decoded

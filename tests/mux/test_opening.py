@@ -8,8 +8,10 @@ import pytest
 
 from toxproxy.address import Target
 from toxproxy.errors import LocalProtocolError, Refusal, ResetCode, StreamRefused, StreamReset
-from toxproxy.mux import EndReceived, Limits, StreamClosed, StreamOpened, StreamRequested, frames
+from toxproxy.mux import frames
+from toxproxy.mux.events import EndReceived, StreamClosed, StreamOpened, StreamRequested
 from toxproxy.mux.frames import Credit, Data, Fin, Open, Opened, Packed, Refused, Reset
+from toxproxy.mux.limits import Limits
 from toxproxy.mux.stream import StreamState
 
 from .blocks import block_of
@@ -238,7 +240,7 @@ def test_ids_are_never_used_twice() -> None:
 
 def test_a_session_that_has_used_up_its_ids() -> None:
     pair = Pair()
-    pair.client.mux._streams._next_id = frames.MAX_STREAM
+    pair.client.mux._next_id = frames.MAX_STREAM
     near, far = pair.connect()
     assert near.id == far.id == frames.MAX_STREAM
     with pytest.raises(StreamRefused, match="as many connections as it can"):

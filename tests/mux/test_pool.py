@@ -7,9 +7,9 @@ import random
 import pytest
 
 from toxproxy.errors import RemoteProtocolError, ResetCode
-from toxproxy.mux import Limits, StreamDrained
-from toxproxy.mux.frames import DATA_HEADER, Credit, Ping
-from toxproxy.mux.limits import Pool
+from toxproxy.mux.events import StreamDrained
+from toxproxy.mux.frames import DATA_HEADER, Credit, Open
+from toxproxy.mux.limits import Limits, Pool
 from toxproxy.mux.scheduler import MAX_WAITING
 from toxproxy.mux.sender import LEAST_BUFFER
 from toxproxy.mux.window import Allotment, ReceiveWindow
@@ -128,17 +128,17 @@ def test_what_the_peer_does_not_acknowledge_counts() -> None:
     assert not pair.client.mux.wants_to_send
     assert near.sender.buffered <= LEAST_BUFFER + 1000
     assert pool.left < 1 << 18
-    pair.client.mux.lose()
+    pair.client.mux.end(ResetCode.LINK_LOST)
     pair.client.mux.memory.end()
     assert pool.left == 1 << 20
 
 
 def test_a_flood_of_questions_is_bounded_by_memory_too() -> None:
-    pair = Pair(server=Limits(session_window=1 << 20, pool=Pool(1 << 20)))
+    pair = Pair(server=Limits(session_window=1 << 20, pool=Pool(1 << 20), streams=0))
 
     def flood() -> None:
-        for value in range(MAX_WAITING):
-            pair.server.hear(Ping(value))
+        for number in range(MAX_WAITING):
+            pair.server.hear(Open(1 + 2 * number, 1, 0, 80, "host"))
 
     with pytest.raises(RemoteProtocolError, match="does not take them"):
         flood()

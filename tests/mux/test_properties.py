@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toxproxy.errors import Refusal, ResetCode, StreamRefused
-from toxproxy.mux import Limits, Stream
-from toxproxy.mux.limits import Pool
-from toxproxy.mux.stream import StreamState
+from toxproxy.mux.limits import Limits, Pool
+from toxproxy.mux.stream import Stream, StreamState
 
 from .pair import TARGET
 from .simulated import Path, Peer, Simulation, joined

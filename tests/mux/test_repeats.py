@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from toxproxy.errors import ResetCode
-from toxproxy.mux import Stream
 from toxproxy.mux.frames import Data, Fin
+from toxproxy.mux.stream import Stream
 
 from .blocks import noise
 from .pair import Packet, Pair, Side, decoded

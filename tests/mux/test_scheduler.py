@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, deque
 
-from toxproxy.mux import Limits, Stream, StreamDrained, frames
-from toxproxy.mux.frames import DATA_HEADER, Credit, Data, Fin, Frame, Open, Ping, Reset
+from toxproxy.mux import frames
+from toxproxy.mux.events import StreamDrained
+from toxproxy.mux.frames import DATA_HEADER, Credit, Data, Fin, Frame, Open, Refused, Reset
+from toxproxy.mux.limits import Limits
 from toxproxy.mux.receiver import Receiver
 from toxproxy.mux.scheduler import Scheduler
 from toxproxy.mux.sender import HIGH_WATER, LOW_WATER
-from toxproxy.mux.stream import StreamState
+from toxproxy.mux.stream import Stream, StreamState
 from toxproxy.mux.window import Allotment
 
 from .blocks import log
@@ -55,9 +57,9 @@ def test_the_order_is_control_frames_then_credit_then_data() -> None:
     one, two = a_stream(1), a_stream(3)
     write(scheduler, one, b"data")
     scheduler.credit(two)
-    scheduler.control(frames.encode(Ping(1)))
+    scheduler.control(frames.encode(Refused(5, 1, "")))
     scheduler.control(frames.encode(Reset(3, 1)))
-    assert [type(frame) for frame in everything(scheduler)] == [Ping, Reset, Credit, Data]
+    assert [type(frame) for frame in everything(scheduler)] == [Refused, Reset, Credit, Data]
     assert not scheduler
 
 
@@ -73,7 +75,9 @@ def test_a_control_frame_overtakes_queued_bulk_data() -> None:
 
 def test_large_and_small_writers_share_fairly() -> None:
     scheduler = a_scheduler()
-    large, small, tiny = a_stream(1), a_stream(3), a_stream(5)
+    large, small, tiny = bulk = a_stream(1), a_stream(3), a_stream(5)
+    for stream in bulk:
+        stream.burst = 1 << 17
     write(scheduler, large, bytes(60 * SIZE))
     for _ in range(600):
         write(scheduler, small, bytes(10))
@@ -138,6 +142,45 @@ def test_bulk_streams_share_evenly() -> None:
     scheduler = a_scheduler()
     some_bulk(scheduler, 1, 3, 5)
     assert Counter(senders(scheduler, 300)) == {1: 100, 3: 100, 5: 100}
+
+
+def test_objects_of_a_page_go_one_after_the_other() -> None:
+    scheduler = a_scheduler()
+    for number in (1, 3, 5):
+        write(scheduler, a_stream(number), bytes(20 * SIZE))
+    assert senders(scheduler, 60) == [1] * 20 + [3] * 20 + [5] * 20
+
+
+def test_a_keystroke_and_a_smaller_object_overtake_a_larger_one() -> None:
+    scheduler = a_scheduler()
+    write(scheduler, a_stream(1), bytes(100 * SIZE))
+    assert senders(scheduler, 10) == [1] * 10
+    write(scheduler, a_stream(3), bytes(20 * SIZE))
+    write(scheduler, a_stream(5), b"k" * SIZE)
+    assert next_packet(scheduler)[0] == Data(5, 0, b"k" * SIZE)
+    assert senders(scheduler, 21) == [3] * 20 + [1]
+
+
+def test_an_object_does_not_wait_for_ever_for_smaller_ones() -> None:
+    scheduler = a_scheduler()
+    write(scheduler, a_stream(1), bytes(50 * SIZE))
+    sent = 0
+    for number in range(3, 10_000, 2):
+        write(scheduler, a_stream(number), bytes(20 * SIZE))
+        turns = senders(scheduler, 20)
+        sent += turns.count(1)
+        if sent == 50:
+            break
+    assert (number - 3) // 2 * 20 <= 32 * 50 + 50
+
+
+def test_bytes_that_are_written_one_by_one_do_not_overtake() -> None:
+    scheduler = a_scheduler()
+    slow = a_stream(1)
+    for _ in range(100 * SIZE):
+        write(scheduler, slow, b"x")
+    write(scheduler, a_stream(3), bytes(20 * SIZE))
+    assert senders(scheduler, 22) == [1] + [3] * 20 + [1]
 
 
 def test_a_stream_that_has_sent_much_becomes_bulk() -> None:
@@ -244,7 +287,7 @@ def test_clear_drops_everything() -> None:
     write(scheduler, stream, b"data")
     scheduler.credit(stream)
     scheduler.control(b"")
-    scheduler.control(frames.encode(Ping(1)))
+    scheduler.control(frames.encode(Refused(5, 1, "")))
     scheduler.clear()
     assert everything(scheduler) == []
 
@@ -275,3 +318,15 @@ def test_a_lost_block_waits_for_a_packet_with_room_and_other_streams_do_not() ->
     again: list[bytes | memoryview] = []
     scheduler.fill(again, 1000, 0.0)
     assert again[0] == pieces[0]
+
+
+def test_a_download_that_waits_for_credit_stays_bulk() -> None:
+    scheduler = a_scheduler()
+    waits, _ = some_bulk(scheduler, 1, 3)
+    waits.sender.limit = waits.sender.offset
+    for _ in range(10):
+        senders(scheduler, 50)
+        scheduler.ready(waits)
+    waits.sender.limit += 1 << 20
+    scheduler.ready(waits)
+    assert Counter(senders(scheduler, 20)) == {1: 10, 3: 10}

@@ -11,10 +11,10 @@ from typing import Any
 from tests.simulation import DatagramPipe, Path
 from toxproxy.address import Target
 from toxproxy.config.settings import GRACE, ExitSettings
-from toxproxy.mux import Limits
+from toxproxy.mux.limits import Limits
 from toxproxy.outbound.exit import Exit
 from toxproxy.rules import Rules, parse_rule
-from toxproxy.tunnel.events import SessionEnd, SessionEnded, SessionEvent
+from toxproxy.tunnel.events import Change, SessionEnd, SessionEvent
 from toxproxy.tunnel.keeper import SessionKeeper
 from toxproxy.tunnel.session import Session
 
@@ -44,7 +44,7 @@ class Ends:
     @property
     def ended(self) -> list[tuple[str, SessionEnd]]:
         """The session ends so far: the side that reported it, and the reason."""
-        return [(side, what.reason) for side, what in self.changes if isinstance(what, SessionEnded)]
+        return [(side, what.reason) for side, what in self.changes if what.change is Change.ENDED]
 
     async def open(
         self, port: int, *, early: bool = False, compress: bool = True

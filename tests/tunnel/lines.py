@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from toxproxy.mux import frames
 from toxproxy.recovery import packet
-from toxproxy.tunnel.events import SessionEnd, SessionEnded, SessionEvent
+from toxproxy.tunnel.events import Change, SessionEnd, SessionEvent
 from toxproxy.tunnel.session import Session
 
 
@@ -71,7 +71,7 @@ class Side:
 
     @property
     def ended(self) -> list[SessionEnd]:
-        return [what.reason for what in self.changes if isinstance(what, SessionEnded)]
+        return [what.reason for what in self.changes if what.change is Change.ENDED]
 
 
 def talk(one: Side, other: Side) -> None:

@@ -16,7 +16,6 @@ from toxproxy.errors import CloseCode
 from toxproxy.link.base import LinkEnd
 from toxproxy.link.carrier import Carrier
 from toxproxy.link.enet import EnetLink
-from toxproxy.mux import frames
 from toxproxy.outbound.exit import Exit
 from toxproxy.recovery.packet import close
 from toxproxy.rules import Rules
@@ -47,9 +46,7 @@ class Restless:
         self._link = link
 
     def link_up(self) -> None:
-        ids = (7, 0)
-        self._link.send(packed(1, hello(7), ids=ids))
-        self._link.send(packed(2, frames.Ping(1), ids=ids))
+        self._link.send(packed(1, hello(7), ids=(7, 0)))
         self._link.flush()
 
     def packet_received(self, packet: bytes) -> None:

@@ -10,15 +10,7 @@ from toxproxy.errors import CloseCode, StreamRefused
 from toxproxy.link.base import LinkEnd
 from toxproxy.mux import frames
 from toxproxy.recovery.packet import close, closing, introduction
-from toxproxy.tunnel.events import (
-    Closed,
-    Loss,
-    PeerBroke,
-    PeerClosed,
-    SessionBegan,
-    SessionInterrupted,
-    SessionResumed,
-)
+from toxproxy.tunnel.events import Change, Closed, Loss, PeerBroke, PeerClosed, SessionEvent
 
 
 def acquainted() -> tuple[Side, Side]:
@@ -28,7 +20,7 @@ def acquainted() -> tuple[Side, Side]:
     assert ids is not None
     server = Side(introduced=ids[0])
     talk(client, server)
-    assert client.changes == server.changes == [SessionBegan()]
+    assert client.changes == server.changes == [SessionEvent(Change.BEGAN)]
     return client, server
 
 
@@ -56,14 +48,18 @@ async def test_the_first_packet_on_another_link_resumes_an_interrupted_session()
     for side in (client, server):
         side.session.link_down(LinkEnd.SILENT)
         assert not side.session.linked
-        assert side.session._timer is None
+        assert not side.session._timer.running
         side.new_line()
     assert introduction(client.line.sent[0]) == client.session._ids == server.session._ids
     assert not client.session.linked
     talk(client, server)
     for side in (client, server):
         assert side.session.linked
-        assert side.changes == [SessionBegan(), SessionInterrupted(LinkEnd.SILENT), SessionResumed()]
+        assert side.changes == [
+            SessionEvent(Change.BEGAN),
+            SessionEvent(Change.INTERRUPTED, LinkEnd.SILENT),
+            SessionEvent(Change.RESUMED),
+        ]
 
 
 async def test_a_link_that_fails_before_anything_came_leaves_the_session_interrupted() -> None:
@@ -71,11 +67,11 @@ async def test_a_link_that_fails_before_anything_came_leaves_the_session_interru
     for _ in range(3):
         client.session.link_down(LinkEnd.SILENT)
         client.new_line()
-    assert SessionResumed() not in client.changes
+    assert SessionEvent(Change.RESUMED) not in client.changes
     server.session.link_down(LinkEnd.REPLACED)
     server.new_line()
     talk(client, server)
-    assert client.changes.count(SessionResumed()) == 1
+    assert client.changes.count(SessionEvent(Change.RESUMED)) == 1
 
 
 async def test_what_an_interrupted_session_asks_is_answered_on_the_next_link() -> None:
@@ -138,7 +134,7 @@ async def test_a_session_that_is_closed_says_so_and_is_over() -> None:
     client, _ = acquainted()
     client.session.close("maintenance")
     assert closing(client.line.farewell or b"") == (CloseCode.STOPPING, "maintenance")
-    client.hear(packed(100, frames.Ping(1)))  # `Line` does not take a packet any more
+    client.hear(packed(100, frames.Reset(2, 1)))  # `Line` does not take a packet any more
     client.session.close("again")
     assert client.ended == [Closed("maintenance")]
 
@@ -170,7 +166,7 @@ async def test_a_client_of_other_versions_is_told_so() -> None:
 
 async def test_a_hello_of_another_session_than_the_introductions_is_a_violation() -> None:
     server = Side(introduced=11)
-    server.hear(packed(1, hello(12), ids=(11, 0)), packed(2, frames.Ping(1), ids=(11, 0)))
+    server.hear(packed(1, hello(12), ids=(11, 0)))
     (reason,) = server.ended
     assert isinstance(reason, PeerBroke)
     assert "INTRODUCTION" in reason.text

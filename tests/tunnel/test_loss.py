@@ -15,7 +15,7 @@ from tests.tunnel.test_resuming import fetch
 from toxproxy.errors import CloseCode
 from toxproxy.link.base import LinkEnd
 from toxproxy.recovery.packet import ids
-from toxproxy.tunnel.events import PeerClosed, SessionBegan, SessionInterrupted, SessionResumed
+from toxproxy.tunnel.events import Change, PeerClosed, SessionEvent
 
 LOSSY = Path(delay=0.01, loss=0.05, rate=20e6)
 
@@ -54,7 +54,7 @@ async def test_streams_are_whole_both_ways_over_a_path_that_loses_doubles_and_re
             answers = await asyncio.gather(*(fetch(ends, port, file) for file in files))
         assert answers == files
         await ends.quiet()
-        assert {what for _, what in ends.changes} == {SessionBegan()}
+        assert {what for _, what in ends.changes} == {SessionEvent(Change.BEGAN)}
 
 
 async def test_after_a_cut_of_seconds_a_download_goes_on_over_the_same_link() -> None:
@@ -72,7 +72,7 @@ async def test_after_a_cut_of_seconds_a_download_goes_on_over_the_same_link() ->
         writer.close()
         await ends.quiet()
         assert ends.near_end.carrier.link is link
-        assert {what for _, what in ends.changes} == {SessionBegan()}
+        assert {what for _, what in ends.changes} == {SessionEvent(Change.BEGAN)}
 
 
 @pytest.mark.parametrize("loss", [0.0, 0.05])
@@ -86,7 +86,7 @@ async def test_another_link_amid_transfers_in_both_directions_loses_and_doubles_
             assert ends.near_end.carrier.link is not None
             ends.near_end.carrier.link.fail(LinkEnd.SILENT)
             async with asyncio.timeout(20):
-                while ends.changes.count(("near", SessionResumed())) < number:
+                while ends.changes.count(("near", SessionEvent(Change.RESUMED))) < number:
                     await asyncio.sleep(0.005)
         assert not fetching.done()
         async with asyncio.timeout(60):
@@ -157,7 +157,7 @@ async def test_what_a_full_carrier_refuses_is_sent_again() -> None:
         async with asyncio.timeout(30):
             assert await fetching == data
         await ends.quiet()
-        assert SessionInterrupted(LinkEnd.SILENT) not in {what for _, what in ends.changes}
+        assert SessionEvent(Change.INTERRUPTED, LinkEnd.SILENT) not in {what for _, what in ends.changes}
 
 
 async def test_an_idle_session_seldom_wakes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,13 +167,13 @@ async def test_an_idle_session_seldom_wakes(monkeypatch: pytest.MonkeyPatch) -> 
         await asyncio.sleep(0.5)
         wakes = 0
         for session in (ends.near, ends.far):
-            ring = session._ring
+            run = session._timer._call
 
-            def counted(ring: Callable[[], None] = ring) -> None:
+            def counted(run: Callable[[], object] = run) -> None:
                 nonlocal wakes
                 wakes += 1
-                ring()
+                run()
 
-            monkeypatch.setattr(session, "_ring", counted)
+            monkeypatch.setattr(session._timer, "_call", counted)
         await asyncio.sleep(1)
         assert wakes < 10

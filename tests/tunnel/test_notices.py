@@ -11,7 +11,7 @@ from tests.tunnel.ends import Ends, echo, service, tunnel
 from toxproxy.address import Target
 from toxproxy.dialer import P
 from toxproxy.errors import StreamRefused
-from toxproxy.mux import Limits
+from toxproxy.mux.limits import Limits
 from toxproxy.patience import Patience
 
 IMPATIENT = Limits(patience=Patience(idle=0.05))

@@ -22,7 +22,7 @@ from toxproxy.link.enet import EnetLink
 from toxproxy.pace import Pace
 from toxproxy.recovery.packet import close
 from toxproxy.tunnel import keeper
-from toxproxy.tunnel.events import PeerClosed, SessionEnded, SessionEvent, SessionResumed
+from toxproxy.tunnel.events import Change, PeerClosed, SessionEvent
 from toxproxy.tunnel.friend import words
 from toxproxy.tunnel.keeper import SessionKeeper
 
@@ -101,7 +101,7 @@ async def test_a_link_that_worked_for_a_while_is_replaced_at_once(monkeypatch: p
             assert ends.near_end.carrier.link is not None
             ends.near_end.carrier.link.fail(LinkEnd.PEER_ENDED)
             async with asyncio.timeout(2):
-                while ends.changes.count(("near", SessionResumed())) < number:
+                while ends.changes.count(("near", SessionEvent(Change.RESUMED))) < number:
                     await asyncio.sleep(0.005)
         writer.write(b"still")
         assert await reader.readexactly(5) == b"still"
@@ -178,7 +178,7 @@ async def test_a_link_that_cannot_be_made_is_tried_again(side: str, caplog: pyte
 
 
 def test_a_peers_last_words_are_quoted_and_cut() -> None:
-    said: SessionEvent = SessionEnded(PeerClosed(CloseCode.STOPPING, "it's over " * 50))
+    said: SessionEvent = SessionEvent(Change.ENDED, PeerClosed(CloseCode.STOPPING, "it's over " * 50))
     text = words(said)
     assert text.startswith("ended: the peer said \"it's over ")
     assert text.endswith('"… (stopping)')

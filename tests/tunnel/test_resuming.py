@@ -13,7 +13,7 @@ from tests.simulation import Path
 from tests.tunnel.ends import Ends, echo, service, tunnel
 from toxproxy.errors import CloseCode, StreamReset
 from toxproxy.link.base import LinkEnd
-from toxproxy.tunnel.events import Loss, PeerClosed, SessionBegan, SessionInterrupted, SessionResumed
+from toxproxy.tunnel.events import Change, Loss, PeerClosed, SessionEvent
 
 
 async def fetch(ends: Ends, port: int, data: bytes) -> bytes:
@@ -81,7 +81,7 @@ async def test_a_path_that_becomes_ten_times_as_long_is_no_interruption() -> Non
         async with asyncio.timeout(60):
             assert await fetching == file
         await ends.quiet()
-        assert {what for _, what in ends.changes} == {SessionBegan()}
+        assert {what for _, what in ends.changes} == {SessionEvent(Change.BEGAN)}
 
 
 async def test_a_silent_path_is_noticed_and_the_session_resumes_later() -> None:
@@ -97,8 +97,8 @@ async def test_a_silent_path_is_noticed_and_the_session_resumes_later() -> None:
         ends.pipe.path = path
         async with asyncio.timeout(15):
             assert await reader.readexactly(6) == b"during"
-        assert ("near", SessionInterrupted(LinkEnd.SILENT)) in ends.changes
-        assert ("near", SessionResumed()) in ends.changes
+        assert ("near", SessionEvent(Change.INTERRUPTED, LinkEnd.SILENT)) in ends.changes
+        assert ("near", SessionEvent(Change.RESUMED)) in ends.changes
         writer.close()
         await ends.quiet()
 

@@ -15,10 +15,10 @@ from toxproxy.config.settings import Forward
 from toxproxy.errors import CloseCode, Refusal, ResetCode, StreamRefused, StreamReset
 from toxproxy.forward import ForwardListener
 from toxproxy.link.base import LinkEnd
-from toxproxy.mux import Limits
+from toxproxy.mux.limits import Limits
 from toxproxy.mux.receiver import ReceiveState
 from toxproxy.recovery.packet import close
-from toxproxy.tunnel.events import Loss, PeerBroke, PeerClosed, SessionEnded, SessionInterrupted
+from toxproxy.tunnel.events import Change, Loss, PeerBroke, PeerClosed, SessionEvent
 
 
 async def test_the_peers_limit_of_streams_is_kept() -> None:
@@ -104,7 +104,7 @@ async def test_a_session_that_begins_and_ends_in_one_batch_only_ends(last: bytes
     client = Side()
     client.hear(packed(1, hello(5)), last)
     assert len(client.ended) == 1
-    assert client.changes == [SessionEnded(client.ended[0])]
+    assert client.changes == [SessionEvent(Change.ENDED, client.ended[0])]
 
 
 async def test_a_session_interrupted_for_too_long_resets_its_streams() -> None:
@@ -114,7 +114,7 @@ async def test_a_session_interrupted_for_too_long_resets_its_streams() -> None:
         with pytest.raises(StreamReset) as caught:
             await reader.read()
         assert caught.value.code is ResetCode.LINK_LOST
-        assert ("near", SessionInterrupted(LinkEnd.UNREACHABLE)) in ends.changes
+        assert ("near", SessionEvent(Change.INTERRUPTED, LinkEnd.UNREACHABLE)) in ends.changes
         assert ends.ended == [("near", Loss.EXPIRED)]
         assert ends.near_end.session is None
         writer.close()
@@ -135,7 +135,7 @@ async def test_a_session_lost_after_the_last_byte_does_not_cut_the_answer_to_a_s
         listener = ForwardListener(forward, ends.near)
         await listener.start()
         host, _, local = listener.addresses[0].rpartition(":")
-        ends.far._multiplexer._scheduler.credit = lambda stream: None  # the last acknowledgement is lost
+        ends.far._multiplexer.scheduler.credit = lambda stream: None  # the last acknowledgement is lost
         loop = asyncio.get_running_loop()
         with socket.socket() as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
@@ -207,9 +207,8 @@ async def test_the_session_is_idle_after_its_last_stream_ended_in_any_way() -> N
             end_it(transport)
             async with asyncio.timeout(5):
                 await asyncio.gather(*idle)
-            assert session._trimming is not None
-            session._trimming.cancel()
-            session._trimming = None
+            assert session._trimming.running
+            session._trimming.stop()
 
 
 async def test_a_refusal_leaves_the_server_idle() -> None:
@@ -234,7 +233,7 @@ async def test_a_refusal_leaves_the_server_idle() -> None:
             await idle
         with pytest.raises(StreamRefused):
             await dial
-        assert ends.far._trimming is not None
+        assert ends.far._trimming.running
 
 
 @pytest.mark.parametrize("callback", ["data_received", "pause_writing", "resume_writing"])

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.tunnel.ends import echo, service, tunnel
-from toxproxy.mux import Limits
+from toxproxy.mux.limits import Limits
 from toxproxy.patience import Patience
 
 

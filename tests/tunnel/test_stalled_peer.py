@@ -8,8 +8,7 @@ import contextlib
 import pytest
 
 from tests.tunnel.ends import service, tunnel
-from toxproxy.mux import Limits
-from toxproxy.mux.limits import Pool
+from toxproxy.mux.limits import Limits, Pool
 from toxproxy.mux.sender import LEAST_BUFFER
 from toxproxy.mux.window import Allotment
 

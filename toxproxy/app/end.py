@@ -17,8 +17,7 @@ from toxproxy.config.settings import Config, LimitSettings
 from toxproxy.control.server import ControlServer, Method
 from toxproxy.control.snapshots import PeerSnapshot, Snapshot
 from toxproxy.mapping.mapper import Mapper
-from toxproxy.mux import Limits
-from toxproxy.mux.limits import Pool
+from toxproxy.mux.limits import Limits, Pool
 from toxproxy.system.state import StateFolder
 from toxproxy.tox.node import ConnectionStatus, Node
 from toxproxy.tunnel.friend import Friend, short

@@ -66,12 +66,9 @@ class Carrier:
         self._allowance = TokenBucket(LINKS_AT_ONCE, LINKS_A_SECOND)
         self._notice = Notice(log)
 
-    def connect(self) -> None:
-        """Begin a new link as the side that connects.
-
-        Raises `OSError` or `MemoryError` if the system has no socket or memory for it.
-        """
-        self._begin((self._epoch + 1) % 256)
+    def connect(self) -> bool:
+        """Begin a new link as the side that connects. False if the system has no socket or memory for it."""
+        return self._begin((self._epoch + 1) % 256)
 
     async def close(self) -> None:
         """Close the link and wait until it is freed. Its owner is not told. No other link begins."""
@@ -107,11 +104,8 @@ class Carrier:
             if not self._allowance.take():
                 self._notice("the friend begins links faster than %g a second", LINKS_A_SECOND)
                 return
-            try:
-                self._begin(epoch)
-            except (OSError, MemoryError) as error:  # the peer repeats its CONNECT
-                self._unmade("no link can be made: %s; the friend tries again", error)
-                return
+            if not self._begin(epoch):
+                return  # the peer repeats its CONNECT
             self._asked.append(asked)
         if self.link is not None and asked == self._asked[-1]:  # not a late one of a link that was replaced
             self.link.datagram_received(memoryview(datagram))
@@ -123,14 +117,15 @@ class Carrier:
             return "the friend may run an older toxproxy, of protocol version 1; it must be updated"
         return "SPEC.md gives its fields"
 
-    def _begin(self, epoch: int) -> None:
+    def _begin(self, epoch: int) -> bool:
         header = bytes((PACKET_ID, epoch))
-        link = EnetLink(self._send, header, self._notice, connecting=self._connecting)
+        try:
+            link = EnetLink(self._send, header, self._notice, connecting=self._connecting)
+        except (OSError, MemoryError) as error:
+            self._unmade("no link can be made: %s; the client tries again", error)
+            return False
         old, self.link, self._epoch = self.link, link, epoch
         if old is not None:
             old.fail(LinkEnd.REPLACED)
-        try:
-            link.start(self._own(link))
-        except (OSError, MemoryError) as error:
-            log.debug("a link could not be started: %s", error)
-            link.fail(LinkEnd.FAILED)
+        link.start(self._own(link))
+        return True

@@ -64,7 +64,6 @@ class EnetLink:
         self.owner: LinkOwner | None = None  # who is told of events; None after `close`
         self._send = send
         self._notice = notice
-        self._connecting = connecting
         self._filter = Filter(connecting=connecting)
         self._up = False
         self._greeting: Any = b""  # this side's part of the handshake, once ENet wrote it
@@ -81,10 +80,14 @@ class EnetLink:
         self._said = self._began  # when the greeting or the farewell left last
         self.heard = self._began  # when a datagram last came
         self._host: Any = enet.Host(enet.Address(b"127.0.0.1", 0), 1, CHANNELS, 0, 0)
-        self._peer: Any = self._host.peers[0]
         self._shim = join(self._host)
+        self._peer: Any = self._host.peers[0]
+        if connecting:
+            address = enet.Address(b"127.0.0.1", self._shim.getsockname()[1])
+            self._peer = self._host.connect(address, CHANNELS, 0)
         self._cork = Cork(self._host.socket.fileno())
-        self._joins = False  # ENet sends nothing by itself, so that its datagrams can be joined
+        # ENet sends nothing by itself, so that its datagrams can be joined.
+        self._joins = exports.set_patience(self._peer, _TIMEOUT) and self._cork.works
         self._outbox = Batch(self._shim, MTU, header)
         self._inbox = Batch(self._shim, MTU)
 
@@ -98,14 +101,9 @@ class EnetLink:
     def start(self, owner: LinkOwner) -> None:
         """Begin: send CONNECT, or wait for the peer's."""
         self.owner = owner
-        if self._host is None:
-            return
-        if self._connecting:
-            address = enet.Address(b"127.0.0.1", self._shim.getsockname()[1])
-            self._peer = self._host.connect(address, CHANNELS, 0)
-        self._joins = exports.set_patience(self._peer, _TIMEOUT) and self._cork.works
-        self._set_timers((_REPEAT, self._wake))
-        self._service()
+        if self._host is not None:
+            self._set_timers((_REPEAT, self._wake))
+            self._service()
 
     def send(self, packet: bytes) -> None:
         """Queue one packet of 1 to 1343 bytes. It is dropped if the link is not up."""

@@ -10,10 +10,9 @@ from toxproxy.mux.stream import Stream
 
 
 class Established(NamedTuple):
-    """Both sides have sent HELLO: streams can be opened."""
+    """The peer's HELLO came: streams can be opened."""
 
     session: int  # the peer's session id
-    version: int  # the protocol version of the session
 
 
 class StreamRequested(NamedTuple):

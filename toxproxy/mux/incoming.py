@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from toxproxy.address import Target
-from toxproxy.errors import Refusal, RemoteProtocolError, StreamRefused, StreamReset
+from toxproxy.errors import CloseCode, Refusal, RemoteProtocolError, StreamRefused, StreamReset
 from toxproxy.mux import events, frames
 from toxproxy.mux.frames import DATA, DATA_HEADER, DATA_TYPE
 from toxproxy.mux.stream import Stream, StreamState
-from toxproxy.mux.streams import Streams
+
+if TYPE_CHECKING:
+    from toxproxy.mux.multiplexer import Multiplexer
 
 OLDEST, NEWEST = 2, 2  # protocol versions spoken here
 
@@ -15,27 +19,26 @@ OLDEST, NEWEST = 2, 2  # protocol versions spoken here
 class IncompatibleError(RemoteProtocolError):
     """No protocol version is spoken on both sides."""
 
+    code = CloseCode.VERSION
+
 
 class Incoming:
-    """Takes packets for the `Streams` of a session. `hello` is this side's."""
+    """Takes packets for a `Multiplexer`. `hello` is this side's."""
 
-    def __init__(self, streams: Streams, hello: frames.Hello, *, client: bool) -> None:
-        self.established = False  # streams can be opened
+    def __init__(self, mux: Multiplexer, hello: frames.Hello, *, client: bool) -> None:
+        self._mux = mux
         self._hello = hello
         self._client = client
-        self._streams = streams
-        self._scheduler = streams.scheduler
-        self._events = streams.events
 
     def receive(self, packet: bytes, start: int) -> bool:
         """See `Source.receive`."""
         at, end = start, len(packet)
-        living = self._streams.living
+        streams = self._mux.streams
         stored = True
         while at < end:
             if packet[at] == DATA_TYPE and (body := at + DATA_HEADER) < end:  # nearly always
                 _, number, offset, length = DATA.unpack_from(packet, at)
-                if 0 < length <= end - body and (stream := living.get(number)) is not None:
+                if 0 < length <= end - body and (stream := streams.get(number)) is not None:
                     at = body + length
                     stored &= self._take(stream, offset, offset + length, packet[body:at], False)
                     continue
@@ -48,16 +51,14 @@ class Incoming:
         if isinstance(frame, frames.Hello):
             self._handle_hello(frame)
             return True
-        if self._streams.peer is None:
+        if self._mux.peer is None:
             return False  # HELLO was lost, or overtaken
-        if not self.established:
-            self._establish(self._streams.peer)  # this frame shows that the client has our HELLO
         match frame:
             case frames.Ping(value):
                 self._check_backlog()
-                self._scheduler.control(frames.encode(frames.Pong(value)))
+                self._mux.scheduler.control(frames.encode(frames.Pong(value)))
             case frames.Pong(value):
-                self._events.append(events.PongReceived(value))
+                self._mux.events.append(events.PongReceived(value))
             case frames.Open():
                 self._handle_open(frame)
             case frames.Opened() | frames.Refused():
@@ -71,8 +72,8 @@ class Incoming:
     # The session
 
     def _handle_hello(self, frame: frames.Hello) -> None:
-        if self._streams.peer is not None:
-            if frame != self._streams.peer:
+        if self._mux.peer is not None:
+            if frame != self._mux.peer:
                 raise RemoteProtocolError("second HELLO, other than the first")
             return
         if min(NEWEST, frame.newest) < max(OLDEST, frame.oldest):
@@ -81,51 +82,41 @@ class Incoming:
                 f"the {here} speaks protocol versions {OLDEST} to {NEWEST}, "
                 f"the {there} {frame.oldest} to {frame.newest}; upgrade the older of the two"
             )
-        self._streams.peer = frame
-        if self._client:
-            self._establish(frame)
-        else:
-            self._scheduler.control(frames.encode(self._hello))
-
-    def _establish(self, peer: frames.Hello) -> None:
-        self.established = True
-        self._events.append(events.Established(peer.session, min(NEWEST, peer.newest)))
+        self._mux.peer = frame
+        self._mux.events.append(events.Established(frame.session))
+        if not self._client:
+            self._mux.scheduler.control(frames.encode(self._hello))
 
     def _check_backlog(self) -> None:
-        if self._scheduler.overfull:
+        if self._mux.scheduler.overfull:
             raise RemoteProtocolError("the peer asks for answers and does not take them")
 
     # A stream's beginning and its end
 
     def _handle_open(self, frame: frames.Open) -> None:
         self._check_backlog()
-        streams, number = self._streams, frame.stream
-        if not number or streams.is_ours(number):
+        mux, number = self._mux, frame.stream
+        if not number or mux.is_ours(number):
             raise RemoteProtocolError(f"OPEN with stream id {number}, which is 0 or of the wrong parity")
-        kind = frame.kind & ~frames.PLAIN
-        stream = streams.find(number)
-        if stream is None:
-            if not streams.was_used(number):
-                streams.use(number)
-                text = f"{streams.limits.streams} connections are open"
-                streams.refuse(number, Refusal.TOO_MANY_STREAMS, text)
-        elif stream.state is not StreamState.WAITING:
-            if frame != stream.said:
-                raise RemoteProtocolError(f"second OPEN with stream id {number}, other than the first")
-        elif kind != frames.TCP:
+        if (stream := mux.streams.get(number)) is not None and frame != stream.said:
+            raise RemoteProtocolError(f"second OPEN with stream id {number}, other than the first")
+        if mux.was_used(number):
+            return
+        mux.use(number)
+        if mux.full:
+            text = f"{mux.limits.streams} connections are open"
+            mux.scheduler.control(frames.encode(frames.Refused(number, Refusal.TOO_MANY_STREAMS, text)))
+        elif (kind := frame.kind & ~frames.PLAIN) != frames.TCP:
             text = f"streams of kind {kind} are not supported, only of kind {frames.TCP} (TCP)"
-            streams.refuse(number, Refusal.UNSUPPORTED, text)
-            streams.forget(stream)
+            mux.scheduler.control(frames.encode(frames.Refused(number, Refusal.UNSUPPORTED, text)))
         else:
-            streams.request(stream, frame)
-            self._events.append(events.StreamRequested(stream, Target(frame.host, frame.port)))
-            stream.receiver.release()
-            self._report(stream)
+            stream = mux.request(frame)
+            self._mux.events.append(events.StreamRequested(stream, Target(frame.host, frame.port)))
 
     def _handle_answer(self, frame: frames.Opened | frames.Refused) -> None:
-        stream = self._streams.living.get(frame.stream)
-        used = self._streams.was_used(frame.stream)
-        if not self._streams.is_ours(frame.stream) and (stream is not None or not used):
+        stream = self._mux.streams.get(frame.stream)
+        used = self._mux.was_used(frame.stream)
+        if not self._mux.is_ours(frame.stream) and (stream is not None or not used):
             raise RemoteProtocolError(f"answer from the opener of stream {frame.stream}")
         if stream is None or stream.said == frame:
             return
@@ -133,9 +124,9 @@ class Incoming:
             stream.said = frame
             stream.sender.limit = max(stream.sender.limit, frame.window)
             self._opened(stream)
-            self._scheduler.ready(stream)
+            self._mux.scheduler.ready(stream)
         elif isinstance(frame, frames.Refused) and stream.state is StreamState.OPENING:
-            self._streams.forget(stream, StreamRefused(frames.refusal(frame.code), frame.text))
+            self._mux.forget(stream, StreamRefused(frames.refusal(frame.code), frame.text))
         else:
             raise RemoteProtocolError(f"second answer to OPEN of stream {stream.id}")
 
@@ -143,22 +134,25 @@ class Incoming:
         """OPENED came, or another frame that the peer sends only after it."""
         if stream.state is StreamState.OPENING:
             stream.state = StreamState.OPEN
-            self._events.append(events.StreamOpened(stream))
+            self._mux.events.append(events.StreamOpened(stream))
 
     def _handle_reset(self, frame: frames.Reset) -> None:
-        stream = self._streams.living.get(frame.stream)
+        stream = self._mux.streams.get(frame.stream)
         if stream is not None:
-            self._streams.forget(stream, StreamReset(frames.reset_code(frame.code)))
-        elif not self._streams.was_used(frame.stream):
-            self._streams.use(frame.stream)  # its OPEN may follow, and opens nothing
+            self._mux.forget(stream, StreamReset(frames.reset_code(frame.code)))
+        elif not self._mux.was_used(frame.stream):
+            self._mux.use(frame.stream)  # its OPEN may follow, and opens nothing
 
     # Between them
 
     def _handle_flow(self, frame: frames.Data | frames.Packed | frames.Fin | frames.Credit) -> bool:
-        """A frame that the peer sends only of a stream that it opened or accepted."""
-        stream = self._streams.find(frame.stream)
+        """A frame that the peer sends only of a stream that it opened or accepted.
+
+        Where it comes before OPEN, its packet is not acknowledged: it must come again.
+        """
+        stream = self._mux.streams.get(frame.stream)
         if stream is None:
-            return self._streams.was_used(frame.stream)
+            return self._mux.was_used(frame.stream)
         self._opened(stream)
         match frame:
             case frames.Data(_, start, payload):
@@ -170,8 +164,8 @@ class Incoming:
                 self._report(stream)
             case frames.Credit(_, consumed, limit):
                 stream.sender.credited(consumed, limit)
-                self._scheduler.ready(stream)
-                self._streams.close_if_done(stream)
+                self._mux.scheduler.ready(stream)
+                self._mux.close_if_done(stream)
         return True
 
     def _take(self, stream: Stream, start: int, end: int, data: bytes, packed: bool) -> bool:
@@ -179,7 +173,7 @@ class Incoming:
             self._opened(stream)
         stored = stream.receiver.take(start, end, data, packed)
         if stream.receiver.window.used_up:  # judged again when the application has taken these bytes
-            self._streams.widen(stream)
+            self._mux.widen(stream)
         self._report(stream)
         return stored
 
@@ -187,11 +181,11 @@ class Incoming:
         """Report what has become contiguous. Until the owner takes the event, more bytes are added to it."""
         receiver = stream.receiver
         if receiver.ignored:
-            self._streams.discard(stream)
+            self._mux.discard(stream)
             return
         if receiver.pieces and not receiver.told:
             receiver.told = True
-            self._events.append(events.DataReceived(stream, receiver.pieces))
+            self._mux.events.append(events.DataReceived(stream, receiver.pieces))
         if receiver.ended:
             receiver.ended = False
-            self._events.append(events.EndReceived(stream))
+            self._mux.events.append(events.EndReceived(stream))

@@ -7,70 +7,81 @@
 
 After any call, take events until `next_event` returns None, and let recovery fill packets while
 `wants_to_send`. Methods raise `LocalProtocolError` for a mistake of the caller, `receive`
-`RemoteProtocolError` for one of the peer; then the session is closed, and `ending` is what to tell the peer.
+`RemoteProtocolError` for one of the peer; then the session has ended.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from typing import cast
 
 from toxproxy.address import Target
-from toxproxy.errors import CloseCode, LocalProtocolError, Refusal, RemoteProtocolError, ResetCode
+from toxproxy.errors import (
+    LocalProtocolError,
+    Refusal,
+    RemoteProtocolError,
+    ResetCode,
+    StreamError,
+    StreamRefused,
+    StreamReset,
+)
 from toxproxy.mux import events, frames
-from toxproxy.mux.incoming import NEWEST, OLDEST, Incoming, IncompatibleError
+from toxproxy.mux.incoming import NEWEST, OLDEST, Incoming
 from toxproxy.mux.limits import Limits
-from toxproxy.mux.scheduler import Contents, Piece
+from toxproxy.mux.receiver import Receiver, ReceiveState
+from toxproxy.mux.scheduler import Contents, Piece, Scheduler
+from toxproxy.mux.sender import Sender, SendState
 from toxproxy.mux.stream import Stream, StreamState
-from toxproxy.mux.streams import Streams
+from toxproxy.mux.window import Allotment
+from toxproxy.recovery.ranges import Ranges
+
+MOST_GAPS = 1024  # in the ids that the peer has used; an honest one causes as many as it has OPENs under way
 
 
 class Multiplexer:
     """One side of a session between two peers; a `recovery.source.Source`.
 
-    `session` is this side's session id: 64 random bits. `ending` is the code and the text with which the
-    session was closed; None before that, and after `lose`.
+    `session` is this side's session id: 64 random bits. `streams` are those that have not ended, by id. Ids
+    are odd from the client and even from the server. None is used twice.
     """
 
     def __init__(self, *, client: bool, session: int, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
+        self.memory = Allotment(self.limits)
+        self.peer: frames.Hello | None = None
+        self.streams: dict[int, Stream] = {}
         self.closed = False
-        self.ending: tuple[CloseCode, str] | None = None
-        window, streams = self.limits.early_window, self.limits.streams
-        hello = frames.Hello(OLDEST, NEWEST, session, frames.LZ4, window, streams)
-        self._client, self._session = client, session
-        self._streams = Streams(self.limits, client=client)
-        self._scheduler, self._events = self._streams.scheduler, self._streams.events
-        self._incoming = Incoming(self._streams, hello, client=client)
-        self.memory = self._streams.memory
+        self.events: deque[events.Event] = deque()
+        self.scheduler = Scheduler(self.memory, self.events)
+        self._next_id = 1 if client else 2
+        self._opened = 0  # how many streams of this side have not ended
+        self._used = Ranges()  # halves of the ids that the peer has used
+        self._sent = self._received = 0  # bytes of the streams that have ended
+        window, most = self.limits.early_window, self.limits.streams
+        hello = frames.Hello(OLDEST, NEWEST, session, frames.LZ4, window, most)
+        self._incoming = Incoming(self, hello, client=client)
         if client:
-            self._scheduler.control(frames.encode(hello))
+            self.scheduler.control(frames.encode(hello))
 
     # The owner's calls
 
     @property
     def established(self) -> bool:
-        """Whether streams can be opened: both sides have sent HELLO."""
-        return self._incoming.established
-
-    @property
-    def identity(self) -> tuple[int, int] | None:
-        """The client's and the server's session id, once both are known."""
-        if (peer := self._streams.peer) is None:
-            return None
-        return (self._session, peer.session) if self._client else (peer.session, self._session)
-
-    @property
-    def streams(self) -> dict[int, Stream]:
-        """The streams that have not ended, by id."""
-        return self._streams.living
+        """Whether streams can be opened: the peer's HELLO came."""
+        return self.peer is not None
 
     @property
     def carried(self) -> tuple[int, int]:
         """Bytes that streams have sent and received, before compression; those that have ended count too."""
-        streams = self._streams
-        living = streams.living.values()
-        sent = streams.sent + sum(stream.sender.offset for stream in living)
-        return sent, streams.received + sum(stream.receiver.window.received for stream in living)
+        living = self.streams.values()
+        sent = self._sent + sum(stream.sender.offset for stream in living)
+        return sent, self._received + sum(stream.receiver.window.received for stream in living)
+
+    def ping(self, value: int) -> None:
+        """Ask the peer for a `PongReceived` with this value (64 bits)."""
+        if self.closed or self.peer is None:
+            raise LocalProtocolError("no PING without an established session")
+        self.scheduler.control(frames.encode(frames.Ping(value)))
 
     def open(self, target: Target, *, compress: bool = True) -> Stream:
         """Open a stream to `target`. Bytes may be written at once, within the peer's early window.
@@ -78,35 +89,61 @@ class Multiplexer:
         Without `compress` neither side compresses what it sends. Raises `StreamRefused` where a side allows
         no more streams, or all ids of the session are used up.
         """
-        self._expect_session("stream")
-        return self._streams.open(target, compress=compress)
+        if self.closed or self.peer is None:
+            raise LocalProtocolError("no stream without an established session")
+        for whose, most in (("this side", self.limits.streams), ("the server", self.peer.streams)):
+            if self._opened >= most:
+                raise StreamRefused(Refusal.TOO_MANY_STREAMS, f"{whose} allows {most} connections at once")
+        if self._next_id > frames.MAX_STREAM:
+            text = "this session has opened as many connections as it can: restart the client"
+            raise StreamRefused(Refusal.FAILED, text)
+        # A peer that does not understand compression does not understand the flag either.
+        kind = frames.TCP | frames.PLAIN if self.compress and not compress else frames.TCP
+        compress = compress and self.compress
+        sender = Sender(self.peer.window, self.memory, compress=compress)
+        receiver = Receiver(self.memory.first(), compress=compress)
+        stream = Stream(self._next_id, StreamState.OPENING, sender, receiver)
+        opening = frames.Open(stream.id, kind, receiver.window.limit, target.port, target.host)
+        self.scheduler.control(frames.encode(opening), stream)  # raises if no frame can carry the target
+        self._next_id += 2
+        self._opened += 1
+        self._keep(stream)
+        return stream
 
     def accept(self, stream: Stream) -> None:
-        """Answer a requested stream with OPENED."""
+        """Answer a requested stream with OPENED, and give it the window of a new stream."""
         _expect_request(stream)
-        self._streams.accept(stream)
+        stream.state = StreamState.OPEN
+        window = stream.receiver.window
+        self.memory.hold(-window.size)
+        window.resize(max(window.size, self.memory.first()))
+        self.memory.hold(window.size)
+        self.scheduler.control(frames.encode(frames.Opened(stream.id, window.grant())), stream)
+        if stream.receiver.state is ReceiveState.DONE:
+            self.scheduler.credit(stream)
+        self.scheduler.ready(stream)
 
     def refuse(self, stream: Stream, code: Refusal, text: str) -> None:
         """Answer a requested stream with REFUSED and forget it."""
         _expect_request(stream)
-        self._streams.refuse(stream.id, code, text)
-        self._streams.forget(stream)
+        self.scheduler.control(frames.encode(frames.Refused(stream.id, code, text)))
+        self.forget(stream)
 
     def write(self, stream: Stream, data: bytes) -> bool:
         """Queue bytes on a stream; returns whether the writer should pause until `StreamDrained`."""
         stream.sender.write(data)
-        self._scheduler.ready(stream)
+        self.scheduler.ready(stream)
         return stream.sender.full
 
     def finish(self, stream: Stream) -> None:
         """End this direction of a stream after everything written so far."""
         stream.sender.finish()
-        self._scheduler.ready(stream)
+        self.scheduler.ready(stream)
 
     def consumed(self, stream: Stream, length: int) -> None:
         """The application has taken `length` more bytes of a stream; the end counts as one."""
         if stream.state is not StreamState.CLOSED and not stream.receiver.ignored:
-            self._streams.consume(stream, length)
+            self._consume(stream, length)
 
     def ignore(self, stream: Stream) -> None:
         """The application reads no more of this stream.
@@ -115,32 +152,24 @@ class Multiplexer:
         """
         if stream.state is not StreamState.CLOSED:
             stream.receiver.ignored = True
-            self._streams.discard(stream)
+            self.discard(stream)
 
-    def reset(self, stream: Stream, code: ResetCode) -> None:
-        """End a stream at once; queued bytes are dropped. No `StreamClosed` follows."""
+    def reset(self, stream: Stream, code: ResetCode, *, tell: bool = False) -> None:
+        """End a stream at once; queued bytes are dropped. `StreamClosed` follows only to `tell` of it."""
         if stream.state is not StreamState.CLOSED:
-            self._streams.reset(stream, code)
+            self.scheduler.control(frames.encode(frames.Reset(stream.id, code)))
+            self.forget(stream, tell=tell)
 
-    def ping(self, value: int) -> None:
-        """Ask the peer for a `PongReceived` with this value (64 bits)."""
-        self._expect_session("ping")
-        self._scheduler.control(frames.encode(frames.Ping(value)))
-
-    def close(self, code: CloseCode, text: str = "") -> None:
-        """End the session: every stream is closed, and nothing is sent any more."""
-        if not self.closed:
-            self.ending = code, text
-            self._end(ResetCode.GOING_AWAY)
-
-    def lose(self) -> None:
-        """There will be no more links: every stream is closed."""
-        if not self.closed:
-            self._end(ResetCode.LINK_LOST)
+    def end(self, code: ResetCode = ResetCode.GOING_AWAY) -> None:
+        """End the session: every stream is reset, as its owner is told, and nothing is sent any more."""
+        self.closed = True
+        self.scheduler.clear()
+        for stream in list(self.streams.values()):
+            self.forget(stream, StreamReset(code))
 
     def next_event(self) -> events.Event | None:
         """The next event, or None."""
-        event = self._events.popleft() if self._events else None
+        event = self.events.popleft() if self.events else None
         if type(event) is events.DataReceived:
             event.stream.receiver.pieces, event.stream.receiver.told = [], False
         return event
@@ -150,37 +179,113 @@ class Multiplexer:
     @property
     def wants_to_send(self) -> bool:
         """Whether something waits. `fill` may find that it is not needed any more, and return None."""
-        return bool(self._scheduler)
+        return bool(self.scheduler)
 
     def fill(self, pieces: list[Piece], room: int, now: float) -> Contents | None:
         """See `Source.fill`. It may cause `StreamDrained`."""
-        return self._scheduler.fill(pieces, room, now)
+        return self.scheduler.fill(pieces, room, now)
 
     def delivered(self, contents: object) -> None:
         """See `Source.delivered`."""
-        self._scheduler.delivered(cast(Contents, contents))
+        self.scheduler.delivered(cast(Contents, contents))
 
     def lost(self, contents: object) -> None:
         """See `Source.lost`."""
         if not self.closed:
-            self._scheduler.lost(cast(Contents, contents))
+            self.scheduler.lost(cast(Contents, contents))
 
     def receive(self, packet: bytes, start: int) -> bool:
-        """See `Source.receive`. Raises `RemoteProtocolError`, and closes the session."""
+        """See `Source.receive`. Raises `RemoteProtocolError`, and ends the session."""
         try:
             return self.closed or self._incoming.receive(packet, start)
-        except RemoteProtocolError as error:
-            incompatible = isinstance(error, IncompatibleError)
-            self.close(CloseCode.VERSION if incompatible else CloseCode.PROTOCOL_ERROR, str(error))
+        except RemoteProtocolError:
+            self.end()
             raise
 
-    def _end(self, code: ResetCode) -> None:
-        self.closed = True
-        self._streams.end(code)
+    # For what comes from the peer
 
-    def _expect_session(self, what: str) -> None:
-        if self.closed or not self.established:
-            raise LocalProtocolError(f"no {what} without an established session")
+    @property
+    def compress(self) -> bool:
+        """Whether both sides understand compression."""
+        return self.peer is not None and bool(self.peer.features & frames.LZ4)
+
+    @property
+    def full(self) -> bool:
+        """Whether the peer has as many streams as it may."""
+        return len(self.streams) - self._opened >= self.limits.streams
+
+    def is_ours(self, number: int) -> bool:
+        """Whether streams of this side have such ids."""
+        return number % 2 == self._next_id % 2
+
+    def was_used(self, number: int) -> bool:
+        """Whether a stream had or has this id. Raises `RemoteProtocolError` for one that cannot be yet."""
+        if not number or (self.is_ours(number) and number >= self._next_id):
+            raise RemoteProtocolError(f"frame for stream {number}, which was never opened")
+        return self.is_ours(number) or number >> 1 in self._used
+
+    def use(self, number: int) -> None:
+        """The peer has used this id. Raises `RemoteProtocolError` if it left out too many others."""
+        self._used.add(number >> 1, (number >> 1) + 1)
+        if len(self._used) > MOST_GAPS + 1:
+            raise RemoteProtocolError(f"more than {MOST_GAPS} gaps in the ids of streams")
+
+    def request(self, frame: frames.Open) -> Stream:
+        """OPEN came: a new stream of the peer's."""
+        packs = self.compress and not frame.kind & frames.PLAIN
+        sender = Sender(frame.window, self.memory, compress=packs)
+        receiver = Receiver(self.limits.early_window, compress=self.compress)
+        stream = Stream(frame.stream, StreamState.REQUESTED, sender, receiver)
+        stream.said = frame
+        self._keep(stream)
+        return stream
+
+    def widen(self, stream: Stream) -> None:
+        """The peer has used up a window: enlarge it if the application keeps up, and tell the peer."""
+        window = stream.receiver.window
+        if stream.state is StreamState.OPEN and window.is_kept_up_with:
+            window.used_up = False
+            self.memory.widen(window)
+            self.scheduler.credit(stream)
+
+    def discard(self, stream: Stream) -> None:
+        """Count the bytes of a stream that nobody reads as consumed: the peer needs the credit to finish."""
+        window = stream.receiver.window
+        self._consume(stream, window.received - window.consumed)
+
+    def close_if_done(self, stream: Stream) -> None:
+        """Forget a stream whose directions are done, and reset one that is done here and ignored."""
+        if stream.done:
+            self.forget(stream, tell=True)
+        elif stream.receiver.ignored and stream.sender.state is SendState.DONE:
+            self.reset(stream, ResetCode.CANCELLED, tell=True)
+
+    def forget(self, stream: Stream, error: StreamError | None = None, *, tell: bool = False) -> None:
+        """The stream has ended. The owner hears of it if there is an error, or if it is to be told."""
+        if tell or error is not None:
+            self.events.append(events.StreamClosed(stream, error))
+        del self.streams[stream.id]
+        self._opened -= self.is_ours(stream.id)
+        self._sent += stream.sender.offset
+        self._received += stream.receiver.window.received
+        self.memory.hold(-stream.receiver.window.size)
+        stream.complete = stream.done
+        stream.state = StreamState.CLOSED
+        stream.sender.drop()
+        stream.receiver.drop()
+
+    def _consume(self, stream: Stream, length: int) -> None:
+        window = stream.receiver.window
+        if stream.receiver.consume(length):
+            self.scheduler.credit(stream)
+        if window.used_up:
+            self.widen(stream)
+            window.used_up = False
+        self.close_if_done(stream)
+
+    def _keep(self, stream: Stream) -> None:
+        self.streams[stream.id] = stream
+        self.memory.hold(stream.receiver.window.size)
 
 
 def _expect_request(stream: Stream) -> None:

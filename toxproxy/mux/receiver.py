@@ -27,19 +27,17 @@ class Receiver:
 
     With `compress`, the peer may send PACKED frames; they are unpacked when their turn comes.
 
-    What is ahead of a gap is held, and everything while it is `waiting` for OPEN. With `_OVERHEAD` bytes for
-    each piece that may take twice the window; a piece beyond that is not stored.
+    What is ahead of a gap is held. With `_OVERHEAD` bytes for each piece that may take twice the window; a
+    piece beyond that is not stored.
     """
 
     __slots__ = (
-        "_ahead", "_decompressor", "_held", "ended", "fin_at", "ignored", "pieces", "state", "told",
-        "waiting", "window",
+        "_ahead", "_decompressor", "_held", "ended", "fin_at", "ignored", "pieces", "state", "told", "window",
     )  # fmt: skip
 
-    def __init__(self, limit: int, *, compress: bool = False, waiting: bool = False) -> None:
+    def __init__(self, limit: int, *, compress: bool = False) -> None:
         self.state = ReceiveState.OPEN
         self.window = ReceiveWindow(limit)
-        self.waiting = waiting
         self.ignored = False  # the application reads no more
         self.pieces: list[bytes] = []  # contiguous bytes that the owner has not taken, …
         self.told = False  # … and whether there is an event with them
@@ -66,7 +64,7 @@ class Receiver:
             return True
         if end in window.given:
             window.used_up = True
-        if start > window.received or self.waiting:
+        if start > window.received:
             cost = len(data) + _OVERHEAD
             if self._held + cost > 2 * window.size:
                 return False
@@ -90,11 +88,6 @@ class Receiver:
             known = f"data came up to {highest} and credit was {self.window.limit}"
             raise RemoteProtocolError(f"FIN at offset {offset}, {known}")
         self.fin_at = offset
-        self._advance()
-
-    def release(self) -> None:
-        """OPEN came: put in order what waited for it."""
-        self.waiting = False
         self._advance()
 
     def consume(self, length: int) -> bool:
@@ -121,8 +114,6 @@ class Receiver:
     def _advance(self) -> None:
         """Put in order what has become contiguous."""
         window, ahead = self.window, self._ahead
-        if self.waiting:
-            return
         while ahead and ahead[0][0] <= window.received:
             start, end, data, packed = heappop(ahead)
             self._held -= len(data) + _OVERHEAD

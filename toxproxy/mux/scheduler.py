@@ -5,6 +5,10 @@ Streams with data take turns, and short ones go before bulk. A stream is short w
 page's small objects overtake a download, and downloads share evenly. While short streams wait, bulk still
 gets one turn in `_SHORT_IN_A_ROW + 1`.
 
+Short streams do not share: all would be done late, and together. Each is *due* when all streams together
+have sent `_STRETCH` times as many bytes as it has to send, and the one that is due first goes. So a keystroke
+goes before an object, a page's objects go one after the other, and none waits for ever.
+
 What was lost goes again in its stream's turn, before new bytes. Small segments of short streams go twice:
 the second time in any packet that leaves `_REPEAT_AFTER` to `_REPEAT_UNTIL` seconds after the first, so that
 the loss of one packet does not delay a keystroke.
@@ -13,6 +17,7 @@ the loss of one packet does not delay a keystroke.
 from __future__ import annotations
 
 from collections import deque
+from heapq import heappop, heappush
 from typing import NamedTuple
 
 from toxproxy.mux.events import Event, StreamDrained
@@ -22,6 +27,7 @@ from toxproxy.mux.window import Allotment
 
 _SHORT = 64 * 1024  # bytes after which a stream counts as bulk
 _REMEMBERED = 4 * _SHORT  # bytes: a stream's number grows no larger, so that it can decay
+_STRETCH = 32  # times its own bytes: so long a short stream may wait, as if it shared with so many others
 _SHORT_IN_A_ROW = 8  # turns of short streams before bulk gets one
 _LEAST_ROOM = 32  # bytes of a packet that are worth another turn
 MAX_WAITING = 16 * 1024  # frames beside data and credits; an honest peer causes far fewer
@@ -68,10 +74,10 @@ class Scheduler:
         self._waiting = 0  # bytes of memory that they take
         self._credits: dict[Stream, None] = {}
         self._repeats: deque[tuple[float, Segment]] = deque(maxlen=_MOST_REPEATS)  # sent when, and what
-        self._short: deque[Stream] = deque()
+        self._short: list[tuple[int, int, Stream]] = []  # a heap: when each is due, its id
         self._bulk: deque[Stream] = deque()
         self._in_a_row = 0  # turns of short streams while bulk waits
-        self._sent = 0  # bytes of data, by all streams
+        self._sent = 0  # bytes of data, by all streams: the clock of the streams' turns
 
     def __bool__(self) -> bool:
         """Whether anything waits. It may not be needed any more; then `fill` drops it."""
@@ -95,10 +101,18 @@ class Scheduler:
     def ready(self, stream: Stream) -> None:
         """Queue the stream if it can send."""
         if not stream.scheduled and stream.state in _SENDING and stream.sender.sendable:
-            stream.scheduled = True
             burst = stream.burst - (self._sent - stream.rested_at)
             stream.burst = burst if burst > 0 else 0
-            (self._short if stream.burst < _SHORT else self._bulk).append(stream)
+            stream.base = self._sent - _STRETCH * stream.sender.offset
+            self._queue(stream)
+
+    def _queue(self, stream: Stream) -> None:
+        stream.scheduled = True
+        if stream.burst < _SHORT:
+            due = stream.base + _STRETCH * (stream.sender.offset + stream.sender.buffered)
+            heappush(self._short, (due, stream.id, stream))
+        else:
+            self._bulk.append(stream)
 
     def clear(self) -> None:
         """Drop everything: the session ends."""
@@ -148,12 +162,14 @@ class Scheduler:
             self._sent += used
             stream.burst = min(stream.burst + used, _REMEMBERED)
             stream.rested_at = self._sent
-            self.ready(stream)
+            if sender.sendable:
+                self._queue(stream)
             if sender.full and sender.buffered <= sender.low:
                 sender.full = False
                 self._events.append(StreamDrained(stream))
         for stream in unfit:
-            self.ready(stream)
+            if stream.sender.sendable:
+                self._queue(stream)
         return items or None
 
     def _fill_first(self, pieces: list[Piece], room: int, now: float, items: Contents) -> int:
@@ -190,7 +206,7 @@ class Scheduler:
         while True:
             if self._short and not (self._bulk and self._in_a_row >= _SHORT_IN_A_ROW):
                 self._in_a_row = self._in_a_row + 1 if self._bulk else 0
-                stream = self._short.popleft()
+                stream = heappop(self._short)[2]
             elif self._bulk:
                 self._in_a_row = 0
                 stream = self._bulk.popleft()

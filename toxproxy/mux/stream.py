@@ -2,8 +2,8 @@
 
 Each direction ends by itself (half-close). A stream is over when both are DONE, or by RESET or REFUSED.
 
-WAITING -> REQUESTED -> OPEN      opened by the peer
-           OPENING   -> OPEN      opened here; from any state -> CLOSED
+REQUESTED -> OPEN      opened by the peer
+OPENING   -> OPEN      opened here; from any state -> CLOSED
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from toxproxy.mux.sender import Sender, SendState
 
 
 class StreamState(Enum):
-    WAITING = "waiting"  # for the peer's OPEN: the owner does not know of the stream
     REQUESTED = "requested"  # not answered yet
     OPENING = "opening"  # not answered yet
     OPEN = "open"
@@ -30,7 +29,8 @@ class Stream:
     """
 
     __slots__ = (
-        "burst", "complete", "data", "id", "receiver", "rested_at", "said", "scheduled", "sender", "state",
+        "base", "burst", "complete", "data", "id", "receiver", "rested_at", "said", "scheduled", "sender",
+        "state",
     )  # fmt: skip
 
     def __init__(self, id: int, state: StreamState, sender: Sender, receiver: Receiver) -> None:
@@ -43,6 +43,7 @@ class Stream:
         self.scheduled = False
         self.burst = 0  # for the scheduler: bytes sent lately
         self.rested_at = 0  # for the scheduler: bytes that all streams had sent when this one last sent
+        self.base = 0  # for the scheduler: when the stream would be due if it had never had a byte to send
         self.data: object = None
 
     @property

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from toxproxy.errors import CloseCode
 from toxproxy.link.base import LinkEnd
@@ -45,28 +46,17 @@ class PeerBroke:
 SessionEnd = Closed | PeerClosed | PeerBroke | LinkEnd | Loss
 
 
-@dataclass(frozen=True, slots=True)
-class SessionBegan:
-    """Streams can be opened."""
+class Change(Enum):
+    """What happened to a session, as people are told."""
+
+    BEGAN = "began"  # streams can be opened
+    INTERRUPTED = "was interrupted"  # it has lost its link; its streams wait
+    RESUMED = "was resumed"  # on a new link
+    ENDED = "ended"  # with all its streams; the last event
 
 
-@dataclass(frozen=True, slots=True)
-class SessionInterrupted:
-    """The session has lost its link; its streams wait."""
+class SessionEvent(NamedTuple):
+    """What happened. The reason of INTERRUPTED is a `LinkEnd`; that of ENDED any."""
 
-    reason: LinkEnd
-
-
-@dataclass(frozen=True, slots=True)
-class SessionResumed:
-    """The session continues on a new link."""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionEnded:
-    """The session has ended, with all its streams."""
-
-    reason: SessionEnd
-
-
-SessionEvent = SessionBegan | SessionInterrupted | SessionResumed | SessionEnded
+    change: Change
+    reason: SessionEnd | None = None

@@ -14,22 +14,10 @@ from enum import Enum
 from toxproxy.address import MAX_WORDS, Target, shown
 from toxproxy.dialer import Dialer, P
 from toxproxy.errors import Refusal, StreamRefused
-from toxproxy.link.base import LinkEnd
-from toxproxy.mux import Limits
+from toxproxy.mux.limits import Limits
 from toxproxy.pace import Notice
 from toxproxy.tox.node import ConnectionStatus, Node
-from toxproxy.tunnel.events import (
-    Closed,
-    Loss,
-    PeerBroke,
-    PeerClosed,
-    SessionBegan,
-    SessionEnd,
-    SessionEnded,
-    SessionEvent,
-    SessionInterrupted,
-    SessionResumed,
-)
+from toxproxy.tunnel.events import Change, Closed, PeerBroke, PeerClosed, SessionEvent
 from toxproxy.tunnel.figures import Figures
 from toxproxy.tunnel.keeper import SessionKeeper
 from toxproxy.tunnel.transport import StreamTransport
@@ -194,9 +182,9 @@ class Friend:
         return f"the server was found but did not answer within {self._wait:g} s"
 
     def _session_changed(self, what: SessionEvent) -> None:
-        tell = self._tell_end if isinstance(what, SessionEnded) else log.debug  # the status shows the others
+        tell = self._tell_end if what.change is Change.ENDED else log.debug  # the status shows the others
         tell("session with %s %s", short(self.key), words(what))
-        self.resumed += isinstance(what, SessionResumed)
+        self.resumed += what.change is Change.RESUMED
         if self._keeper.ready:
             self.met = True
             self._ready.set()
@@ -212,25 +200,16 @@ def short(key: bytes) -> str:
 
 def words(what: SessionEvent) -> str:
     """What happened to a session, as the end of the sentence "session with KEY ..."."""
-    match what:
-        case SessionBegan():
-            return "began"
-        case SessionInterrupted(reason):
-            return f"was interrupted: {reason.value}"
-        case SessionResumed():
-            return "was resumed"
-        case SessionEnded(reason):
-            return f"ended: {_why(reason)}"
-
-
-def _why(reason: SessionEnd) -> str:
-    match reason:
+    match what.reason:
+        case None:
+            return what.change.value
         case Closed(text):
-            return text
+            why = text
         case PeerBroke(text):
-            return f"the peer broke the protocol: {text}"
+            why = f"the peer broke the protocol: {text}"
         case PeerClosed(code, text):
             said = f"the peer said {shown(text, MAX_WORDS)}" if text else "the peer ended the session"
-            return f"{said} ({code.name.lower().replace('_', ' ')})"
-        case LinkEnd() | Loss():
-            return str(reason.value)
+            why = f"{said} ({code.name.lower().replace('_', ' ')})"
+        case reason:  # a `LinkEnd` or a `Loss`
+            why = reason.value
+    return f"{what.change.value}: {why}"

@@ -8,7 +8,6 @@ one left: the client was restarted.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -17,22 +16,13 @@ from toxproxy.errors import CloseCode
 from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.carrier import Carrier
 from toxproxy.link.enet import EnetLink
-from toxproxy.mux import Limits
-from toxproxy.pace import Backoff, Notice, Pace
+from toxproxy.mux.limits import Limits
+from toxproxy.pace import Backoff, Pace
 from toxproxy.recovery.packet import close, closing, introduction
 from toxproxy.relay.half import Halves
-from toxproxy.tunnel.events import (
-    Loss,
-    SessionBegan,
-    SessionEnd,
-    SessionEnded,
-    SessionEvent,
-    SessionInterrupted,
-    SessionResumed,
-)
+from toxproxy.timer import Timer
+from toxproxy.tunnel.events import Change, Loss, SessionEnd, SessionEvent
 from toxproxy.tunnel.session import Notices, Session
-
-log = logging.getLogger(__name__)
 
 _LAST_WORDS = 1.0  # seconds that a session's CLOSE has to arrive, before a new link replaces its link
 _SESSIONS = 60  # how many a client may begin in a minute
@@ -74,10 +64,9 @@ class SessionKeeper:
         self._backoff = Backoff()
         self._begun = Pace(_SESSIONS)
         self._works_since: float | None = None  # since when the current link works, by the loop's clock
-        self._unmade = Notice(log, logging.WARNING)
         self._notices = Notices()
-        self._retry: asyncio.TimerHandle | None = None
-        self._expiry: asyncio.TimerHandle | None = None
+        self._retry = Timer(self._connect)
+        self._expiry = Timer(self._expire)
 
     @property
     def ready(self) -> bool:
@@ -109,7 +98,7 @@ class SessionKeeper:
     def lose(self) -> None:
         """The peer is offline now."""
         self._reachable = False
-        self._stop_retrying()
+        self._retry.stop()
         if self.carrier.link is not None:
             self.carrier.link.fail(LinkEnd.UNREACHABLE)
 
@@ -122,7 +111,7 @@ class SessionKeeper:
     async def close(self, text: str) -> None:
         """End the session, tell the peer why, and free everything."""
         self._reachable = False
-        self._stop_retrying()
+        self._retry.stop()
         if self.session is not None:
             self.session.close(text)
         self._halves.reset()
@@ -131,23 +120,19 @@ class SessionKeeper:
     # Links
 
     def _connect(self) -> None:
-        self._stop_retrying()
-        try:
-            self.carrier.connect()
-        except (OSError, MemoryError) as error:
-            self._unmade("no link can be made: %s; trying again", error)
+        self._retry.stop()
+        if not self.carrier.connect():
             self._connect_after(LinkEnd.FAILED)
 
-    def _connect_after(self, reason: SessionEnd, *, at_least: float = 0.0) -> None:
+    def _connect_after(self, reason: SessionEnd | None, *, at_least: float = 0.0) -> None:
         """Begin the next link after a pause that depends on how the last link or session ended."""
-        loop = asyncio.get_running_loop()
-        if self._works_since is not None and loop.time() - self._works_since >= _STEADY:
+        now = asyncio.get_running_loop().time()
+        if self._works_since is not None and now - self._works_since >= _STEADY:
             self._backoff.restart()
         self._works_since = None
         if self._near and self._reachable:
-            self._stop_retrying()
             pause = 0.0 if reason in _NO_PAUSE else self._backoff.pause()
-            self._retry = loop.call_later(max(at_least, pause), self._connect)
+            self._retry.set(max(at_least, pause))
 
     def _own(self, link: EnetLink) -> LinkOwner:
         if not self._near:
@@ -179,11 +164,6 @@ class SessionKeeper:
         session.link_up()
         session.packet_received(packet)
 
-    def _stop_retrying(self) -> None:
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
-
     # Sessions
 
     def _begin(self, introduced: int | None = None) -> Session:
@@ -198,30 +178,25 @@ class SessionKeeper:
         return self.session
 
     def _session_changed(self, what: SessionEvent) -> None:
-        match what:
-            case SessionBegan() | SessionResumed():
-                self._stop_expiry()
+        match what.change:
+            case Change.BEGAN | Change.RESUMED:
+                self._expiry.stop()
                 self._works_since = asyncio.get_running_loop().time()
-            case SessionInterrupted(reason):
-                self._connect_after(reason)
-                if self._expiry is None:  # else it was interrupted before, and not resumed since
-                    self._expiry = asyncio.get_running_loop().call_later(self._grace, self._expire)
-            case SessionEnded(reason):
-                self._stop_expiry()
+            case Change.INTERRUPTED:
+                self._connect_after(what.reason)
+                if not self._expiry.running:  # else it was interrupted before, and not resumed since
+                    self._expiry.set(self._grace)
+            case Change.ENDED:
+                self._expiry.stop()
                 self._carried = self.carried
                 self.session = None
-                self._connect_after(reason, at_least=_LAST_WORDS)
+                self._connect_after(what.reason, at_least=_LAST_WORDS)
         self._changed(what)
 
     def _expire(self, reason: Loss = Loss.EXPIRED) -> None:
         """End the session, if there is one: it will not be resumed."""
         if self.session is not None:
             self.session.expire(reason)
-
-    def _stop_expiry(self) -> None:
-        if self._expiry is not None:
-            self._expiry.cancel()
-            self._expiry = None
 
 
 _TOO_OFTEN = f"more than {_SESSIONS} sessions were begun within a minute: try again later"

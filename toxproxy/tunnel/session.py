@@ -21,40 +21,30 @@ from collections.abc import Callable
 from toxproxy import relay
 from toxproxy.address import Target
 from toxproxy.dialer import Dialer, P
-from toxproxy.errors import CloseCode, Refusal, RemoteProtocolError, StreamRefused
+from toxproxy.errors import CloseCode, Refusal, RemoteProtocolError, ResetCode, StreamRefused
 from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.enet import EnetLink
-from toxproxy.mux import (
+from toxproxy.mux.events import (
     DataReceived,
     EndReceived,
     Established,
     Event,
-    Limits,
-    Multiplexer,
     PongReceived,
-    Stream,
     StreamClosed,
     StreamDrained,
     StreamOpened,
     StreamRequested,
 )
 from toxproxy.mux.frames import close_code
+from toxproxy.mux.limits import Limits
+from toxproxy.mux.multiplexer import Multiplexer
+from toxproxy.mux.stream import Stream
 from toxproxy.pace import Notice
 from toxproxy.recovery.packet import close, closing
 from toxproxy.recovery.recovery import Recovery
 from toxproxy.system import heap
-from toxproxy.tunnel.events import (
-    Closed,
-    Loss,
-    PeerBroke,
-    PeerClosed,
-    SessionBegan,
-    SessionEnd,
-    SessionEnded,
-    SessionEvent,
-    SessionInterrupted,
-    SessionResumed,
-)
+from toxproxy.timer import Timer
+from toxproxy.tunnel.events import Change, Closed, Loss, PeerBroke, PeerClosed, SessionEnd, SessionEvent
 from toxproxy.tunnel.figures import Figures, measured
 from toxproxy.tunnel.pings import Pings
 from toxproxy.tunnel.transport import StreamTransport
@@ -82,7 +72,7 @@ class Session(LinkOwner):
     `introduced` is at the server the session id with which the client introduced itself; None at the
     client. `exit` dials the peer's targets; without it every request is refused. The connections that it
     made are added to `halves`, since they may still have bytes to deliver when the session has ended.
-    `changed` gets what happens to the session. `SessionEnded` is the last, after all streams were closed.
+    `changed` gets what happens to the session. ENDED is the last, after all streams were closed.
     """
 
     def __init__(
@@ -105,8 +95,8 @@ class Session(LinkOwner):
             self._recovery.introduce(*self._ids)
         self._link: EnetLink | None = None
         self._interrupted = False  # it has lost a link, and nothing has come on another one yet
-        self._timer: asyncio.TimerHandle | None = None
-        self._rings_at = 0.0  # kept here, since uvloop's timers do not always know it
+        self._timer = Timer(self._run)
+        self._trimming = Timer(self._trim)
         self._exit = exit
         self._halves = relay.Halves() if halves is None else halves
         self._notices = notices or Notices()
@@ -115,7 +105,6 @@ class Session(LinkOwner):
         self._idle = asyncio.Event()  # no stream lives
         self._idle.set()
         self._scheduled = False
-        self._trimming: asyncio.TimerHandle | None = None
         self._ended = False
         self._pings = Pings()
 
@@ -195,7 +184,7 @@ class Session(LinkOwner):
 
     def close(self, text: str) -> None:
         """End the session: the peer is told `text`, and all streams are reset."""
-        self._finish(CloseCode.STOPPING, text, Closed(text))
+        self._end(Closed(text), close(CloseCode.STOPPING, text))
 
     def changed(self) -> None:
         """Something may have to be sent: send it soon, with everything else that changes until then."""
@@ -205,7 +194,7 @@ class Session(LinkOwner):
 
     def expire(self, reason: LinkEnd | Loss) -> None:
         """End the session: it will not be resumed. The peer is not told."""
-        self._multiplexer.lose()
+        self._multiplexer.end(ResetCode.LINK_LOST)
         self._end(reason)
 
     # The link's calls
@@ -222,7 +211,8 @@ class Session(LinkOwner):
         if self._ended:
             return
         if (said := closing(packet)) is not None:
-            self._peer_closed(*said)
+            code, text = said
+            self._end(PeerClosed(close_code(code), text))
             return
         try:
             self._recovery.receive(packet, self._loop.time())
@@ -231,20 +221,20 @@ class Session(LinkOwner):
             return
         if self._interrupted and self._recovery.met:
             self._interrupted = False
-            self._tell(SessionResumed())
+            self._tell(SessionEvent(Change.RESUMED))
 
     def link_ready(self) -> None:
         self._run()
 
     def link_down(self, reason: LinkEnd) -> None:
         self._link = None
-        self._stop_timer()
+        self._timer.stop()
         self._recovery.link_down(self._loop.time())
         if self._client and not self.established:
             self.expire(reason)
         else:
             self._interrupted = True
-            self._tell(SessionInterrupted(reason))
+            self._tell(SessionEvent(Change.INTERRUPTED, reason))
 
     # Between multiplexer, recovery and link
 
@@ -279,21 +269,8 @@ class Session(LinkOwner):
         if math.isinf(due):
             return
         due = now + max(1, math.ceil((due - now) * 1000)) / 1000  # uvloop would round down
-        if self._timer is not None:
-            if self._rings_at <= due:
-                return
-            self._timer.cancel()
-        self._rings_at = due
-        self._timer = self._loop.call_at(due, self._ring)
-
-    def _ring(self) -> None:
-        self._timer = None
-        self._run()
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if due < self._timer.due:
+            self._timer.set_at(due)
 
     def _deliver(self) -> None:
         while (event := self._multiplexer.next_event()) is not None:
@@ -306,7 +283,8 @@ class Session(LinkOwner):
             self._idle.clear()
         elif not self._idle.is_set():
             self._idle.set()
-            self._trim_soon()
+            if not self._trimming.running:  # return the memory to the system if no new stream comes soon
+                self._trimming.set(_TRIM_AFTER)
 
     def _handle(self, event: Event) -> None:
         match event:
@@ -329,30 +307,21 @@ class Session(LinkOwner):
                 task.add_done_callback(lambda _: self._serving.pop(stream, None))
             case PongReceived(value):
                 self._pings.answered(value)
-            case Established():
-                self._established()
+            case Established(session):
+                self._established(session)
 
-    def _established(self) -> None:
+    def _established(self, peer: int) -> None:
         if self._ended:  # by something else in the same batch
             return
-        identity = self._multiplexer.identity
-        assert identity is not None
         if self._client:
-            self._ids = identity
-            self._recovery.introduce(*identity)
-            self._multiplexer.ping(secrets.randbits(64))  # with this the server is established, too
-        elif identity != self._ids:
+            self._ids = (self._ids[0], peer)
+            self._recovery.introduce(*self._ids)
+        elif peer != self._ids[0]:
             self._broken(RemoteProtocolError("HELLO has another session id than INTRODUCTION"))
             return
-        self._tell(SessionBegan())
-
-    def _trim_soon(self) -> None:
-        """The last stream has ended: return its memory to the system if no new one comes soon."""
-        if self._trimming is None:
-            self._trimming = self._loop.call_later(_TRIM_AFTER, self._trim)
+        self._tell(SessionEvent(Change.BEGAN))
 
     def _trim(self) -> None:
-        self._trimming = None
         if not self.streams:
             heap.trim()
 
@@ -377,23 +346,14 @@ class Session(LinkOwner):
 
     def _broken(self, error: RemoteProtocolError) -> None:
         """The peer broke the protocol: tell it, and end the session."""
-        self._finish(CloseCode.PROTOCOL_ERROR, str(error), PeerBroke(str(error)))
-
-    def _peer_closed(self, number: int, text: str) -> None:
-        code = close_code(number)
-        self._multiplexer.close(code, text)
-        self._end(PeerClosed(code, text))
-
-    def _finish(self, code: CloseCode, text: str, reason: SessionEnd) -> None:
-        self._multiplexer.close(code, text)
-        # If the multiplexer closed by itself, its code says more.
-        self._end(reason, close(*(self._multiplexer.ending or (code, text))))
+        self._end(PeerBroke(str(error)), close(error.code, str(error)))
 
     def _end(self, reason: SessionEnd, farewell: bytes = b"") -> None:
         if self._ended:
             return
         self._ended = True
-        self._stop_timer()
+        self._multiplexer.end()
+        self._timer.stop()
         if self._link is not None:
             link, self._link = self._link, None
             link.close(farewell)
@@ -401,7 +361,7 @@ class Session(LinkOwner):
             task.cancel()
         self._deliver()
         self._multiplexer.memory.end()
-        self._tell(SessionEnded(reason))
+        self._tell(SessionEvent(Change.ENDED, reason))
 
 
 def _transport(stream: Stream) -> StreamTransport:

@@ -14,9 +14,9 @@ from typing import Any, cast
 from toxproxy.address import Target
 from toxproxy.dialer import AnyProtocol, feed
 from toxproxy.errors import Refusal, ResetCode, StreamError, StreamRefused, StreamReset
-from toxproxy.mux import Multiplexer, Stream
+from toxproxy.mux.multiplexer import Multiplexer
 from toxproxy.mux.sender import LOW_WATER, SendState
-from toxproxy.mux.stream import StreamState
+from toxproxy.mux.stream import Stream, StreamState
 
 _LEAST_SHARE, _MOST_SHARE = 16 * 1024, 64 * 1024  # bytes; the second is asyncio's default high-water mark
 
