@@ -4,8 +4,8 @@
                    frames           packets
 
 The session owns their clock and the only timer. The clock is the system's: that of uvloop's loop stands
-still while a callback runs, which hides how long packets wait. A link that is lost loses packets, nothing else: the
-recovery sends on the next one what the peer did not get.
+still while a callback runs, which hides how long packets wait. A link that is lost loses packets,
+nothing else: the recovery sends on the next one what the peer did not get.
 
 Streams are asyncio transports, like sockets. So every protocol that runs over a socket also runs
 through the tunnel, and a relay can join a socket and a stream.
