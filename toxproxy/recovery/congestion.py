@@ -239,7 +239,7 @@ class Controller:
         outgrown = self._window > _TOO_MUCH * self.rate * self._delays.base
         flat = round.limited and not round.idle and (outgrown or growth < _GROWTH)
         self._flat = self._flat + 1 if flat else 0
-        queued = not round.idle and self._delays.queue() > self._delays.allowed
+        queued = not round.idle and self._delays.queue(_SAMPLES) > self._delays.allowed
         if not lossy and not queued and self._flat < _PATIENCE:
             return State.STARTUP
         self._gain, self._cycle = _MORE_FIRST, _CYCLE - _FIRST_UP
@@ -247,6 +247,7 @@ class Controller:
             self._become_lossy(max(list(self._rates)[-2:]))
             self._gain, self._cycle = _MORE, _LOSSY_CYCLE - _FIRST_UP
         self._first_deep = now + _FIRST_DEEP
+        self._ignored = now  # what is lost of the last rounds says nothing about the window from now on
         return State.DOWN
 
     def _become_lossy(self, bandwidth: float) -> None:
