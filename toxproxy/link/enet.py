@@ -196,7 +196,7 @@ class EnetLink:
         backlog = self._backlog
         for _ in range(_BATCHES):
             while backlog and self._waiting < MOST:
-                self._inbox.put(self._waiting, backlog.popleft())
+                self._inbox.put(self._waiting, memoryview(backlog.popleft()))
                 self._waiting += 1
             if self._waiting:
                 self._service()

@@ -44,9 +44,8 @@ _FIRST_TRIP = 0.1  # seconds, until a round trip is measured
 _RATE_ROUNDS = 10  # how many rounds a measured rate counts
 _STARTUP_PACE = 2.0  # windows in a round trip
 _STARTUP_GROWTH = 1.5  # while the rate grows so much in a round, loss does not end STARTUP …
-_STARTUP_LOSS, _STARTUP_PACKETS = 0.2, 20  # … and so much of so many packets does it at once
+_STARTUP_LOSS, _STARTUP_PACKETS = 0.25, 20  # … and so much for each that arrived does it at once
 _GROWTH, _PATIENCE = 1.25, 3  # less growth than this, in so many rounds: the path is full
-_TOO_MUCH = 3.0  # times what the path holds: most of such a window is queued or lost
 _DOWN, _DEEP = 0.95, 0.6  # of what the path holds
 _MORE, _MORE_FASTER, _MOST_MORE = 1.25, 1.2, 2.0  # the gain of UP, its growth while the rate grows, its end
 _MORE_FIRST, _MORE_LOSSY = 1.5, 1.08  # the gain of the first UP after STARTUP; the usual one when lossy
@@ -234,10 +233,9 @@ class Controller:
     def _after_startup(self, now: float, round: Round, growth: float) -> State:
         if not self.rate:
             return State.STARTUP
-        heavy = round.acked + round.lost >= _STARTUP_PACKETS and round.share > _STARTUP_LOSS
+        heavy = round.acked + round.lost >= _STARTUP_PACKETS and round.lost > _STARTUP_LOSS * round.acked
         lossy = growth < _STARTUP_GROWTH and (heavy or self._excesses >= 2)
-        outgrown = self._window > _TOO_MUCH * self.rate * self._delays.base
-        flat = round.limited and not round.idle and (outgrown or growth < _GROWTH)
+        flat = round.limited and not round.idle and growth < _GROWTH
         self._flat = self._flat + 1 if flat else 0
         queued = not round.idle and self._delays.queue(_SAMPLES) > self._delays.allowed
         if not lossy and not queued and self._flat < _PATIENCE:
