@@ -99,8 +99,6 @@ def test_chance_has_an_end() -> None:
         losses.note(70, 30)
     assert losses.chance == pytest.approx(0.06)
     assert losses.note(70, 30)
-    assert not losses.more_than_usual(70, 30)
-    assert losses.more_than_usual(40, 60)
 
 
 # Rounds
