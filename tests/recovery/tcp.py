@@ -244,7 +244,7 @@ class Bulk:
             packet = next(packet for packet in acked if packet.number == ack.largest)
             rtt = now - packet.sent_at - ack.delay
             self._measure(rtt)
-            report = Report(rtt, ack.arrived - packet.sent_at + 1000.0, ack.arrived + 1000.0, ack.delay)
+            report = Report(rtt, ack.arrived - packet.sent_at + 1000.0, ack.arrived + 1000.0)
         self.control.feedback(now, acked, self._losses(now), report, self.in_flight)
 
     def _measure(self, rtt: float) -> None:

@@ -24,6 +24,7 @@ class Load:
 
     def __init__(self, amount: float, keys_from: float) -> None:
         self.to_send = amount
+        self.packets_lost = 0
         self.next_key = keys_from
         self.received = 0
         self.echoes: list[tuple[float, float]] = []  # when pressed, seconds until the echo came
@@ -77,6 +78,7 @@ class Load:
         pass
 
     def lost(self, contents: object) -> None:
+        self.packets_lost += 1
         if contents is True:
             self.to_send += BULK
         elif isinstance(contents, list):

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -44,6 +45,8 @@ _TIMEOUT = 60_000  # ms after which ENet would give up; a silent link ends befor
 _FAREWELLS = (0.1, 0.3, 0.6)  # seconds after the first at which a farewell is sent again …
 _LINGER = 1.0  # … and at which the link ends
 _LEAST_FAREWELL = 0.05  # seconds between two farewells while packets come
+_MOST_BACKLOG = 2048  # datagrams that wait to be handled; more are dropped, as by a full socket
+_BATCHES = 4  # of the backlog that are handled together
 _JOINED = 4  # datagrams from which it pays to join them
 _WRAP = 0xFFFF_FFFF  # ENet's counters have 32 bits
 _Packet, _UNSEQUENCED, _RECEIVE = enet.Packet, enet.PACKET_FLAG_UNSEQUENCED, enet.EVENT_TYPE_RECEIVE
@@ -71,6 +74,10 @@ class EnetLink:
         self._queued: list[int] = []  # the sizes of the packets in ENet that it has not sent
         self._written = 0  # datagrams that ENet wrote, when last read
         self._waiting = 0  # datagrams in `_inbox`
+        # What came while `_inbox` was full. libtoxcore reads its socket until that is empty, which never
+        # happens while packets come faster than they are handled: so they are handled later, in batches.
+        self._backlog: deque[bytes] = deque()
+        self._works_off = False  # `_work_off` will be called
         self._ready = False  # datagrams were handled, and the owner was not told of their end yet
         self._refused = 0  # packets since the last `flush`
         self._freed = asyncio.Event()
@@ -156,17 +163,19 @@ class EnetLink:
     # The carrier's calls
 
     def datagram_received(self, packet: memoryview, at: int = 0) -> None:
-        """One datagram came from the peer: `packet` from `at`. ENet handles it at `batch_ended`."""
+        """One datagram came from the peer: `packet` from `at`. ENet handles it at `batch_ended` or later."""
         if self._host is None:
             return
         datagram = packet[at:]
         if not is_packet(packet, at, len(datagram)) and not self._filter.incoming(datagram):
             self._notice("dropped a datagram of %d bytes that no link sends", len(datagram))
             return
+        if self._backlog or self._waiting == MOST:
+            if len(self._backlog) < _MOST_BACKLOG:
+                self._backlog.append(bytes(datagram))
+            return
         self._inbox.put(self._waiting, datagram)
         self._waiting += 1
-        if self._waiting == MOST:
-            self._service()
 
     def batch_ended(self) -> None:
         """No more datagrams came for now."""
@@ -175,6 +184,21 @@ class EnetLink:
         ready, self._ready = self._ready, False
         if ready and self.owner is not None:
             self.owner.link_ready()
+        if self._backlog and not self._works_off:
+            self._works_off = True
+            self._loop.call_soon(self._work_off)
+
+    def _work_off(self) -> None:
+        """Handle a part of the backlog. Other work of the event loop has its turn before the next one."""
+        self._works_off = False
+        backlog = self._backlog
+        for _ in range(_BATCHES):
+            while backlog and self._waiting < MOST:
+                self._inbox.put(self._waiting, memoryview(backlog.popleft()))
+                self._waiting += 1
+            if self._waiting:
+                self._service()
+        self.batch_ended()
 
     # ENet
 
@@ -316,6 +340,7 @@ class EnetLink:
         self._up = False
         self._greeting = b""
         self._waiting = 0
+        self._backlog.clear()
         self._set_timers()
         self._shim.close()
         self._peer = None  # it points into the host's memory

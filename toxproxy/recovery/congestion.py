@@ -44,15 +44,14 @@ _FIRST_TRIP = 0.1  # seconds, until a round trip is measured
 _RATE_ROUNDS = 10  # how many rounds a measured rate counts
 _STARTUP_PACE = 2.0  # windows in a round trip
 _STARTUP_GROWTH = 1.5  # while the rate grows so much in a round, loss does not end STARTUP …
-_STARTUP_LOSS, _STARTUP_PACKETS = 0.2, 20  # … and so much of so many packets does it at once
+_STARTUP_LOSS, _STARTUP_PACKETS = 0.25, 20  # … and so much for each that arrived does it at once
 _GROWTH, _PATIENCE = 1.25, 3  # less growth than this, in so many rounds: the path is full
-_TOO_MUCH = 3.0  # times what the path holds: most of such a window is queued or lost
 _DOWN, _DEEP = 0.95, 0.6  # of what the path holds
 _MORE, _MORE_FASTER, _MOST_MORE = 1.25, 1.2, 2.0  # the gain of UP, its growth while the rate grows, its end
-_MORE_FIRST, _MORE_LOSSY = 1.5, 1.08  # the gain of the first UP after STARTUP; the usual one when lossy
+_MORE_LOSSY = 1.08  # the usual gain when lossy
 _PACING = 1.25  # packets may leave so many times faster than the rate, while the window governs
 _LOSSY_WINDOW = 1.25  # of what the path holds, while the pace governs
-_CYCLE, _LOSSY_CYCLE, _FIRST_UP = 8, 12, 5  # rounds from UP to UP; from STARTUP to UP
+_CYCLE, _FIRST_UP = 8, 5  # rounds from UP to UP; from STARTUP to UP
 _FOUND, _FOUND_LOSSY = 1.05, 0.93  # the rate grew: by so much of what it was; to so much of what was tried
 _LEAST_CUT, _BACK = 0.7, 0.93  # of the bandwidth; of the rate in an UP with much loss
 _STALE_ROUNDS, _STALE_SECONDS = 2, 0.5  # with a long queue: DEEP begins
@@ -98,7 +97,6 @@ class Controller:
         self._cycle = 0  # rounds since UP
         self._gain = _MORE
         self._before = 0.0  # the bandwidth before UP
-        self._quiet_bandwidth = 0.0  # the bandwidth when the queue was last short
         self._quiet_at = now  # when the queue was last short
         self._same = 0  # rounds in a row with the same long queue
         self._queue_before = self._most_window = 0.0  # in the first of them
@@ -191,8 +189,6 @@ class Controller:
             self.bandwidth = self.rate
         if not self._stale:
             self._quiet_at = now
-            if not self._competition.suspected:
-                self._quiet_bandwidth = self.bandwidth
         if self._longer(queue):
             self.state = self._restart()
         else:
@@ -234,19 +230,18 @@ class Controller:
     def _after_startup(self, now: float, round: Round, growth: float) -> State:
         if not self.rate:
             return State.STARTUP
-        heavy = round.acked + round.lost >= _STARTUP_PACKETS and round.share > _STARTUP_LOSS
+        heavy = round.acked + round.lost >= _STARTUP_PACKETS and round.lost > _STARTUP_LOSS * round.acked
         lossy = growth < _STARTUP_GROWTH and (heavy or self._excesses >= 2)
-        outgrown = self._window > _TOO_MUCH * self.rate * self._delays.base
-        flat = round.limited and not round.idle and (outgrown or growth < _GROWTH)
+        flat = round.limited and not round.idle and growth < _GROWTH
         self._flat = self._flat + 1 if flat else 0
-        queued = not round.idle and self._delays.queue() > self._delays.allowed
+        queued = not round.idle and self._delays.queue(_SAMPLES) > self._delays.allowed
         if not lossy and not queued and self._flat < _PATIENCE:
             return State.STARTUP
-        self._gain, self._cycle = _MORE_FIRST, _CYCLE - _FIRST_UP
+        self._gain, self._cycle = _MORE, _CYCLE - _FIRST_UP
         if lossy:
             self._become_lossy(max(list(self._rates)[-2:]))
-            self._gain, self._cycle = _MORE, _LOSSY_CYCLE - _FIRST_UP
         self._first_deep = now + _FIRST_DEEP
+        self._ignored = now  # what is lost of the last rounds says nothing about the window from now on
         return State.DOWN
 
     def _become_lossy(self, bandwidth: float) -> None:
@@ -270,7 +265,7 @@ class Controller:
         if round.idle:
             return State.CRUISE
         self._cycle += 1
-        if self._cycle < (_LOSSY_CYCLE if self.lossy else _CYCLE):
+        if self._cycle < _CYCLE:
             return State.CRUISE
         self._before = self.bandwidth
         return State.UP
@@ -313,7 +308,7 @@ class Controller:
         delays.empty_at = now  # or as empty as it gets
         queue = delays.queue()
         if competition.deep(now, queue, delays.base, delays.allowed, self._quiet_at):
-            competition.begin(now, max(self._quiet_bandwidth * delays.base, self._window), queue)
+            competition.begin(now, self._window, queue)
             return State.COMPETE
         return State.CRUISE
 
@@ -329,8 +324,7 @@ class Controller:
     def _after_compete(self, now: float, round: Round, growth: float) -> State:
         if self._competition.over(now):
             return State.DEEP
-        lost = self._losses.more_than_usual(round.acked, round.lost)
-        self._competition.round(round.seconds, self._delays.queue(), lost=lost, idle=round.idle)
+        self._competition.round(round.seconds, self._delays.queue(), lost=self._excesses > 0, idle=round.idle)
         return State.COMPETE
 
     # What a state allows

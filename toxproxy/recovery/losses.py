@@ -41,9 +41,3 @@ class Losses:
         chance = max(self.chance, _LEAST_CHANCE)
         deviation = sqrt(chance * (1 - chance) / packets)
         return lost / packets > self.chance + _MARGIN + _DEVIATIONS * deviation
-
-    def more_than_usual(self, acked: int, lost: int) -> bool:
-        """Whether a round with such numbers of packets lost more than the path usually does."""
-        usual = sorted(self._shares)[len(self._shares) // 2] if self._shares else 0.0
-        expected = usual * (acked + lost)
-        return lost > expected + _DEVIATIONS * sqrt(expected)

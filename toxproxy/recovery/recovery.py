@@ -48,7 +48,6 @@ class Recovery:
         self.trip = RoundTrip()
         self.controller = Controller(now)
         self.flight = Flight()
-        self.lost = 0  # packets, since the session began
         self.met = False  # a packet came on this link
         self._up = False
         self._source = source
@@ -150,12 +149,11 @@ class Recovery:
         self._ahead = arrived - now * 1e6
         rtt = now - newest.sent_at
         rtt = max(rtt - ack.delay, rtt / 16)
-        return Report(rtt, arrived * 1e-6 - newest.sent_at, arrived * 1e-6, ack.delay)
+        return Report(rtt, arrived * 1e-6 - newest.sent_at, arrived * 1e-6)
 
     def _find_lost(self, now: float) -> list[Sent]:
         lost = self.flight.find_lost(now, self.trip)
         self._lose(lost)
-        self.lost += len(lost)
         return lost
 
     def _lose(self, packets: Iterable[Sent]) -> None:

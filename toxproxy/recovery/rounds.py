@@ -22,11 +22,6 @@ class Round(NamedTuple):
     idle: bool  # the application used less than half of the window
     seconds: float  # from its begin to its end
 
-    @property
-    def share(self) -> float:
-        """Of the packets, how many were lost."""
-        return self.lost / (self.acked + self.lost) if self.lost else 0.0
-
 
 class Rounds:
     """The round that goes on."""

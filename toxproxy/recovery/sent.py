@@ -26,7 +26,6 @@ class Report(NamedTuple):
     It is about the packet with the largest number, if that is acknowledged for the first time.
     """
 
-    rtt: float  # from its departure to its acknowledgement, less `delay`
+    rtt: float  # from its departure to its acknowledgement, less what the peer waited before it wrote that
     one_way: float  # its arrival on the peer's clock less its departure here: one-way delay plus a constant
     arrived: float  # its arrival on the peer's clock
-    delay: float  # how long the peer waited before it wrote the acknowledgement

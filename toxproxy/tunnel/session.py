@@ -3,8 +3,9 @@
     streams  <->  Multiplexer  <->  Recovery  <->  the link that there is now
                    frames           packets
 
-The session owns their clock and the only timer. A link that is lost loses packets, nothing else: the
-recovery sends on the next one what the peer did not get.
+The session owns their clock and the only timer. The clock is the system's: that of uvloop's loop stands
+still while a callback runs, which hides how long packets wait. A link that is lost loses packets,
+nothing else: the recovery sends on the next one what the peer did not get.
 
 Streams are asyncio transports, like sockets. So every protocol that runs over a socket also runs
 through the tunnel, and a relay can join a socket and a stream.
@@ -17,6 +18,7 @@ import logging
 import math
 import secrets
 from collections.abc import Callable
+from time import monotonic
 
 from toxproxy import relay
 from toxproxy.address import Target
@@ -90,7 +92,7 @@ class Session(LinkOwner):
         self._ids = (own, 0) if introduced is None else (introduced, own)
         self._loop = asyncio.get_running_loop()
         self._multiplexer = Multiplexer(client=self._client, session=own, limits=limits)
-        self._recovery = Recovery(self._multiplexer, self._loop.time())
+        self._recovery = Recovery(self._multiplexer, monotonic())
         if self._client:
             self._recovery.introduce(*self._ids)
         self._link: EnetLink | None = None
@@ -204,7 +206,7 @@ class Session(LinkOwner):
         self._link = link
 
     def link_up(self) -> None:
-        self._recovery.link_up(self._loop.time())
+        self._recovery.link_up(monotonic())
         self.changed()
 
     def packet_received(self, packet: bytes) -> None:
@@ -215,7 +217,7 @@ class Session(LinkOwner):
             self._end(PeerClosed(close_code(code), text))
             return
         try:
-            self._recovery.receive(packet, self._loop.time())
+            self._recovery.receive(packet, monotonic())
         except RemoteProtocolError as error:
             self._broken(error)
             return
@@ -229,7 +231,7 @@ class Session(LinkOwner):
     def link_down(self, reason: LinkEnd) -> None:
         self._link = None
         self._timer.stop()
-        self._recovery.link_down(self._loop.time())
+        self._recovery.link_down(monotonic())
         if self._client and not self.established:
             self.expire(reason)
         else:
@@ -251,7 +253,7 @@ class Session(LinkOwner):
         if link is None or self._ended:
             return
         while True:
-            now, queued = self._loop.time(), 0
+            now, queued = monotonic(), 0
             while queued < _BATCH and (packet := recovery.next_packet(now)) is not None:
                 link.send(packet)
                 queued += 1
