@@ -342,16 +342,11 @@ class Node:
         self.connection = ConnectionStatus(tox.self_get_connection_status())
         if self._bootstrap is not None:
             self._bootstrap.connection_changed(self.connection is not ConnectionStatus.NONE)
-        self._polls = (self._udp is None and self.udp_port is not None) or (
-            not self._sockets.count
-            and (
-                self._settings.tcp_relay > 0
-                or any(
-                    self.friend_connection(friend) is ConnectionStatus.TCP
-                    for friend in tox.self_get_friend_list()
-                )
-            )
+        over_tcp = self._settings.tcp_relay > 0 or any(
+            self.friend_connection(friend) is ConnectionStatus.TCP for friend in tox.self_get_friend_list()
         )
+        unknown = self._udp is None and self.udp_port is not None
+        self._polls = unknown or (over_tcp and not self._sockets.count)
 
     def _schedule(self) -> None:
         now = self._loop.time()

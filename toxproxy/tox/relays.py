@@ -57,7 +57,7 @@ class RelaySockets:
             self._epoll = self.descriptor = None
 
     def take_events(self) -> int:
-        """Take the events that there are, before libtoxcore handles them. Returns how many sockets had one."""
+        """Take the events, before libtoxcore handles them. Returns how many sockets had one."""
         if self._epoll is None or not self.count:
             return 0
         events = self._epoll.poll(0, _MOST_EVENTS)
