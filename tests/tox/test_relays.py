@@ -1,216 +1,139 @@
-"""libtoxcore's TCP sockets: how they are found, what is an event, and that a node needs no timer for them."""
+"""Relays of the user's own: which are chosen, and that a friend is still reached when one of them dies."""
 
 from __future__ import annotations
 
 import asyncio
-import select
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from itertools import count
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
-import uvloop
 
-from tests.tox.pair import Catcher, Pair
-from toxproxy.tox.node import Node
-from toxproxy.tox.relays import SEARCH_EVERY, RelaySockets
+from tests.tox.pair import PATIENCE, PRIVATE, WORDS, Catcher, Diary, befriended, unused_port
+from toxproxy.config.settings import BootstrapNode
+from toxproxy.system.state import StateFolder
+from toxproxy.tox.node import ConnectionStatus, Node
+from toxproxy.tox.relays import Peer, Relays, choose
 
-pytestmark = pytest.mark.skipif(not hasattr(select, "epoll"), reason="this system has no epoll")
-
-ID = 200
-
-
-def as_libtoxcore_opens_it(sock: socket.socket) -> socket.socket:
-    sock.setblocking(False)
-    sock.set_inheritable(True)
-    return sock
+KEY = bytes(range(32))
+A, B, C = ("192.0.2.1", 1), ("192.0.2.2", 2), ("192.0.2.3", 3)
 
 
-@contextmanager
-def connection() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """A socket like libtoxcore's to a relay, and the relay's end of it, which is Python's."""
-    with (
-        socket.create_server(("127.0.0.1", 0)) as listener,
-        socket.create_connection(listener.getsockname()) as own,
-        listener.accept()[0] as relay,
-    ):
-        yield as_libtoxcore_opens_it(own), relay
+def test_the_quickest_relay_is_chosen_and_another_that_is_about_as_quick() -> None:
+    assert choose({A: 0.09, B: 0.05, C: 0.06}) == [B, C]
+    assert choose({A: 0.02, B: 0.2}) == [A]
+    assert choose({A: 0.001, B: 0.03}) == [A, B]
+    assert choose({}) == []
 
 
-@pytest.fixture
-def sockets() -> Iterator[RelaySockets]:
-    it = RelaySockets(None)
-    yield it
-    it.close()
+class _Told:
+    """Stands where libtoxcore is: writes down of which relays it is told."""
+
+    def __init__(self) -> None:
+        self.relays: list[tuple[str, int, str]] = []
+        self.others = 0
+        self.written = asyncio.Event()
+
+    def add_tcp_relay(self, address: str, port: int, key: str) -> bool:
+        self.relays.append((address, port, key))
+        self.written.set()
+        return True
+
+    async def use_others(self) -> None:
+        self.others += 1
+        self.written.set()
+
+    async def until(self, happened: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not happened():
+                await self.written.wait()
+                self.written.clear()
 
 
-@pytest.fixture
-def now() -> float:
-    """Each test's own clock begins when every search is due."""
-    return 100.0
+@asynccontextmanager
+async def choosing(told: _Told, *ports: int, measures: bool = True) -> AsyncIterator[Relays]:
+    async def resolve(host: str) -> list[str]:
+        return [host]
+
+    nodes = [BootstrapNode("127.0.0.1", port, KEY) for port in ports]
+    relays = Relays(told, nodes, resolve, told.use_others, measures=measures)  # type: ignore[arg-type]
+    task = asyncio.create_task(relays.run())
+    try:
+        yield relays
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
-def found(sockets: RelaySockets, now: float) -> int:
-    """How many sockets there are at a search. Those of other tests' nodes count, too."""
-    assert sockets.search(now)
-    sockets.take_events()  # a new socket's state is an event
-    return sockets.count
+async def test_only_relays_that_answer_are_used() -> None:
+    told, dead = _Told(), unused_port()
+    with socket.create_server(("127.0.0.1", 0)) as relay:
+        port = relay.getsockname()[1]
+        async with choosing(told, dead, port):
+            await told.until(lambda: bool(told.relays))
+    assert told.relays == [("127.0.0.1", port, KEY.hex())]
+    assert told.others == 0
 
 
-def test_only_sockets_that_are_not_closed_on_exec_are_found(sockets: RelaySockets, now: float) -> None:
-    before = found(sockets, now)
-    with connection() as (own, relay):
-        assert found(sockets, now + SEARCH_EVERY) == before + 1
-        relay.send(b"to libtoxcore")
-        assert sockets.take_events() == 1
-        own.send(b"to the relay")
-        assert sockets.take_events() == 0
-    assert found(sockets, now + 2 * SEARCH_EVERY) == before
+async def test_a_relay_that_is_lost_is_added_again_and_one_that_stays_is_left_alone() -> None:
+    told = _Told()
+    with socket.create_server(("127.0.0.1", 0)) as relay:
+        peer: Peer = ("127.0.0.1", relay.getsockname()[1])
+        async with choosing(told, peer[1]) as relays:
+            await told.until(lambda: len(told.relays) == 1)
+            relays.connected(frozenset({peer}))
+            await asyncio.sleep(0)
+            relays.connected(frozenset({peer, A}))
+            await asyncio.sleep(0.1)
+            assert len(told.relays) == 1
+            relays.connected(frozenset({A}))
+            await told.until(lambda: len(told.relays) == 2)
 
 
-def test_udp_and_unix_sockets_are_not_watched(sockets: RelaySockets, now: float) -> None:
-    before = found(sockets, now)
-    pair = socket.socketpair()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, pair[0], pair[1]:
-        for sock in (udp, *pair):
-            as_libtoxcore_opens_it(sock)
-        assert found(sockets, now + SEARCH_EVERY) == before
+async def test_where_none_answers_the_networks_relays_are_used() -> None:
+    told = _Told()
+    async with choosing(told, unused_port()) as relays:
+        await told.until(lambda: told.others == 1)
+        relays.connected(frozenset({A}))  # one of the network's
+        await asyncio.sleep(2)
+    assert told.others == 1
+    assert told.relays == []
 
 
-def test_a_search_is_made_once_in_a_second(sockets: RelaySockets, now: float) -> None:
-    assert sockets.search(now)
-    assert not sockets.search(now + SEARCH_EVERY / 2)
-    assert sockets.search(now + SEARCH_EVERY)
+async def test_behind_a_proxy_all_relays_are_used_and_none_is_connected_to_past_it() -> None:
+    told = _Told()
+    with socket.create_server(("127.0.0.1", 0)) as relay:
+        relay.setblocking(False)
+        ports = relay.getsockname()[1], unused_port()
+        async with choosing(told, *ports, measures=False):
+            await told.until(lambda: len(told.relays) >= 2)
+        with pytest.raises(BlockingIOError):
+            relay.accept()
+    assert {port for _, port, _ in told.relays} == set(ports)
 
 
-def test_half_a_packet_is_an_event_only_once(sockets: RelaySockets, now: float) -> None:
-    with connection() as (own, relay):
-        found(sockets, now)
-        relay.send(b"half")  # and libtoxcore leaves it where it is
-        assert [sockets.take_events() for _ in range(3)] == [1, 0, 0]
-        relay.send(b"half")
-        assert sockets.take_events() == 1
-        assert own.recv(100) == b"halfhalf"
-
-
-def test_a_full_socket_is_an_event_once_it_is_writable(sockets: RelaySockets, now: float) -> None:
-    with connection() as (own, relay):
-        found(sockets, now)
-        sent = 0
-        with suppress(BlockingIOError):
-            while True:
-                sent += own.send(bytes(1400))
-        assert sockets.take_events() == 0
-        relay.settimeout(10)
-        while sent:
-            sent -= len(relay.recv(1 << 20))
-        assert select.select([sockets.descriptor], [], [], 10)[0]
-        assert sockets.take_events() == 1
-
-
-def test_what_waits_in_a_socket_to_a_relay_is_little_and_leaves_at_once(
-    sockets: RelaySockets, now: float
-) -> None:
-    with connection() as (own, _):
-        found(sockets, now)
-        assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 128 * 1024
-
-
-def test_a_relay_has_room_for_packets_that_wait() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        sockets = RelaySockets(listener.getsockname()[1])
-        as_libtoxcore_opens_it(listener)
-        sockets.search(1.0)
-        with socket.create_connection(listener.getsockname()):
-            assert sockets.take_events() > 0
-            with as_libtoxcore_opens_it(listener.accept()[0]) as accepted:
-                assert sockets.search(1.1)  # somebody came, so this is sooner than after a second
-                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) != 128 * 1024
-        sockets.close()
-
-
-@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-def test_a_socket_that_is_closed_and_whose_number_is_reused_is_forgotten(new_loop: type, now: float) -> None:
-    async def main() -> None:
-        loop, sockets = asyncio.get_running_loop(), RelaySockets(None)
-        woken = asyncio.Event()
-        before = found(sockets, now)
-        assert sockets.descriptor is not None
-        loop.add_reader(sockets.descriptor, lambda: sockets.take_events() and woken.set())
-        with connection() as (own, relay):
-            found(sockets, now + 1)
-            relay.send(b"!")
-            await asyncio.wait_for(woken.wait(), 10)
-            number = own.fileno()
-            own.close()
-            # A connection of this program gets the number, and the loop watches it as usual.
-            left, right = socket.socketpair()
-            assert left.fileno() == number
-            with right:
-                reader, writer = await asyncio.open_unix_connection(sock=left)
-                woken.clear()
-                relay.close()
-                right.send(b"hello")
-                assert await reader.readexactly(5) == b"hello"
-                assert not woken.is_set()
-                assert found(sockets, now + 2) == before
-                writer.close()
-                await writer.wait_closed()
-        with connection() as (_, relay):
-            assert found(sockets, now + 3) == before + 1
-            woken.clear()
-            relay.send(b"!")
-            await asyncio.wait_for(woken.wait(), 10)
-        loop.remove_reader(sockets.descriptor)
-        sockets.close()
-
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        runner.run(main())
-
-
-@contextmanager
-def without_timers(*nodes: Node) -> Iterator[None]:
-    """Between `with` and its end the nodes run only when a socket wakes them."""
-    for node in nodes:
-        if node._timer is not None:
-            node._timer.cancel()
-            node._timer = None
-        node._wake_at = lambda due: None  # type: ignore[method-assign]
-    yield
-    for node in nodes:
-        del node._wake_at
-        node._iterate()
-
-
-@pytest.mark.asyncio(loop_scope="session")
-async def test_the_first_packet_after_a_pause_waits_for_no_timer(relayed: Pair) -> None:
-    there, back = Catcher(), Catcher()
-    relayed.server.set_sink(relayed.client_number, there)
-    relayed.client.set_sink(relayed.server_number, back)
-    await asyncio.sleep(SEARCH_EVERY + 0.2)  # until each node has found its sockets
-    assert relayed.relay is not None
-    with without_timers(relayed.relay, relayed.server, relayed.client):
-        await asyncio.sleep(0.3)
-        assert relayed.client.send_lossy(relayed.server_number, bytes([ID]) + b"a key")
-        assert await there.until(1) == [bytes([ID]) + b"a key"]
-        assert relayed.server.send_lossy(relayed.client_number, bytes([ID]) + b"its echo")
-        assert await back.until(1) == [bytes([ID]) + b"its echo"]
-
-
-@pytest.mark.asyncio(loop_scope="session")
-async def test_watched_sockets_do_not_keep_a_node_busy(
-    relayed: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert relayed.relay is not None
-    nodes = (relayed.relay, relayed.server, relayed.client)
-    relayed.client.send_lossy(relayed.server_number, bytes([ID]))
-    await asyncio.sleep(0.2)
-    calls = count()
-    for node in nodes:
-        monkeypatch.setattr(node._running, "iterate", lambda run=node._tox.iterate: (next(calls), run()))
-    await asyncio.sleep(1.0)
-    # At its own interval each one would run 20 times in this second; a poll was each 2 ms.
-    assert next(calls) < 3 * 100
+async def test_a_friend_is_reached_through_the_second_relay_when_the_first_dies(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        nodes: list[Node] = []
+        for number in range(2):
+            port = unused_port()
+            known = tuple(BootstrapNode("127.0.0.1", node.udp_port or 0, node.dht_key) for node in nodes)
+            settings = replace(PRIVATE, ports=(port, port), tcp_relay=port, bootstrap=known)
+            state = StateFolder(tmp_path / f"relay-{number}")
+            nodes.append(await stack.enter_async_context(Node(settings, state, "relay", Diary())))
+        relays = tuple(BootstrapNode("127.0.0.1", node.tcp_port or 0, node.dht_key) for node in nodes)
+        ends = replace(PRIVATE, bootstrap=(relays[0],), relays=relays, udp=False)
+        diary, catcher = Diary(), Catcher()
+        server = await stack.enter_async_context(Node(ends, StateFolder(tmp_path / "s"), "server", diary))
+        pair = await stack.enter_async_context(befriended(server, diary, ends, tmp_path / "c", WORDS))
+        server.set_sink(pair.client_number, catcher)
+        await nodes[0].close()
+        async with asyncio.timeout(PATIENCE):
+            while not catcher.packets:
+                pair.client.send_lossy(pair.server_number, bytes([200]))
+                await asyncio.sleep(0.02)
+        # Nobody has noticed: libtoxcore has not given up the friend, nor the relay.
+        assert pair.client_diary.friends == [(pair.server_number, ConnectionStatus.TCP)]
+        assert diary.friends == [(pair.client_number, ConnectionStatus.TCP)]

@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
+from typing import Self
 
 from toxproxy.address import join_host_port, parse_host, parse_key
-from toxproxy.config.settings import ToxSettings
+from toxproxy.config.settings import BootstrapNode, ToxSettings
 from toxproxy.pace import Notice
 from toxproxy.system.resolver import Resolver
 from toxproxy.tox.pytox import Tox, ToxError
+from toxproxy.tox.relays import Peer, Relays
 
 _AT_A_TIME = 4  # nodes that are asked at once
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds between two tries, doubling
@@ -68,9 +70,21 @@ class Bootstrap:
     """Keeps a node in the network: while it is offline, asks some bootstrap nodes, again and again.
 
     A failure of any kind only means that this bootstrap node is skipped once.
+
+    With `relays` of the user's own they are not used as TCP relays, unless those fail. `proxied` is whether
+    there is a proxy in front of all of them.
     """
 
-    def __init__(self, tox: Tox, nodes: Sequence[Introducer], resolver: Resolver, *, ipv6: bool) -> None:
+    def __init__(
+        self,
+        tox: Tox,
+        nodes: Sequence[Introducer],
+        resolver: Resolver,
+        *,
+        ipv6: bool,
+        relays: Sequence[BootstrapNode] = (),
+        proxied: bool = False,
+    ) -> None:
         self._tox = tox
         self._resolver = resolver
         self._nodes = nodes
@@ -78,6 +92,20 @@ class Bootstrap:
         self._changed = asyncio.Event()
         self._online = False
         self._failed = Notice(_log, logging.WARNING)
+        self._relays: Relays | None = None
+        if relays:
+            self._relays = Relays(tox, relays, self._resolve, self._add_relays, measures=not proxied)
+
+    @classmethod
+    def configured(cls, tox: Tox, settings: ToxSettings, resolver: Resolver, *, ipv6: bool) -> Self:
+        """With the nodes and relays of `[tox]`."""
+        proxied = settings.proxy is not None
+        return cls(tox, introducers(settings), resolver, ipv6=ipv6, relays=settings.relays, proxied=proxied)
+
+    def relays_changed(self, peers: frozenset[Peer]) -> None:
+        """libtoxcore is connected to these now, by TCP."""
+        if self._relays is not None:
+            self._relays.connected(peers)
 
     def connection_changed(self, online: bool) -> None:
         """The node has joined the network, or lost it."""
@@ -86,6 +114,12 @@ class Bootstrap:
 
     async def run(self) -> None:
         """Run until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._stay_online())
+            if self._relays is not None:
+                group.create_task(self._relays.run())
+
+    async def _stay_online(self) -> None:
         pause = _FIRST_PAUSE
         while True:
             self._changed.clear()
@@ -98,17 +132,26 @@ class Bootstrap:
                 await asyncio.wait_for(self._changed.wait(), pause * random.uniform(0.75, 1.25))
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    async def _ask(self) -> None:
+    async def _resolve(self, host: str) -> list[str]:
+        return await resolve(self._resolver, host, self._family)
+
+    async def _add_relays(self) -> None:
+        """Use some of the nodes as TCP relays."""
+        await self._ask(relayed=True)
+
+    async def _ask(self, *, relayed: bool | None = None) -> None:
+        if relayed is None:
+            relayed = self._relays is None
         async with asyncio.TaskGroup() as group:
             for node in random.sample(self._nodes, min(_AT_A_TIME, len(self._nodes))):
-                group.create_task(self._ask_one(node))
+                group.create_task(self._ask_one(node, relayed=relayed))
 
-    async def _ask_one(self, node: Introducer) -> None:
+    async def _ask_one(self, node: Introducer, *, relayed: bool) -> None:
         key = node.key.hex()
         try:
-            for address in await resolve(self._resolver, node.host, self._family):
+            for address in await self._resolve(node.host):
                 self._tox.bootstrap(address, node.port, key)
-                if node.tcp_ports:
+                if relayed and node.tcp_ports:
                     self._tox.add_tcp_relay(address, random.choice(node.tcp_ports), key)
         except (OSError, ToxError) as error:
             _log.debug("bootstrap node %s failed: %s", node, error)

@@ -15,11 +15,11 @@ from toxproxy.config.settings import ToxSettings
 from toxproxy.errors import StateError, ToxproxyError
 from toxproxy.system.resolver import Resolver
 from toxproxy.system.state import StateFolder
-from toxproxy.tox.bootstrap import Bootstrap, introducers
+from toxproxy.tox.bootstrap import Bootstrap
 from toxproxy.tox.flow import Flow
 from toxproxy.tox.identity import open_identity, save_identity
 from toxproxy.tox.pytox import MAX_NAME_LENGTH, Tox, ToxError, ToxOptions
-from toxproxy.tox.relays import RelaySockets
+from toxproxy.tox.relay_sockets import RelaySockets
 from toxproxy.tox.startup import find_udp_socket, tox_options
 
 if TYPE_CHECKING:
@@ -170,8 +170,8 @@ class Node:
         self._descriptors = [each for each in (self._udp, self._sockets.descriptor) if each is not None]
         for descriptor in self._descriptors:
             self._loop.add_reader(descriptor, self._iterate)
-        if nodes := introducers(self._settings):
-            self._bootstrap = Bootstrap(tox, nodes, resolver, ipv6=options.ipv6_enabled)
+        if self._settings.bootstrap != () or self._settings.relays:
+            self._bootstrap = Bootstrap.configured(tox, self._settings, resolver, ipv6=options.ipv6_enabled)
             self._bootstrapping = asyncio.create_task(self._bootstrap.run(), name="tox bootstrap")
         self._sockets.search(self._loop.time())
         self._refresh()
@@ -342,6 +342,7 @@ class Node:
         self.connection = ConnectionStatus(tox.self_get_connection_status())
         if self._bootstrap is not None:
             self._bootstrap.connection_changed(self.connection is not ConnectionStatus.NONE)
+            self._bootstrap.relays_changed(self._sockets.peers)
         over_tcp = self._settings.tcp_relay > 0 or any(
             self.friend_connection(friend) is ConnectionStatus.TCP for friend in tox.self_get_friend_list()
         )

@@ -1,106 +1,128 @@
-"""The TCP sockets of libtoxcore: to relays, and those of a relay. It names none of them.
+"""The TCP relays of the configuration: which of them libtoxcore is told, and when.
 
-They are found among this process's descriptors. libtoxcore does not set FD_CLOEXEC on them (0.2.12 to
-0.2.22: `net_socket` and `net_accept` in network.c), while Python, libuv and ENet set it or open no TCP
-sockets. A socket that was inherited at the start is taken for one of them, and does no harm.
-
-They are watched by an epoll instance of their own, which the loop watches:
-
-- libtoxcore closes a socket whenever it likes, and the process may reuse its number at once. The kernel
-  then forgets the old one, and the loop never knew it.
-- Events come at an edge. libtoxcore leaves the bytes of a packet in the kernel until all of them are
-  there, so a level would wake the node all the time.
-- "Writable" is an event only after a write found the socket full.
+libtoxcore uses the first relay of a list that it keeps for each friend (`send_packet_tcp_connection` in
+TCP_connection.c), and goes on to the next one where that is full or broken. It makes the list by itself,
+in a random order (`tcp_copy_connected_relays`), from the relays that either end is connected to. So the
+choice is made here, by what it is told: the quickest relay, and one more that is about as quick.
 """
 
 from __future__ import annotations
 
-import os
-import select
-import socket
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
-SEARCH_EVERY = 1.0  # seconds between two searches …
-_SEARCH_SOON = 0.02  # … and if there was a hint at another socket
-_FOLDER = "/proc/self/fd"
-_STANDARD = 3  # descriptors that are nobody's socket
-_MOST_EVENTS = 64  # at once; the others are read with the next ones
-_UNSENT = 128 * 1024  # bytes that may wait in a socket beyond TCP's window; then libtoxcore refuses packets
-_NOT_SENT_LOW_AT = getattr(socket, "TCP_NOTSENT_LOWAT", None)
-_INTEREST = _ENDS = 0
-if hasattr(select, "epoll"):
-    _ENDS = select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP
-    _INTEREST = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+from toxproxy.address import join_host_port
+from toxproxy.config.settings import BootstrapNode
+from toxproxy.pace import Notice
+from toxproxy.tox.pytox import Tox, ToxError
+
+CHOSEN = 2  # relays: one, and another for when it fails; libtoxcore tells a friend of two before they meet
+_SLOWER, _LATER = 2.0, 0.03  # times the quickest round trip, and seconds more: about as quick
+_ANSWER = 5.0  # seconds that a relay has to accept a connection
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds between two tries, doubling
+
+Peer = tuple[str, int]  # the address and the port of a relay
+
+_log = logging.getLogger(__name__)
 
 
-class RelaySockets:
-    """Finds and watches the TCP sockets of libtoxcore. `port` is that of this node's own relay, if it is one.
+def choose(trips: dict[Peer, float]) -> list[Peer]:
+    """The relays to use, best first, by their round trips in seconds. Pure."""
+    best_first = sorted(trips, key=trips.__getitem__)
+    most = min(trips.values(), default=0.0) * _SLOWER + _LATER
+    return [peer for peer in best_first if trips[peer] <= most][:CHOSEN]
 
-    Let the loop watch `descriptor`. It is None where the system cannot do this: then a timer has to do.
+
+class Relays:
+    """Keeps libtoxcore connected to the best of `nodes`, which are the user's own.
+
+    `resolve` finds the addresses of a name, or raises `OSError`. `others` is called when no relay of
+    `nodes` answers and libtoxcore is connected to none at all. `measures` is whether they
+    can be reached without a proxy; otherwise all of them are used.
     """
 
-    def __init__(self, port: int | None) -> None:
-        self.count = 0  # sockets that there were at the last search
-        self.descriptor: int | None = None
-        self._port = port
-        self._listening: set[int] = set()
-        self._searched_at = self._due = 0.0
-        self._epoll: select.epoll | None = None
-        if hasattr(select, "epoll") and os.path.isdir(_FOLDER):
-            self._epoll = select.epoll()
-            self.descriptor = self._epoll.fileno()
+    def __init__(
+        self,
+        tox: Tox,
+        nodes: Sequence[BootstrapNode],
+        resolve: Callable[[str], Awaitable[list[str]]],
+        others: Callable[[], Awaitable[None]],
+        *,
+        measures: bool,
+    ) -> None:
+        self._tox = tox
+        self._nodes = nodes
+        self._resolve = resolve
+        self._others = others
+        self._measures = measures
+        self._trips: dict[Peer, float] = {}
+        self._keys: dict[Peer, str] = {}
+        self._peers: frozenset[Peer] = frozenset()
+        self._changed = asyncio.Event()
+        self._failed = Notice(_log, logging.WARNING)
 
-    def close(self) -> None:
-        """Watch nothing any more. The sockets are libtoxcore's."""
-        if self._epoll is not None:
-            self._epoll.close()
-            self._epoll = self.descriptor = None
+    def connected(self, peers: frozenset[Peer]) -> None:
+        """libtoxcore is connected to these now, by TCP."""
+        if peers != self._peers:
+            self._peers = peers
+            self._changed.set()
 
-    def take_events(self) -> int:
-        """Take the events, before libtoxcore handles them. Returns how many sockets had one."""
-        if self._epoll is None or not self.count:
-            return 0
-        events = self._epoll.poll(0, _MOST_EVENTS)
-        for descriptor, event in events:
-            if event & _ENDS or descriptor in self._listening:
-                self._due = min(self._due, self._searched_at + _SEARCH_SOON)  # there will be another socket
-        return len(events)
+    async def run(self) -> None:
+        """Run until cancelled."""
+        pause = _FIRST_PAUSE
+        while True:
+            self._changed.clear()
+            if self._measures and (chosen := choose(self._trips)) and self._peers.issuperset(chosen):
+                pause = _FIRST_PAUSE
+                await self._changed.wait()
+                continue
+            await self._add()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), pause * random.uniform(0.75, 1.25))
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def search(self, now: float) -> bool:
-        """Watch the sockets that are new, if it is time to search. Returns whether it was."""
-        if self._epoll is None or now < self._due:
-            return False
-        self._searched_at, self._due = now, now + SEARCH_EVERY
-        self.count = 0
-        self._listening.clear()
-        for name in os.listdir(_FOLDER):
-            if (descriptor := int(name)) >= _STANDARD:
-                with suppress(OSError):  # it was that of the listing, or is closed by now
-                    self._look_at(self._epoll, descriptor)
-        return True
+    async def _add(self) -> None:
+        """Look which relays answer, and tell libtoxcore of the best ones. It ignores those that it has."""
+        async with asyncio.TaskGroup() as group:
+            for node in self._nodes:
+                group.create_task(self._look_at(node))
+        for peer in choose(self._trips) if self._measures else list(self._trips):
+            with suppress(ToxError):
+                self._tox.add_tcp_relay(*peer, self._keys[peer])
+        if not self._trips:
+            self._failed("none of the relays in [tox] relays can be reached; trying again")
+            if not self._peers:
+                await self._others()
 
-    def _look_at(self, epoll: select.epoll, descriptor: int) -> None:
-        if not os.get_inheritable(descriptor):
-            return
-        sock = socket.socket(fileno=descriptor)
+    async def _look_at(self, node: BootstrapNode) -> None:
         try:
-            if sock.type != socket.SOCK_STREAM or sock.family not in (socket.AF_INET, socket.AF_INET6):
-                return
-            self.count += 1
-            if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                self._listening.add(descriptor)
-            with suppress(FileExistsError):  # it is watched already
-                epoll.register(descriptor, _INTEREST)
-                self._prepare(sock)
-        finally:
-            sock.detach()
+            addresses = await self._resolve(node.host)
+        except OSError as error:
+            _log.debug("relay %s failed: %s", join_host_port(node.host, node.port), error)
+            return
+        for address in addresses:
+            peer = address, node.port
+            self._keys[peer] = node.key.hex()
+            if peer in self._peers and peer in self._trips:
+                continue  # it works, and its round trip is known
+            self._trips.pop(peer, None)
+            if (trip := await self._round_trip(peer)) is not None:
+                self._trips[peer] = trip
 
-    def _prepare(self, sock: socket.socket) -> None:
-        """Set the options of a new socket.
-
-        A packet is sent in one piece, and has to leave at once. What waits in the kernel cannot be
-        overtaken, so little may. A relay has no other place for packets: it would drop them.
-        """
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if _NOT_SENT_LOW_AT is not None and sock.getsockname()[1] != self._port:
-            sock.setsockopt(socket.IPPROTO_TCP, _NOT_SENT_LOW_AT, _UNSENT)
+    async def _round_trip(self, peer: Peer) -> float | None:
+        """Seconds until a relay accepts a connection; None if it does not."""
+        if not self._measures:
+            return 0.0
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            async with asyncio.timeout(_ANSWER):
+                _, writer = await asyncio.open_connection(*peer)
+        except (OSError, TimeoutError) as error:
+            _log.debug("relay %s failed: %r", join_host_port(*peer), error)
+            return None
+        writer.close()
+        return loop.time() - began
