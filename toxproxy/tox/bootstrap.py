@@ -23,6 +23,7 @@ from toxproxy.tox.relays import Peer, Relays
 
 _AT_A_TIME = 4  # nodes that are asked at once
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds between two tries, doubling
+_LONGEST_ONLINE = 300.0  # the same if only a relay is missing
 
 _log = logging.getLogger(__name__)
 
@@ -69,6 +70,10 @@ def public_nodes() -> tuple[Introducer, ...]:
 class Bootstrap:
     """Keeps a node in the network: while it is offline, asks some bootstrap nodes, again and again.
 
+    It also asks while the node is connected to no TCP relay. libtoxcore drops a relay for good that it did
+    not reach within 10 seconds (`kill_tcp_relay_connection` in TCP_connection.c), while a friend may have
+    no other way to this node.
+
     A failure of any kind only means that this bootstrap node is skipped once.
 
     With `relays` of the user's own they are not used as TCP relays, unless those fail. `proxied` is whether
@@ -91,6 +96,7 @@ class Bootstrap:
         self._family = socket.AF_UNSPEC if ipv6 else socket.AF_INET
         self._changed = asyncio.Event()
         self._online = False
+        self._relayed = True  # there is a relay, or nobody knows
         self._failed = Notice(_log, logging.WARNING)
         self._relays: Relays | None = None
         if relays:
@@ -102,15 +108,20 @@ class Bootstrap:
         proxied = settings.proxy is not None
         return cls(tox, introducers(settings), resolver, ipv6=ipv6, relays=settings.relays, proxied=proxied)
 
-    def relays_changed(self, peers: frozenset[Peer]) -> None:
-        """libtoxcore is connected to these now, by TCP."""
-        if self._relays is not None:
+    def relays_changed(self, peers: frozenset[Peer] | None) -> None:
+        """libtoxcore is connected to these relays now; None if that is not known."""
+        relayed = peers is None or bool(peers) or self._relays is not None
+        if relayed is not self._relayed:
+            self._relayed = relayed
+            self._changed.set()
+        if self._relays is not None and peers is not None:
             self._relays.connected(peers)
 
     def connection_changed(self, online: bool) -> None:
         """The node has joined the network, or lost it."""
-        self._online = online
-        self._changed.set()
+        if online is not self._online:
+            self._online = online
+            self._changed.set()
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -123,14 +134,14 @@ class Bootstrap:
         pause = _FIRST_PAUSE
         while True:
             self._changed.clear()
-            if self._online:
+            if self._online and self._relayed:
                 pause = _FIRST_PAUSE
                 await self._changed.wait()
                 continue
             await self._ask()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), pause * random.uniform(0.75, 1.25))
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            pause = min(2 * pause, _LONGEST_ONLINE if self._online else _LONGEST_PAUSE)
 
     async def _resolve(self, host: str) -> list[str]:
         return await resolve(self._resolver, host, self._family)

@@ -41,7 +41,7 @@ class RelaySockets:
 
     def __init__(self, port: int | None) -> None:
         self.count = 0  # sockets that there were at the last search
-        self.peers: frozenset[tuple[str, int]] = frozenset()  # the addresses that they were connected to
+        self.peers: frozenset[tuple[str, int]] | None = None  # the relays they were connected to, if known
         self.descriptor: int | None = None
         self._port = port
         self._listening: set[int] = set()
@@ -83,7 +83,7 @@ class RelaySockets:
         return True
 
     def _look_at(self, epoll: select.epoll, descriptor: int) -> tuple[str, int] | None:
-        """Watch a descriptor, if it is a socket of libtoxcore. Returns to which address it is connected."""
+        """Watch a descriptor, if it is a socket of libtoxcore. Returns to which relay it is connected."""
         if not os.get_inheritable(descriptor):
             return None
         sock = socket.socket(fileno=descriptor)
@@ -96,6 +96,8 @@ class RelaySockets:
             with suppress(FileExistsError):  # it is watched already
                 epoll.register(descriptor, _INTEREST)
                 self._prepare(sock)
+            if sock.getsockname()[1] == self._port:
+                return None  # this is the relay
             host, port = sock.getpeername()[:2]
             return host.removeprefix("::ffff:"), port
         finally:
