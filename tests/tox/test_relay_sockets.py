@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -13,8 +14,9 @@ import pytest
 import uvloop
 
 from tests.tox.pair import Catcher, Pair
+from toxproxy.tox import relay_sockets
 from toxproxy.tox.node import Node
-from toxproxy.tox.relay_sockets import SEARCH_EVERY, RelaySockets
+from toxproxy.tox.relay_sockets import SEARCH_EVERY, RelaySockets, State, judge
 
 pytestmark = pytest.mark.skipif(not hasattr(select, "epoll"), reason="this system has no epoll")
 
@@ -214,3 +216,44 @@ async def test_watched_sockets_do_not_keep_a_node_busy(
     await asyncio.sleep(1.0)
     # At its own interval each one would run 20 times in this second; a poll was each 2 ms.
     assert next(calls) < 3 * 100
+
+
+def info(*, unacknowledged: int, retransmits: int, silent: int) -> bytes:
+    """A `struct tcp_info`; `silent` are the ms since the last acknowledgement."""
+    it = bytearray(104)
+    it[2] = retransmits
+    it[24:28] = unacknowledged.to_bytes(4, sys.byteorder)
+    it[56:60] = silent.to_bytes(4, sys.byteorder)
+    return bytes(it)
+
+
+def test_a_relay_is_stalled_once_repetitions_stay_unanswered_for_seconds() -> None:
+    assert judge(info(unacknowledged=9, retransmits=4, silent=5000)) is State.STALLED
+    assert judge(info(unacknowledged=9, retransmits=4, silent=3000)) is State.SLOW
+    assert judge(info(unacknowledged=9, retransmits=0, silent=9000)) is State.SLOW  # a closed window
+    assert judge(info(unacknowledged=9, retransmits=0, silent=50)) is State.LIVELY
+    assert judge(info(unacknowledged=0, retransmits=0, silent=90_000)) is State.LIVELY
+
+
+def test_the_kernels_own_report_of_a_lively_connection() -> None:
+    with connection() as (own, relay):
+        own.send(b"hello")
+        assert relay.recv(5) == b"hello"
+        assert judge(own.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)) is State.LIVELY
+
+
+@pytest.mark.parametrize("other", [State.LIVELY, State.SLOW])
+def test_a_stalled_relay_is_given_up_only_for_a_lively_one(
+    monkeypatch: pytest.MonkeyPatch, sockets: RelaySockets, now: float, other: State
+) -> None:
+    with connection() as (stalled, _), connection() as (lively, relay):
+        states = {stalled.fileno(): State.STALLED, lively.fileno(): other}
+        monkeypatch.setattr(relay_sockets, "_state", lambda it: states.get(it, State.SLOW))
+        found(sockets, now)
+        if other is State.LIVELY:
+            with pytest.raises(BrokenPipeError):
+                stalled.send(b"!")
+        else:
+            stalled.send(b"!")
+        lively.send(b"!")
+        assert relay.recv(1) == b"!"

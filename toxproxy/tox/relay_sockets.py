@@ -18,7 +18,9 @@ from __future__ import annotations
 import os
 import select
 import socket
+import struct
 from contextlib import suppress
+from enum import Enum
 
 SEARCH_EVERY = 1.0  # seconds between two searches …
 _SEARCH_SOON = 0.02  # … and if there was a hint at another socket
@@ -26,6 +28,10 @@ _FOLDER = "/proc/self/fd"
 _STANDARD = 3  # descriptors that are nobody's socket
 _MOST_EVENTS = 64  # at once; the others are read with the next ones
 _UNSENT = 128 * 1024  # bytes that may wait in a socket beyond TCP's window; then libtoxcore refuses packets
+_STALLED = 4000  # ms without an acknowledgement of what was sent, and so many repetitions …
+_REPETITIONS = 3
+_LIVELY = 1000  # … while another relay acknowledged in the last ms, or owes nothing
+_INFO_SIZE = 104  # bytes of struct tcp_info that every Linux has (linux/tcp.h)
 _NOT_SENT_LOW_AT = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 _INTEREST = _ENDS = 0
 if hasattr(select, "epoll"):
@@ -33,10 +39,22 @@ if hasattr(select, "epoll"):
     _INTEREST = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 
 
+class State(Enum):
+    """How a relay takes what is sent to it."""
+
+    LIVELY = 1
+    SLOW = 2
+    STALLED = 3  # it may be gone
+
+
 class RelaySockets:
     """Finds and watches the TCP sockets of libtoxcore. `port` is that of this node's own relay, if it is one.
 
     Let the loop watch `descriptor`. It is None where the system cannot do this: then a timer has to do.
+
+    A connection to a relay that has vanished is given up here if there is another relay. libtoxcore
+    would go on to fill it for up to 40 seconds (TCP_PING_FREQUENCY and TCP_PING_TIMEOUT in TCP_common.h);
+    once a write fails, it uses the other one.
     """
 
     def __init__(self, port: int | None) -> None:
@@ -74,12 +92,18 @@ class RelaySockets:
         self._searched_at, self._due = now, now + SEARCH_EVERY
         self.count = 0
         self._listening.clear()
-        peers = set()
+        peers, states = set(), {}
         for name in os.listdir(_FOLDER):
             if (descriptor := int(name)) >= _STANDARD:
                 with suppress(OSError):  # it was that of the listing, or is closed by now
-                    peers.add(self._look_at(self._epoll, descriptor))
-        self.peers = frozenset(peer for peer in peers if peer is not None)
+                    if (peer := self._look_at(self._epoll, descriptor)) is not None:
+                        peers.add(peer)
+                        states[descriptor] = _state(descriptor)
+        self.peers = frozenset(peers)
+        if State.STALLED in states.values() and State.LIVELY in states.values():
+            for descriptor, state in states.items():
+                if state is State.STALLED:
+                    _give_up(descriptor)
         return True
 
     def _look_at(self, epoll: select.epoll, descriptor: int) -> tuple[str, int] | None:
@@ -112,3 +136,27 @@ class RelaySockets:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if _NOT_SENT_LOW_AT is not None and sock.getsockname()[1] != self._port:
             sock.setsockopt(socket.IPPROTO_TCP, _NOT_SENT_LOW_AT, _UNSENT)
+
+
+def judge(info: bytes) -> State:
+    """What a `struct tcp_info` (linux/tcp.h) says. Pure."""
+    retransmits = info[2]
+    unacknowledged, acknowledged_at = (struct.unpack_from("=I", info, at)[0] for at in (24, 56))
+    if unacknowledged and retransmits >= _REPETITIONS and acknowledged_at >= _STALLED:
+        return State.STALLED
+    return State.LIVELY if not unacknowledged or acknowledged_at < _LIVELY else State.SLOW
+
+
+def _state(descriptor: int) -> State:
+    sock = socket.socket(fileno=descriptor)
+    try:
+        return judge(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_SIZE))
+    finally:
+        sock.detach()
+
+
+def _give_up(descriptor: int) -> None:
+    sock = socket.socket(fileno=descriptor)
+    with suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
+    sock.detach()
