@@ -14,7 +14,7 @@ import pytest
 from tests.tox.pair import PATIENCE, PRIVATE, WORDS, Catcher, Diary, befriended, unused_port
 from toxproxy.config.settings import BootstrapNode
 from toxproxy.system.state import StateFolder
-from toxproxy.tox.node import ConnectionStatus, Node
+from toxproxy.tox.node import Node
 from toxproxy.tox.relays import Peer, Relays, choose
 
 KEY = bytes(range(32))
