@@ -172,6 +172,11 @@ WRONG_BINDS = ("alice:hunter2:{}", "hunter2:{}", "hunter 2:80:{}", "127.1:80:{}"
         (f"[tox]\nbootstrap = h:1:{IMPOSSIBLE}", f"2: {NO_KEY}"),
         (f"[access]\nallow = {KEY}, {IMPOSSIBLE}", f"2: {NO_KEY}"),
         (f"[socks]\na = 80:{IMPOSSIBLE + '0' * 12}", f"2: {NO_KEY}"),
+        ("[tox]\nrelays = h:1", "2: expected host:port:key (an IPv6 address in brackets), found 'h:1'"),
+        ("[tox]\nrelays = none", "2: expected host:port:key (an IPv6 address in brackets), found 'none'"),
+        ("[tox]\nrelays = h:0:KEY", "2: expected a port from 1 to 65535, found '0'"),
+        ("[tox]\nrelays = h:1:2", "2: expected a public key of 64 hexadecimal digits, found '2'"),
+        (f"[tox]\nrelays = h:1:{IMPOSSIBLE}", f"2: {NO_KEY}"),
         (f"[tox]\nbootstrap = h:1:{KEY}\n none", "2: expected nodes or none, found both"),
         (
             "[tox]\nproxy = socks5://me:hunter2@h:1",
@@ -251,7 +256,20 @@ SECTIONS = [
     "; x",
     "  continued",
 ]
-KEYS = ["name", "a", "b", "allow", "secret", "permit", "deny", "upstream", "bootstrap", "port", "proxy"]
+KEYS = [
+    "name",
+    "a",
+    "b",
+    "allow",
+    "secret",
+    "permit",
+    "deny",
+    "upstream",
+    "bootstrap",
+    "relays",
+    "port",
+    "proxy",
+]
 PIECES = ["1", "0", "*", "[::1]", "127.0.0.1", "h", ":", "@", ",", ID, KEY, "socks5://", "yes", "none", "/8"]
 lines = st.sampled_from(SECTIONS) | st.sampled_from(KEYS).map("{} = ".format)
 pieces = st.lists(st.sampled_from(PIECES), max_size=8)

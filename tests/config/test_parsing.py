@@ -223,6 +223,8 @@ def test_access_exit_and_tox() -> None:
         connect_timeout = 2.5
         [tox]
         bootstrap = 127.0.0.1:33445:{KEY}, [::1]:1:{OTHER}
+        relays = relay.example.org:3389:{OTHER}
+                 [::1]:443:{KEY}
         udp = OFF
         port = 40000
         tcp_relay = 3389
@@ -243,6 +245,10 @@ def test_access_exit_and_tox() -> None:
             bootstrap=(
                 BootstrapNode("127.0.0.1", 33445, bytes.fromhex(KEY)),
                 BootstrapNode("::1", 1, bytes.fromhex(OTHER)),
+            ),
+            relays=(
+                BootstrapNode("relay.example.org", 3389, bytes.fromhex(OTHER)),
+                BootstrapNode("::1", 443, bytes.fromhex(KEY)),
             ),
             udp=False,
             ports=(40000, 40000),

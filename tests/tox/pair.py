@@ -57,6 +57,7 @@ class Pair:
     client_diary: Diary
     client_number: int  # the client's friend number at the server
     server_number: int  # the server's friend number at the client
+    relay: Node | None = None  # through which they are connected, if they are not directly
 
 
 def bootstrapping_from(node: Node, settings: ToxSettings = PRIVATE) -> ToxSettings:
@@ -93,7 +94,7 @@ async def relayed_pair(folder: Path) -> AsyncIterator[Pair]:
             Node(settings, StateFolder(folder / "server"), "server", diary) as server,
             befriended(server, diary, settings, folder / "client", WORDS) as pair,
         ):
-            yield pair
+            yield replace(pair, relay=relay)
 
 
 @asynccontextmanager

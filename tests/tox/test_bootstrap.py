@@ -201,3 +201,59 @@ async def test_a_node_that_no_udp_packet_can_be_sent_to_is_still_asked_as_a_rela
                 await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.wait([task])
+
+
+class Counting(Tox):
+    """Counts how often it is told of a TCP relay."""
+
+    def __init__(self) -> None:
+        super().__init__(ToxOptions(udp_enabled=False, ipv6_enabled=False))
+        self.told = 0
+        self.again = asyncio.Event()
+
+    def add_tcp_relay(self, address: str, port: int, public_key: str) -> bool:
+        self.told += 1
+        self.again.set()
+        return True
+
+    async def until(self, count: int) -> None:
+        async with asyncio.timeout(20):
+            while self.told < count:
+                self.again.clear()
+                await self.again.wait()
+
+
+async def test_a_node_that_is_online_without_a_relay_is_told_of_one_again() -> None:
+    tox = Counting()
+    bootstrap = Bootstrap(tox, [Introducer("127.0.0.1", 9, KEY, (9,))], Resolver(), ipv6=False)
+    task = asyncio.create_task(bootstrap.run())
+    bootstrap.connection_changed(online=True)
+    await tox.until(0)
+    before = tox.told
+    bootstrap.relays_changed(frozenset())  # libtoxcore has given it up
+    await tox.until(before + 2)
+    bootstrap.relays_changed(frozenset({("127.0.0.1", 9)}))
+    await asyncio.sleep(0.1)
+    before = tox.told
+    bootstrap.relays_changed(frozenset({("127.0.0.1", 10)}))
+    bootstrap.relays_changed(None)
+    await asyncio.sleep(0.1)
+    assert tox.told == before
+    task.cancel()
+    await asyncio.wait([task])
+    tox.kill()
+
+
+async def test_that_nothing_changed_does_not_hasten_the_next_try() -> None:
+    tox = Counting()
+    bootstrap = Bootstrap(tox, [Introducer("127.0.0.1", 9, KEY, (9,))], Resolver(), ipv6=False)
+    task = asyncio.create_task(bootstrap.run())
+    await tox.until(1)
+    for _ in range(20):
+        bootstrap.connection_changed(online=False)
+        bootstrap.relays_changed(None)
+        await asyncio.sleep(0.005)
+    assert tox.told == 1
+    task.cancel()
+    await asyncio.wait([task])
+    tox.kill()

@@ -156,6 +156,8 @@ def _tox(entries: dict[str, ini.Entry]) -> ToxSettings:
         given["ports"] = given.pop("port")
     if "bootstrap" in entries:
         given["bootstrap"] = _bootstrap(entries["bootstrap"])
+    if "relays" in entries:
+        given["relays"] = entries["relays"].items(partial(_node, expected=_RELAY))
     if "proxy" in given and given.setdefault("udp", False):
         raise entries["udp"].error("expected no beside a proxy, which carries TCP only, found yes")
     if given.get("port_mapping") and not given.get("udp", True):
@@ -204,6 +206,9 @@ def _bind(fields: list[str]) -> Bind:
     return Bind(parse_bind_host(host[0]) if host else "127.0.0.1", parse_port(port, lowest=0))
 
 
+_RELAY = "host:port:key (an IPv6 address in brackets)"
+
+
 def _bootstrap(entry: ini.Entry) -> tuple[BootstrapNode, ...]:
     nodes = entry.items(_bootstrap_node)
     if None in nodes and len(nodes) > 1:
@@ -212,11 +217,13 @@ def _bootstrap(entry: ini.Entry) -> tuple[BootstrapNode, ...]:
 
 
 def _bootstrap_node(text: str) -> BootstrapNode | None:
-    if text == "none":
-        return None
+    return None if text == "none" else _node(text, expected=f"{_RELAY} or none")
+
+
+def _node(text: str, *, expected: str) -> BootstrapNode:
     fields = split_fields(text)
     if len(fields) != 3:
-        raise ValueError(f"expected host:port:key (an IPv6 address in brackets) or none, found {shown(text)}")
+        raise ValueError(f"expected {expected}, found {shown(text)}")
     return BootstrapNode(parse_host(fields[0]), parse_port(fields[1]), parse_public_key(fields[2]))
 
 
@@ -284,6 +291,6 @@ _KNOWN: Mapping[str, frozenset[str] | None] = {
     "secrets": None,
     "access": frozenset({"allow", "secret", "permit", "deny"}),
     "exit": frozenset({"upstream", *_EXIT_PARSERS}),
-    "tox": frozenset({"bootstrap", *_TOX_PARSERS}),
+    "tox": frozenset({"bootstrap", "relays", *_TOX_PARSERS}),
     "limits": frozenset(_LIMIT_PARSERS),
 }

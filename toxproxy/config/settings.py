@@ -81,7 +81,7 @@ class ExitSettings:
 
 @dataclass(frozen=True, slots=True)
 class BootstrapNode:
-    """A node of the Tox network to start from. `key` is its DHT public key, 32 bytes."""
+    """A node of the Tox network to start from, or a TCP relay. `key` is its DHT public key, 32 bytes."""
 
     host: str
     port: int
@@ -111,6 +111,7 @@ class ToxSettings:
 
     `bootstrap`: the nodes to start from. None is the built-in list, () is no node at all.
     `ports`: the first and the last UDP port to try.
+    `relays`: TCP relays of one's own, used instead of the network's.
     `tcp_relay`: the port of a TCP relay for the network, 0 for no relay.
     `proxy`: carries Tox over TCP; `udp` is off with it.
     `wait`: seconds that a new connection waits for the server to be found.
@@ -119,6 +120,7 @@ class ToxSettings:
     """
 
     bootstrap: tuple[BootstrapNode, ...] | None = None
+    relays: tuple[BootstrapNode, ...] = ()
     udp: bool = True
     ports: tuple[int, int] = (33445, 33545)
     tcp_relay: int = 0

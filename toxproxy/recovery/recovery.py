@@ -48,6 +48,7 @@ class Recovery:
         self.trip = RoundTrip()
         self.controller = Controller(now)
         self.flight = Flight()
+        self.lost = 0  # packets, since the session began
         self.met = False  # a packet came on this link
         self._up = False
         self._source = source
@@ -154,6 +155,7 @@ class Recovery:
     def _find_lost(self, now: float) -> list[Sent]:
         lost = self.flight.find_lost(now, self.trip)
         self._lose(lost)
+        self.lost += len(lost)
         return lost
 
     def _lose(self, packets: Iterable[Sent]) -> None:

@@ -12,15 +12,18 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
+from typing import Self
 
 from toxproxy.address import join_host_port, parse_host, parse_key
-from toxproxy.config.settings import ToxSettings
+from toxproxy.config.settings import BootstrapNode, ToxSettings
 from toxproxy.pace import Notice
 from toxproxy.system.resolver import Resolver
 from toxproxy.tox.pytox import Tox, ToxError
+from toxproxy.tox.relays import Peer, Relays
 
 _AT_A_TIME = 4  # nodes that are asked at once
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds between two tries, doubling
+_LONGEST_ONLINE = 300.0  # the same if only a relay is missing
 
 _LOCAL = tuple(
     map(
@@ -75,10 +78,26 @@ def public_nodes() -> tuple[Introducer, ...]:
 class Bootstrap:
     """Keeps a node in the network: while it is offline, asks some bootstrap nodes, again and again.
 
+    It also asks while the node is connected to no TCP relay. libtoxcore drops a relay for good that it did
+    not reach within 10 seconds (`kill_tcp_relay_connection` in TCP_connection.c), while a friend may have
+    no other way to this node.
+
     A failure of any kind only means that this bootstrap node is skipped once.
+
+    With `relays` of the user's own they are not used as TCP relays, unless those fail. `proxied` is whether
+    there is a proxy in front of all of them.
     """
 
-    def __init__(self, tox: Tox, nodes: Sequence[Introducer], resolver: Resolver, *, ipv6: bool) -> None:
+    def __init__(
+        self,
+        tox: Tox,
+        nodes: Sequence[Introducer],
+        resolver: Resolver,
+        *,
+        ipv6: bool,
+        relays: Sequence[BootstrapNode] = (),
+        proxied: bool = False,
+    ) -> None:
         self._tox = tox
         self._resolver = resolver
         self._nodes = nodes
@@ -87,43 +106,78 @@ class Bootstrap:
         self._online = False
         self.asked = 0  # times that a node was asked at one of its addresses
         self.asked_public = False  # one of them was not of a local network
+        self._relayed = True  # there is a relay, or nobody knows
         self._failed = Notice(_log, logging.WARNING)
+        self._relays: Relays | None = None
+        if relays:
+            self._relays = Relays(tox, relays, self._resolve, self._add_relays, measures=not proxied)
+
+    @classmethod
+    def configured(cls, tox: Tox, settings: ToxSettings, resolver: Resolver, *, ipv6: bool) -> Self:
+        """With the nodes and relays of `[tox]`."""
+        proxied = settings.proxy is not None
+        return cls(tox, introducers(settings), resolver, ipv6=ipv6, relays=settings.relays, proxied=proxied)
+
+    def relays_changed(self, peers: frozenset[Peer] | None) -> None:
+        """libtoxcore is connected to these relays now; None if that is not known."""
+        relayed = peers is None or bool(peers) or self._relays is not None
+        if relayed is not self._relayed:
+            self._relayed = relayed
+            self._changed.set()
+        if self._relays is not None and peers is not None:
+            self._relays.connected(peers)
 
     def connection_changed(self, online: bool) -> None:
         """The node has joined the network, or lost it."""
-        self._online = online
-        self._changed.set()
+        if online is not self._online:
+            self._online = online
+            self._changed.set()
 
     async def run(self) -> None:
         """Run until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._stay_online())
+            if self._relays is not None:
+                group.create_task(self._relays.run())
+
+    async def _stay_online(self) -> None:
         pause = _FIRST_PAUSE
         while True:
             self._changed.clear()
-            if self._online:
+            if self._online and self._relayed:
                 pause = _FIRST_PAUSE
                 await self._changed.wait()
                 continue
             await self._ask()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), pause * random.uniform(0.75, 1.25))
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            pause = min(2 * pause, _LONGEST_ONLINE if self._online else _LONGEST_PAUSE)
 
-    async def _ask(self) -> None:
+    async def _resolve(self, host: str) -> list[str]:
+        return await resolve(self._resolver, host, self._family)
+
+    async def _add_relays(self) -> None:
+        """Use some of the nodes as TCP relays."""
+        await self._ask(relayed=True)
+
+    async def _ask(self, *, relayed: bool | None = None) -> None:
+        if relayed is None:
+            relayed = self._relays is None
         async with asyncio.TaskGroup() as group:
             for node in random.sample(self._nodes, min(_AT_A_TIME, len(self._nodes))):
-                group.create_task(self._ask_one(node))
+                group.create_task(self._ask_one(node, relayed=relayed))
 
-    async def _ask_one(self, node: Introducer) -> None:
+    async def _ask_one(self, node: Introducer, *, relayed: bool) -> None:
         key = node.key.hex()
         try:
-            for address in await resolve(self._resolver, node.host, self._family):
+            for address in await self._resolve(node.host):
                 self.asked += 1
                 self.asked_public |= not is_local(address)
                 try:
                     self._tox.bootstrap(address, node.port, key)
                 except ToxError as error:  # no UDP packet may leave this machine: a relay will do
                     _log.debug("bootstrap node %s is not asked by UDP: %s", node, error)
-                if node.tcp_ports:
+                if relayed and node.tcp_ports:
                     self._tox.add_tcp_relay(address, random.choice(node.tcp_ports), key)
         except (OSError, ToxError) as error:
             _log.debug("bootstrap node %s failed: %s", node, error)

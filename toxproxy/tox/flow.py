@@ -1,14 +1,14 @@
-"""When a node reads its UDP socket: at each packet, or once a millisecond while many flow."""
+"""When a node reads its sockets: at each packet, or once a millisecond while many flow."""
 
 from __future__ import annotations
 
-REST = 0.001  # seconds that the socket is left alone while packets flow
+REST = 0.001  # seconds that the sockets are left alone while packets flow
 FLOW = 3  # packets in that time that are a flow
 MANY = 32  # packets in one reading, after which the next one follows at once: this side is the slow one
 
 
 class Flow:
-    """Decides whether packets flow so fast that the socket is better read once a millisecond than for each.
+    """Decides whether packets flow so fast that the sockets are better read once a millisecond than for each.
 
     A wake-up costs more than a packet. The first packets after a pause are always read at once.
     """

@@ -1,4 +1,4 @@
-"""A Tox node on an asyncio loop. It runs when its UDP socket is readable or its timer expires."""
+"""A Tox node on an asyncio loop. It runs when one of its sockets is ready or its timer expires."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from toxproxy.config.settings import ToxSettings
 from toxproxy.errors import StateError, ToxproxyError
 from toxproxy.system.resolver import Resolver
 from toxproxy.system.state import StateFolder
-from toxproxy.tox.bootstrap import Bootstrap, introducers
+from toxproxy.tox.bootstrap import Bootstrap
 from toxproxy.tox.flow import Flow
 from toxproxy.tox.identity import open_identity, save_identity
 from toxproxy.tox.pytox import MAX_NAME_LENGTH, Tox, ToxError, ToxOptions
+from toxproxy.tox.relay_sockets import RelaySockets
 from toxproxy.tox.startup import find_udp_socket, tox_options
 
 if TYPE_CHECKING:
     from _cffi_backend import buffer as Buffer
 
-_BUSY_PAUSE = 0.002  # seconds between two iterations while packets flow over TCP
+_BUSY_PAUSE = 0.002  # seconds between two iterations while packets flow over sockets that are not watched
 _BUSY_SPAN = 0.1  # seconds without a packet after which they do not flow any more
 _CALM = 2  # times libtoxcore's interval, if packets wake the node: libtoxcore's own timers are in seconds
 _CLOCK_STEP = 0.001  # seconds by which a loop's timer may expire early, above all uvloop's
@@ -132,13 +133,13 @@ class Node:
         self._running: _Inbox | None = None
         self._bootstrap: Bootstrap | None = None
         self._bootstrapping: asyncio.Task[None] | None = None
-        self._descriptor: int | None = None
-        self._polls = False  # TCP sockets are in use; only libtoxcore knows them, so a timer is needed
+        self._descriptors: list[int] = []  # that the loop watches
+        self._polls = False  # sockets are in use that are not watched, so a timer is needed
         self._last_packet = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._due = self._rings_at = 0.0
         self._flow = Flow()
-        self._rest: asyncio.TimerHandle | None = None  # until it expires, the UDP socket is not watched
+        self._rest: asyncio.TimerHandle | None = None  # until it expires, no socket is watched
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -164,13 +165,15 @@ class Node:
             tox.kill()
             raise
         self._running = tox
-        if self.udp_port is not None:
-            self._descriptor = find_udp_socket(self.udp_port)
-        if self._descriptor is not None:
-            self._loop.add_reader(self._descriptor, self._iterate)
-        if nodes := introducers(self._settings):
-            self._bootstrap = Bootstrap(tox, nodes, resolver, ipv6=options.ipv6_enabled)
+        self._sockets = RelaySockets(self.tcp_port)
+        self._udp = None if self.udp_port is None else find_udp_socket(self.udp_port)
+        self._descriptors = [each for each in (self._udp, self._sockets.descriptor) if each is not None]
+        for descriptor in self._descriptors:
+            self._loop.add_reader(descriptor, self._iterate)
+        if self._settings.bootstrap != () or self._settings.relays:
+            self._bootstrap = Bootstrap.configured(tox, self._settings, resolver, ipv6=options.ipv6_enabled)
             self._bootstrapping = asyncio.create_task(self._bootstrap.run(), name="tox bootstrap")
+        self._sockets.search(self._loop.time())
         self._refresh()
         self._schedule()
 
@@ -179,8 +182,9 @@ class Node:
         if (tox := self._running) is None:
             return
         self._running = None
-        if self._descriptor is not None:
-            self._loop.remove_reader(self._descriptor)  # before the descriptor is closed and may be reused
+        for descriptor in self._descriptors:
+            self._loop.remove_reader(descriptor)  # before the descriptor is closed and may be reused
+        self._sockets.close()
         for timer in (self._timer, self._rest):
             if timer is not None:
                 timer.cancel()
@@ -298,33 +302,35 @@ class Node:
     def _iterate(self) -> None:
         tox = self._tox
         before = tox.packets
+        events = self._sockets.take_events()
         self._guard(tox.iterate)
-        if self._descriptor is not None:
-            self._watch(self._flow.pause(tox.packets - before, time.monotonic()))
+        if self._descriptors:
+            self._watch(self._flow.pause(max(tox.packets - before, events), time.monotonic()))
         if tox.fed:
             self._last_packet = self._loop.time()
             fed, tox.fed = tox.fed, {}
             for sink in fed.values():
                 self._guard(sink.batch_ended)
-        if tox.events:
+        if self._sockets.search(self._loop.time()) or tox.events:
             self._refresh()
-            events, tox.events = tox.events, []
-            for event in events:
+        if tox.events:
+            happened, tox.events = tox.events, []
+            for event in happened:
                 self._guard(event, self._events)
         self._schedule()
 
     def _watch(self, pause: float | None) -> None:
-        """Leave the UDP socket alone for `pause` seconds; None: watch it."""
-        descriptor = self._descriptor
-        assert descriptor is not None
+        """Leave the sockets alone for `pause` seconds; None: watch them."""
         if pause is None:
             if self._rest is not None:
                 self._rest.cancel()
                 self._rest = None
-                self._loop.add_reader(descriptor, self._iterate)
+                for descriptor in self._descriptors:
+                    self._loop.add_reader(descriptor, self._iterate)
             return
         if self._rest is None:
-            self._loop.remove_reader(descriptor)
+            for descriptor in self._descriptors:
+                self._loop.remove_reader(descriptor)
         else:
             self._rest.cancel()
         self._rest = self._loop.call_later(pause, self._iterate)
@@ -343,14 +349,12 @@ class Node:
         self.connection = ConnectionStatus(tox.self_get_connection_status())
         if self._bootstrap is not None:
             self._bootstrap.connection_changed(self.connection is not ConnectionStatus.NONE)
-        self._polls = (
-            self._descriptor is None
-            or self._settings.tcp_relay > 0
-            or any(
-                self.friend_connection(friend) is ConnectionStatus.TCP
-                for friend in tox.self_get_friend_list()
-            )
+            self._bootstrap.relays_changed(self._sockets.peers)
+        over_tcp = self._settings.tcp_relay > 0 or any(
+            self.friend_connection(friend) is ConnectionStatus.TCP for friend in tox.self_get_friend_list()
         )
+        unknown = self._udp is None and self.udp_port is not None
+        self._polls = unknown or (over_tcp and not self._sockets.count)
 
     def _schedule(self) -> None:
         now = self._loop.time()
