@@ -47,11 +47,16 @@ def _options() -> argparse.Namespace:
     parser.add_argument("what", nargs="*", metavar="PAIR", help="CLIENT-SERVER, kinds of NAT; default: many")
     parser.add_argument("--runs", type=int, default=3, help="of each pair; default %(default)s")
     parser.add_argument(
-        "--seconds", type=float, default=matrix.LATER, help="to the second look at the path; default %(default)g"
+        "--seconds",
+        type=float,
+        default=matrix.LATER,
+        help="to the second look at the path; default %(default)g",
     )
     parser.add_argument("--nodes", type=int, default=12, help="of the Tox network; default %(default)s")
     parser.add_argument("--seed", type=int, default=1, help="of the first run; default %(default)s")
-    parser.add_argument("--link", type=parse_link, default=CLEAN, help="of either home: wan, or delay=25,rate=20")
+    parser.add_argument(
+        "--link", type=parse_link, default=CLEAN, help="of either home: wan, or delay=25,rate=20"
+    )
     options = parser.parse_args()
     try:
         for pair in options.what:

@@ -1,6 +1,6 @@
 """Programs that a router runs for its home: miniupnpd, which maps ports, and an HTTP proxy.
 
-    python -m faults.nats.helpers PORT      the proxy: it knows CONNECT only (RFC 9110, section 9.3.6)
+python -m faults.nats.helpers PORT      the proxy: it knows CONNECT only (RFC 9110, section 9.3.6)
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ ext_ifname=out
 listening_ip=link
 port=5000
 enable_upnp={igd}
-enable_pcp_pmp={pcp}
 secure_mode=yes
 ipv6_disable=yes
 lease_file=
@@ -64,11 +63,10 @@ async def help_out(stack: AsyncExitStack, home: Home, folder: Path) -> None:
                 raise RigError("expected the program miniupnpd (Debian: miniupnpd-nftables), found none")
             home.add_rules(_CHAINS)
             config = folder / f"{name}.conf"
-            flags = {"igd": helper is Helper.IGD, "pcp": helper is Helper.PCP}
-            config.write_text(
-                _MINIUPNPD.format(**{key: "yes" if flag else "no" for key, flag in flags.items()})
-            )
+            config.write_text(_MINIUPNPD.format(igd="yes" if helper is Helper.IGD else "no"))
             command = (path, "-d", "-f", str(config), "-P", str(folder / f"{name}.pid"))
+            if helper is Helper.PCP:
+                command += ("-N",)  # the key for it has another name in later versions
             await stack.enter_async_context(running(place, folder, name, *command))
 
 

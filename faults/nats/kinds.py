@@ -94,7 +94,9 @@ _TO_INSIDE = "dnat ip to udp dport map @inside"
 _COUNTED = 2000
 _PORTS = ", ".join(f"{number} : {number + 20000}" for number in range(_COUNTED))
 
-_PORT_RESTRICTED = Kind(text="port-restricted cone, as Linux does: who was sent to, from that port, may answer")
+_PORT_RESTRICTED = Kind(
+    text="port-restricted cone, as Linux does: who was sent to, from that port, may answer"
+)
 
 KINDS = {
     "open": Kind(text="no NAT, a public address", mapping=""),

@@ -71,9 +71,7 @@ async def start(stack: AsyncExitStack, rig: Rig, folder: Path, count: int, seed:
             f'{{ address = "{node.place.address}"; port = {PORT}; public_key = "{node.key}"; }}'
             for node in nodes[-4:]
         )
-        (home / "config").write_text(
-            _CONFIG.format(folder=home, port=PORT, relay="true", others=others)
-        )
+        (home / "config").write_text(_CONFIG.format(folder=home, port=PORT, relay="true", others=others))
         command = (program, "--foreground", "--log-backend", "stdout", "--config", str(home / "config"))
         running_node = await stack.enter_async_context(running(place, home, "node", *command))
         nodes.append(Node(place, public.hex().upper(), running_node))

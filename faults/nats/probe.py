@@ -1,73 +1,78 @@
-"""A UDP port that says how it is seen, and that sends where it is told. Run in a namespace of the rig.
-
-    python -m faults.nats.probe
-
-It binds a port, prints it, and reads commands, a line each, as JSON:
-
-    ["send", HOST, PORT]   sends a datagram there
-    ["heard", SECONDS]     waits so long, then prints from where datagrams came since: [[HOST, PORT], …]
-"""
+"""Sockets of this process in a place of the rig, and a UDP port that says how it is seen."""
 
 from __future__ import annotations
 
 import asyncio
-import json
+import ctypes
+import os
 import socket
-import sys
-from contextlib import AsyncExitStack
+import threading
 from pathlib import Path
 
-from bench.program import Program, python, running
 from toxproxy.demo.network import Place
 
 Address = tuple[str, int]
 
+_CLONE_NEWNET = 0x40000000  # linux/sched.h
+_PIECE = 2048
+
+
+def socket_in(place: Place, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
+    """A new IPv4 socket in the network namespace of a place, where it stays. Raises `OSError`."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    made: list[socket.socket | OSError] = []
+
+    def make() -> None:  # in a thread of its own, since a thread stays where it went
+        try:
+            with (Path("/run/netns") / place.command[-1]).open() as file:
+                if libc.setns(file.fileno(), _CLONE_NEWNET):
+                    code = ctypes.get_errno()
+                    raise OSError(code, os.strerror(code))
+                made.append(socket.socket(socket.AF_INET, kind))
+        except OSError as error:
+            made.append(error)
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    thread.join()
+    (one,) = made
+    if isinstance(one, OSError):
+        raise one
+    one.setblocking(False)
+    return one
+
 
 class Probe:
-    """The port of such a process. `address` is the one that it has itself."""
+    """A UDP port in a place. `address` is the one that it has itself."""
 
-    def __init__(self, program: Program, address: Address) -> None:
-        self._program = program
-        self.address = address
+    def __init__(self, place: Place, port: int = 0) -> None:
+        self._sock = socket_in(place, socket.SOCK_DGRAM)
+        self._sock.bind(("0.0.0.0", port))
+        self.address: Address = (place.address, self._sock.getsockname()[1])
 
-    @classmethod
-    async def at(cls, stack: AsyncExitStack, place: Place, folder: Path, name: str) -> Probe:
-        """Start one."""
-        program = await stack.enter_async_context(
-            running(place, folder, name, *python("faults.nats.probe"))
-        )
-        return cls(program, (place.address, int(await program.line())))
+    def __enter__(self) -> Probe:
+        return self
 
-    def send(self, to: Address) -> None:
-        """Send a datagram."""
-        self._program.tell(json.dumps(["send", *to]))
+    def __exit__(self, *exc_info: object) -> None:
+        self._sock.close()
 
-    async def heard(self, seconds: float = 0.3) -> list[Address]:
-        """From where datagrams came since the last time, after waiting for `seconds`."""
-        self._program.tell(json.dumps(["heard", seconds]))
-        return [(host, port) for host, port in json.loads(await self._program.line())]
+    def send(self, to: Address, data: bytes = b"?") -> None:
+        """Send a datagram. One that a rule drops counts as sent."""
+        try:
+            self._sock.sendto(data, to)
+        except PermissionError:
+            return
 
+    async def receive(self, seconds: float = 0.3) -> tuple[bytes, Address] | None:
+        """The next datagram and who sent it. None if none came in time."""
+        try:
+            async with asyncio.timeout(seconds):
+                data, sender = await asyncio.get_running_loop().sock_recvfrom(self._sock, _PIECE)
+        except TimeoutError:
+            return None
+        return data, sender
 
-async def main() -> None:
-    """Obey the commands until the input ends."""
-    loop = asyncio.get_running_loop()
-    came: list[Address] = []
-
-    class Port(asyncio.DatagramProtocol):
-        def datagram_received(self, data: bytes, address: Address) -> None:
-            came.append(address)
-
-    port, _ = await loop.create_datagram_endpoint(Port, ("0.0.0.0", 0), family=socket.AF_INET)
-    print(port.get_extra_info("sockname")[1], flush=True)
-    while line := await asyncio.to_thread(sys.stdin.readline):
-        verb, *words = json.loads(line)
-        if verb == "send":
-            port.sendto(b"?", tuple(words))
-        else:
-            await asyncio.sleep(words[0])
-            print(json.dumps(came), flush=True)
-            came.clear()
-
-
-if __name__ == "__main__":
-    asyncio.run(main())
+    async def heard(self, seconds: float = 0.3) -> Address | None:
+        """Who sent the next datagram."""
+        came = await self.receive(seconds)
+        return came and came[1]

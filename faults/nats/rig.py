@@ -244,7 +244,8 @@ def _route(name: str, kind: Kind) -> None:
     """Make a namespace a router of that kind."""
     words = ["net.ipv4.ip_forward=1"]
     if not kind.translates:
-        words.append("net.ipv4.conf.out.proxy_arp=1")  # so that the internet finds the public address
+        # So that the internet finds the public address, and at once.
+        words += ["net.ipv4.conf.out.proxy_arp=1", "net.ipv4.neigh.out.proxy_delay=0"]
     _nft(name, kind.ruleset())  # loads connection tracking, and with it the timeouts
     words += [f"net.netfilter.nf_conntrack_udp_timeout{which}={kind.idle}" for which in ("", "_stream")]
     _run("ip", "netns", "exec", name, "sysctl", "-qw", *words)
