@@ -193,7 +193,7 @@ async def test_a_link_delays_what_goes_to_and_from_a_home(tmp_path: Path) -> Non
 @needs_miniupnpd
 async def test_a_port_mapped_by_nat_pmp_lets_in_strangers(tmp_path: Path) -> None:
     async with scene(KINDS["pcp"], tmp_path) as there:
-        host, port = there.inner.address
+        _, port = there.inner.address
         request = struct.pack("!BBHHHI", 0, 1, 0, port, 40000, 600)  # RFC 6886, section 3.3: map UDP
 
         async def ask(by: Probe) -> tuple[bytes, Address] | None:
@@ -211,7 +211,7 @@ async def test_a_port_mapped_by_nat_pmp_lets_in_strangers(tmp_path: Path) -> Non
 @needs_miniupnpd
 async def test_a_port_mapped_by_upnp_lets_in_strangers(tmp_path: Path) -> None:
     search = (
-        "M-SEARCH * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\nMAN: \"ssdp:discover\"\r\nMX: 1\r\n"
+        'M-SEARCH * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\nMAN: "ssdp:discover"\r\nMX: 1\r\n'
         "ST: urn:schemas-upnp-org:device:InternetGatewayDevice:1\r\n\r\n"
     )
     service = "urn:schemas-upnp-org:service:WANIPConnection:1"

@@ -1,6 +1,8 @@
 """A client and a server, each behind a NAT.
 
     python -m faults.nats [PAIR…] [--runs N] [--seconds S]    pairs of kinds, such as cone-symmetric
+    python -m faults.nats ladder         one download: relay, direct, no UDP, a new address, another relay
+    python -m faults.nats relay-rate     through a TCP relay, beside ssh over the same two connections
 
 Each run makes an internet of network namespaces: Tox nodes with public addresses, and two homes, each
 behind a router of its kind. It needs root, `ip`, `nft` and `tox-bootstrapd`.
@@ -18,7 +20,9 @@ from bench.emulator import Emulator
 from bench.links import CLEAN, Link, parse
 from faults.nats import matrix
 from faults.nats.kinds import KINDS
+from faults.nats.ladder import climb
 from faults.nats.pair import Setting
+from faults.nats.relays import compare
 from toxproxy.errors import ToxproxyError
 
 
@@ -44,7 +48,12 @@ def _options() -> argparse.Namespace:
         description="Measure a client and a server that are each behind a NAT.",
         epilog="kinds: " + "; ".join(f"{name}: {kind.text}" for name, kind in KINDS.items()),
     )
-    parser.add_argument("what", nargs="*", metavar="PAIR", help="CLIENT-SERVER, kinds of NAT; default: many")
+    parser.add_argument(
+        "what",
+        nargs="*",
+        metavar="PAIR",
+        help="CLIENT-SERVER, kinds of NAT; or ladder, or relay-rate; default: many pairs",
+    )
     parser.add_argument("--runs", type=int, default=3, help="of each pair; default %(default)s")
     parser.add_argument(
         "--seconds",
@@ -57,12 +66,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--link", type=parse_link, default=CLEAN, help="of either home: wan, or delay=25,rate=20"
     )
+    parser.add_argument("--control", default="cubic", help="TCP congestion control of relay-rate; or bbr")
     options = parser.parse_args()
-    try:
-        for pair in options.what:
-            matrix.pair_of(pair)
-    except ValueError as error:
-        parser.error(str(error))
+    if options.what not in (["ladder"], ["relay-rate"]):
+        try:
+            for pair in options.what:
+                matrix.pair_of(pair)
+        except ValueError as error:
+            parser.error(str(error))
     return options
 
 
@@ -78,8 +89,16 @@ async def main() -> bool:
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     with ExitStack() as stack:
-        emulator = None if options.link is CLEAN else stack.enter_context(Emulator())
-        return await _matrix(options, emulator)
+        match options.what:
+            case ["ladder"]:
+                return await climb(stack.enter_context(Emulator()), options.nodes, options.seed)
+            case ["relay-rate"]:
+                emulator = stack.enter_context(Emulator())
+                await compare(emulator, options.seconds, options.control, options.nodes)
+                return True
+            case _:
+                linked = options.link is not CLEAN
+                return await _matrix(options, stack.enter_context(Emulator()) if linked else None)
 
 
 if __name__ == "__main__":

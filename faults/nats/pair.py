@@ -76,6 +76,7 @@ class Pair:
     server: Process
     folder: Path
     size: int
+    ports: dict[str, int]  # of the services in the server's home, by name
     began: float
 
     def path(self, at: float | None = None) -> Way:
@@ -98,8 +99,11 @@ class Pair:
         return host, int(port)
 
     async def work(self, name: str, **arguments: Any) -> dict[str, Any]:
-        """Run `bench.load` beside the client. Returns its result. Raises `ProgramFailed`."""
-        arguments["way"] = [self.port("origin"), None]
+        """Run `bench.load` beside the client, through its forward if no other `way` is given.
+
+        Returns its result. Raises `ProgramFailed`.
+        """
+        arguments.setdefault("way", [self.port("origin"), None])
         command = python("bench.load", name, json.dumps(arguments))
         async with running(self.homes[0].place, self.folder, f"load-{name}", *command) as program:
             return await program.result()
@@ -138,8 +142,13 @@ def _course(process: Process, until: float | None = None) -> list[tuple[float, W
 
 
 @asynccontextmanager
-async def paired(setting: Setting, emulator: Emulator | None = None) -> AsyncIterator[Pair]:
-    """Start everything for a setting. The two may not have found each other yet."""
+async def paired(
+    setting: Setting, emulator: Emulator | None = None, control: str = ""
+) -> AsyncIterator[Pair]:
+    """Start everything for a setting. The two may not have found each other yet.
+
+    `emulator` is needed for a setting with a link. `control` is the TCP congestion control of all hosts.
+    """
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="toxproxy-nats-")))
         rig = stack.enter_context(Rig(emulator))
@@ -153,22 +162,24 @@ async def paired(setting: Setting, emulator: Emulator | None = None) -> AsyncIte
         far.count(near)
         for home in homes:
             await help_out(stack, home, folder)
-        ports = {"secret": secrets.token_hex(16)}
+        if control:
+            rig.use(control)
+        secret, ports = secrets.token_hex(16), {}
         for name, command in (
             ("origin", python("bench.origin")),
             ("file", python("faults.transfer", "serve", str(setting.size))),
         ):
             service = await stack.enter_async_context(running(far.place, folder, name, *command))
-            ports[name] = str(int(await service.line()))
+            ports[name] = int(await service.line())
         server, client = Process("server", folder, far.place), Process("client", folder, near.place)
         stack.push_async_callback(server.stop)
-        await server.start(_tox(far, known) + _SERVER.format(**ports), "-v")
+        await server.start(_tox(far, known) + _SERVER.format(secret=secret, **ports), "-v")
         await asyncio.sleep(LEAD)
         stack.push_async_callback(client.stop)
         began = time.time()
-        text = _CLIENT.format(**ports).replace("TOXID", server.ready["tox_id"])
+        text = _CLIENT.format(secret=secret, **ports).replace("TOXID", server.ready["tox_id"])
         await client.start(_tox(near, known) + text, "-v")
-        yield Pair(rig, known, (near, far), client, server, folder, setting.size, began)
+        yield Pair(rig, known, (near, far), client, server, folder, setting.size, ports, began)
 
 
 def _tox(home: Home, known: list[nodes.Node]) -> str:

@@ -23,7 +23,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from bench.emulator import Emulator
@@ -142,6 +142,7 @@ class Rig:
         self._name = f"toxproxy-nats-{os.getpid()}-{next(_numbers)}"
         self._net = f"{self._name}-net"
         self._nodes = 0
+        self._names: list[str] = []
 
     def __enter__(self) -> Rig:
         if missing := lacking():
@@ -188,6 +189,11 @@ class Rig:
         _route(router, kind)
         return Home(side, kind, _place(host, inner), router, outer, address if kind.translates else inner)
 
+    def use(self, control: str) -> None:
+        """Set the congestion control of every TCP socket made from now on. It must be allowed."""
+        for name in self._names:
+            _run("ip", "netns", "exec", name, "sysctl", "-qw", f"net.ipv4.tcp_congestion_control={control}")
+
     def traffic(self) -> dict[str, int]:
         """Bytes that have entered each node so far, by its address."""
         devices = json.loads(_run("ip", "-n", self._net, "-s", "-j", "link", "show"))
@@ -217,6 +223,7 @@ class Rig:
     def _namespace(self, name: str) -> None:
         _run("ip", "netns", "add", name)
         self._stack.callback(_run, "ip", "netns", "delete", name)
+        self._names.append(name)
         _ip(name, "link", "set", "lo", "up")
 
 
@@ -280,11 +287,3 @@ def _run(*command: str, text: str = "") -> str:
     if done.returncode:
         raise RigError(f"{' '.join(command)}: {done.stderr.strip()}")
     return done.stdout
-
-
-@contextmanager
-def rig(links: bool = False) -> Iterator[Rig]:
-    """A rig, with the emulator that homes with links need if `links`."""
-    with ExitStack() as stack:
-        emulator = stack.enter_context(Emulator()) if links else None
-        yield stack.enter_context(Rig(emulator))
