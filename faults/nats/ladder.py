@@ -17,7 +17,10 @@ _RATE = 16.0  # Mbit/s of the client's link, so that the download lasts through 
 _LINK = Link.alike("ladder", Direction(delay=10, rate=_RATE, queue=200))
 _SIZE = 250_000_000  # bytes
 _STAY = 20.0  # seconds in each step, at least
-_WAIT = 60.0  # seconds until a step has done what it should
+_WAIT = 120.0  # seconds until a step has done what it should, and until bytes come again
+# libtoxcore closes relays that it does not use 10 s after they were connected. If it needs them again
+# before that, it closes them all the same (`set_tcp_connection_to_status` leaves their `sleep_count`).
+_SETTLE = 15.0
 _LOOK = 0.5
 _MOST = 600.0  # seconds of the whole download
 
@@ -59,6 +62,7 @@ async def climb(emulator: Emulator, nodes: int, seed: int) -> bool:
     setting = Setting("cone", "cone", nodes, _LINK, seed, _SIZE)
     async with paired(setting, emulator) as pair:
         await pair.client.wait_for("ready", 120)
+        await asyncio.sleep(_SETTLE)
         for home in pair.homes:
             home.block_udp()
         print(f"without UDP: path {await _becomes(pair, Way.TCP)}", flush=True)
@@ -67,7 +71,7 @@ async def climb(emulator: Emulator, nodes: int, seed: int) -> bool:
         async with pair.fetching(_MOST) as lines:
             following = asyncio.create_task(_follow(lines, course, last))
             try:
-                steps = await _steps(pair, following)
+                steps = await _steps(pair, following, course)
                 async with asyncio.timeout(_MOST):
                     await following
             finally:
@@ -91,7 +95,7 @@ async def _follow(lines: AsyncIterator[dict[str, Any]], course: list[Point], las
         last.update(said)
 
 
-async def _steps(pair: Pair, following: asyncio.Task[None]) -> list[Step]:
+async def _steps(pair: Pair, following: asyncio.Task[None], course: list[Point]) -> list[Step]:
     """Do one thing after the other to the path, as long as the download lasts."""
     near = pair.homes[0]
 
@@ -134,10 +138,19 @@ async def _steps(pair: Pair, following: asyncio.Task[None]) -> list[Step]:
         step = Step(name, time.time())
         step.after = await do()
         await asyncio.wait((following,), timeout=_STAY)
+        await _flows(course, following)
         step.over = time.time()
         step.after += f"; path {pair.path().value}"
         steps.append(step)
     return steps
+
+
+async def _flows(course: list[Point], following: asyncio.Task[None]) -> None:
+    """Wait until bytes come."""
+    for _ in range(round(_WAIT / _LOOK)):
+        had = course[-1][1]
+        if (await asyncio.wait((following,), timeout=_LOOK))[0] or course[-1][1] > had:
+            return
 
 
 async def _becomes(pair: Pair, way: Way) -> str:
