@@ -16,14 +16,20 @@ import pytest
 
 from bench.emulator import Emulator
 from bench.links import Direction, Link
+from faults.nats import matrix
 from faults.nats.helpers import help_out
 from faults.nats.kinds import KINDS, Helper, Kind
+from faults.nats.ladder import Step
+from faults.nats.matrix import Result
+from faults.nats.nodes import PROGRAM
+from faults.nats.pair import Setting, Way
 from faults.nats.probe import Address, Probe, socket_in
 from faults.nats.rig import LAN_ROUTER, PROXY_PORT, Arrived, Home, Rig, lacking
 from toxproxy.demo.network import Place
 
 _LACKING = lacking()
 needs_rig = pytest.mark.skipif(bool(_LACKING), reason=f"a rig of NATs needs {_LACKING}")
+needs_nodes = pytest.mark.skipif(shutil.which(PROGRAM) is None, reason=f"needs {PROGRAM}")
 needs_miniupnpd = pytest.mark.skipif(shutil.which("miniupnpd") is None, reason="needs miniupnpd")
 
 
@@ -184,6 +190,79 @@ async def test_a_link_delays_what_goes_to_and_from_a_home(tmp_path: Path) -> Non
             inner.send(outer.address)
             assert await outer.heard(0.1) is None
             assert await outer.heard(5) is not None
+
+
+# Pairs
+
+
+@needs_rig
+@needs_nodes
+async def test_two_cones_find_a_direct_path_and_without_udp_a_relay_carries_the_bytes() -> None:
+    settings = [
+        Setting(client, server, nodes=4, size=1_000_000, lead=2)
+        for client, server in (("cone", "cone"), ("no-udp", "cone"))
+    ]
+    async with asyncio.timeout(110):  # two rigs at once
+        direct, relayed = await asyncio.gather(
+            *(matrix.measure(setting, seconds=0, typing=1) for setting in settings)
+        )
+    assert (direct.whole, direct.why) == (relayed.whole, relayed.why) == (True, "")
+    assert direct.later is Way.UDP
+    assert direct.share > 0.9
+    assert relayed.later is Way.TCP
+    assert relayed.share == 0
+
+
+GOOD = Result(connected=9, first=Way.TCP, direct=11, later=Way.UDP, whole=True, rate=20)
+CONE = Setting("cone", "cone")
+
+
+@pytest.mark.parametrize(
+    ("setting", "results", "said"),
+    [
+        (CONE, [GOOD], ""),
+        (CONE, [GOOD, replace(GOOD, connected=40), replace(GOOD, connected=50)], "after 40.0 s (median)"),
+        (CONE, [GOOD, GOOD, replace(GOOD, connected=61)], "after 61.0 s once"),
+        (CONE, [GOOD, GOOD, replace(GOOD, connected=None)], "after 120.0 s once"),
+        (CONE, [GOOD, replace(GOOD, whole=False)], "1 of 2 downloads"),
+        (CONE, [GOOD, replace(GOOD, direct=None)], "direct within 30 s in 1 of 2"),
+        (CONE, [GOOD] * 9 + [replace(GOOD, direct=31)], ""),
+        (Setting("symmetric", "cone"), [replace(GOOD, direct=None)], ""),
+        (Setting("symmetric", "igd"), [replace(GOOD, direct=None)], "direct within"),
+        (Setting("no-udp", "open"), [replace(GOOD, direct=None)], ""),
+    ],
+)
+def test_a_bound_that_is_not_kept_is_named(setting: Setting, results: list[Result], said: str) -> None:
+    found = matrix.faults(setting, results)
+    assert len(found) == bool(said)
+    assert said in "".join(found)
+
+
+@pytest.mark.parametrize("text", ["cone-cone", "no-udp-full-cone", "only-443-no-udp", "full-cone-only-443"])
+def test_a_pair_is_two_kinds(text: str) -> None:
+    assert "-".join(matrix.pair_of(text)) == text
+
+
+@pytest.mark.parametrize("text", ["cone", "cone-", "cone-oval", "", "cone-cone-cone"])
+def test_what_is_not_a_pair_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected CLIENT-SERVER"):
+        matrix.pair_of(text)
+
+
+def test_every_pair_that_is_measured_exists() -> None:
+    assert all(matrix.pair_of(pair) for pair in matrix.PAIRS)
+    assert {kind for pair in matrix.PAIRS for kind in matrix.pair_of(pair)} == set(KINDS)
+
+
+def test_the_longest_silence_of_a_download() -> None:
+    assert matrix.longest_silence([(0, 0), (1, 10), (1.5, 10), (4, 20), (4.5, 20)]) == 3
+
+
+def test_a_step_of_the_ladder_has_its_own_silence_and_bytes() -> None:
+    course = [(0.0, 0), (1.0, 10), (4.0, 30), (5.0, 30), (7.0, 40)]
+    first, second = Step("", 0.0, 2.0), Step("", 2.0, 7.0)
+    assert (first.silence(course), first.bytes(course)) == (1, 10)
+    assert (second.silence(course), second.bytes(course)) == (3, 30)
 
 
 # What a router does for its home

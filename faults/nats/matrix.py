@@ -18,6 +18,7 @@ MB = 1_000_000
 CONNECT_SECONDS = 120.0  # until a pair is given up
 LATER = 45.0  # seconds after the connection at which the path is looked at again
 _TYPE_SECONDS = 5.0
+_GRACE = 15.0  # seconds that programs may take to start and end
 _FETCH_SECONDS = 90.0
 
 MEDIAN_CONNECT, MOST_CONNECT = 30.0, 60.0  # seconds
@@ -76,17 +77,25 @@ class Result:
     why: str = ""
 
 
-async def measure(setting: Setting, emulator: Emulator | None = None, seconds: float = LATER) -> Result:
-    """Connect a pair, type, download, type beside a download, and see what its path is after `seconds`."""
+async def measure(
+    setting: Setting,
+    emulator: Emulator | None = None,
+    seconds: float = LATER,
+    typing: float = _TYPE_SECONDS,
+) -> Result:
+    """Connect a pair, type, download, type beside a download, and see what its path is after `seconds`.
+
+    `typing`: seconds of each typing.
+    """
     async with paired(setting, emulator) as pair:
         try:
             await pair.client.wait_for("ready", CONNECT_SECONDS)
         except ProcessFailed as error:
             return Result(why=str(error))
         found = time.time()
-        alone, why = await _typed(pair, 0)
+        alone, why = await _typed(pair, 0, typing)
         whole, rate, share, silence, lacking = await _fetched(pair)
-        beside, halted = await _typed(pair, 1)
+        beside, halted = await _typed(pair, 1, typing)
         await asyncio.sleep(max(0.0, found + seconds - time.time()))
         direct = pair.direct_since()
         return Result(
@@ -104,11 +113,11 @@ async def measure(setting: Setting, emulator: Emulator | None = None, seconds: f
         )
 
 
-async def _typed(pair: Pair, down: int) -> tuple[Keys, str]:
+async def _typed(pair: Pair, down: int, seconds: float) -> tuple[Keys, str]:
     """Type beside so many downloads."""
     try:
-        async with asyncio.timeout(4 * _TYPE_SECONDS):
-            done = await pair.work("typing", seconds=_TYPE_SECONDS, down=down)
+        async with asyncio.timeout(seconds + _GRACE):
+            done = await pair.work("typing", seconds=seconds, down=down)
         return Keys.of(done["times"]), ""
     except (TimeoutError, ProgramFailed) as error:
         return Keys(), f"typing failed: {error or 'no answer'}".splitlines()[0]

@@ -24,8 +24,6 @@ from faults.nats.kinds import KINDS, Helper, Kind
 from faults.nats.rig import LAN_ROUTER, PROXY_PORT, Home, Rig
 from toxproxy.demo.network import Process
 
-LEAD = 10.0  # seconds that the server runs before the client starts
-
 _TOX = "[tox]\nlocal_discovery = no\nbootstrap = {bootstrap}\n"
 _SERVER = "[access]\nsecret = {secret}\npermit = 127.0.0.1:{origin}, 127.0.0.1:{file}\n"
 _CLIENT = """\
@@ -47,14 +45,19 @@ class Way(Enum):
 
 @dataclass(frozen=True)
 class Setting:
-    """What a pair is put into. Losses of the link follow from the seed, and so do the nodes' keys."""
+    """What a pair is put into. Losses of the link follow from the seed, and so do the nodes' keys.
+
+    `size`: bytes of the file that can be fetched. `lead`: seconds that the server runs before the client
+    starts.
+    """
 
     client: str  # the names of kinds
     server: str
     nodes: int = 12
     link: Link = CLEAN
     seed: int = 1
-    size: int = 5_000_000  # bytes of the file
+    size: int = 5_000_000
+    lead: float = 10.0
 
     @property
     def kinds(self) -> tuple[Kind, Kind]:
@@ -174,7 +177,7 @@ async def paired(
         server, client = Process("server", folder, far.place), Process("client", folder, near.place)
         stack.push_async_callback(server.stop)
         await server.start(_tox(far, known) + _SERVER.format(secret=secret, **ports), "-v")
-        await asyncio.sleep(LEAD)
+        await asyncio.sleep(setting.lead)
         stack.push_async_callback(client.stop)
         began = time.time()
         text = _CLIENT.format(secret=secret, **ports).replace("TOXID", server.ready["tox_id"])

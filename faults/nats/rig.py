@@ -32,7 +32,7 @@ from faults.nats.kinds import KINDS, Kind
 from toxproxy.demo.network import Place
 from toxproxy.errors import ToxproxyError
 
-NEEDED = ("ip", "nft", "sysctl")
+NEEDED = ("ip", "nft")
 LAN_ROUTER = "192.168.1.1"  # of either home: many homes have the same addresses
 PROXY_PORT = 3128
 
@@ -192,7 +192,7 @@ class Rig:
     def use(self, control: str) -> None:
         """Set the congestion control of every TCP socket made from now on. It must be allowed."""
         for name in self._names:
-            _run("ip", "netns", "exec", name, "sysctl", "-qw", f"net.ipv4.tcp_congestion_control={control}")
+            _set(name, f"ipv4/tcp_congestion_control={control}")
 
     def traffic(self) -> dict[str, int]:
         """Bytes that have entered each node so far, by its address."""
@@ -239,7 +239,7 @@ def lacking() -> str:
     except RigError:
         return "a kernel with network namespaces"
     try:
-        _nft(name, KINDS["cone"].ruleset())
+        _route(name, KINDS["cone"])
     except RigError:
         return "a kernel with nftables and NAT"
     finally:
@@ -249,13 +249,12 @@ def lacking() -> str:
 
 def _route(name: str, kind: Kind) -> None:
     """Make a namespace a router of that kind."""
-    words = ["net.ipv4.ip_forward=1"]
+    _nft(name, kind.ruleset())  # loads connection tracking, and with it the timeouts
+    _set(name, "ipv4/ip_forward=1")
+    _set(name, *(f"netfilter/nf_conntrack_udp_timeout{which}={kind.idle}" for which in ("", "_stream")))
     if not kind.translates:
         # So that the internet finds the public address, and at once.
-        words += ["net.ipv4.conf.out.proxy_arp=1", "net.ipv4.neigh.out.proxy_delay=0"]
-    _nft(name, kind.ruleset())  # loads connection tracking, and with it the timeouts
-    words += [f"net.netfilter.nf_conntrack_udp_timeout{which}={kind.idle}" for which in ("", "_stream")]
-    _run("ip", "netns", "exec", name, "sysctl", "-qw", *words)
+        _set(name, "ipv4/conf/out/proxy_arp=1", "ipv4/neigh/out/proxy_delay=0")
 
 
 def _veth(one: str, device: str, other: str, peer: str) -> None:
@@ -268,6 +267,12 @@ def _veth(one: str, device: str, other: str, peer: str) -> None:
 def _up(name: str, device: str, address: str) -> None:
     _ip(name, "address", "add", address, "dev", device)
     _ip(name, "link", "set", "dev", device, "up", "txqueuelen", "4000")  # only links shall lose packets
+
+
+def _set(name: str, *words: str) -> None:
+    """Set FILE=VALUE, of /proc/sys/net."""
+    script = 'for word; do echo "${word#*=}" >"/proc/sys/net/${word%%=*}" || exit; done'
+    _run("ip", "netns", "exec", name, "sh", "-c", script, "sh", *words)
 
 
 def _nft(name: str, ruleset: str) -> None:
