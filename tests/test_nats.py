@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
+import signal
 import struct
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -16,6 +18,7 @@ import pytest
 
 from bench.emulator import Emulator
 from bench.links import Direction, Link
+from bench.program import python
 from faults.nats import matrix
 from faults.nats.helpers import help_out
 from faults.nats.kinds import KINDS, Helper, Kind
@@ -211,6 +214,40 @@ async def test_two_cones_find_a_direct_path_and_without_udp_a_relay_carries_the_
     assert direct.share > 0.9
     assert relayed.later is Way.TCP
     assert relayed.share == 0
+
+
+@needs_rig
+@needs_nodes
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_run_that_is_stopped_leaves_nothing_behind(number: signal.Signals) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *python("faults.nats", "cone-cone", "--runs", "1"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    async with asyncio.timeout(60):
+        while not any(name.endswith("-server") for name in _within(process.pid)):
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(1)  # the programs are being started now
+        started = _within(process.pid)
+        process.send_signal(number)
+        _, said = await process.communicate()
+    assert (process.returncode, said) == (130, b"")
+    assert sum(map(len, started.values())) > 10
+    assert not [pid for pids in started.values() for pid in pids if _runs(pid)]
+    assert not _within(process.pid)
+
+
+def _runs(pid: str) -> bool:
+    return Path("/proc", pid).exists()
+
+
+def _within(pid: int) -> dict[str, list[str]]:
+    """The namespaces of the rigs of a process, and the ids of the processes in each."""
+    names = [path.name for path in Path("/run/netns").glob(f"toxproxy-nats-{pid}-*")]
+    command = ("ip", "netns", "pids")
+    return {
+        name: subprocess.run([*command, name], capture_output=True, text=True, check=False).stdout.split()
+        for name in names
+    }
 
 
 GOOD = Result(connected=9, first=Way.TCP, direct=11, later=Way.UDP, whole=True, rate=20)
