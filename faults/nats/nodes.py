@@ -19,7 +19,7 @@ from faults.nats.rig import Rig, RigError
 from toxproxy.demo.network import Place
 
 PROGRAM = "tox-bootstrapd"
-PORT = 33445  # UDP, and TCP; the relays listen on 443 too, as the public ones do
+PORT = 33445  # of UDP and TCP; the relays listen on 443 too, as the public ones do
 _KEY = 32  # bytes
 _JOINED = "Connected to another bootstrap node"
 _JOIN_SECONDS = 60.0
@@ -31,8 +31,8 @@ pid_file_path = "{folder}/pid"
 enable_ipv6 = false
 enable_ipv4_fallback = false
 enable_lan_discovery = false
-enable_tcp_relay = {relay}
-tcp_relay_ports = [443, {port}]
+enable_tcp_relay = true
+tcp_relay_ports = [{ports}]
 enable_motd = false
 motd = ""
 bootstrap_nodes = ({others})
@@ -45,21 +45,25 @@ class Node:
 
     place: Place
     key: str
+    port: int  # of UDP, and one of those of TCP
     program: Program
 
-    def introduction(self, port: int = PORT) -> str:
-        """The node as a value of `[tox] bootstrap`; it is tried as a TCP relay on that port too."""
-        return f"{self.place.address}:{port}:{self.key}"
+    def __str__(self) -> str:
+        """The node as a value of `[tox] bootstrap`."""
+        return f"{self.place.address}:{self.port}:{self.key}"
 
 
-async def start(stack: AsyncExitStack, rig: Rig, folder: Path, count: int, seed: int) -> list[Node]:
-    """Start so many nodes, and wait until each has found the others. Their keys follow from the seed.
+async def start(
+    stack: AsyncExitStack, rig: Rig, folder: Path, count: int, seed: int, port: int = PORT
+) -> list[Node]:
+    """Start so many nodes, and wait until each has found another. Their keys follow from the seed.
 
     Raises `RigError` if they do not, or if the program is missing.
     """
     if (program := shutil.which(PROGRAM)) is None:
         raise RigError(f"expected the program {PROGRAM} (Debian: toxcore-utils), found none")
     dice = random.Random(seed)
+    ports = ", ".join(map(str, {443, PORT}))
     nodes: list[Node] = []
     for number in range(count):
         home = folder / f"node{number + 1}"
@@ -68,13 +72,13 @@ async def start(stack: AsyncExitStack, rig: Rig, folder: Path, count: int, seed:
         public = _public_key(secret)
         (home / "keys").write_bytes(public + secret)
         others = ", ".join(
-            f'{{ address = "{node.place.address}"; port = {PORT}; public_key = "{node.key}"; }}'
+            f'{{ address = "{node.place.address}"; port = {port}; public_key = "{node.key}"; }}'
             for node in nodes[-4:]
         )
-        (home / "config").write_text(_CONFIG.format(folder=home, port=PORT, relay="true", others=others))
+        (home / "config").write_text(_CONFIG.format(folder=home, port=port, ports=ports, others=others))
         command = (program, "--foreground", "--log-backend", "stdout", "--config", str(home / "config"))
         running_node = await stack.enter_async_context(running(place, home, "node", *command))
-        nodes.append(Node(place, public.hex().upper(), running_node))
+        nodes.append(Node(place, public.hex().upper(), port, running_node))
     try:
         async with asyncio.timeout(_JOIN_SECONDS):
             for node in nodes[1:]:

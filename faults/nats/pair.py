@@ -64,6 +64,11 @@ class Setting:
         """The kinds of the client's and the server's router."""
         return KINDS[self.client], KINDS[self.server]
 
+    @property
+    def port(self) -> int:
+        """The port of the nodes, UDP and TCP. A client without UDP needs both: see `bootstrap` in `tox/`."""
+        return max(kind.only_port for kind in self.kinds) or nodes.PORT
+
     def __str__(self) -> str:
         return f"{self.client}–{self.server}"
 
@@ -155,7 +160,7 @@ async def paired(
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="toxproxy-nats-")))
         rig = stack.enter_context(Rig(emulator))
-        known = await nodes.start(stack, rig, folder, setting.nodes, setting.seed)
+        known = await nodes.start(stack, rig, folder, setting.nodes, setting.seed, setting.port)
         homes = tuple(
             rig.home(side, kind, setting.link, setting.seed + number)
             for number, (side, kind) in enumerate(zip(("client", "server"), setting.kinds, strict=True))
@@ -187,8 +192,7 @@ async def paired(
 
 def _tox(home: Home, known: list[nodes.Node]) -> str:
     """The section [tox] for an end in this home."""
-    port = home.kind.only_port or nodes.PORT
-    text = _TOX.format(bootstrap=", ".join(node.introduction(port) for node in known))
+    text = _TOX.format(bootstrap=", ".join(map(str, known)))
     if home.kind.helper is Helper.PROXY:
         text += f"proxy = http://{LAN_ROUTER}:{PROXY_PORT}\n"
     return text
