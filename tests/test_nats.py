@@ -390,7 +390,7 @@ async def _greeted(place: Place, address: Address, by: Address | None = None) ->
             await loop.sock_connect(sock, by or address)
             if by is not None:
                 host, port = address
-                await loop.sock_sendall(sock, f"CONNECT {host}:{port} HTTP/1.1\r\n\r\n".encode())
+                await loop.sock_sendall(sock, f"CONNECT {host}:{port} HTTP/1.1\nHost: x\r\n\r\n".encode())
                 assert b" 200 " in await loop.sock_recv(sock, 1000)
             return await loop.sock_recv(sock, 5) == b"hello"
     return False
@@ -405,7 +405,11 @@ async def _greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 @needs_rig
 @pytest.mark.parametrize(
     ("name", "to_443", "to_444"),
-    [("cone", True, True), ("no-udp", True, True), ("only-443", True, False), ("proxy", False, False)],
+    [
+        *((name, True, True) for name in ("open", "cone", "symmetric", "counting", "carrier", "no-udp")),
+        ("only-443", True, False),
+        ("proxy", False, False),
+    ],
 )
 async def test_tcp_gets_out_where_it_should(name: str, to_443: bool, to_444: bool, tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:

@@ -80,7 +80,8 @@ async def _attend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     with suppress(OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         try:
             head = await reader.readuntil(b"\r\n\r\n")
-            verb, target, _ = head.split(b"\r\n", 1)[0].decode("ascii").split(" ")
+            # libtoxcore ends the first line with a line feed alone.
+            verb, target, _ = head.decode("ascii").splitlines()[0].split(" ")
             if verb != "CONNECT":
                 writer.write(b"HTTP/1.1 405 Method Not Allowed\r\n\r\n")
                 return

@@ -27,7 +27,8 @@ class Helper(Enum):
 class Kind:
     """What a router does, in the statements of nftables.
 
-    `mapping` is a rule for packets that leave, and names their new source; "" for a router without NAT.
+    `mapping` is a rule for packets that leave, and names their new source; what it does not cover gets
+    the router's address and, if it is free, the same port. It is "" for a router without NAT.
     `entering` is a rule for packets that arrive and belong to nothing yet, and names who gets them.
     `noted` are rules that keep what the router needs for that. `limits` are rules for what is forwarded.
     `idle`: seconds without a packet after which a UDP mapping ends. `carrier` is the kind of the second
@@ -56,7 +57,7 @@ class Kind:
         if self.translates:
             rules.append('iifname "out" ct state new ct status & dnat == 0 drop')
         entering = f"iifname out {self.entering}" if self.entering else ""
-        mapping = f"oifname out {self.mapping}" if self.mapping else ""
+        mapping = f"oifname out {self.mapping}\noifname out masquerade" if self.mapping else ""
         return _RULESET.format(forward="\n".join(rules), entering=entering, mapping=mapping)
 
 
