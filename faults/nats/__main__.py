@@ -37,6 +37,8 @@ async def _matrix(options: argparse.Namespace, emulator: Emulator | None) -> boo
             setting = Setting(client, server, options.nodes, options.link, options.seed + number)
             results.append(await matrix.measure(setting, emulator, options.seconds))
             print(matrix.row(str(setting), results[-1]), flush=True)
+        if options.runs > 1:
+            print(matrix.row(f"{setting}, median", matrix.middle(results)), flush=True)
         failed += matrix.faults(setting, results)
     print(*failed or ["All bounds were kept."], sep="\n", flush=True)
     return not failed

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
-from statistics import median
+from statistics import median, mode
 
 from bench.emulator import Emulator
 from bench.figures import percentile
@@ -142,6 +144,27 @@ def longest_silence(course: list[tuple[float, int]]) -> float:
         if got != had or at == course[-1][0]:
             longest, since, had = max(longest, at - since), at, got
     return longest
+
+
+def middle(results: list[Result]) -> Result:
+    """The medians of several runs. What did not happen in half of them did not happen. `whole` is all."""
+
+    def half(values: Iterable[float | None]) -> float | None:
+        value = median(math.inf if value is None else value for value in values)
+        return None if math.isinf(value) else value
+
+    return Result(
+        connected=half(one.connected for one in results),
+        first=mode(one.first for one in results),
+        direct=half(one.direct for one in results),
+        later=mode(one.later for one in results),
+        whole=all(one.whole for one in results),
+        rate=median(one.rate for one in results),
+        share=median(one.share for one in results),
+        silence=median(one.silence for one in results),
+        alone=Keys(half(one.alone.p50 for one in results), half(one.alone.p95 for one in results)),
+        beside=Keys(half(one.beside.p50 for one in results), half(one.beside.p95 for one in results)),
+    )
 
 
 # The table
