@@ -3,7 +3,7 @@
 
 bin = .venv/bin
 
-.PHONY: help demo test lint bench faults outages fuzz valgrind audit lock clean
+.PHONY: help demo test lint bench faults outages nats fuzz valgrind audit lock clean
 
 help:
 	@echo 'make demo      install toxproxy in .venv and try it: a private Tox network, a server, a client, a page'
@@ -12,6 +12,7 @@ help:
 	@echo 'make bench     the performance table; three hours, as root (python -m bench --help)'
 	@echo 'make faults    thousands of streams over a link with every fault, downloads over 100 paths; 40 minutes, as root'
 	@echo 'make outages   downloads and ssh through cuts, a change of address, no UDP; 25 minutes, as root'
+	@echo 'make nats      a client and a server behind NATs of every kind; two hours, as root'
 	@echo 'make fuzz      arbitrary input for every parser; 8 minutes (better with: .venv/bin/pip install atheris)'
 	@echo 'make valgrind  whether a lying friend makes ENet misuse memory; 5 minutes (needs valgrind)'
 	@echo 'make audit     whether anything in the locks is known to be vulnerable; asks PyPI'
@@ -44,6 +45,10 @@ faults:
 outages:
 	@tools/install run
 	@$(bin)/python -m faults.outages
+
+nats:
+	@tools/install test
+	@$(bin)/python -m faults.nats
 
 fuzz:
 	@tools/install test

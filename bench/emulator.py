@@ -126,14 +126,22 @@ class Emulator:
         name = f"toxproxy-bench-{os.getpid()}-{next(_numbers)}"
         with ExitStack() as stack:
             near, far = (stack.enter_context(_namespace(f"{name}-{end}")) for end in ("near", "far"))
-            words = self._words(link)
-            emulator = stack.enter_context(_running(str(self._program), near, far, str(seed), *words))
+            emulator = stack.enter_context(self.joined(near, far, link, seed))
             for namespace, address in ((near, NEAR_ADDRESS), (far, FAR_ADDRESS)):
                 _run("ip", "-n", namespace, "address", "add", f"{address}/30", "dev", "link")
                 # Only the link's own queue may drop packets, not the device's.
                 _run("ip", "-n", namespace, "link", "set", "dev", "link", "up", "txqueuelen", "4000")
                 _run("ip", "-n", namespace, "link", "set", "dev", "lo", "up")
             yield Network(link, _place(near, NEAR_ADDRESS), _place(far, FAR_ADDRESS), emulator)
+
+    @contextmanager
+    def joined(self, near: str, far: str, link: Link, seed: int = 1) -> Iterator[subprocess.Popen[str]]:
+        """A link between two namespaces that exist; each gets a device called "link".
+
+        Yields the process that emulates it. Raises `EmulatorError` if it cannot be made.
+        """
+        with _running(str(self._program), near, far, str(seed), *self._words(link)) as process:
+            yield process
 
     def _words(self, link: Link) -> list[str]:
         """The link as arguments of `link.c`. A trace that the project makes becomes a file."""
