@@ -18,6 +18,7 @@ from toxproxy.system.state import StateFolder
 from toxproxy.tox.bootstrap import Bootstrap, introducers
 from toxproxy.tox.flow import Flow
 from toxproxy.tox.identity import open_identity, save_identity
+from toxproxy.tox.knock import Knocks
 from toxproxy.tox.pytox import MAX_NAME_LENGTH, Tox, ToxError, ToxOptions
 from toxproxy.tox.startup import find_udp_socket, tox_options
 
@@ -138,6 +139,7 @@ class Node:
         self._timer: asyncio.TimerHandle | None = None
         self._due = self._rings_at = 0.0
         self._flow = Flow()
+        self._knocks: Knocks | None = None
         self._rest: asyncio.TimerHandle | None = None  # until it expires, the UDP socket is not watched
 
     async def __aenter__(self) -> Self:
@@ -168,6 +170,7 @@ class Node:
             self._descriptor = find_udp_socket(self.udp_port)
         if self._descriptor is not None:
             self._loop.add_reader(self._descriptor, self._iterate)
+            self._knocks = Knocks(self._descriptor, tox.friend_send_lossy_packet)
         if nodes := introducers(self._settings):
             self._bootstrap = Bootstrap(tox, nodes, resolver, ipv6=options.ipv6_enabled)
             self._bootstrapping = asyncio.create_task(self._bootstrap.run(), name="tox bootstrap")
@@ -181,6 +184,8 @@ class Node:
         self._running = None
         if self._descriptor is not None:
             self._loop.remove_reader(self._descriptor)  # before the descriptor is closed and may be reused
+        if self._knocks is not None:
+            self._knocks.close()
         for timer in (self._timer, self._rest):
             if timer is not None:
                 timer.cancel()
@@ -297,6 +302,8 @@ class Node:
         if tox.fed:
             self._last_packet = self._loop.time()
             fed, tox.fed = tox.fed, {}
+            if self._knocks is not None:
+                self._knocks.heard(fed, self._last_packet)
             for sink in fed.values():
                 self._guard(sink.batch_ended)
         if tox.events:
