@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import Any, Self
 
-from toxproxy.address import ToxId
+from toxproxy.address import Address, ToxId
 from toxproxy.config.settings import ToxSettings
 from toxproxy.errors import StateError, ToxproxyError
 from toxproxy.system.resolver import Resolver
@@ -18,12 +17,13 @@ from toxproxy.system.state import StateFolder
 from toxproxy.tox.bootstrap import Bootstrap, introducers
 from toxproxy.tox.flow import Flow
 from toxproxy.tox.identity import open_identity, save_identity
+from toxproxy.tox.inbox import ConnectionStatus, Inbox, NodeEvents, PacketSink
 from toxproxy.tox.knock import Knocks
-from toxproxy.tox.pytox import MAX_NAME_LENGTH, Tox, ToxError, ToxOptions
+from toxproxy.tox.pytox import MAX_NAME_LENGTH, Tox, ToxError
+from toxproxy.tox.rendezvous import Rendezvous
 from toxproxy.tox.startup import find_udp_socket, tox_options
 
-if TYPE_CHECKING:
-    from _cffi_backend import buffer as Buffer
+__all__ = ["ConnectionStatus", "Node"]
 
 _BUSY_PAUSE = 0.002  # seconds between two iterations while packets flow over TCP
 _BUSY_SPAN = 0.1  # seconds without a packet after which they do not flow any more
@@ -31,83 +31,6 @@ _CALM = 2  # times libtoxcore's interval, if packets wake the node: libtoxcore's
 _CLOCK_STEP = 0.001  # seconds by which a loop's timer may expire early, above all uvloop's
 
 _log = logging.getLogger(__name__)
-
-
-class ConnectionStatus(Enum):
-    """How a node is connected to the network or to a friend; the values are libtoxcore's."""
-
-    NONE = 0
-    TCP = 1  # through a relay
-    UDP = 2
-
-
-class NodeEvents(Protocol):
-    """The owner of a node. It is called between two iterations, and may call any method of the node."""
-
-    def connection_changed(self, connection: ConnectionStatus) -> None: ...
-
-    def friend_connection_changed(self, friend: int, connection: ConnectionStatus) -> None: ...
-
-    def friend_request(self, key: bytes, message: bytes) -> None: ...
-
-
-class PacketSink(Protocol):
-    """Receives the lossy packets of one friend."""
-
-    def packet_received(self, packet: Buffer) -> None:
-        """A packet came, with its id byte. The buffer is valid until the call returns; a slice is a copy.
-
-        The call may send packets. It must not use the node otherwise.
-        """
-        ...
-
-    def batch_ended(self) -> None:
-        """The packets of this iteration were all passed on."""
-        ...
-
-
-class _Inbox(Tox):
-    """Passes packets on as they arrive, and keeps other events until the iteration has ended."""
-
-    def __init__(self, options: ToxOptions) -> None:
-        super().__init__(options)
-        self.sinks: dict[int, PacketSink] = {}
-        self.fed: dict[int, PacketSink] = {}
-        self.events: list[Callable[[NodeEvents], None]] = []
-        self.packets = 0  # that were passed on
-
-    def on_friend_lossy_packet(self, friend_number: int, data: Buffer) -> None:
-        if (sink := self.sinks.get(friend_number)) is not None:
-            self.fed[friend_number] = sink
-            self.packets += 1
-            sink.packet_received(data)
-
-    def on_self_connection_status(self, status: int) -> None:
-        self.events.append(lambda owner: owner.connection_changed(ConnectionStatus(status)))
-
-    def on_friend_connection_status(self, friend_number: int, status: int) -> None:
-        self.events.append(
-            lambda owner: owner.friend_connection_changed(friend_number, ConnectionStatus(status))
-        )
-
-    def on_friend_request(self, public_key: str, message: str) -> None:
-        key, raw = bytes.fromhex(public_key), message.encode("utf-8", "surrogateescape")
-
-        def asked(owner: NodeEvents) -> None:
-            try:
-                owner.friend_request(key, raw)
-            finally:
-                self._let_ask_again(public_key)
-
-        self.events.append(asked)
-
-    def _let_ask_again(self, public_key: str) -> None:
-        """Make libtoxcore accept another request from this key, with another secret for example.
-
-        It ignores further requests of a key that has not been a friend since its last one.
-        """
-        with suppress(ToxError):  # it is a friend
-            self.friend_delete(self.friend_add_norequest(public_key))
 
 
 class Node:
@@ -130,7 +53,7 @@ class Node:
         self._state = state
         self._name = name
         self._events = events
-        self._running: _Inbox | None = None
+        self._running: Inbox | None = None
         self._bootstrap: Bootstrap | None = None
         self._bootstrapping: asyncio.Task[None] | None = None
         self._descriptor: int | None = None
@@ -140,6 +63,7 @@ class Node:
         self._due = self._rings_at = 0.0
         self._flow = Flow()
         self._knocks: Knocks | None = None
+        self._rendezvous: Rendezvous | None = None
         self._rest: asyncio.TimerHandle | None = None  # until it expires, the UDP socket is not watched
 
     async def __aenter__(self) -> Self:
@@ -158,7 +82,7 @@ class Node:
         self._loop = asyncio.get_running_loop()
         resolver = Resolver()  # only one, since it limits how many names are looked up at once
         options = await tox_options(self._settings, resolver)
-        tox = open_identity(_Inbox, options, self._state)
+        tox = open_identity(Inbox, options, self._state)
         try:
             self._describe(tox)
             tox.self_set_name(self._name.encode()[:MAX_NAME_LENGTH].decode(errors="ignore"))
@@ -167,6 +91,8 @@ class Node:
             raise
         self._running = tox
         if self.udp_port is not None:
+            local = self._settings.local_discovery
+            self._rendezvous = Rendezvous(tox, self.dht_key, self.udp_port, local=local)
             self._descriptor = find_udp_socket(self.udp_port)
         if self._descriptor is not None:
             self._loop.add_reader(self._descriptor, self._iterate)
@@ -186,6 +112,8 @@ class Node:
             self._loop.remove_reader(self._descriptor)  # before the descriptor is closed and may be reused
         if self._knocks is not None:
             self._knocks.close()
+        if self._rendezvous is not None:
+            self._rendezvous.close()
         for timer in (self._timer, self._rest):
             if timer is not None:
                 timer.cancel()
@@ -241,6 +169,11 @@ class Node:
         """How a friend is connected now."""
         return ConnectionStatus(self._tox.friend_get_connection_status(friend))
 
+    def map(self, places: Sequence[tuple[Address, int]]) -> None:
+        """Public addresses and UDP ports at which a router now passes packets to this node. Tells friends."""
+        if self._rendezvous is not None:
+            self._rendezvous.map(places)
+
     # Packets.
 
     def set_sink(self, friend: int, sink: PacketSink | None) -> None:
@@ -288,7 +221,7 @@ class Node:
     # Running.
 
     @property
-    def _tox(self) -> _Inbox:
+    def _tox(self) -> Inbox:
         if self._running is None:
             raise RuntimeError("the Tox node is not running")
         return self._running
@@ -306,6 +239,11 @@ class Node:
                 self._knocks.heard(fed, self._last_packet)
             for sink in fed.values():
                 self._guard(sink.batch_ended)
+        if tox.news:
+            news, tox.news = tox.news, []
+            if self._rendezvous is not None:
+                for tell in news:
+                    self._guard(tell, self._rendezvous)
         if tox.events:
             self._refresh()
             events, tox.events = tox.events, []
@@ -395,6 +333,8 @@ class Node:
             return False
         self._tox.friend_delete(friend)
         self._tox.sinks.pop(friend, None)
+        if self._rendezvous is not None:
+            self._rendezvous.forget(friend)
         return True
 
     def _save(self) -> None:
