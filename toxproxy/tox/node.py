@@ -27,6 +27,10 @@ __all__ = ["ConnectionStatus", "Node"]
 
 _BUSY_PAUSE = 0.002  # seconds between two iterations while packets flow over TCP
 _BUSY_SPAN = 0.1  # seconds without a packet after which they do not flow any more
+_SAVE_AFTER, _SAVE_EVERY = (
+    10.0,
+    600.0,
+)  # seconds from a change to saving the known nodes, and between two times
 _CALM = 2  # times libtoxcore's interval, if packets wake the node: libtoxcore's own timers are in seconds
 _CLOCK_STEP = 0.001  # seconds by which a loop's timer may expire early, above all uvloop's
 
@@ -62,6 +66,8 @@ class Node:
         self._timer: asyncio.TimerHandle | None = None
         self._due = self._rings_at = 0.0
         self._flow = Flow()
+        self._saving: asyncio.TimerHandle | None = None
+        self._saved_at = -_SAVE_EVERY
         self._knocks: Knocks | None = None
         self._rendezvous: Rendezvous | None = None
         self._rest: asyncio.TimerHandle | None = None  # until it expires, the UDP socket is not watched
@@ -114,7 +120,7 @@ class Node:
             self._knocks.close()
         if self._rendezvous is not None:
             self._rendezvous.close()
-        for timer in (self._timer, self._rest):
+        for timer in (self._timer, self._rest, self._saving):
             if timer is not None:
                 timer.cancel()
         if self._bootstrapping is not None:
@@ -249,6 +255,7 @@ class Node:
             events, tox.events = tox.events, []
             for event in events:
                 self._guard(event, self._events)
+            self._save_soon()
         self._schedule()
 
     def _watch(self, pause: float | None) -> None:
@@ -336,6 +343,22 @@ class Node:
         if self._rendezvous is not None:
             self._rendezvous.forget(friend)
         return True
+
+    def _save_soon(self) -> None:
+        """Save the nodes that are known now, above all those of friends: a start after a crash needs them."""
+        if self._saving is None:
+            due = max(self._loop.time() + _SAVE_AFTER, self._saved_at + _SAVE_EVERY)
+            self._saving = self._loop.call_at(due, self._save_nodes)
+
+    def _save_nodes(self) -> None:
+        self._saving = None
+        if self.connection is ConnectionStatus.NONE:
+            return  # what was saved before is better
+        self._saved_at = self._loop.time()
+        try:
+            self._save()
+        except StateError as error:
+            _log.warning("%s", error)
 
     def _save(self) -> None:
         save_identity(self._tox, self._state)
