@@ -113,7 +113,8 @@ async def test_addresses_of_this_machine_and_of_other_networks_are_not_asked(
     tox: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rendezvous, "_PUBLIC_FIRST", -1.0)
-    told = places("127.0.0.1", "192.168.1.2", "192.168.1.9", "10.0.0.1", "169.254.1.1", "::1", "224.0.0.1")
+    own, others = ("127.0.0.1", "11.1.1.1", "192.168.1.2", "::1"), ("10.0.0.1", "169.254.1.1", "224.0.0.1")
+    told = places(*own, *others, "192.168.1.9")
     for local, asked in ((False, []), (True, [("192.168.1.9", 33445)])):
         meet = meeting(tox, local=local)
         relayed(meet, 0)

@@ -128,9 +128,10 @@ class Rendezvous:
         friend.pause = min(2 * friend.pause, _LONGEST_PAUSE)
         if friend.where is None or not (friend.tries.take() and self._tries.take()):
             return
-        own = self._own() if self._local and self._loop.time() - friend.since > _PUBLIC_FIRST else ()
+        own = self._own()
+        near = self._local and self._loop.time() - friend.since > _PUBLIC_FIRST
         for address, port in friend.where.places:
-            if is_public(address) or is_near(address, own):
+            if address not in own and (is_public(address) or (near and is_near(address, own))):
                 with suppress(ToxError):  # there is no way there now
                     self._tox.bootstrap(str(address), port, friend.where.key.hex())
 

@@ -21,13 +21,12 @@ _LAYOUT = 1
 _HEAD = struct.Struct("!BB32s")
 _SIZES = {4: 4, 6: 16}  # bytes of an address
 _PUBLIC_IPV6 = IPv6Network("2000::/3")  # global unicast (RFC 4291, section 2.4)
-# Reachable only from within. Packets for 10.0.0.1 reach another host in every such network.
-_PRIVATE: tuple[IPv4Network | IPv6Network, ...] = (
-    *(IPv4Network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")),
-    IPv6Network("fc00::/7"),
+# RFC 1918: reachable only from within. Packets for 10.0.0.1 reach another host in every such network.
+_PRIVATE = tuple(IPv4Network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
+# This machine, its link, a carrier's customers or a VPN that may relay over TCP, everybody, or nobody.
+_NEVER = tuple(
+    IPv4Network(net) for net in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "100.64.0.0/10", "224.0.0.0/3")
 )
-# This machine, its link, everybody, or nobody.
-_NEVER = tuple(IPv4Network(net) for net in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +74,8 @@ def is_public(address: Address) -> bool:
 
 
 def is_near(address: Address, own: Iterable[Address]) -> bool:
-    """Whether this is a private address of a network in which this machine has one, too, and not its own."""
-    own = frozenset(own)
-    return address not in own and any(
-        address in network and any(mine in network for mine in own) for network in _PRIVATE
-    )
+    """Whether this is an address of a private network in which this machine has one, too."""
+    return any(address in network and any(mine in network for mine in own) for network in _PRIVATE)
 
 
 def is_private(address: Address) -> bool:
