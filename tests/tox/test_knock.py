@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 
 from tests.tox.pair import Catcher, Pair
 from toxproxy.link.carrier import PACKET_ID
+from toxproxy.system import echo
 from toxproxy.system.echo import Echo
 from toxproxy.tox import knock
 from toxproxy.tox.knock import KNOCK, Knocks
@@ -63,7 +65,7 @@ def node() -> Iterator[Node]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten times as fast."""
-    for name in ("_SILENT", "_PAUSE", "_PATIENCE"):
+    for name in ("_SILENT", "_PAUSE", "_PATIENCE", "_LATE"):
         monkeypatch.setattr(knock, name, getattr(knock, name) / 10)
 
 
@@ -127,6 +129,27 @@ async def test_knocks_end_with_the_time_in_which_tox_waits_for_the_friend(node: 
     knocks.close()
 
 
+async def test_a_late_copy_does_not_keep_the_socket_readable(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes when the address of the next hop is known. The loop would turn as fast as it can."""
+    monkeypatch.setattr(knock, "_LATE", 10.0)
+    knocks = Knocks(node.socket.fileno(), node.send)
+    poll = select.poll()
+    poll.register(node.socket, select.POLLIN)
+    heard(knocks, 0)
+    for pause in (0.6, 3.2):  # in the silence, and after it
+        await asyncio.sleep(pause)
+        node.socket.setsockopt(socket.SOL_SOCKET, echo._OPTION, echo._AT_SCHEDULER)
+        node.socket.sendto(b"late", node.friends[1].getsockname())
+        node.socket.setsockopt(socket.SOL_SOCKET, echo._OPTION, 0)
+        assert poll.poll(0)
+        async with asyncio.timeout(5):
+            while poll.poll(0):
+                await asyncio.sleep(0.01)
+    knocks.close()
+
+
 async def test_many_silent_friends_get_few_knocks(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(knock, "_AT_ONCE", 2)
     monkeypatch.setattr(knock, "_RATE", 1.0)
@@ -143,12 +166,12 @@ async def test_libtoxcore_takes_a_lossy_packet_that_comes_twice(direct: Pair) ->
     direct.server.set_sink(direct.client_number, catcher)
     descriptor = direct.client._descriptor
     assert descriptor is not None
-    echo = Echo(descriptor)
-    (sent,) = echo.sent_by(lambda: direct.client.send_lossy(direct.server_number, KNOCK))
+    back = Echo(descriptor)
+    (sent,) = back.sent_by(lambda: direct.client.send_lossy(direct.server_number, KNOCK))
     assert sent.port == direct.server.udp_port
     assert len(sent.payload) < 96
-    echo.send(sent)
-    echo.close()
+    back.send(sent)
+    back.close()
     assert await catcher.until(2) == [KNOCK, KNOCK]
     assert bytes([PACKET_ID]) == KNOCK
     direct.server.set_sink(direct.client_number, None)

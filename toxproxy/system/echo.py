@@ -54,9 +54,15 @@ class Echo:
         finally:
             with suppress(OSError):
                 self._socket.setsockopt(socket.SOL_SOCKET, _OPTION, 0)
-        # What is left in the queue would make the socket look readable all the time.
+        return self.drain()
+
+    def drain(self) -> list[Datagram]:
+        """What came back since the last call. While something waits, the socket looks readable.
+
+        A copy may come seconds after the datagram was sent: it waits until the next hop's address is known.
+        """
         copies: list[Datagram] = []
-        with suppress(OSError):  # no more
+        with suppress(OSError, AttributeError):  # no more; not on this system
             for _ in range(_COPIES):
                 frame = self._socket.recvmsg(_MOST, 512, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT)[0]
                 if (datagram := find_datagram(frame)) is not None:

@@ -23,6 +23,7 @@ KNOCK = b"\xe2"  # the id of toxproxy's packets, and nothing else: ignored (SPEC
 _SILENT = 3.5  # seconds without a packet; a link asks after 2 seconds, and each second from then on
 _PAUSE = 0.3  # seconds between two knocks
 _PATIENCE = 34.0  # seconds of silence; libtoxcore gives up the friend after 32, and finds it again by itself
+_LATE = 5.0  # seconds after the last knock until nothing of it is handed back any more; ARP gives up after 3
 _AT_ONCE, _RATE = 100, 100.0  # knocks at all friends together, and in each second
 _ENCRYPTED = 0x1B  # the first byte of an encrypted packet between two friends
 
@@ -67,14 +68,15 @@ class Knocks:
     def _look(self, friend: int) -> None:
         door, now = self._doors[friend], self._loop.time()
         silent = now - door.heard
-        if silent > _PATIENCE:
+        self._echo.drain()
+        if silent > _PATIENCE + _LATE:
             del self._doors[friend], self._timers[friend]
         elif silent < _SILENT:
             door.packet = None
             self._look_at(door.heard + _SILENT, friend)
         else:
             self._look_at(now + _PAUSE, friend)
-            if self._bucket.take():
+            if silent <= _PATIENCE and self._bucket.take():
                 self._knock(friend, door)
 
     def _knock(self, friend: int, door: _Door) -> None:
