@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -54,7 +55,7 @@ class Machine:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     machine = Machine()
-    monkeypatch.setattr(Rendezvous, "_own", lambda _: machine.addresses)
+    monkeypatch.setattr(rendezvous, "_addresses", lambda: machine.addresses)
     return machine
 
 
@@ -151,6 +152,29 @@ async def test_a_node_that_moved_says_so_and_begins_again(
     moved = Whereabouts(bytes(32), places("11.5.5.5"))
     assert sorted(tox.told, key=lambda told: told[0]) == [(0, moved), (1, moved)]
     meet.close()
+
+
+async def test_a_direct_friend_is_asked_a_few_times_after_the_system_reports_another_address(
+    tox: Recorder, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its libtoxcore takes nothing from the new address until its node has heard this one there."""
+    system, ours = socket.socketpair()
+    ours.setblocking(False)
+    monkeypatch.setattr(rendezvous.interfaces, "changes", lambda: ours)
+    monkeypatch.setattr(rendezvous, "_FIRST_PAUSE", 0.01)
+    meet = meeting(tox)
+    meet.friend_changed(0, connected=True, relayed=False)
+    meet.told(0, Whereabouts(bytes(32), (VICTIM,)).packet())
+    system.send(b"the same addresses as before")
+    await asyncio.sleep(0.4)
+    assert tox.asked == []
+    machine.addresses = frozenset({ip_address("192.168.9.9")})
+    system.send(b"another one")
+    await asyncio.sleep(0.6)
+    assert tox.asked == [("11.2.2.2", 53)] * 4
+    assert tox.told[-1] == (0, Whereabouts(bytes(32), ()))
+    meet.close()
+    system.close()
 
 
 async def test_pauses_grow_and_a_removed_friend_is_forgotten(

@@ -22,6 +22,8 @@ from toxproxy.tox.pytox import Tox, ToxError
 from toxproxy.tox.whereabouts import MOST, PACKET_ID, Whereabouts, is_near, is_private, is_public, parse
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds between two tries, doubling
+_BRIEF = 4  # tries with a friend that is not relayed, after this machine's addresses have changed
+_SETTLED = 0.2  # seconds after a change of an address, in which others and the routes follow
 # Seconds in which a path between public addresses may be found before private ones are tried. libtoxcore
 # never leaves one of those (net_crypto.c, `add_ip_port_connection`), and it may lead through a VPN.
 _PUBLIC_FIRST = 2.5
@@ -42,6 +44,7 @@ class _Friend:
     where: Whereabouts | None = None  # what it told last
     told: Whereabouts | None = None  # what it was told last
     pause: float = _FIRST_PAUSE
+    tried: int = 0  # since the pauses began
     timer: asyncio.TimerHandle | None = None
     tries: TokenBucket = field(default_factory=lambda: TokenBucket(_TRIES, _TRIES_RATE))
     keys: TokenBucket = field(default_factory=lambda: TokenBucket(_KEYS, _KEYS_RATE))
@@ -65,22 +68,31 @@ class Rendezvous:
         self._port = port
         self._local = local
         self._loop = asyncio.get_running_loop()
-        self._interfaces = interfaces.Interfaces()
+        self._changes = interfaces.changes()
+        if self._changes is not None:
+            self._loop.add_reader(self._changes, self._changed)
+        self._settling: asyncio.TimerHandle | None = None
         self._mapped: tuple[tuple[Address, int], ...] = ()
         self._friends: dict[int, _Friend] = {}
         self._tries = TokenBucket(_ALL_TRIES, _ALL_TRIES_RATE)
         self._refused = Notice(_log)
+        self._own = _addresses()
         self._here = self._look()
 
     def close(self) -> None:
         """Stop."""
+        if self._changes is not None:
+            self._loop.remove_reader(self._changes)
+            self._changes.close()
+        if self._settling is not None:
+            self._settling.cancel()
         for friend in self._friends.values():
             friend.rest()
 
     def map(self, places: Sequence[tuple[Address, int]]) -> None:
         """Public addresses and UDP ports at which a router now passes packets to this node."""
         self._mapped = tuple(places)
-        self._notice_move()
+        self._tell_all()
 
     def friend_changed(self, number: int, *, connected: bool, relayed: bool) -> None:
         """Tox has connected a friend, directly or through a relay, or lost it."""
@@ -119,19 +131,21 @@ class Rendezvous:
 
     def _begin(self, number: int, friend: _Friend) -> None:
         friend.rest()
-        friend.pause = _FIRST_PAUSE
+        friend.pause, friend.tried = _FIRST_PAUSE, 0
         self._try(number, friend)
 
     def _try(self, number: int, friend: _Friend) -> None:
         """Ask the friend's node at all of its addresses; try again after a pause."""
-        friend.timer = self._loop.call_later(friend.pause, self._try_again, number, friend)
-        friend.pause = min(2 * friend.pause, _LONGEST_PAUSE)
+        friend.tried += 1
+        if friend.relayed or friend.tried < _BRIEF:
+            friend.timer = self._loop.call_later(friend.pause, self._try_again, number, friend)
+            friend.pause = min(2 * friend.pause, _LONGEST_PAUSE)
         if friend.where is None or not (friend.tries.take() and self._tries.take()):
             return
-        own = self._own()
-        near = self._local and self._loop.time() - friend.since > _PUBLIC_FIRST
+        waited = friend.relayed and self._loop.time() - friend.since > _PUBLIC_FIRST
+        near = self._local and waited
         for address, port in friend.where.places:
-            if address not in own and (is_public(address) or (near and is_near(address, own))):
+            if address not in self._own and (is_public(address) or (near and is_near(address, self._own))):
                 with suppress(ToxError):  # there is no way there now
                     self._tox.bootstrap(str(address), port, friend.where.key.hex())
 
@@ -140,15 +154,36 @@ class Rendezvous:
         self._tell(number, friend)
         self._try(number, friend)
 
+    def _changed(self) -> None:
+        """The system reports changes of addresses; several come together."""
+        assert self._changes is not None
+        with suppress(OSError):  # no more
+            while self._changes.recv(1 << 16):
+                pass
+        if self._settling is None:
+            self._settling = self._loop.call_later(_SETTLED, self._settle)
+
+    def _settle(self) -> None:
+        self._settling = None
+        self._notice_move()
+
     def _notice_move(self) -> None:
-        """If this node is elsewhere now, tell the friends, and begin again with those that are relayed."""
-        if (here := self._look()) == self._here:
+        """If this machine has other addresses now, tell the friends, and ask them all.
+
+        A friend that is not relayed does not hear this node any more, until its own node knows where it is.
+        """
+        if (own := _addresses()) == self._own:
             return
-        self._here = here
+        self._own = own
+        self._tell_all()
+        for number, friend in self._friends.items():
+            if friend.connected:
+                self._begin(number, friend)
+
+    def _tell_all(self) -> None:
+        self._here = self._look()
         for number, friend in self._friends.items():
             self._tell(number, friend)
-            if friend.relayed:
-                self._begin(number, friend)
 
     def _tell(self, number: int, friend: _Friend) -> None:
         """Tell a friend where this node is, unless it knows."""
@@ -158,14 +193,15 @@ class Rendezvous:
                     friend.told = self._here
 
     def _look(self) -> Whereabouts:
-        own = sorted(self._own(), key=str)
+        own = sorted(self._own, key=str)
         places = [*self._mapped, *((address, self._port) for address in own if is_public(address))]
         if self._local:
             places += ((address, self._port) for address in own if is_private(address))
         return Whereabouts(self._key, tuple(places[:MOST]))
 
-    def _own(self) -> frozenset[Address]:
-        try:
-            return self._interfaces.machine().addresses
-        except OSError:
-            return frozenset()
+
+def _addresses() -> frozenset[Address]:
+    try:
+        return interfaces.look().addresses
+    except OSError:
+        return frozenset()
