@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import Any, Self
 
-from toxproxy.address import ToxId
+from toxproxy.address import Address, ToxId
 from toxproxy.config.settings import ToxSettings
 from toxproxy.errors import StateError, ToxproxyError
 from toxproxy.system.resolver import Resolver
@@ -18,96 +17,23 @@ from toxproxy.system.state import StateFolder
 from toxproxy.tox.bootstrap import Bootstrap
 from toxproxy.tox.flow import Flow
 from toxproxy.tox.identity import open_identity, save_identity
-from toxproxy.tox.pytox import MAX_NAME_LENGTH, Tox, ToxError, ToxOptions
+from toxproxy.tox.inbox import ConnectionStatus, Inbox, NodeEvents, PacketSink
+from toxproxy.tox.knock import Knocks
+from toxproxy.tox.pytox import MAX_NAME_LENGTH, Tox, ToxError
 from toxproxy.tox.relay_sockets import RelaySockets
+from toxproxy.tox.rendezvous import Rendezvous
 from toxproxy.tox.startup import find_udp_socket, tox_options
 
-if TYPE_CHECKING:
-    from _cffi_backend import buffer as Buffer
+__all__ = ["ConnectionStatus", "Node"]
 
 _BUSY_PAUSE = 0.002  # seconds between two iterations while packets flow over sockets that are not watched
 _BUSY_SPAN = 0.1  # seconds without a packet after which they do not flow any more
+# Seconds from a change to saving the known nodes, and between two times.
+_SAVE_AFTER, _SAVE_EVERY = 10.0, 600.0
 _CALM = 2  # times libtoxcore's interval, if packets wake the node: libtoxcore's own timers are in seconds
 _CLOCK_STEP = 0.001  # seconds by which a loop's timer may expire early, above all uvloop's
 
 _log = logging.getLogger(__name__)
-
-
-class ConnectionStatus(Enum):
-    """How a node is connected to the network or to a friend; the values are libtoxcore's."""
-
-    NONE = 0
-    TCP = 1  # through a relay
-    UDP = 2
-
-
-class NodeEvents(Protocol):
-    """The owner of a node. It is called between two iterations, and may call any method of the node."""
-
-    def connection_changed(self, connection: ConnectionStatus) -> None: ...
-
-    def friend_connection_changed(self, friend: int, connection: ConnectionStatus) -> None: ...
-
-    def friend_request(self, key: bytes, message: bytes) -> None: ...
-
-
-class PacketSink(Protocol):
-    """Receives the lossy packets of one friend."""
-
-    def packet_received(self, packet: Buffer) -> None:
-        """A packet came, with its id byte. The buffer is valid until the call returns; a slice is a copy.
-
-        The call may send packets. It must not use the node otherwise.
-        """
-        ...
-
-    def batch_ended(self) -> None:
-        """The packets of this iteration were all passed on."""
-        ...
-
-
-class _Inbox(Tox):
-    """Passes packets on as they arrive, and keeps other events until the iteration has ended."""
-
-    def __init__(self, options: ToxOptions) -> None:
-        super().__init__(options)
-        self.sinks: dict[int, PacketSink] = {}
-        self.fed: dict[int, PacketSink] = {}
-        self.events: list[Callable[[NodeEvents], None]] = []
-        self.packets = 0  # that were passed on
-
-    def on_friend_lossy_packet(self, friend_number: int, data: Buffer) -> None:
-        if (sink := self.sinks.get(friend_number)) is not None:
-            self.fed[friend_number] = sink
-            self.packets += 1
-            sink.packet_received(data)
-
-    def on_self_connection_status(self, status: int) -> None:
-        self.events.append(lambda owner: owner.connection_changed(ConnectionStatus(status)))
-
-    def on_friend_connection_status(self, friend_number: int, status: int) -> None:
-        self.events.append(
-            lambda owner: owner.friend_connection_changed(friend_number, ConnectionStatus(status))
-        )
-
-    def on_friend_request(self, public_key: str, message: str) -> None:
-        key, raw = bytes.fromhex(public_key), message.encode("utf-8", "surrogateescape")
-
-        def asked(owner: NodeEvents) -> None:
-            try:
-                owner.friend_request(key, raw)
-            finally:
-                self._let_ask_again(public_key)
-
-        self.events.append(asked)
-
-    def _let_ask_again(self, public_key: str) -> None:
-        """Make libtoxcore accept another request from this key, with another secret for example.
-
-        It ignores further requests of a key that has not been a friend since its last one.
-        """
-        with suppress(ToxError):  # it is a friend
-            self.friend_delete(self.friend_add_norequest(public_key))
 
 
 class Node:
@@ -130,7 +56,7 @@ class Node:
         self._state = state
         self.name = name
         self._events = events
-        self._running: _Inbox | None = None
+        self._running: Inbox | None = None
         self._bootstrap: Bootstrap | None = None
         self._bootstrapping: asyncio.Task[None] | None = None
         self._descriptors: list[int] = []  # that the loop watches
@@ -139,6 +65,10 @@ class Node:
         self._timer: asyncio.TimerHandle | None = None
         self._due = self._rings_at = 0.0
         self._flow = Flow()
+        self._saving: asyncio.TimerHandle | None = None
+        self._saved_at = -_SAVE_EVERY
+        self._knocks: Knocks | None = None
+        self._rendezvous: Rendezvous | None = None
         self._rest: asyncio.TimerHandle | None = None  # until it expires, no socket is watched
 
     async def __aenter__(self) -> Self:
@@ -157,7 +87,7 @@ class Node:
         self._loop = asyncio.get_running_loop()
         resolver = Resolver()  # only one, since it limits how many names are looked up at once
         options = await tox_options(self._settings, resolver)
-        tox = open_identity(_Inbox, options, self._state)
+        tox = open_identity(Inbox, options, self._state)
         try:
             self._describe(tox)
             tox.self_set_name(self.name.encode()[:MAX_NAME_LENGTH].decode(errors="ignore"))
@@ -166,7 +96,13 @@ class Node:
             raise
         self._running = tox
         self._sockets = RelaySockets(self.tcp_port)
-        self._udp = None if self.udp_port is None else find_udp_socket(self.udp_port)
+        self._udp = None
+        if self.udp_port is not None:
+            local = self._settings.local_discovery
+            self._rendezvous = Rendezvous(tox, self.dht_key, self.udp_port, local=local)
+            self._udp = find_udp_socket(self.udp_port)
+        if self._udp is not None:
+            self._knocks = Knocks(self._udp, tox.friend_send_lossy_packet)
         self._descriptors = [each for each in (self._udp, self._sockets.descriptor) if each is not None]
         for descriptor in self._descriptors:
             self._loop.add_reader(descriptor, self._iterate)
@@ -185,7 +121,11 @@ class Node:
         for descriptor in self._descriptors:
             self._loop.remove_reader(descriptor)  # before the descriptor is closed and may be reused
         self._sockets.close()
-        for timer in (self._timer, self._rest):
+        if self._knocks is not None:
+            self._knocks.close()
+        if self._rendezvous is not None:
+            self._rendezvous.close()
+        for timer in (self._timer, self._rest, self._saving):
             if timer is not None:
                 timer.cancel()
         if self._bootstrapping is not None:
@@ -247,6 +187,11 @@ class Node:
         """How a friend is connected now."""
         return ConnectionStatus(self._tox.friend_get_connection_status(friend))
 
+    def map(self, places: Sequence[tuple[Address, int]]) -> None:
+        """Public addresses and UDP ports at which a router now passes packets to this node. Tells friends."""
+        if self._rendezvous is not None:
+            self._rendezvous.map(places)
+
     # Packets.
 
     def set_sink(self, friend: int, sink: PacketSink | None) -> None:
@@ -294,7 +239,7 @@ class Node:
     # Running.
 
     @property
-    def _tox(self) -> _Inbox:
+    def _tox(self) -> Inbox:
         if self._running is None:
             raise RuntimeError("the Tox node is not running")
         return self._running
@@ -309,14 +254,22 @@ class Node:
         if tox.fed:
             self._last_packet = self._loop.time()
             fed, tox.fed = tox.fed, {}
+            if self._knocks is not None:
+                self._knocks.heard(fed, self._last_packet)
             for sink in fed.values():
                 self._guard(sink.batch_ended)
+        if tox.news:
+            news, tox.news = tox.news, []
+            if self._rendezvous is not None:
+                for tell in news:
+                    self._guard(tell, self._rendezvous)
         if self._sockets.search(self._loop.time()) or tox.events:
             self._refresh()
         if tox.events:
             happened, tox.events = tox.events, []
             for event in happened:
                 self._guard(event, self._events)
+            self._save_soon()
         self._schedule()
 
     def _watch(self, pause: float | None) -> None:
@@ -399,7 +352,25 @@ class Node:
             return False
         self._tox.friend_delete(friend)
         self._tox.sinks.pop(friend, None)
+        if self._rendezvous is not None:
+            self._rendezvous.forget(friend)
         return True
+
+    def _save_soon(self) -> None:
+        """Save the nodes that are known now, above all those of friends: a start after a crash needs them."""
+        if self._saving is None:
+            due = max(self._loop.time() + _SAVE_AFTER, self._saved_at + _SAVE_EVERY)
+            self._saving = self._loop.call_at(due, self._save_nodes)
+
+    def _save_nodes(self) -> None:
+        self._saving = None
+        if self.connection is ConnectionStatus.NONE:
+            return  # what was saved before is better
+        self._saved_at = self._loop.time()
+        try:
+            self._save()
+        except StateError as error:
+            _log.warning("%s", error)
 
     def _save(self) -> None:
         save_identity(self._tox, self._state)

@@ -1,0 +1,207 @@
+"""Two friends tell each other where their nodes are, and look for a direct path there.
+
+Tox's network tells each node where it sees the other; that is enough for most. It does not tell what only
+the ends know: addresses in a network that both are in, an IPv6 address where no node between them has one,
+a port that the router maps. libtoxcore takes a path as soon as the friend's node answers a request from it
+(friend_connection.c, `dht_ip_callback`). Both ends send theirs at about the same moment, so that a firewall
+or NAT in front of either has seen a packet leave before one comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from toxproxy.address import Address
+from toxproxy.pace import Notice, TokenBucket
+from toxproxy.system import interfaces
+from toxproxy.tox.pytox import Tox, ToxError
+from toxproxy.tox.whereabouts import MOST, PACKET_ID, Whereabouts, is_near, is_private, is_public, parse
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds between two tries, doubling
+_BRIEF = 4  # tries with a friend that is not relayed, after this machine's addresses have changed
+_SETTLED = 0.2  # seconds after a change of an address, in which others and the routes follow
+# Seconds in which a path between public addresses may be found before private ones are tried. libtoxcore
+# never leaves one of those (net_crypto.c, `add_ip_port_connection`), and it may lead through a VPN.
+_PUBLIC_FIRST = 2.5
+_TRIES, _TRIES_RATE = 16, 0.1  # with one friend at once, and more of them each second
+_ALL_TRIES, _ALL_TRIES_RATE = 64, 4.0  # with all friends together
+_KEYS, _KEYS_RATE = 4, 1 / 600  # of a friend's nodes; libtoxcore keeps 32 that it asked as a reserve
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Friend:
+    """What is known of one friend."""
+
+    connected: bool = False
+    relayed: bool = False
+    since: float = 0.0  # when it became so
+    where: Whereabouts | None = None  # what it told last
+    told: Whereabouts | None = None  # what it was told last
+    pause: float = _FIRST_PAUSE
+    tried: int = 0  # since the pauses began
+    timer: asyncio.TimerHandle | None = None
+    tries: TokenBucket = field(default_factory=lambda: TokenBucket(_TRIES, _TRIES_RATE))
+    keys: TokenBucket = field(default_factory=lambda: TokenBucket(_KEYS, _KEYS_RATE))
+
+    def rest(self) -> None:
+        """Try no more."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+
+class Rendezvous:
+    """The friends of one node. `key` is its DHT key, `port` its UDP port.
+
+    Unless `local`, addresses of private networks are neither told nor tried.
+    """
+
+    def __init__(self, tox: Tox, key: bytes, port: int, *, local: bool) -> None:
+        self._tox = tox
+        self._key = key
+        self._port = port
+        self._local = local
+        self._loop = asyncio.get_running_loop()
+        self._changes = interfaces.changes()
+        if self._changes is not None:
+            self._loop.add_reader(self._changes, self._changed)
+        self._settling: asyncio.TimerHandle | None = None
+        self._mapped: tuple[tuple[Address, int], ...] = ()
+        self._friends: dict[int, _Friend] = {}
+        self._tries = TokenBucket(_ALL_TRIES, _ALL_TRIES_RATE)
+        self._refused = Notice(_log)
+        self._own = _addresses()
+        self._here = self._look()
+
+    def close(self) -> None:
+        """Stop."""
+        if self._changes is not None:
+            self._loop.remove_reader(self._changes)
+            self._changes.close()
+        if self._settling is not None:
+            self._settling.cancel()
+        for friend in self._friends.values():
+            friend.rest()
+
+    def map(self, places: Sequence[tuple[Address, int]]) -> None:
+        """Public addresses and UDP ports at which a router now passes packets to this node."""
+        self._mapped = tuple(places)
+        self._tell_all()
+
+    def friend_changed(self, number: int, *, connected: bool, relayed: bool) -> None:
+        """Tox has connected a friend, directly or through a relay, or lost it."""
+        friend = self._friends.setdefault(number, _Friend())
+        if not connected:
+            friend.told = None
+        friend.connected, friend.relayed = connected, relayed
+        friend.since = self._loop.time()
+        friend.rest()
+        self._notice_move()
+        self._tell(number, friend)
+        if relayed and friend.timer is None:
+            self._begin(number, friend)
+
+    def forget(self, number: int) -> None:
+        """The friend was removed."""
+        if (friend := self._friends.pop(number, None)) is not None:
+            friend.rest()
+
+    def told(self, number: int, packet: bytes) -> None:
+        """A friend's lossless packet came."""
+        if packet[0] != PACKET_ID:
+            return
+        try:
+            where = parse(packet)
+        except ValueError as error:
+            self._refused("friend %d does not say where its node is: %s", number, error)
+            return
+        friend = self._friends.setdefault(number, _Friend())
+        known, friend.where = friend.where, where
+        if (known is None or known.key != where.key) and not friend.keys.take():
+            self._refused("friend %d says too often that it has another node", number)
+            friend.where = known
+        elif friend.relayed and known != where:
+            self._begin(number, friend)
+
+    def _begin(self, number: int, friend: _Friend) -> None:
+        friend.rest()
+        friend.pause, friend.tried = _FIRST_PAUSE, 0
+        self._try(number, friend)
+
+    def _try(self, number: int, friend: _Friend) -> None:
+        """Ask the friend's node at all of its addresses; try again after a pause."""
+        friend.tried += 1
+        if friend.relayed or friend.tried < _BRIEF:
+            friend.timer = self._loop.call_later(friend.pause, self._try_again, number, friend)
+            friend.pause = min(2 * friend.pause, _LONGEST_PAUSE)
+        if friend.where is None or not (friend.tries.take() and self._tries.take()):
+            return
+        waited = friend.relayed and self._loop.time() - friend.since > _PUBLIC_FIRST
+        near = self._local and waited
+        for address, port in friend.where.places:
+            if address not in self._own and (is_public(address) or (near and is_near(address, self._own))):
+                with suppress(ToxError):  # there is no way there now
+                    self._tox.bootstrap(str(address), port, friend.where.key.hex())
+
+    def _try_again(self, number: int, friend: _Friend) -> None:
+        self._notice_move()
+        self._tell(number, friend)
+        self._try(number, friend)
+
+    def _changed(self) -> None:
+        """The system reports changes of addresses; several come together."""
+        assert self._changes is not None
+        with suppress(OSError):  # no more
+            while self._changes.recv(1 << 16):
+                pass
+        if self._settling is None:
+            self._settling = self._loop.call_later(_SETTLED, self._settle)
+
+    def _settle(self) -> None:
+        self._settling = None
+        self._notice_move()
+
+    def _notice_move(self) -> None:
+        """If this machine has other addresses now, tell the friends, and ask them all.
+
+        A friend that is not relayed does not hear this node any more, until its own node knows where it is.
+        """
+        if (own := _addresses()) == self._own:
+            return
+        self._own = own
+        self._tell_all()
+        for number, friend in self._friends.items():
+            if friend.connected:
+                self._begin(number, friend)
+
+    def _tell_all(self) -> None:
+        self._here = self._look()
+        for number, friend in self._friends.items():
+            self._tell(number, friend)
+
+    def _tell(self, number: int, friend: _Friend) -> None:
+        """Tell a friend where this node is, unless it knows."""
+        if friend.connected and friend.told != self._here:
+            with suppress(ToxError):  # it is no friend any more
+                if self._tox.friend_send_lossless_packet(number, self._here.packet()):
+                    friend.told = self._here
+
+    def _look(self) -> Whereabouts:
+        own = sorted(self._own, key=str)
+        places = [*self._mapped, *((address, self._port) for address in own if is_public(address))]
+        if self._local:
+            places += ((address, self._port) for address in own if is_private(address))
+        return Whereabouts(self._key, tuple(places[:MOST]))
+
+
+def _addresses() -> frozenset[Address]:
+    try:
+        return interfaces.look().addresses
+    except OSError:
+        return frozenset()
