@@ -145,7 +145,9 @@ class End:
             known.connection_changed(connection)
 
     def mapping_changed(self) -> None:
-        """`mapper.mapping` has another address or port, or is none any more."""
+        """`mapper.mapping` has another address or port, or is none any more: friends are told."""
+        mapping = self.mapper.mapping if self.mapper is not None else None
+        self.node.map([(mapping.address, mapping.port)] if mapping is not None and mapping.public else [])
 
     def friend_request(self, key: bytes, message: bytes) -> None:
         log.debug("friend request of %s ignored", short(key))

@@ -14,7 +14,8 @@ from toxproxy.mapping.epoch import Epoch
 from toxproxy.mapping.grant import By, Grant, Mapping, MappingError
 from toxproxy.mapping.router import Router
 from toxproxy.pace import Backoff, Pace
-from toxproxy.system.gateway import Gateway, default_gateway, drain, watch
+from toxproxy.system.changes import drain, watch
+from toxproxy.system.gateway import Gateway, default_gateway
 
 LIFETIME = 1200  # seconds that a mapping is asked for: it is gone that soon after a kill -9
 _SHORTEST = 5.0  # seconds between two renewals, however short the lifetime that the router gives

@@ -1,11 +1,10 @@
-"""The default gateway, from Linux's routing tables (rtnetlink(7)), and changes of it.
+"""The default gateway, from Linux's routing tables (rtnetlink(7)).
 
 Other systems have no such socket; there no gateway is known.
 """
 
 from __future__ import annotations
 
-import errno
 import socket
 import struct
 import sys
@@ -19,7 +18,6 @@ _ANSWER_BYTES = 8192
 _NEWROUTE, _GETROUTE, _REQUEST = 24, 26, 1
 _UNICAST = 1  # rtm_type: through a gateway or a network, not to this machine itself
 _DESTINATION, _GATEWAY, _SOURCE = 1, 5, 7  # attributes of a route
-_GROUPS = 0x10 | 0x40  # changes of IPv4 addresses and of IPv4 routes
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 _ROUTE = struct.Struct("=BBBBBBBBI")  # family, prefixes of destination and source, tos, table, …, type, flags
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
@@ -48,35 +46,6 @@ def default_gateway() -> Gateway | None:
         sock.bind((0, 0))
         sock.send(_HEADER.pack(length, _GETROUTE, _REQUEST, 1, 0) + route + destination)
         return _gateway(sock.recv(_ANSWER_BYTES))
-
-
-def watch() -> socket.socket | None:
-    """A socket that becomes readable when an address or a route of this machine changes.
-
-    None where there is no such socket. The caller reads it empty with `drain`, and closes it.
-    """
-    if sys.platform != "linux":
-        return None
-    try:
-        sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
-    except OSError:
-        return None
-    try:
-        sock.bind((0, _GROUPS))
-    except OSError:
-        sock.close()
-        return None
-    return sock
-
-
-def drain(sock: socket.socket) -> None:
-    """Read what a socket of `watch` has. What it says is asked for anew, so that a lost message is none."""
-    while True:
-        try:
-            sock.recv(_ANSWER_BYTES)
-        except OSError as error:
-            if error.errno != errno.ENOBUFS:  # messages were lost; there may be more
-                return
 
 
 def _gateway(answer: bytes) -> Gateway | None:

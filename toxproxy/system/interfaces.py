@@ -6,7 +6,6 @@ Behind a NAT, the router's public address is not among them: this machine does n
 from __future__ import annotations
 
 import os
-import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -19,8 +18,6 @@ from cffi import FFI
 from toxproxy.address import Address
 from toxproxy.rules import Machine
 
-_ROUTE = 0  # NETLINK_ROUTE
-_ADDRESSES_CHANGE = 0x10 | 0x100  # RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR
 _FRESH = 2.0  # seconds that an answer is used again
 _GLOBAL = IPv6Network("2000::/3")  # global unicast (RFC 4291, section 2.4)
 _SITE = 64  # the usual length of a network's prefix, in bits (RFC 4291, section 2.5.4)
@@ -58,22 +55,6 @@ class Interfaces:
             self._machine = look()
             self._stale = now + self._fresh
         return self._machine
-
-
-def changes() -> socket.socket | None:
-    """A socket that is readable after addresses came or went (rtnetlink(7)); None where there is none."""
-    if not sys.platform.startswith("linux"):
-        return None
-    try:
-        sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, _ROUTE)
-    except OSError:
-        return None
-    try:
-        sock.bind((0, _ADDRESSES_CHANGE))
-    except OSError:
-        sock.close()
-        return None
-    return sock
 
 
 def look() -> Machine:

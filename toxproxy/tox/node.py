@@ -263,7 +263,7 @@ class Node:
             if self._rendezvous is not None:
                 for tell in news:
                     self._guard(tell, self._rendezvous)
-        if self._sockets.search(self._loop.time()) or tox.events:
+        if self._sockets.search(self._loop.time(), soon=bool(tox.events)) or tox.events:
             self._refresh()
         if tox.events:
             happened, tox.events = tox.events, []

@@ -19,10 +19,12 @@ import os
 import select
 import socket
 import struct
+import time
 from contextlib import suppress
 from enum import Enum
 
 SEARCH_EVERY = 1.0  # seconds between two searches …
+_SEARCH_SHARE = 500  # a search takes at most one of so many parts of the time
 _SEARCH_SOON = 0.02  # … and if there was a hint at another socket
 _FOLDER = "/proc/self/fd"
 _STANDARD = 3  # descriptors that are nobody's socket
@@ -85,18 +87,30 @@ class RelaySockets:
                 self._due = min(self._due, self._searched_at + _SEARCH_SOON)  # there will be another socket
         return len(events)
 
-    def search(self, now: float) -> bool:
-        """Watch the sockets that are new, if it is time to search. Returns whether it was."""
+    def search(self, now: float, *, soon: bool = False) -> bool:
+        """Watch the sockets that are new, if it is time to search. Returns whether it was.
+
+        `soon`: libtoxcore has reported something, so there may be another socket. A process with many
+        descriptors searches less often.
+        """
+        if soon:
+            self._due = min(self._due, self._searched_at + _SEARCH_SOON)
         if self._epoll is None or now < self._due:
             return False
-        self._searched_at, self._due = now, now + SEARCH_EVERY
+        began = time.perf_counter()
+        self._search(self._epoll)
+        spent = time.perf_counter() - began
+        self._searched_at, self._due = now, now + max(SEARCH_EVERY, _SEARCH_SHARE * spent)
+        return True
+
+    def _search(self, epoll: select.epoll) -> None:
         self.count = 0
         self._listening.clear()
         peers, states = set(), {}
         for name in os.listdir(_FOLDER):
             if (descriptor := int(name)) >= _STANDARD:
                 with suppress(OSError):  # it was that of the listing, or is closed by now
-                    if (peer := self._look_at(self._epoll, descriptor)) is not None:
+                    if (peer := self._look_at(epoll, descriptor)) is not None:
                         peers.add(peer)
                         states[descriptor] = _state(descriptor)
         self.peers = frozenset(peers)
@@ -104,7 +118,6 @@ class RelaySockets:
             for descriptor, state in states.items():
                 if state is State.STALLED:
                     _give_up(descriptor)
-        return True
 
     def _look_at(self, epoll: select.epoll, descriptor: int) -> tuple[str, int] | None:
         """Watch a descriptor, if it is a socket of libtoxcore. Returns to which relay it is connected."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from toxproxy.address import Address
 from toxproxy.pace import Notice, TokenBucket
 from toxproxy.system import interfaces
+from toxproxy.system.changes import drain, watch
 from toxproxy.tox.pytox import Tox, ToxError
 from toxproxy.tox.whereabouts import MOST, PACKET_ID, Whereabouts, is_near, is_private, is_public, parse
 
@@ -68,7 +69,7 @@ class Rendezvous:
         self._port = port
         self._local = local
         self._loop = asyncio.get_running_loop()
-        self._changes = interfaces.changes()
+        self._changes = watch()
         if self._changes is not None:
             self._loop.add_reader(self._changes, self._changed)
         self._settling: asyncio.TimerHandle | None = None
@@ -157,9 +158,7 @@ class Rendezvous:
     def _changed(self) -> None:
         """The system reports changes of addresses; several come together."""
         assert self._changes is not None
-        with suppress(OSError):  # no more
-            while self._changes.recv(1 << 16):
-                pass
+        drain(self._changes)
         if self._settling is None:
             self._settling = self._loop.call_later(_SETTLED, self._settle)
 
