@@ -194,5 +194,5 @@ def _tox(home: Home, known: list[nodes.Node]) -> str:
     """The section [tox] for an end in this home."""
     text = _TOX.format(bootstrap=", ".join(map(str, known)))
     if home.kind.helper is Helper.PROXY:
-        text += f"proxy = http://{LAN_ROUTER}:{PROXY_PORT}\n"
-    return text
+        return f"{text}proxy = http://{LAN_ROUTER}:{PROXY_PORT}\n"
+    return f"{text}port_mapping = yes\n"

@@ -164,7 +164,7 @@ async def test_libtoxcore_takes_a_lossy_packet_that_comes_twice(direct: Pair) ->
     """This is what makes a knock work; and its friend does not see it as a datagram of a link."""
     catcher = Catcher()
     direct.server.set_sink(direct.client_number, catcher)
-    descriptor = direct.client._descriptor
+    descriptor = direct.client._udp
     assert descriptor is not None
     back = Echo(descriptor)
     (sent,) = back.sent_by(lambda: direct.client.send_lossy(direct.server_number, KNOCK))

@@ -160,7 +160,7 @@ async def test_a_direct_friend_is_asked_a_few_times_after_the_system_reports_ano
     """Its libtoxcore takes nothing from the new address until its node has heard this one there."""
     system, ours = socket.socketpair()
     ours.setblocking(False)
-    monkeypatch.setattr(rendezvous.interfaces, "changes", lambda: ours)
+    monkeypatch.setattr(rendezvous, "watch", lambda: ours)
     monkeypatch.setattr(rendezvous, "_FIRST_PAUSE", 0.01)
     meet = meeting(tox)
     meet.friend_changed(0, connected=True, relayed=False)
@@ -243,7 +243,7 @@ async def _tell(folder: Path) -> dict[str, bool]:
                 while (where := node._rendezvous._friends[friend].where) is None:
                     await asyncio.sleep(0.05)
                 told = Whereabouts(other.dht_key, ((ip_address("11.0.0.1"), other.udp_port or 0),))
-                known[node._name] = where == told
+                known[node.name] = where == told
         return known
 
 
