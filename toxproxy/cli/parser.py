@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from toxproxy import __version__
-from toxproxy.cli import admit, look, pair, run
+from toxproxy.cli import admit, look, pair, run, speed
 from toxproxy.config.advice import Role
 from toxproxy.program.logs import Console, escaped
 from toxproxy.system.state import default_path
@@ -106,6 +106,12 @@ on the path, but passes what waits at this end.
 Exit status: 0 if an answer came, with --until-direct: by a direct path; 1 otherwise.
 """
 
+_SPEEDTEST_EPILOG = """\
+Down, then up, a few seconds each, with data that does not shrink. The server answers it itself: no service
+is needed behind it, and no permit. It takes the whole line meanwhile. Then come the rate (without the first
+second), the share of packets lost, and what the load adds to the round trip: that is the line's queue.
+"""
+
 _STREAMS_EPILOG = """\
 One line a connection, the oldest first: its id, the other end, where it leads, its age, and its bytes.
 """
@@ -194,6 +200,13 @@ def _add_questions(add: _Add) -> None:
     ping.add_argument("--count", metavar="N", type=int, help="how often (default: 4, --until-direct: 60)")
     ping.add_argument(
         "--until-direct", action="store_true", help="stop once the path is direct, without a relay"
+    )
+    text = "measure how fast the path to the server is, both ways"
+    speedtest = add("speedtest", speed.speedtest_command, text, _SPEEDTEST_EPILOG)
+    _add_asking(speedtest, role=True)
+    speedtest.add_argument("peer", metavar="PEER", nargs="?", help="which server, as with ping")
+    speedtest.add_argument(
+        "--seconds", metavar="N", type=float, help="of each direction, 2 to 10 (default: 5)"
     )
     streams = add("streams", look.streams_command, "list the connections through the tunnel", _STREAMS_EPILOG)
     _add_asking(streams, role=True)
