@@ -79,7 +79,7 @@ async def test_without_a_client_it_says_what_to_start(tmp_path: Path) -> None:
 
 
 async def test_the_clock_of_the_server_is_told(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
-    monkeypatch.setattr(service.time, "time", lambda: 1_800_000_000.5)
+    monkeypatch.setattr(service, "now", lambda: 1_800_000_000.5)
     reader, writer = await opened(ends, Port.TIME)
     assert COUNT.unpack(await asyncio.wait_for(reader.read(), 20)) == (1_800_000_000_500,)
     writer.close()

@@ -21,7 +21,6 @@ from toxproxy.tunnel.friend import Friend, Phase
 _PINGS = 5  # before the load
 _EVERY = 0.2  # seconds between two pings, and between two results
 _PATIENCE = 3.0  # seconds that a ping waits at most
-_RISE = 1.0  # seconds at the beginning that the rate leaves out
 _LEAST, _MOST, _USUAL = 2.0, 10.0, 5.0  # seconds of each direction
 _PIECES = 16  # of 256 KiB that are written in a row: more than any buffer of a stream has room for
 
@@ -79,17 +78,13 @@ class Speedtest:
 
 @dataclass
 class _Direction(asyncio.Protocol):
-    """A stream to the server itself. `total` bytes have arrived, the last of them at `heard`.
-
-    `mark` is the same after the beginning, from which on the rate counts.
-    """
+    """A stream to the server itself. `total` bytes have arrived, the last of them at `heard`."""
 
     friend: Friend
     before: Figures | None = None
     began: float = 0.0
     total: int = 0
     heard: float = 0.0
-    mark: tuple[int, float] | None = None
     trips: list[float | None] = field(default_factory=list)
     transport: asyncio.Transport | None = None
     lost: Exception | None = None
@@ -127,14 +122,11 @@ class _Direction(asyncio.Protocol):
     def arrived(self, count: int) -> None:
         """So many bytes have arrived by now, all together."""
         self.total, self.heard = count, asyncio.get_running_loop().time()
-        if self.mark is None and self.heard >= self.began + _RISE:
-            self.mark = self.total, self.heard
 
     @property
     def rate(self) -> float:
-        """Bytes a second, without the beginning if anything came after it."""
-        before, start = self.mark or (0, self.began)
-        return (self.total - before) / (self.heard - start) if self.heard > start else 0.0
+        """Bytes a second, the beginning included: as a download of that time."""
+        return self.total / (self.heard - self.began) if self.heard > self.began else 0.0
 
     async def ping(self, friend: Friend) -> None:
         """Measure the round trip, and wait until the next result is due."""

@@ -290,7 +290,7 @@ class PongSnapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectionSnapshot:
-    """One direction of a speed test. `moved_bytes` arrived; the rate leaves out the first second.
+    """One direction of a speed test. `moved_bytes` arrived. The rate includes the beginning.
 
     `loss_share` is of the packets in this direction. `rtt_ms` is the median of the pings meanwhile.
     """

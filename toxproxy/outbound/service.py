@@ -19,9 +19,9 @@ import functools
 import os
 import socket
 import struct
-import time
 from collections.abc import Callable
 from enum import IntEnum
+from time import time as now
 from typing import cast
 
 from toxproxy.dialer import P
@@ -81,12 +81,8 @@ class Service:
         """Raise `StreamRefused` if the resolver does not answer."""
         if self._resolver is None:
             raise StreamRefused(Refusal.UNSUPPORTED, "the server leaves names to its upstream proxy")
-        try:
-            await self._resolver.look_up(_NO_NAME)
-        except socket.gaierror as error:
-            if error.errno not in NO_SUCH_NAME:
-                text = "the server's name resolver does not answer"
-                raise StreamRefused(Refusal.FAILED, text) from error
+        if not await answers(self._resolver):
+            raise StreamRefused(Refusal.FAILED, "the server's name resolver does not answer")
 
     def _ended(self, answer: object) -> None:
         self._own.discard(answer)
@@ -147,7 +143,7 @@ class _Generate(_Answer):
 
 class _Time(_Answer):
     def begin(self) -> None:
-        self.transport.write(COUNT.pack(int(time.time() * 1000)))
+        self.transport.write(COUNT.pack(int(now() * 1000)))
         self.transport.close()
 
 
@@ -157,6 +153,15 @@ _ANSWERS: dict[Port, Callable[[Callable[[object], None]], _Answer]] = {
     Port.TIME: _Time,
     Port.NAMES: _Answer,
 }
+
+
+async def answers(resolver: Resolver) -> bool:
+    """Whether this machine's name service answers: it is asked for a name that cannot exist."""
+    try:
+        await resolver.look_up(_NO_NAME)
+    except socket.gaierror as error:
+        return error.errno in NO_SUCH_NAME
+    return True
 
 
 @functools.cache
