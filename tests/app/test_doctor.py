@@ -27,7 +27,6 @@ from toxproxy.system.state import StateFolder
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-TOX_ID = "0" * 76
 KEY = "1" * 62 + "11"
 PATIENCE = 60
 MOST_SECONDS = 20.0
@@ -69,7 +68,7 @@ async def test_a_wrong_configuration_is_named_with_its_line(tmp_path: Path) -> N
     path = written(tmp_path, "[client]\nssh = 2222:127.0.0.1:nonsense:TOXID\n")
     done = await doctor(path, "--state", tmp_path / "state")
     assert done.status == 1
-    assert first(done).startswith(f"The configuration is wrong: {path}, line 2: ")
+    assert first(done).startswith(f"The configuration is wrong: {path}:2: ")
     assert not (tmp_path / "state").exists()
 
 
@@ -223,7 +222,7 @@ async def test_where_everything_works_it_says_so_with_status_0_and_as_json(ends:
         done, told = await doctor("--state", state), await doctor("--state", state, "--json")
     assert done.status == 0, done.out
     assert first(done).startswith("Everything works")
-    assert line(done, "clock") == "ok clock Within 1 s of the server's"
+    assert line(done, "clock") == "ok clock within 1 s of the server's"
     assert line(done, "path").endswith(" ms, direct")
     result = json.loads(told.out)
     assert (result["healthy"], result["verdict"]) == (True, None)
@@ -294,9 +293,9 @@ async def test_the_bundle_holds_no_key_no_secret_no_name_and_no_id(guarded: Ends
     assert '"role": "client"' in found
     server = guarded.server.node
     hidden = [
-        "alice", "hunter22", "a very long", "privately", "also", "wiki.example", "127.0.0.1", str(guarded.folder),
-        own["words"], words(server.public_key), socket.gethostname(),
-        *(key[:8] for key in (own["tox_id"], own["public_key"], tox_id, server.public_key.hex().upper(), KEY)),
+        "alice", "hunter22", "a very long", "privately", "also", "wiki.example", "127.0.0.1",
+        str(guarded.folder), own["words"], words(server.public_key), socket.gethostname(),
+        *(key[:8] for key in (own["tox_id"], own["public_key"], tox_id, KEY)),
     ]  # fmt: skip
     assert [text for text in hidden if text.lower() in found.lower()] == []
     assert re.findall("[0-9A-Fa-f]{16,}", found) == []

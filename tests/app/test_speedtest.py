@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
-from tests.app.test_control_plane import Ends, command, ends  # noqa: F401
+from tests.app.test_control_plane import Ends, command, running
 from toxproxy.control.snapshots import SpeedPhase, SpeedSnapshot, decoded
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.outbound import service
 from toxproxy.outbound.service import COUNT, HOST, Port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def ends(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ends]:
+    """A client that is connected to a server which permits little."""
+    async with running(tmp_path_factory.mktemp("ends"), "allow = *\n") as ends:
+        await ends.connected()
+        yield ends
 
 
 async def opened(ends: Ends, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -28,7 +38,7 @@ async def closed(ends: Ends) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_both_directions_are_measured_with_their_loss_and_what_the_load_adds(ends: Ends) -> None:  # noqa: F811
+async def test_both_directions_are_measured_with_their_loss_and_what_the_load_adds(ends: Ends) -> None:
     done = await ends.ask("client", "speedtest", "--seconds", "2", "--json")
     assert done.status == 0, done.err
     shots = [decoded(SpeedSnapshot, json.loads(line)) for line in done.out.splitlines()]
@@ -47,7 +57,7 @@ async def test_both_directions_are_measured_with_their_loss_and_what_the_load_ad
     await closed(ends)
 
 
-async def test_people_are_told_in_a_few_lines(ends: Ends) -> None:  # noqa: F811
+async def test_people_are_told_in_a_few_lines(ends: Ends) -> None:
     done = await ends.ask("client", "speedtest", "--seconds", "2")
     assert done.status == 0, done.err
     first, empty, down, up, *_ = done.out.splitlines()
@@ -59,7 +69,7 @@ async def test_people_are_told_in_a_few_lines(ends: Ends) -> None:  # noqa: F811
     assert "under load (" in up
 
 
-async def test_one_test_runs_at_a_time_and_a_server_starts_none(ends: Ends) -> None:  # noqa: F811
+async def test_one_test_runs_at_a_time_and_a_server_starts_none(ends: Ends) -> None:
     first = asyncio.create_task(ends.ask("client", "speedtest", "--seconds", "2"))
     await asyncio.sleep(2.5)
     second = await ends.ask("client", "speedtest")
@@ -78,7 +88,7 @@ async def test_without_a_client_it_says_what_to_start(tmp_path: Path) -> None:
 # The services
 
 
-async def test_the_clock_of_the_server_is_told(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+async def test_the_clock_of_the_server_is_told(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "now", lambda: 1_800_000_000.5)
     reader, writer = await opened(ends, Port.TIME)
     assert COUNT.unpack(await asyncio.wait_for(reader.read(), 20)) == (1_800_000_000_500,)
@@ -86,7 +96,7 @@ async def test_the_clock_of_the_server_is_told(ends: Ends, monkeypatch: pytest.M
     await closed(ends)
 
 
-async def test_what_is_discarded_is_counted_to_the_last_byte(ends: Ends) -> None:  # noqa: F811
+async def test_what_is_discarded_is_counted_to_the_last_byte(ends: Ends) -> None:
     reader, writer = await opened(ends, Port.DISCARD)
     writer.write(bytes(300_001))
     writer.write_eof()
@@ -99,7 +109,7 @@ async def test_what_is_discarded_is_counted_to_the_last_byte(ends: Ends) -> None
 
 
 async def test_a_client_has_few_connections_to_the_server_itself_and_each_ends(
-    ends: Ends,  # noqa: F811
+    ends: Ends,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(service, "SECONDS", 1.0)
@@ -114,7 +124,7 @@ async def test_a_client_has_few_connections_to_the_server_itself_and_each_ends(
     await closed(ends)
 
 
-async def test_a_service_that_there_is_not_is_refused(ends: Ends) -> None:  # noqa: F811
+async def test_a_service_that_there_is_not_is_refused(ends: Ends) -> None:
     with pytest.raises(StreamRefused) as caught:
         await opened(ends, 80)
     assert caught.value.code is Refusal.CONNECTION_REFUSED

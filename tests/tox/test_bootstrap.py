@@ -201,3 +201,14 @@ async def test_a_node_that_no_udp_packet_can_be_sent_to_is_still_asked_as_a_rela
                 await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.wait([task])
+
+
+async def test_it_ends_also_when_it_is_cancelled_at_the_moment_that_the_network_is_found(tox: Tox) -> None:
+    bootstrap = Bootstrap(tox, (), Resolver(), ipv6=False)
+    running = asyncio.create_task(bootstrap.run())
+    await asyncio.sleep(0.05)
+    bootstrap.connection_changed(True)
+    await asyncio.sleep(0)  # what waited for the change is done, and `run` has not gone on yet
+    running.cancel()
+    await asyncio.wait([running], timeout=5)
+    assert running.cancelled()
