@@ -7,6 +7,7 @@ import json
 import os
 import re
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ import pytest_asyncio
 
 from tests.app.test_control_plane import Done, Ends, command, running
 from tests.isolated import needs_namespaces, resolving_with
+from tests.machine import pseudo_terminal
 from tests.tox.pair import unused_port
 from toxproxy import config
 from toxproxy.admission.words import words
@@ -113,7 +115,18 @@ async def test_an_open_state_folder_is_named(tmp_path: Path) -> None:
 async def test_nodes_that_cannot_be_reached_are_named(tmp_path: Path) -> None:
     node = f"127.0.0.1:{unused_port()}"
     path = written(tmp_path, alone(f"{node}:{KEY}"))
-    done = await doctor(path, "--state", tmp_path / "state")
+    near, far = pseudo_terminal()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "toxproxy", "doctor", path, "--state", tmp_path / "state",
+        stdout=asyncio.subprocess.PIPE, stderr=far, env={**os.environ, "TERM": "xterm"},
+    )  # fmt: skip
+    os.close(far)
+    async with asyncio.timeout(PATIENCE):
+        out, _ = await process.communicate()
+    done = Done(process.returncode, out.decode(), "")
+    progress = os.read(near, 100_000).decode()
+    os.close(near)
+    assert "looking for the Tox network ... 3 s" in progress
     assert done.status == 1
     assert first(done).startswith(f"No node of the Tox network is reached ({node}): see that this machine is")
 

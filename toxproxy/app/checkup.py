@@ -128,6 +128,8 @@ def network(
     nodes = fine(CheckKind.NODES, f"{open_} of {len(found)}" if found else None)
     if not joined and not found:
         nodes = untried(CheckKind.NODES, Fault.NODES_NONE)
+    elif not joined and not settled and any(each.udp is Reach.OPEN for each in found):
+        nodes = wrong(CheckKind.NODES, Fault.CONNECTING)
     elif not joined and not open_ and not refused_here:
         about = ", ".join(str(each.node) for each in found[:3])
         nodes = wrong(CheckKind.NODES, Fault.NODES_UNREACHABLE, about)

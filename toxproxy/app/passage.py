@@ -92,10 +92,12 @@ class Passage:
                 transport, _ = await self._friend.dial(
                     lambda: asyncio.StreamReaderProtocol(reader, loop=loop), Target(HOST, Port.TIME)
                 )
-                (there,) = COUNT.unpack(await reader.readexactly(COUNT.size))
+                try:
+                    (there,) = COUNT.unpack(await reader.readexactly(COUNT.size))
+                finally:
+                    transport.abort()
         except (TimeoutError, StreamRefused, OSError, EOFError):
             return untried(CheckKind.CLOCK, Fault.NOT_KNOWN_THERE)
-        transport.abort()
         now = time.time()
         ahead = (asked + now) / 2 - there / 1000
         if abs(ahead) > _MOST_DIFFERENCE + (now - asked):

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,7 @@ from toxproxy.system.state import default_path
 def doctor_command(args: argparse.Namespace, console: Console) -> int:
     """Find what is wrong, and say what to do."""
     settings, checks, snapshot = config.DEFAULT, [], None
-    role = args.role
-    broken = False
+    role, broken = args.role, False
     if args.config is not None:
         try:
             settings = config.load(args.config)
@@ -52,22 +52,20 @@ def doctor_command(args: argparse.Namespace, console: Console) -> int:
     if args.bundle is not None:
         known = settings if args.config is not None and not broken else None
         _write(args.bundle, "\n".join(bundle(checks, snapshot, known, _machine())) + "\n")
-    worst = verdict(checks)
+    _print(args, checks)
+    return 0 if verdict(checks) is None else 1
+
+
+def _print(args: argparse.Namespace, checks: Sequence[Check]) -> None:
     if args.json:
-        say_json(
-            {
-                "healthy": worst is None,
-                "verdict": encoded(worst),
-                "summary": diagnosis.summary(checks),
-                "checks": encoded(checks),
-            }
-        )
-    else:
-        for line in diagnosis.lines(checks):
-            say(line)
-        if args.bundle is not None:
-            say(f"\n{args.bundle} is written: no keys, IDs, secrets, names, addresses or paths are in it.")
-    return 0 if worst is None else 1
+        worst = verdict(checks)
+        result = {"healthy": worst is None, "verdict": encoded(worst), "summary": diagnosis.summary(checks)}
+        say_json({**result, "checks": encoded(list(checks))})
+        return
+    for line in diagnosis.lines(checks):
+        say(line)
+    if args.bundle is not None:
+        say(f"\n{args.bundle} is written: no keys, IDs, secrets, names, addresses or paths are in it.")
 
 
 async def _examined(settings: Config, folder: Path, console: Console) -> tuple[list[Check], Snapshot | None]:
