@@ -142,7 +142,7 @@ async def test_without_a_running_end_a_throw_away_node_finds_the_network(tmp_pat
         await server.stop()
     assert done.status == 0, done.out
     assert line(done, "UDP").startswith("ok UDP")
-    assert line(done, "other end") == "- other end Not tried: no toxproxy runs here with this state"
+    assert line(done, "other end") == "- other end not tried: no toxproxy runs here with this state"
     assert not (tmp_path / "state").exists()
 
 
@@ -188,7 +188,7 @@ async def test_a_client_that_was_not_let_in_is_told_so_and_the_command(guarded: 
         )
         own = json.loads((await command("status", "--json", "--state", state)).out)["end"]["words"]
         assert first(done).endswith(f"toxproxy allow {own}")
-        assert line(done, "targets") == "- targets Not tried: there is no connection"
+        assert line(done, "targets") == "- targets not tried: there is no connection"
     waits = await doctor("--state", guarded.folder / "server")
     assert waits.status == 0
     assert "to be let in: toxproxy allow" in waits.out

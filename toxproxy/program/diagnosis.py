@@ -36,7 +36,8 @@ def lines(checks: Sequence[Check]) -> Iterator[str]:
 def summary(checks: Sequence[Check]) -> str:
     """The first line: what has to be mended first and how, or that nothing has to."""
     if (worst := verdict(checks)) is not None:
-        return explained(worst)
+        text = explained(worst)
+        return text if text.startswith("libtoxcore") else f"{text[:1].upper()}{text[1:]}"
     if any(check.fault is Fault.NOT_RUNNING for check in checks):
         return "Nothing wrong is found here. Start toxproxy and ask again: the other end is tried then."
     notes = sum(check.outcome is Outcome.NOTE for check in checks)
@@ -48,12 +49,12 @@ def explained(check: Check) -> str:
     fault = check.fault
     if fault is None:
         return _FINE.get(check.kind, "fine")
-    text = _SENTENCES[fault].format(
+    quoted = check.detail is not None and fault in _QUOTED
+    return _SENTENCES[fault].format(
         about=check.about or "it",
-        detail=shown(check.detail, 160) if check.detail and fault in _QUOTED else check.detail or "",
+        detail=shown(check.detail or "", 160) if quoted else check.detail or "",
         amount=_amount(check),
     )
-    return text if text.startswith("libtoxcore") else f"{text[:1].upper()}{text[1:]}"
 
 
 def _said(check: Check) -> str:
