@@ -88,9 +88,7 @@ async def test_without_a_client_it_says_what_to_start(tmp_path: Path) -> None:
 async def test_a_server_that_has_no_such_services_is_named_as_older(
     ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        service, "HOST", "nobody.asks.for.this.invalid"
-    )  # where the exit looks
+    monkeypatch.setattr(service, "HOST", "nobody.asks.for.this.invalid")  # where the exit looks
     done = await ends.ask("client", "speedtest")
     assert (done.status, done.out) == (1, "")
     assert done.err == "toxproxy: the server has no speed test: it runs an older toxproxy\n"
