@@ -231,6 +231,11 @@ def _faces(address: Address) -> tuple[Address, ...]:
     return (address, IPv4Address("127.0.0.1")) if address.is_unspecified else (address,)
 
 
+def is_literal(host: str) -> bool:
+    """Whether a host is an address and no name."""
+    return _literal(host) is not None
+
+
 def parse_rules(text: str) -> tuple[Rule, ...]:
     """The rules, at least one, divided by commas. Raises `ValueError`."""
     rules = tuple(parse_rule(item.strip()) for item in text.split(",") if item.strip())

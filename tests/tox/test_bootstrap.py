@@ -257,3 +257,14 @@ async def test_that_nothing_changed_does_not_hasten_the_next_try() -> None:
     task.cancel()
     await asyncio.wait([task])
     tox.kill()
+
+
+async def test_it_ends_also_when_it_is_cancelled_at_the_moment_that_the_network_is_found(tox: Tox) -> None:
+    bootstrap = Bootstrap(tox, (), Resolver(), ipv6=False)
+    running = asyncio.create_task(bootstrap.run())
+    await asyncio.sleep(0.05)
+    bootstrap.connection_changed(True)
+    await asyncio.sleep(0)  # what waited for the change is done, and `run` has not gone on yet
+    running.cancel()
+    await asyncio.wait([running], timeout=5)
+    assert running.cancelled()

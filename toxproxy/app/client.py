@@ -12,6 +12,7 @@ from toxproxy.admission.access import request_message
 from toxproxy.app.end import DRAIN, NICKNAME, End, Listening
 from toxproxy.app.known import KnownServers
 from toxproxy.app.observer import Observer
+from toxproxy.app.speedtest import Speedtest
 from toxproxy.config.settings import Config, Forward, ProxyPort
 from toxproxy.control.snapshots import EndRole, ListenerKind, ListenerSnapshot
 from toxproxy.dialer import Dialer
@@ -68,7 +69,7 @@ class Client(End):
             self._listening.push_async_callback(listener.drain)
             self._listening.push_async_callback(listener.close)
             self._listeners.append((entry, listener))
-        await self._start_control()
+        await self._start_control(Speedtest(self._observer, self._servers.values).methods)
 
     def _make_observer(self) -> Observer:
         return Observer(

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+from toxproxy.app.checkup import Checkup
 from toxproxy.app.observer import Observer
 from toxproxy.app.orders import Orders
 from toxproxy.config.settings import Config, LimitSettings
@@ -83,7 +84,9 @@ class End:
 
     async def _start_control(self, more: Mapping[str, Method] | None = None) -> None:
         """Answer on the control socket: what both roles can be asked, and `more`."""
-        methods = {**Orders(self._observer, self._friends.values).methods, **(more or {})}
+        orders = Orders(self._observer, self._friends.values).methods
+        checkup = Checkup(self._observer, self.config, self._friends.values).methods
+        methods = {**orders, **checkup, **(more or {})}
         control = ControlServer(self._state.path, methods)
         await control.start()
         self._resources.push_async_callback(control.close)

@@ -90,8 +90,7 @@ class Orders:
         between two (1), each waits `timeout_s` (5). A `count` of 0 is without end.
         """
         expect(params, "peer", "count", "interval_s", "timeout_s", "until_direct")
-        peer = params.get("peer")
-        friend = self._find(None if peer is None else text(params, "peer"))
+        friend = find_peer(self._observer, self._friends(), optional_text(params, "peer"))
         count = int(number(params, "count", 4, least=0, most=_MOST_COUNT)) or math.inf
         pause = number(params, "interval_s", 1.0, least=_LEAST_INTERVAL, most=_MOST_INTERVAL)
         seconds = number(params, "timeout_s", 5.0, least=_LEAST_INTERVAL, most=_MOST_SECONDS)
@@ -120,20 +119,20 @@ class Orders:
         rtt_ms = None if rtt is None else round(rtt * 1000, 3)
         return PongSnapshot(peer_key=peer.key, state=peer.state, path=peer.path, rtt_ms=rtt_ms)
 
-    def _find(self, wanted: str | None) -> Friend:
-        friends = list(self._friends())
-        if wanted is not None:
-            friends = [each for each in friends if _is_called(self._observer.peer(each), wanted)]
-        elif len(friends) > 1:  # the only one that is there, if there is one
-            there = [each for each in friends if self._observer.peer(each).state is PeerState.CONNECTED]
-            friends = there if len(there) == 1 else friends
-        if len(friends) == 1:
-            return friends[0]
-        if not friends:
-            raise ValueError("there is no such peer" if wanted is not None else "there is no peer yet")
-        raise ValueError(
-            f"there are {len(friends)} peers: say which: {', '.join(short(f.key) for f in friends)}"
-        )
+
+def find_peer(observer: Observer, friends: Iterable[Friend], wanted: str | None) -> Friend:
+    """The friend with this name or beginning of a key; without one, the only one. Raises `ValueError`."""
+    friends = list(friends)
+    if wanted is not None:
+        friends = [each for each in friends if _is_called(observer.peer(each), wanted)]
+    elif len(friends) > 1:  # the only one that is there, if there is one
+        there = [each for each in friends if observer.peer(each).state is PeerState.CONNECTED]
+        friends = there if len(there) == 1 else friends
+    if len(friends) == 1:
+        return friends[0]
+    if not friends:
+        raise ValueError("there is no such peer" if wanted is not None else "there is no peer yet")
+    raise ValueError(f"there are {len(friends)} peers: say which: {', '.join(short(f.key) for f in friends)}")
 
 
 def _explained(snapshot: Snapshot) -> object:
@@ -152,6 +151,11 @@ def text(params: Params, name: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{name}: expected text")
     return value
+
+
+def optional_text(params: Params, name: str) -> str | None:
+    """A param that is text, or missing. Raises `ValueError`."""
+    return None if params.get(name) is None else text(params, name)
 
 
 def number(params: Params, name: str, default: float, *, least: float, most: float) -> float:

@@ -7,13 +7,18 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from shlex import quote
+from typing import TypeVar
 
 from toxproxy.config.advice import Role
 from toxproxy.control import client
 from toxproxy.control.client import NotRunning
+from toxproxy.control.messages import ControlError, ErrorCode
+from toxproxy.control.snapshots import decoded
 from toxproxy.errors import ConfigError, StateError
 from toxproxy.program.logs import escaped
 from toxproxy.system.state import default_path
+
+T = TypeVar("T")
 
 _ROLES: tuple[Role, ...] = ("server", "client")
 
@@ -46,6 +51,19 @@ def asked(args: argparse.Namespace, method: str, **params: object) -> Iterator[o
 def ask(args: argparse.Namespace, method: str, **params: object) -> object:
     """The only result of a request; see `asked`."""
     return next(iter(list(asked(args, method, **params))), None)
+
+
+def read(kind: type[T], result: object) -> T:
+    """A dataclass from a result. Raises `ControlError` if the running end is another version."""
+    try:
+        return decoded(kind, result)
+    except ValueError as error:
+        raise ControlError(ErrorCode.MALFORMED, foreign(error)) from None
+
+
+def foreign(why: object) -> str:
+    """What is said of an answer that this version does not understand."""
+    return f"the running toxproxy is another version than this command ({why}): use the same for both"
 
 
 def running(args: argparse.Namespace, *roles: Role) -> Path:

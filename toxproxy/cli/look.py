@@ -6,9 +6,9 @@ import argparse
 import sys
 from typing import Any
 
-from toxproxy.cli.asking import ask, asked, say, say_json
+from toxproxy.cli.asking import ask, asked, foreign, read, say, say_json
 from toxproxy.control.messages import ControlError, ErrorCode
-from toxproxy.control.snapshots import PathKind, PongSnapshot, Snapshot, StreamSnapshot, decoded
+from toxproxy.control.snapshots import PathKind, PongSnapshot, Snapshot, StreamSnapshot
 from toxproxy.program import report
 from toxproxy.program.amounts import counted, duration, size
 from toxproxy.program.logs import Console
@@ -39,7 +39,7 @@ def _show(args: argparse.Namespace, result: object) -> None:
     if args.json:
         say_json(result)
         return
-    for line in report.lines(_read(Snapshot, result), verbose=args.verbose > 0):
+    for line in report.lines(read(Snapshot, result), verbose=args.verbose > 0):
         say(line)
 
 
@@ -50,7 +50,7 @@ def ping_command(args: argparse.Namespace, console: Console) -> int:
         count = _PINGS_UNTIL_DIRECT if args.until_direct else _PINGS
     reached = False
     for result in asked(args, "ping", peer=args.peer, count=count, until_direct=args.until_direct):
-        pong = _read(PongSnapshot, result)
+        pong = read(PongSnapshot, result)
         answered = pong.rtt_ms is not None
         reached = reached or (answered and (pong.path is PathKind.DIRECT or not args.until_direct))
         if args.json:
@@ -66,7 +66,7 @@ def streams_command(args: argparse.Namespace, console: Console) -> int:
     if args.json:
         say_json(result)
         return 0
-    streams = [_read(StreamSnapshot, each) for each in result["streams"]]
+    streams = [read(StreamSnapshot, each) for each in result["streams"]]
     for stream in streams:
         say(
             f"{stream.id}  {stream.target}  {stream.state.value} for {duration(stream.age_s)}, "
@@ -89,18 +89,7 @@ def close_command(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _read(kind: type[Any], result: object) -> Any:
-    try:
-        return decoded(kind, result)
-    except ValueError as error:
-        raise ControlError(ErrorCode.MALFORMED, _foreign(error)) from None
-
-
 def _fields(result: object) -> Any:
     if not isinstance(result, dict):
-        raise ControlError(ErrorCode.MALFORMED, _foreign("no object"))
+        raise ControlError(ErrorCode.MALFORMED, foreign("no object"))
     return result
-
-
-def _foreign(why: object) -> str:
-    return f"the running toxproxy is another version than this command ({why}): use the same for both"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from toxproxy import __version__
-from toxproxy.cli import admit, look, pair, run
+from toxproxy.cli import admit, doctor, look, pair, run, speed
 from toxproxy.config.advice import Role
 from toxproxy.program.logs import Console, escaped
 from toxproxy.system.state import default_path
@@ -30,6 +30,7 @@ first steps:
   here:   set the browser's SOCKS proxy to 127.0.0.1:1080
 
 when it does not work:
+  toxproxy doctor [CONFIG]                 at either end: what is wrong, and what to do
   toxproxy status                          at either end: what is connected, how, or why not
 to see that it works, on this machine alone:
   toxproxy demo
@@ -104,6 +105,24 @@ only one is connected. A ping goes through the tunnel, as the connections do: it
 on the path, but passes what waits at this end.
 
 Exit status: 0 if an answer came, with --until-direct: by a direct path; 1 otherwise.
+"""
+
+_DOCTOR_EPILOG = """\
+First what has to be mended, and how. Then everything that was tried, a line each. It takes up to 20 s.
+
+It asks the server or the client that runs here. At a client, the targets of its forwards are tried, each by
+a connection that is closed at once. Where nothing runs, give it the configuration file: ports are tried, and
+a throw-away node looks for the Tox network.
+
+--bundle writes the result for a bug report, without keys, IDs, secrets, names, addresses and paths.
+
+Exit status: 0 if nothing has to be mended, 1 otherwise.
+"""
+
+_SPEEDTEST_EPILOG = """\
+Down, then up, a few seconds each, with data that does not shrink. The server answers it itself: no service
+is needed behind it, and no permit. It takes the whole line meanwhile. Then come the rate, the share of
+packets that were lost, and what the load adds to the round trip: that is the line's queue.
 """
 
 _STREAMS_EPILOG = """\
@@ -194,6 +213,18 @@ def _add_questions(add: _Add) -> None:
     ping.add_argument("--count", metavar="N", type=int, help="how often (default: 4, --until-direct: 60)")
     ping.add_argument(
         "--until-direct", action="store_true", help="stop once the path is direct, without a relay"
+    )
+    text = "find out what is wrong, and say what to do"
+    examine = add("doctor", doctor.doctor_command, text, _DOCTOR_EPILOG)
+    examine.add_argument("config", metavar="CONFIG", type=Path, nargs="?", help="a configuration file")
+    _add_asking(examine, role=True)
+    examine.add_argument("--bundle", metavar="FILE", type=Path, help="also write FILE, for a bug report")
+    text = "measure how fast the path to the server is, both ways"
+    speedtest = add("speedtest", speed.speedtest_command, text, _SPEEDTEST_EPILOG)
+    _add_asking(speedtest, role=True)
+    speedtest.add_argument("peer", metavar="PEER", nargs="?", help="which server, as with ping")
+    speedtest.add_argument(
+        "--seconds", metavar="N", type=float, help="of each direction, 2 to 10 (default: 5)"
     )
     streams = add("streams", look.streams_command, "list the connections through the tunnel", _STREAMS_EPILOG)
     _add_asking(streams, role=True)

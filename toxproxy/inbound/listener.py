@@ -85,7 +85,7 @@ class Listener(ABC):
         """Bind and listen; `addresses` are known then. Raises `ToxproxyError` if that is not possible."""
         loop = asyncio.get_running_loop()
         try:
-            self._sockets = bind_sockets(await _resolve(self._bind), self._bind.port)
+            self._sockets = await bound(self._bind)
         except OSError as error:
             raise ToxproxyError(f"{self.name}: cannot listen on {self._bind}: {_why(error)}") from error
         for sock in self._sockets:
@@ -201,6 +201,11 @@ class Listener(ABC):
             log.exception("%s: a connection was given up", self.name)
         finally:
             client.reset()
+
+
+async def bound(bind: Bind) -> list[socket.socket]:
+    """Sockets that listen at `bind`. Raises `OSError`."""
+    return bind_sockets(await _resolve(bind), bind.port)
 
 
 def _current_task() -> asyncio.Task[None]:

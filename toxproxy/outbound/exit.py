@@ -19,17 +19,15 @@ from toxproxy.address import Address, Target, parse_host
 from toxproxy.config.settings import DEFAULT, ExitSettings
 from toxproxy.dialer import P, feed
 from toxproxy.errors import Refusal, StreamRefused
-from toxproxy.outbound import eyeballs
+from toxproxy.outbound import eyeballs, service
 from toxproxy.outbound.upstream import Upstream
 from toxproxy.pace import Notice
 from toxproxy.rules import Rules, Verdict
 from toxproxy.system.descriptors import scarce
 from toxproxy.system.interfaces import Interfaces
-from toxproxy.system.resolver import Resolver
+from toxproxy.system.resolver import NO_SUCH_NAME, Resolver
 
 log = logging.getLogger(__name__)
-
-_NO_SUCH_NAME = {getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA") if hasattr(socket, name)}
 
 
 class Exit:
@@ -48,6 +46,7 @@ class Exit:
         *,
         interfaces: Interfaces | None = None,
         short: Notice | None = None,
+        served: set[object] | None = None,
     ) -> None:
         self._settings, self._rules, self._dials = settings, rules, dials
         self._upstream = None if settings.upstream is None else Upstream(settings.upstream)
@@ -55,13 +54,22 @@ class Exit:
         self._turns = asyncio.Semaphore(dials)
         self._interfaces = interfaces or Interfaces()
         self._short = short or Notice(log, logging.WARNING)
+        self._served: set[object] = set() if served is None else served  # connections to the server itself
+        self._service = service.Service(self._resolver if self._upstream is None else None, self._served)
 
     def guest(self) -> Exit:
         """An exit with the same rules for one friend, with turns and look-ups of its own.
 
         If this friend's targets or name servers do not answer, no other friend is delayed.
         """
-        return Exit(self._settings, self._rules, self._dials, interfaces=self._interfaces, short=self._short)
+        return Exit(
+            self._settings,
+            self._rules,
+            self._dials,
+            interfaces=self._interfaces,
+            short=self._short,
+            served=self._served,
+        )
 
     async def dial(
         self,
@@ -73,12 +81,16 @@ class Exit:
     ) -> tuple[asyncio.Transport, P]:
         """Connect to `target` and return (transport, protocol); see `Dialer.dial`.
 
+        What the server answers itself (see `service`) needs no rule: it leads nowhere.
+
         `early` and `compress` have no effect here, where there is no tunnel.
 
         Raises `StreamRefused`. Its text never names an address that a look-up found.
         """
         try:
             async with asyncio.timeout(self._settings.connect_timeout), self._turns:
+                if target.host == service.HOST:
+                    return await self._service.dial(protocol_factory, target.port)
                 sock, early_bytes = await self._connect(target)
                 self._check_files(sock)
                 transport, protocol = await _adopt(sock, protocol_factory)
@@ -133,7 +145,7 @@ class Exit:
         try:
             addresses = await self._resolver.look_up(target.host)
         except socket.gaierror as error:
-            if error.errno in _NO_SUCH_NAME:
+            if error.errno in NO_SUCH_NAME:
                 raise _refused(Refusal.NAME_NOT_FOUND) from error
             text = "the server's name resolver does not answer"
             raise StreamRefused(Refusal.FAILED, text) from error

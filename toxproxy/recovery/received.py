@@ -28,6 +28,7 @@ class Received:
 
     def __init__(self) -> None:
         self.largest = 0  # the largest number that came; 0 if none has
+        self.count = 0  # different numbers that came
         self.pending = 0  # packets that were not acknowledged yet
         self.due = math.inf  # when they must be
         self._came_at = 0.0  # when the largest came
@@ -48,6 +49,7 @@ class Received:
         """A new packet came. `round_trip` is an estimate in seconds."""
         in_order = number == self.largest + 1
         self._numbers.add(number, number + 1)
+        self.count += 1
         if number > self.largest:
             self.largest = number
             self._came_at = now

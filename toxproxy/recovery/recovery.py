@@ -63,6 +63,11 @@ class Recovery:
         self._looked_at = -math.inf  # for losses and for a probe that is due
         self._ahead = 0.0  # of our clock is the peer's, in microseconds
 
+    @property
+    def came(self) -> tuple[int, int]:
+        """How many packets of the peer came, and how many it has sent, as far as their numbers tell."""
+        return self._received.count, self._received.largest
+
     # The owner's calls
 
     def introduce(self, client: int, server: int) -> None:

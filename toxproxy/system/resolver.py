@@ -13,6 +13,9 @@ from threading import Thread
 
 _MAX_LOOK_UPS = 16  # at a time
 
+#: The errors of a resolver that has answered: there is no such name.
+NO_SUCH_NAME = {getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA") if hasattr(socket, name)}
+
 
 class Resolver:
     """Looks up 16 names at a time. More wait for their turn.

@@ -68,6 +68,16 @@ def enlarge(sock: socket.socket, size: int) -> None:
         sock.setsockopt(socket.SOL_SOCKET, option, size)
 
 
+def routes_ipv6() -> bool:
+    """Whether this machine has a way to the IPv6 internet. Nothing is sent."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            sock.connect(("2001:db8::1", 9))  # a documentation address (RFC 3849), which is routed as any
+    except OSError:
+        return False
+    return True
+
+
 @contextmanager
 def os_errors() -> Iterator[None]:
     """A block around a loop's `sock_…` methods that turns their RuntimeError into `OSError`.

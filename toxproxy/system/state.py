@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from enum import Enum
 from pathlib import Path
 
 import platformdirs
@@ -23,6 +25,51 @@ _LOCK = "lock"
 def default_path(role: str) -> Path:
     """The state folder of a role ("server" or "client") without --state."""
     return platformdirs.user_state_path("toxproxy", appauthor=False) / role
+
+
+class StateFlaw(Enum):
+    """Why a folder cannot be the state folder, or should not be as it is."""
+
+    FOREIGN = "foreign"  # it, or a file in it, belongs to another user
+    OPEN = "open"  # other users may look into it
+    UNUSABLE = "unusable"  # it is no folder, or may not be written
+    IN_USE = "in_use"  # another process has locked it
+
+
+def flaw(path: Path) -> tuple[StateFlaw, Path] | None:
+    """The first flaw of a folder, and where it is. Nothing is changed. One that is missing has none."""
+    try:
+        if not path.exists():
+            return None
+        if not path.is_dir():
+            return StateFlaw.UNUSABLE, path
+        if path.stat().st_uid != os.geteuid():
+            return StateFlaw.FOREIGN, path
+        if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+            return StateFlaw.UNUSABLE, path
+        files = [each for each in path.iterdir() if not each.name.startswith(".")]
+        for file in files:
+            status = file.lstat()
+            if status.st_uid != os.geteuid():
+                return StateFlaw.FOREIGN, file
+            if stat.S_ISREG(status.st_mode) and not os.access(file, os.R_OK | os.W_OK):
+                return StateFlaw.UNUSABLE, file
+        if path.stat().st_mode & 0o077 and files:
+            return StateFlaw.OPEN, path
+        if (path / _LOCK).exists() and _locked(path / _LOCK):
+            return StateFlaw.IN_USE, path
+    except OSError:
+        return StateFlaw.UNUSABLE, path
+    return None
+
+
+def _locked(path: Path) -> bool:
+    with open(path, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 @contextmanager

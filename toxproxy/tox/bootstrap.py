@@ -150,7 +150,10 @@ class Bootstrap:
                 continue
             await self._ask()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), pause * random.uniform(0.75, 1.25))
+                async with asyncio.timeout(
+                    pause * random.uniform(0.75, 1.25)
+                ):  # `wait_for` can lose a cancel
+                    await self._changed.wait()
             pause = min(2 * pause, _LONGEST_ONLINE if self._online else _LONGEST_PAUSE)
 
     async def _resolve(self, host: str) -> list[str]:

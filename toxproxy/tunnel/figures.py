@@ -16,6 +16,7 @@ class Figures:
     measured on this link. `queue` is by how much the first exceeds the second. `sent` and `lost` count
     packets since the session began; a packet that only was late may be among the lost. `silence`: since when
     no datagram came on the link; a peer that is there sends one within two seconds. None without a link.
+    `received` packets came of the `numbered` ones that the peer has sent; some may be on their way.
     """
 
     round_trip: float | None
@@ -28,6 +29,8 @@ class Figures:
     state: State
     lossy: bool
     silence: float | None
+    received: int
+    numbered: int
 
 
 def measured(recovery: Recovery, silence: float | None) -> Figures:
@@ -44,4 +47,6 @@ def measured(recovery: Recovery, silence: float | None) -> Figures:
         state=controller.state,
         lossy=controller.lossy,
         silence=silence,
+        received=recovery.came[0],
+        numbered=recovery.came[1],
     )
