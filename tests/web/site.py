@@ -84,6 +84,12 @@ class Site:
         finally:
             writer.close()
 
+    async def idle(self) -> None:
+        """Wait until no stream is left."""
+        async with asyncio.timeout(PATIENCE):
+            while await self.streams():
+                await asyncio.sleep(0.05)
+
     async def streams(self) -> list[dict[str, Any]]:
         """The client's."""
         found: Any = await self.client.methods["streams"]({})  # type: ignore[misc]

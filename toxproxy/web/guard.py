@@ -209,7 +209,7 @@ def _same(one: bytes, other: bytes) -> bool:
 
 
 def _forbidden(code: str, text: str) -> web.HTTPError:
-    return failure(web.HTTPForbidden, code, text, Connection="close")
+    return failure(web.HTTPForbidden, code, text, close=True)
 
 
 def _unauthorized() -> web.HTTPError:

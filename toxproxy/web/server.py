@@ -70,6 +70,7 @@ class WebServer:
             handle_signals=False,
             access_log=None,
             keepalive_timeout=_KEEPALIVE,
+            lingering_time=1.0,
             shutdown_timeout=1.0,
         )
         await self._runner.setup()
@@ -139,7 +140,9 @@ class WebServer:
                 async with asyncio.timeout(SECONDS):
                     await request.read()
             except TimeoutError:
-                raise failure(web.HTTPRequestTimeout, "timed_out", "the body took too long") from None
+                raise failure(
+                    web.HTTPRequestTimeout, "timed_out", "the body took too long", close=True
+                ) from None
             return await handler(request)
 
         return check
