@@ -70,6 +70,18 @@ async def test_a_page_from_elsewhere_is_refused_with_the_secret_as_well(
     assert "Access-Control-Allow-Origin" not in got.headers
 
 
+async def test_a_request_without_a_path_is_no_failure_of_the_program(site: Site) -> None:
+    host, _, port = site.client_page.removeprefix("http://").rpartition(":")
+    for line in (b"OPTIONS *", b"GET //connections", b"GET http://127.0.0.1/"):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(
+            line + b" HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: http://evil.example\r\nConnection: close\r\n\r\n"
+        )
+        got = await asyncio.wait_for(reader.read(), 5)
+        assert got.split()[1] in (b"400", b"401", b"403", b"404")
+        writer.close()
+
+
 @pytest.mark.parametrize("site_of", ["cross-site", "same-site"])
 async def test_what_another_page_embeds_is_refused(site: Site, site_of: str) -> None:
     got = await site.ask("/api/v1/status", headers={"Sec-Fetch-Site": site_of})

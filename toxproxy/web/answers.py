@@ -22,15 +22,13 @@ def answer(value: object, status: int = 200) -> web.Response:
     return web.Response(text=text_of(value), status=status, content_type="application/json")
 
 
-def failure(
-    kind: type[web.HTTPError], code: str, text: str, *, close: bool = False, **headers: str
-) -> web.HTTPError:
+def failure(kind: type[web.HTTPError], code: str, text: str, *, close: bool = False) -> web.HTTPError:
     """An HTTP error to raise: `error` as on the control socket, `message` as in the Clash API.
 
     `close`: nothing more is read on the connection.
     """
     body = text_of({"error": {"code": code, "message": text}, "message": text})
-    error = kind(text=body, content_type="application/json", headers=headers)
+    error = kind(text=body, content_type="application/json")
     if close:
         error.force_close()
     return error

@@ -37,7 +37,7 @@ FREE = frozenset(
     {"/", "/login", "/healthz", "/ready", "/proxy.pac"}
 )  # these tell nothing that is worth a secret
 CLASH = frozenset(
-    {"", "version", "traffic", "memory", "connections", "proxies", "rules", "logs", "configs", "providers"}
+    {"version", "traffic", "memory", "connections", "proxies", "rules", "logs", "configs", "providers"}
 )  # the first part of the path of what a dashboard from elsewhere may ask
 
 _READING = ("GET", "HEAD")
@@ -116,7 +116,8 @@ class Guard:
         return {"Access-Control-Allow-Origin": request.headers[hdrs.ORIGIN], **_CORS}
 
     def _is_for_all_pages(self, request: web.Request) -> bool:
-        return self._secret is not None and request.path.split("/")[1] in CLASH
+        first = request.path[1:].partition("/")[0]
+        return self._secret is not None and (first in CLASH or request.path == "/")
 
     def _is_here(self, request: web.Request) -> bool:
         host = _HOST.fullmatch(request.headers.get(hdrs.HOST, ""))
@@ -213,6 +214,6 @@ def _forbidden(code: str, text: str) -> web.HTTPError:
 
 
 def _unauthorized() -> web.HTTPError:
-    return failure(
-        web.HTTPUnauthorized, "unauthorized", "expected the secret of [web]", **{"WWW-Authenticate": "Bearer"}
-    )
+    error = failure(web.HTTPUnauthorized, "unauthorized", "expected the secret of [web]")
+    error.headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
+    return error
