@@ -69,6 +69,8 @@ async def test_peers_are_proxies(site: Site, dashboard: Dashboard) -> None:
     status, delay = await dashboard.request("GET", path)
     assert (status, 1 <= delay["delay"] < 5000) == (200, True)
     assert (await dashboard.request("GET", "/proxies/nonsense/delay"))[0] == 404
+    status, delays = await dashboard.request("GET", "/group/GLOBAL/delay?timeout=nonsense")
+    assert (status, list(delays)) == (200, [name])
     assert (await dashboard.request("PUT", "/proxies/GLOBAL", json={"name": name}))[0] == 400
     for kind in ("proxies", "rules"):
         assert (await dashboard.request("GET", f"/providers/{kind}"))[1] == {"providers": {}}

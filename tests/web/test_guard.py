@@ -23,7 +23,17 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 READ = ["status", "streams", "clients", "waiting", "history", "log", "events"]
 ORDERS = ["close", "allow", "ignore", "revoke", "block", "ping"]
-CLASH = ["version", "traffic", "memory", "connections", "proxies", "rules", "logs", "configs"]
+CLASH = [
+    "version",
+    "traffic",
+    "memory",
+    "connections",
+    "proxies",
+    "group/GLOBAL/delay",
+    "rules",
+    "logs",
+    "configs",
+]
 
 
 @pytest.mark.parametrize("secret", [None, "", "wrong", SECRET[:-1]])

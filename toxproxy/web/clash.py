@@ -6,6 +6,7 @@ https://en.clash.wiki/runtime/external-controller.html and https://wiki.metacube
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -27,6 +28,7 @@ from toxproxy.web.onlookers import Onlookers
 _GLOBAL = "GLOBAL"  # the group that dashboards look for
 _LEVELS = ("debug", "info", "warning", "error", "critical")
 _LONGEST_PING = 10.0  # seconds
+_MOST_PINGS = 64  # at once
 _CONFIGURED = "toxproxy is configured in its file"
 
 
@@ -54,6 +56,7 @@ class Clash:
             web.get("/proxies/{name}", self._proxy),
             web.put("/proxies/{name}", self._refuse),
             web.get("/proxies/{name}/delay", self._delay),
+            web.get("/group/{name}/delay", self._delays),
             web.get("/rules", self._rules),
             web.get("/providers/proxies", self._providers),
             web.get("/providers/rules", self._providers),
@@ -212,13 +215,27 @@ class Clash:
         wanted = [peer for peer in self._end.peers() if name in (called(peer), _GLOBAL)]
         if not wanted:
             raise failure(web.HTTPNotFound, "bad_params", "there is no such proxy")
+        if (delay := await self._measured(wanted[0], request)) is None:
+            raise failure(web.HTTPGatewayTimeout, "timed_out", "Timeout")
+        return answer({"delay": delay})
+
+    async def _delays(self, request: web.Request) -> web.Response:
+        """The same of every peer that is connected, at most `_MOST_PINGS` of them, by name."""
+        if request.match_info["name"] != _GLOBAL:
+            raise failure(web.HTTPNotFound, "bad_params", "there is no such group")
+        there = [peer for peer in self._end.peers() if peer.state is PeerState.CONNECTED][:_MOST_PINGS]
+        delays = await asyncio.gather(*(self._measured(peer, request) for peer in there))
+        measured = zip(there, delays, strict=True)
+        return answer({called(peer): delay for peer, delay in measured if delay is not None})
+
+    async def _measured(self, peer: PeerSnapshot, request: web.Request) -> int | None:
+        """Milliseconds, at least 1; None without an answer in the time that the request gives it."""
         text = request.query.get("timeout", "5000")
         seconds = int(text) / 1000 if text.isascii() and text.isdigit() and len(text) < 8 else 5.0
-        params = {"peer": wanted[0].key, "count": 1, "timeout_s": min(max(seconds, 0.2), _LONGEST_PING)}
+        params = {"peer": peer.key, "count": 1, "timeout_s": min(max(seconds, 0.2), _LONGEST_PING)}
         pongs: Any = await asked(self._end.methods["ping"], params)
-        if (rtt := pongs[0]["rtt_ms"]) is None:
-            raise failure(web.HTTPGatewayTimeout, "timed_out", "Timeout")
-        return answer({"delay": max(1, round(rtt))})
+        rtt = pongs[0]["rtt_ms"]
+        return None if rtt is None else max(1, round(rtt))
 
 
 def called(peer: PeerSnapshot) -> str:

@@ -37,7 +37,18 @@ FREE = frozenset(
     {"/", "/login", "/healthz", "/ready", "/proxy.pac"}
 )  # these tell nothing that is worth a secret
 CLASH = frozenset(
-    {"version", "traffic", "memory", "connections", "proxies", "rules", "logs", "configs", "providers"}
+    {
+        "version",
+        "traffic",
+        "memory",
+        "connections",
+        "proxies",
+        "group",
+        "rules",
+        "logs",
+        "configs",
+        "providers",
+    }
 )  # the first part of the path of what a dashboard from elsewhere may ask
 
 _READING = ("GET", "HEAD")
