@@ -50,6 +50,17 @@ async def test_who_waits_is_told_with_words_and_can_be_let_in_by_a_beginning(tmp
         assert len(end.node.friends) == 1
 
 
+async def test_a_client_that_is_ignored_waits_again_once_it_asks_again(tmp_path: Path) -> None:
+    async with server(tmp_path) as end:
+        end.friend_request(key(1), GREETING)
+        assert await request(tmp_path, "ignore", key=name(1)) == {"key": name(1)}
+        assert await request(tmp_path, "waiting") == {"waiting": []}
+        with pytest.raises(ControlError, match="does not wait"):
+            await request(tmp_path, "ignore", key=name(1))
+        end.friend_request(key(1), GREETING)
+        assert len((await request(tmp_path, "waiting"))["waiting"]) == 1
+
+
 async def test_a_revoked_client_is_no_friend_any_more_nor_after_a_restart(tmp_path: Path) -> None:
     async with server(tmp_path) as end:
         await request(tmp_path, "allow", key=name(1), name="laptop")

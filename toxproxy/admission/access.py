@@ -159,6 +159,12 @@ class Access:
         if len(self._waiting) > _MAX_WAITING:
             del self._waiting[next(iter(self._waiting))]
 
+    def ignore(self, key: bytes) -> None:
+        """Forget that a client waits, until it asks again. Raises `ValueError` if it does not."""
+        if key not in self._waiting:
+            raise ValueError("this client does not wait")
+        del self._waiting[key]
+
     def admit(self, key: bytes, claim: Claim) -> bool:
         """Let `key` in for its claim, SECRET or ANYONE, and record it.
 

@@ -36,7 +36,10 @@ _ADMISSIONS = {
 
 
 class Admissions:
-    """The methods `clients`, `waiting`, `allow`, `revoke`, `block`. A change counts at once, and is kept."""
+    """The methods `clients`, `waiting`, `allow`, `ignore`, `revoke`, `block`.
+
+    A change counts at once, and is kept.
+    """
 
     def __init__(self, access: Access, guests: Guests, friends: Callable[[], Iterable[Friend]]) -> None:
         self._access = access
@@ -50,6 +53,7 @@ class Admissions:
             "clients": self.clients,
             "waiting": self.waiting,
             "allow": self.allow,
+            "ignore": self.ignore,
             "revoke": self.revoke,
             "block": self.block,
         }
@@ -80,6 +84,13 @@ class Admissions:
         self._guests.allow(key, name, expires)
         log.info("client %s is allowed", short(key))
         return {"key": key.hex().upper(), "words": words(key)}
+
+    async def ignore(self, params: Params) -> object:
+        """Forget that the client `key` waits. It is shown again when it asks again."""
+        expect(params, "key")
+        key = self._key(params)
+        self._access.ignore(key)
+        return {"key": key.hex().upper()}
 
     async def revoke(self, params: Params) -> object:
         """Forget the client `key`, and end its session. The answer says by what it had come."""

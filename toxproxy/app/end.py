@@ -53,6 +53,7 @@ class End:
         self._limits = session_limits(config.limits)
         self._friends: dict[int, Friend] = {}
         self.mapper: Mapper | None = None  # of the node's UDP port, if the configuration lets it ask
+        self.methods: Mapping[str, Method] = {}  # what this end can be asked, once it runs
         self._resources = contextlib.AsyncExitStack()
         self._observer = self._make_observer()
 
@@ -78,6 +79,10 @@ class End:
         """What there is to know about this end at the moment. Only while it runs."""
         return self._observer.take()
 
+    async def measured(self) -> Snapshot:
+        """`status` with rates. It takes half a second where nobody asked lately."""
+        return await self._observer.measured()
+
     def peers(self) -> tuple[PeerSnapshot, ...]:
         """The part of `status` about the other ends."""
         return self._observer.peers()
@@ -86,8 +91,8 @@ class End:
         """Answer on the control socket: what both roles can be asked, and `more`."""
         orders = Orders(self._observer, self._friends.values).methods
         checkup = Checkup(self._observer, self.config, self._friends.values).methods
-        methods = {**orders, **checkup, **(more or {})}
-        control = ControlServer(self._state.path, methods)
+        self.methods = {**orders, **checkup, **(more or {})}
+        control = ControlServer(self._state.path, self.methods)
         await control.start()
         self._resources.push_async_callback(control.close)
 

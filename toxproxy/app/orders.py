@@ -54,14 +54,14 @@ class Orders:
     async def status(self, params: Params) -> object:
         """A `Snapshot`, with its `findings`."""
         expect(params)
-        return _explained(await self._observer.measured())
+        return explained(await self._observer.measured())
 
     async def watch(self, params: Params) -> AsyncGenerator[object, None]:
         """The same every `interval_s` seconds (1)."""
         expect(params, "interval_s")
         pause = number(params, "interval_s", 1.0, least=_LEAST_INTERVAL, most=_MOST_INTERVAL)
         while True:
-            yield _explained(await self._observer.measured())
+            yield explained(await self._observer.measured())
             await asyncio.sleep(pause)
 
     async def streams(self, params: Params) -> object:
@@ -135,7 +135,8 @@ def find_peer(observer: Observer, friends: Iterable[Friend], wanted: str | None)
     raise ValueError(f"there are {len(friends)} peers: say which: {', '.join(short(f.key) for f in friends)}")
 
 
-def _explained(snapshot: Snapshot) -> object:
+def explained(snapshot: Snapshot) -> dict[str, object]:
+    """A snapshot with its findings, as JSON values."""
     return {**encoded(snapshot), "findings": encoded(findings(snapshot))}
 
 

@@ -7,7 +7,7 @@ import logging
 from dataclasses import replace
 from shlex import quote
 
-from toxproxy import config, demo
+from toxproxy import config, demo, web
 from toxproxy.app.client import Client
 from toxproxy.app.server import Server
 from toxproxy.config import advice
@@ -40,7 +40,10 @@ def server_command(args: argparse.Namespace, console: Console) -> int:
     async def serve() -> None:
         server = Server(settings, _state(args, "server"))
         await runner.run(
-            server, started=lambda: print(_invitation(server, args), flush=True), ready_file=args.ready_file
+            server,
+            beside=web.beside(server),
+            started=lambda: print(_invitation(server, args), flush=True),
+            ready_file=args.ready_file,
         )
 
     runner.run_loop(serve())
@@ -103,7 +106,9 @@ def client_command(args: argparse.Namespace, console: Console) -> int:
     async def serve() -> None:
         with Progress(console, lambda: report.statuses(client.status()), lambda: _hint(client)) as progress:
             client = Client(settings, _state(args, "client"), changed=progress.changed)
-            await runner.run(client, started=progress.changed, ready_file=args.ready_file)
+            await runner.run(
+                client, beside=web.beside(client), started=progress.changed, ready_file=args.ready_file
+            )
 
     runner.run_loop(serve())
     return 0

@@ -13,7 +13,11 @@ Role = Literal["server", "client"]
 
 def warnings(config: Config, role: Role) -> list[str]:
     """The warnings for the role that is to run, one sentence each. No secret is repeated."""
-    return [*_of_file(config), *(_of_client(config) if role == "client" else _of_server(config))]
+    return [
+        *_of_file(config),
+        *_of_web(config),
+        *(_of_client(config) if role == "client" else _of_server(config)),
+    ]
 
 
 def _of_file(config: Config) -> Iterator[str]:
@@ -22,6 +26,18 @@ def _of_file(config: Config) -> Iterator[str]:
             f"{config.open_file} holds a secret and is open to other users of this machine: "
             f"chmod 600 {config.open_file}"
         )
+
+
+def _of_web(config: Config) -> Iterator[str]:
+    if config.web is None:
+        return
+    if config.web.secret is None:
+        yield (
+            "[web] has no secret: every user and program of this machine sees what this end does, and "
+            "nothing can be ordered there; write secret = … below it"
+        )
+    elif why := weakness(config.web.secret):
+        yield f"[web] secret {why}: choose another, for example the output of: openssl rand -hex 16"
 
 
 def _of_client(config: Config) -> Iterator[str]:

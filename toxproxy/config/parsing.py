@@ -12,6 +12,7 @@ import stat
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -43,6 +44,7 @@ from toxproxy.config.settings import (
     ProxyPort,
     ToxSettings,
     TransportProxy,
+    WebSettings,
 )
 from toxproxy.errors import ConfigError
 from toxproxy.patience import Patience
@@ -92,6 +94,7 @@ def parse(text: str, name: str) -> Config:
         exit=_exit(sections["exit"]),
         tox=_tox(sections["tox"]),
         limits=_limits(sections["limits"]),
+        web=_web(sections["web"]),
     )
     _check_binds(config, name)
     return replace(config, secrets=secret.parse_each(sections["secrets"], config.servers))
@@ -171,6 +174,28 @@ def _limits(entries: dict[str, ini.Entry]) -> LimitSettings:
     return LimitSettings(**given, patience=patience)
 
 
+def _web(entries: dict[str, ini.Entry]) -> WebSettings | None:
+    password = secret.parse(entries["secret"]) if "secret" in entries else None
+    if (entry := entries.get("listen")) is None:
+        if "secret" in entries:
+            raise entries["secret"].error("expected listen beside the secret, as 127.0.0.1:9090, found none")
+        return None
+    bind = entry.parse(_web_bind)
+    if password is None and not bind.is_loopback:
+        raise entry.error(
+            f"expected a secret in [web], since others than this machine reach {bind}, found none: "
+            f"add a line secret = …, or write listen = 127.0.0.1:{bind.port}"
+        )
+    return WebSettings(bind, password, entry.line, f"{entry.file}:{entry.line}")
+
+
+def _web_bind(text: str) -> Bind:
+    fields = split_fields(text)
+    if len(fields) not in (1, 2):
+        raise ValueError(f"expected [localip:]localport, as 127.0.0.1:9090, found {shown(text)}")
+    return _bind(fields)
+
+
 def _forward(name: str, line: int, text: str) -> Forward:
     fields = split_listener(text)
     if fields[0].lower() == "tcp" and len(fields) > 4:  # as the toxtun of 2018 writes it
@@ -242,8 +267,9 @@ def _transport_proxy(text: str) -> TransportProxy:
 
 def _check_binds(config: Config, file: str) -> None:
     """Raise `ConfigError` for two listeners on one local address."""
-    by_port: dict[int, list[Forward | ProxyPort]] = {}
-    for listener in config.listeners:
+    by_port: dict[int, list[Forward | ProxyPort | WebSettings]] = {}
+    page = (config.web,) if config.web is not None else ()
+    for listener in sorted((*config.listeners, *page), key=attrgetter("line")):
         if listener.bind.port == 0:
             continue  # each gets a free port of its own
         others = by_port.setdefault(listener.bind.port, [])
@@ -293,4 +319,5 @@ _KNOWN: Mapping[str, frozenset[str] | None] = {
     "exit": frozenset({"upstream", *_EXIT_PARSERS}),
     "tox": frozenset({"bootstrap", "relays", *_TOX_PARSERS}),
     "limits": frozenset(_LIMIT_PARSERS),
+    "web": frozenset({"listen", "secret"}),
 }

@@ -17,7 +17,9 @@ MIN_LENGTH = 12  # characters; a shorter one is weak
 MIN_DIFFERENT = 6  # different characters; with fewer it is weak
 
 # The secrets in README.md and examples/, which everybody can read.
-PUBLISHED = frozenset({"a long pass phrase", "another pass phrase", "change this pass phrase"})
+PUBLISHED = frozenset(
+    {"a long pass phrase", "another pass phrase", "change this pass phrase", "yet another pass phrase"}
+)
 
 _DIGITS = re.compile(r"[0-9A-F]{8,64}")  # enough of a Tox ID to tell it from others
 

@@ -181,6 +181,20 @@ class LimitSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class WebSettings:
+    """[web]: where a program on this machine, or who knows the `secret`, sees and orders what this end does.
+
+    `bind` is an address of loopback unless there is a `secret`, which is 1 to 512 bytes of UTF-8. Without
+    one nothing can be ordered. `where` is the file and the line, for errors.
+    """
+
+    bind: Bind
+    secret: str | None = field(default=None, repr=False)
+    line: int = 0
+    where: str = field(default="[web]", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Everything that a configuration file can say. Without arguments: what an empty file says.
 
@@ -199,6 +213,7 @@ class Config:
     exit: ExitSettings = ExitSettings()
     tox: ToxSettings = ToxSettings()
     limits: LimitSettings = field(default_factory=LimitSettings)
+    web: WebSettings | None = None
     open_file: str | None = field(default=None, compare=False)
 
     @property
@@ -210,7 +225,8 @@ class Config:
     def has_secrets(self) -> bool:
         """Whether the configuration holds a secret or a password."""
         passwords = any(proxy.password for proxy in self.proxies) or "@" in (self.exit.upstream or "")
-        return bool(self.access.secret or self.secrets or passwords)
+        page = self.web is not None and self.web.secret is not None
+        return bool(self.access.secret or self.secrets or passwords or page)
 
     @property
     def servers(self) -> tuple[ToxId, ...]:

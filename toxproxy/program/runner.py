@@ -7,8 +7,8 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,11 +28,16 @@ T = TypeVar("T")
 
 
 async def run(
-    end: Server | Client, *, started: Callable[[], None] = lambda: None, ready_file: Path | None = None
+    end: Server | Client,
+    *,
+    beside: AbstractAsyncContextManager[Mapping[str, object]] | None = None,
+    started: Callable[[], None] = lambda: None,
+    ready_file: Path | None = None,
 ) -> None:
     """Run `end` until a signal comes, then drain it. A second signal ends the draining.
 
-    `started` is called once everything is bound. `ready_file` exists from then on until the end. The
+    `beside` runs as long as `end`; what it returns is added to the ready file. `started` is called once
+    everything is bound. `ready_file` exists from then on until the end. The
     process gives up the rights in `privileges`, for good. Raises what the start of `end` raises, and
     `ToxproxyError` for a ready file that cannot be written.
     """
@@ -46,12 +51,13 @@ async def run(
         running = False
         async with interrupts.ending():
             await stack.enter_async_context(end)
+            more = await stack.enter_async_context(beside or nullcontext({}))
             running = True
         if not running:
             return
         privileges.keep_capabilities(())  # all ports are bound
         if ready_file is not None:
-            stack.enter_context(_file(ready_file, {"pid": os.getpid(), **end.describe()}))
+            stack.enter_context(_file(ready_file, {"pid": os.getpid(), **end.describe(), **more}))
         if warning := library.warning():
             log.warning("%s", warning)
         log.info("%s", _summary(end), extra={"event": "started"})
