@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import selectors
+import time
 from collections.abc import Coroutine
 from typing import Any
+from unittest import mock
+
+from toxproxy.tunnel import session
 
 SECONDS = 20.0  # far more than any input needs: a longer run is a bug
 _VIRTUAL_SECONDS = 1e7  # the same in virtual time
@@ -60,7 +64,9 @@ def run(scene: Coroutine[Any, Any, None], *, virtual: bool = False) -> None:
     try:
         with asyncio.Runner(loop_factory=VirtualLoop if virtual else None) as runner:
             seconds = _VIRTUAL_SECONDS if virtual else SECONDS
-            runner.run(_watched(scene, complaints.records, seconds))
+            clock = runner.get_loop().time if virtual else time.monotonic
+            with mock.patch.object(session, "monotonic", clock):  # sessions do not go by the loop's clock
+                runner.run(_watched(scene, complaints.records, seconds))
     finally:
         _LOG.removeHandler(complaints)
         _LOG.propagate = propagate

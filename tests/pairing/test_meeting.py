@@ -30,11 +30,11 @@ from toxproxy.pairing.words import Words, word_list
 from toxproxy.system.state import StateFolder
 from toxproxy.tox.node import Node
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
 SERVER = parse_tox_id("A5A02FECA08E3EAC7E646B89C0507A8AAF9136E05DC756FF09F86230951820670F908F2E7719")
 KEY = SERVER.public_key
-MEETING = 60.0  # seconds in which two ends find each other; it takes about ten
+MEETING = 100.0  # seconds in which two ends find each other; it takes about ten
 ALONE = 15.0  # seconds after which it is clear that nobody is there
 
 
@@ -52,7 +52,7 @@ class Scene:
         self.asked.append(key)
         return SERVER
 
-    async def invite(self, lifetime: float = 100, admit: object = None) -> Joined:
+    async def invite(self, lifetime: float = 200, admit: object = None) -> Joined:
         how: Callable[[bytes], Awaitable[ToxId]] = admit or self.admit  # type: ignore[assignment]
         return await invite(self.words, self.place, self.settings, how, self.steps.append, lifetime)
 
@@ -131,7 +131,10 @@ async def stranger_without_a_proof(scene: Scene) -> list[object]:
                 stranger.send(junk)
         listening = asyncio.create_task(heard(stranger, came))
         result = await inviting
-        await asyncio.sleep(0.5)
+        for _ in range(100):
+            if came[-1].kind is Kind.REFUSED:
+                break
+            await asyncio.sleep(0.1)
         listening.cancel()
     return [result, came]
 
