@@ -177,9 +177,7 @@ def test_a_socket_that_is_closed_and_whose_number_is_reused_is_forgotten(new_loo
 def without_timers(*nodes: Node) -> Iterator[None]:
     """Between `with` and its end the nodes run only when a socket wakes them."""
     for node in nodes:
-        if node._timer is not None:
-            node._timer.cancel()
-            node._timer = None
+        node._timer.stop()
         node._wake_at = lambda due: None  # type: ignore[method-assign]
     yield
     for node in nodes:

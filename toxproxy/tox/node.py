@@ -14,6 +14,7 @@ from toxproxy.config.settings import ToxSettings
 from toxproxy.errors import StateError, ToxproxyError
 from toxproxy.system.resolver import Resolver
 from toxproxy.system.state import StateFolder
+from toxproxy.timer import Timer
 from toxproxy.tox.bootstrap import Bootstrap
 from toxproxy.tox.flow import Flow
 from toxproxy.tox.identity import open_identity, save_identity
@@ -62,8 +63,8 @@ class Node:
         self._descriptors: list[int] = []  # that the loop watches
         self._polls = False  # sockets are in use that are not watched, so a timer is needed
         self._last_packet = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-        self._due = self._rings_at = 0.0
+        self._timer = Timer(self._timer_rang)
+        self._due = 0.0
         self._flow = Flow()
         self._saving: asyncio.TimerHandle | None = None
         self._saved_at = -_SAVE_EVERY
@@ -125,7 +126,8 @@ class Node:
             self._knocks.close()
         if self._rendezvous is not None:
             self._rendezvous.close()
-        for timer in (self._timer, self._rest, self._saving):
+        self._timer.stop()
+        for timer in (self._rest, self._saving):
             if timer is not None:
                 timer.cancel()
         if self._bootstrapping is not None:
@@ -322,15 +324,10 @@ class Node:
     def _wake_at(self, due: float) -> None:
         """Set the timer. One that expires earlier is kept, and set again when it expires."""
         self._due = due
-        if self._timer is not None:
-            if self._rings_at <= due:
-                return
-            self._timer.cancel()
-        self._rings_at = due  # kept here, since uvloop's timers do not always know it
-        self._timer = self._loop.call_at(due, self._timer_rang)
+        if due < self._timer.due:
+            self._timer.set_at(due)
 
     def _timer_rang(self) -> None:
-        self._timer = None
         if self._loop.time() + _CLOCK_STEP < self._due:
             self._wake_at(self._due)
         else:
