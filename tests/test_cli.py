@@ -25,7 +25,7 @@ from toxproxy.system.state import StateFolder
 from toxproxy.tox import library
 
 COMMANDS = (
-    "server", "client", "status", "ping", "streams", "close",
+    "server", "client", "check", "reload", "status", "ping", "streams", "close",
     "invite", "join", "allow", "clients", "revoke", "block", "id", "demo",
 )  # fmt: skip
 KEY = "1E" * 32

@@ -343,3 +343,34 @@ def test_errors_say_what_was_expected_and_found(text: str, message: str) -> None
     with pytest.raises(ValueError, match=r"^expected ") as caught:
         parse_rule(text)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "127.0.0.1:22", "10.0.0.0/8:*", "[2001:db8::1]:443", "[2001:db8::/32]:80-89", "*.lan:80-89", "*:*",
+        "wiki.lan:80", "private:*", "self:8000-8999", "loopback:1-2", "linklocal:80", "self.:80",
+    ],
+)  # fmt: skip
+def test_a_rule_is_shown_as_it_is_written(text: str) -> None:
+    assert str(parse_rule(text)) == text
+    assert parse_rule(str(parse_rule(text))) == parse_rule(text)
+
+
+def test_the_rule_that_decides_is_the_first_of_deny_then_the_first_of_permit() -> None:
+    some = Rules(
+        tuple(map(parse_rule, ("*:80", "10.0.0.0/8:*"))), tuple(map(parse_rule, ("*.bad:*", "10.0.0.1:*")))
+    )
+
+    def deciding(host: str, port: int, address: str) -> tuple[bool, str | None]:
+        permitted, rule = some.decide(Target(host, port), ip_address(address))
+        return permitted, None if rule is None else str(rule)
+
+    assert deciding("10.0.0.1", 80, "10.0.0.1") == (False, "10.0.0.1:*")
+    assert deciding("10.0.0.2", 80, "10.0.0.2") == (True, "*:80")
+    assert deciding("10.0.0.2", 81, "10.0.0.2") == (True, "10.0.0.0/8:*")
+    assert deciding("very.bad", 80, "10.0.0.2") == (False, "*.bad:*")
+    assert deciding("192.0.2.1", 81, "192.0.2.1") == (False, None)
+    assert str(some.deciding(Target("very.bad", 80))) == "*.bad:*"
+    assert str(some.deciding(Target("good", 80))) == "*:80"
+    assert some.deciding(Target("good", 81)) is None

@@ -38,6 +38,7 @@ from dataclasses import dataclass
 from enum import Enum
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import NamedTuple
 
 from toxproxy.address import Address, Target, parse_host, parse_port_range, shown
 
@@ -113,6 +114,21 @@ class Rule:
     host: Network | HostSet | str
     ports: range
 
+    def __str__(self) -> str:
+        """As in a file: `parse_rule` makes the same rule of it."""
+        host = str(self.host)
+        if isinstance(self.host, HostSet):
+            host = self.host.value
+        elif isinstance(self.host, IPv4Network | IPv6Network):
+            whole = self.host.prefixlen == self.host.max_prefixlen
+            host = str(self.host.network_address if whole else self.host)
+            host = f"[{host}]" if ":" in host else host
+        elif host in _WORDS:
+            host += "."
+        first, last = self.ports[0], self.ports[-1]
+        ports = str(first) if first == last else f"{first}-{last}"
+        return f"{host}:{'*' if (first, last) == (1, 65535) else ports}"
+
     @property
     def about_addresses(self) -> bool:
         """Whether a name must be looked up before this rule can match it."""
@@ -150,6 +166,13 @@ class Rule:
             self.host.network_address in network and self.host.prefixlen >= network.prefixlen
             for network in NETWORKS[HostSet.LINK_LOCAL]
         )
+
+
+class Decision(NamedTuple):
+    """What the rules say about one address. `rule` is the one that decided; None: none permits it."""
+
+    permitted: bool
+    rule: Rule | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +213,17 @@ class Rules:
         may_permit = any(rule.about_addresses and port in rule.ports for rule in self.permit)
         return Verdict.IF_PERMITTED if may_permit else Verdict.DENIED
 
+    def deciding(self, target: Target) -> Rule | None:
+        """The rule that decides on a `target` that is a name, by its name; None: none does."""
+        name, port = target.host.removesuffix(".").lower(), target.port
+        return next((rule for rule in self.deny + self.permit if rule.matches_name(name, port)), None)
+
     def allows(self, target: Target, address: Address, machine: Machine | None = None) -> bool:
-        """Whether `address` may be dialled for a connection to `target`.
+        """Whether `address` may be dialled for a connection to `target`; see `decide`."""
+        return self.decide(target, address, machine).permitted
+
+    def decide(self, target: Target, address: Address, machine: Machine | None = None) -> Decision:
+        """Whether `address` may be dialled for a connection to `target`, and by which rule.
 
         Each address of a name is judged by itself. Raises `ValueError` if `need_machine` is true and no
         machine is given.
@@ -204,9 +236,11 @@ class Rules:
         def matches(rule: Rule) -> bool:
             return rule.matches_name(name, target.port) or rule.matches_address(faces, target.port, machine)
 
-        return not any(map(matches, self.deny)) and any(
-            matches(rule) for rule in self.permit if rule.names_link_local or not link_local
-        )
+        if (denying := next(filter(matches, self.deny), None)) is not None:
+            return Decision(False, denying)
+        about = (rule for rule in self.permit if rule.names_link_local or not link_local)
+        permitting = next(filter(matches, about), None)
+        return Decision(permitting is not None, permitting)
 
 
 def _within(addresses: tuple[Address, ...], networks: Networks) -> bool:

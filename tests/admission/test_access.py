@@ -72,6 +72,18 @@ def test_the_right_secret_lets_in_until_it_changes(state: StateFolder) -> None:
     assert door(state).admitted() == set()
 
 
+def test_other_settings_decide_at_once_and_impossible_ones_change_nothing(state: StateFolder) -> None:
+    access = door(state, secret="open sesame")
+    assert judge(access, KEY, request_message("open sesame"))
+    with pytest.raises(ConfigError):
+        access.change(AccessSettings(allow=frozenset({OTHER}), secret="x" * 1000))
+    assert access.admitted() == {KEY}
+    access.change(AccessSettings(allow=frozenset({OTHER}), secret="another"))
+    assert access.admitted() == {OTHER}
+    access.change(AccessSettings(secret="open sesame"))
+    assert access.admitted() == {KEY}
+
+
 def test_the_secret_itself_is_not_written_down(state: StateFolder) -> None:
     access = door(state, secret="sesame")
     judge(access, KEY, b"toxproxy sesame")

@@ -179,6 +179,9 @@ async def test_a_client_that_waits_shows_its_words_and_allow_shows_them_and_asks
             assert done.status == status
         assert ends.server.access.admitted() == {first, second}
 
+        async with asyncio.timeout(PATIENCE):  # a client that has not met its server yet would ask again
+            while [peer.state for peer in other.peers()] != [PeerState.CONNECTED]:
+                await asyncio.sleep(0.05)
         await ends.ask("server", "revoke", words(second))
         done = await ends.ask("server", "allow", *words(first).split())  # as somebody types them
         assert (done.status, done.err) == (0, "")
@@ -308,7 +311,8 @@ async def test_a_question_for_a_server_is_not_one_for_a_client(ends: Ends) -> No
     done = await ends.ask("client", "clients")
     assert done.status == 1
     assert (
-        "unknown method; expected one of checkup, close, ping, speedtest, status, streams, watch" in done.err
+        "unknown method; expected one of checkup, close, ping, reload, speedtest, status, streams, watch"
+        in done.err
     )
 
 

@@ -8,7 +8,7 @@ from toxproxy.app.end import session_limits
 from toxproxy.config.parsing import parse
 from toxproxy.config.settings import DEFAULT, LimitSettings
 from toxproxy.errors import ConfigError
-from toxproxy.mux.limits import Limits
+from toxproxy.mux.limits import Limits, Pool
 from toxproxy.patience import Patience
 
 COUNT = "expected a number from"
@@ -56,7 +56,7 @@ def test_a_session_has_the_limits_of_the_file() -> None:
     settings = parse(
         "[limits]\nstreams = 9\nmemory = 2M\nstream_memory = 256K\nprocess_memory = 4M\nidle = 5", "tox.ini"
     ).limits
-    limits = session_limits(settings)
+    limits = session_limits(settings, Pool(settings.process_memory))
     assert (limits.streams, limits.session_window) == (9, 2 << 20)
     assert limits.pool is not None
     assert limits.pool.left == 4 << 20

@@ -334,3 +334,35 @@ async def test_running_out_of_descriptors_does_not_end_the_listener(
         sock.close()
     await listener.close()
     await listener.drain()
+
+
+async def test_no_connection_is_lost_while_listeners_hand_their_port_over(dialer):
+    async with Origin(echo) as origin:
+        entry = forward(Target("127.0.0.1", origin.port))
+        listener = ForwardListener(entry, dialer)
+        await listener.start()
+        port = int(listener.addresses[0].rpartition(":")[2])
+        old, answers = [], []
+
+        async def ask():
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"hello")
+            answers.append(await reader.readexactly(5))
+            writer.close()
+
+        async def ask_often():
+            for _ in range(100):
+                await asyncio.wait_for(ask(), 5)
+
+        asking = [asyncio.create_task(ask_often()) for _ in range(8)]
+        while not all(task.done() for task in asking):
+            old.append(listener)
+            listener = ForwardListener(entry, dialer)
+            await listener.start(await old[-1].release())
+            await asyncio.sleep(0.001)
+        await asyncio.gather(*asking)
+        await listener.close()
+        assert answers == [b"hello"] * 800
+        assert len(old) > 10
+        for each in (*old, listener):
+            await each.drain(10)

@@ -6,8 +6,9 @@ import random
 
 import pytest
 
-from toxproxy.errors import RemoteProtocolError, ResetCode
-from toxproxy.mux.events import StreamDrained
+from toxproxy.address import Target
+from toxproxy.errors import Refusal, RemoteProtocolError, ResetCode, StreamRefused
+from toxproxy.mux.events import StreamClosed, StreamDrained, StreamTurnedAway
 from toxproxy.mux.frames import DATA_HEADER, Credit, Open
 from toxproxy.mux.limits import Limits, Pool
 from toxproxy.mux.scheduler import MAX_WAITING
@@ -142,3 +143,23 @@ def test_a_flood_of_questions_is_bounded_by_memory_too() -> None:
 
     with pytest.raises(RemoteProtocolError, match="does not take them"):
         flood()
+
+
+def test_limits_that_change_count_for_what_is_opened_next_and_balance_in_the_end() -> None:
+    pool = Pool(8 << 20)
+    pair = Pair(server=Limits(session_window=4 << 20, window=1 << 20, pool=pool, streams=2))
+    pair.connect()
+    pair.server.mux.change(Limits(session_window=1 << 20, window=32 << 10, pool=pool, streams=1))
+    assert pair.server.mux.memory.first() <= 32 << 10
+    other = Target("192.0.2.1", 80)
+    pair.client.mux.open(other)
+    pair.exchange()
+    assert pair.server.of(StreamTurnedAway) == [StreamTurnedAway(other)]
+    [closed] = pair.client.of(StreamClosed)
+    assert isinstance(closed.error, StreamRefused)
+    assert closed.error.code is Refusal.TOO_MANY_STREAMS
+    pool.resize(6 << 20)
+    assert pool.left < 6 << 20
+    pair.server.mux.end(ResetCode.LINK_LOST)
+    pair.server.mux.memory.end()
+    assert pool.left == 6 << 20

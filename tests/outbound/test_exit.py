@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import resource
@@ -20,6 +21,7 @@ from toxproxy.config.settings import ExitSettings
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.outbound import exit as exits
 from toxproxy.outbound.exit import Exit
+from toxproxy.outbound.trail import Trail
 from toxproxy.rules import Machine, Rules, parse_rule
 from toxproxy.system import interfaces, resolver
 from toxproxy.system.descriptors import SPARE
@@ -370,3 +372,42 @@ async def test_a_factory_that_fails_leaves_nothing_open(serve: Serve) -> None:
     with pytest.raises(LookupError):
         await direct().dial(factory, Target("127.0.0.1", await serve(wait_for_the_end)))
     await asyncio.wait_for(ended.wait(), 5)
+
+
+async def test_other_rules_hold_for_every_guest_and_leave_connections_alone(
+    echo_port: int, closed_port: int
+) -> None:
+    way_out = direct(permit="127.0.0.1:*")
+    guest = way_out.guest()
+    transport, answer = await guest.dial(Answer, Target("127.0.0.1", echo_port))
+    way_out.change(ExitSettings(connect_timeout=1), rules(f"127.0.0.1:{closed_port}"), 1)
+    for each in (way_out, guest, way_out.guest()):
+        assert (await refusal(each, "127.0.0.1", echo_port)).code is Refusal.NOT_PERMITTED
+        assert (await refusal(each, "127.0.0.1", closed_port)).code is Refusal.CONNECTION_REFUSED
+    transport.write(b"still")
+    assert await answer.read(5) == b"still"
+    transport.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "permitted", "rule", "addresses"),
+    [
+        ("127.0.0.1", True, "127.0.0.0/8:*", ["127.0.0.1"]),
+        ("here.test", True, "127.0.0.0/8:*", ["127.0.0.1"]),
+        ("evil.test", False, "evil.test:*", []),
+        ("far.test", False, None, ["192.0.2.9"]),
+    ],
+)
+async def test_a_trail_tells_what_was_found_and_which_rule_decided(
+    host: str, permitted: bool, rule: str | None, addresses: list[str], echo_port: int, hosts: Hosts
+) -> None:
+    hosts["here.test"] = ["192.0.2.9", "127.0.0.1"]
+    hosts["far.test"] = ["192.0.2.9"]
+    trail = Trail()
+    with contextlib.suppress(StreamRefused):
+        transport, _ = await direct(permit="127.0.0.0/8:*", deny="evil.test:*").dial(
+            Answer, Target(host, echo_port), trail=trail
+        )
+        transport.close()
+    assert (trail.permitted, None if trail.rule is None else str(trail.rule)) == (permitted, rule)
+    assert list(map(str, trail.addresses)) == addresses

@@ -48,6 +48,19 @@ async def test_a_server_with_an_upstream_does_not_speak_for_its_resolver() -> No
     assert await refused(way_out, Port.NAMES) is Refusal.UNSUPPORTED
 
 
+async def test_an_upstream_that_comes_or_goes_later_counts_for_the_resolver_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [])
+    way_out = Exit(ExitSettings(), NOTHING)
+    guest = way_out.guest()
+    assert await refused(guest, Port.NAMES) is None
+    way_out.change(ExitSettings(upstream="socks5://127.0.0.1:9"), NOTHING, 5)
+    assert await refused(guest, Port.NAMES) is Refusal.UNSUPPORTED
+    way_out.change(ExitSettings(), NOTHING, 5)
+    assert await refused(guest, Port.NAMES) is None
+
+
 async def test_all_clients_together_have_a_limit_and_what_has_ended_makes_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

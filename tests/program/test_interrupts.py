@@ -50,3 +50,20 @@ async def test_a_block_may_end_by_itself_or_fail_with_a_timeout_of_its_own() -> 
         with pytest.raises(TimeoutError):
             async with interrupts.ending():
                 raise TimeoutError
+
+
+async def test_sighup_reloads_where_there_is_something_to_reload_and_ends_the_block_where_not() -> None:
+    reloaded = asyncio.Event()
+    with Interrupts(reloaded.set) as interrupts:
+        async with interrupts.ending():
+            os.kill(os.getpid(), signal.SIGHUP)
+            async with asyncio.timeout(10):
+                await reloaded.wait()
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(20)
+            pytest.fail("SIGTERM did not end the block")
+    with Interrupts() as interrupts:
+        async with interrupts.ending():
+            os.kill(os.getpid(), signal.SIGHUP)
+            await asyncio.sleep(20)
+            pytest.fail("SIGHUP did not end the block")

@@ -66,6 +66,11 @@ class Access:
         self._seen_at: dict[bytes, int] = {}  # when last; neither
         self._waiting: dict[bytes, None] = {}
 
+    def change(self, settings: AccessSettings) -> None:
+        """Decide by other settings from now on. Raises as the constructor; then nothing has changed."""
+        self._secret_request = None if settings.secret is None else request_message(settings.secret)
+        self._settings = settings
+
     @property
     def anyone(self) -> bool:
         """Whether anyone may connect who was not shut out."""

@@ -47,14 +47,29 @@ class Guests:
         admitted = self._access.admitted()
         for key in self._node.friends.keys() - admitted:
             self._node.remove_friend(key)
-        for key in admitted:
+        self._welcome(admitted)
+        self._expect_expiry()
+
+    def change(self) -> None:
+        """The settings have changed: make friends of all who may be now, and dismiss the others.
+
+        What cannot be written is logged, and those clients stay out.
+        """
+        known = {friend.key for friend in self._friends.values()}
+        try:
+            self._welcome(self._access.admitted() - known)
+        except StateError as error:
+            log.error("%s", error)
+        self.recheck()
+
+    def _welcome(self, keys: set[bytes]) -> None:
+        for key in keys:
             try:
                 self._make_friend(key)
             except ToxError as error:
                 log.warning(
                     "client %s is not let in: Tox does not accept its key (%s)", short(key), error.code
                 )
-        self._expect_expiry()
 
     async def close(self) -> None:
         """Wait until those who are being dismissed are gone. Nobody is dismissed after that."""

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from toxproxy.app.observer import Observer
 from toxproxy.app.orders import expect
 from toxproxy.app.passage import Passage
-from toxproxy.config.settings import Config
 from toxproxy.control.checks import Check, CheckKind, Fault, fine, note, ordered, untried, wrong
 from toxproxy.control.server import Method, Params
 from toxproxy.control.snapshots import (
@@ -37,9 +36,8 @@ _MOST_TARGETS = 16  # of one server
 class Checkup:
     """Tries everything at once, within 14 s. A client opens a connection to each target of its forwards."""
 
-    def __init__(self, observer: Observer, config: Config, friends: Callable[[], Iterable[Friend]]) -> None:
+    def __init__(self, observer: Observer, friends: Callable[[], Iterable[Friend]]) -> None:
         self._observer = observer
-        self._config = config
         self._friends = friends
         self._began = time.monotonic()
 
@@ -75,12 +73,12 @@ class Checkup:
         return {"checks": encoded(list(ordered(checks))), "snapshot": encoded(snapshot)}
 
     async def _reached(self) -> list[Reached]:
-        tox = self._config.tox
+        tox = self._observer.config.tox
         return [] if tox.proxy is not None else await reach(introducers(tox), ipv6=not tox.on_loopback)
 
     async def _names(self) -> Check:
         """The name service of a server, where its rules are about names."""
-        config = self._config
+        config = self._observer.config
         if config.exit.upstream is not None or all(r.about_addresses for r in config.access.rules.permit):
             return untried(CheckKind.NAMES, Fault.NOT_ASKED_FOR)
         try:
@@ -107,11 +105,11 @@ class Checkup:
         return wrong(CheckKind.PEER, Fault.CONNECTING, about)
 
     def _sends_secret(self, key: str) -> bool:
-        servers = [each for each in self._config.servers if each.public_key.hex().upper() == key]
-        return any(self._config.secret_for(server) is not None for server in servers)
+        servers = [each for each in self._observer.config.servers if each.public_key.hex().upper() == key]
+        return any(self._observer.config.secret_for(server) is not None for server in servers)
 
     async def _tried(self, friend: Friend) -> list[Check]:
-        config, key = self._config, friend.key
+        config, key = self._observer.config, friend.key
         targets = [each.target for each in config.forwards if each.server.public_key == key]
         proxies = any(each.server.public_key == key for each in config.proxies)
         passage = Passage(friend, lambda: self._observer.peer(friend))

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from toxproxy.address import Target, ToxId, parse_host
 from toxproxy.admission.access import request_message
 from toxproxy.app.end import DRAIN, NICKNAME, End, Listening
 from toxproxy.app.known import KnownServers
+from toxproxy.app.listeners import Listeners, close
 from toxproxy.app.observer import Observer
 from toxproxy.app.speedtest import Speedtest
-from toxproxy.config.settings import Config, Forward, ProxyPort
-from toxproxy.control.snapshots import EndRole, ListenerKind, ListenerSnapshot
+from toxproxy.config.settings import Config, Forward
+from toxproxy.control.snapshots import EndRole
 from toxproxy.dialer import Dialer
-from toxproxy.errors import ConfigError
-from toxproxy.forward import ForwardListener
-from toxproxy.socks import ProxyListener
+from toxproxy.errors import ConfigError, StateError
 from toxproxy.system.state import StateFolder
 from toxproxy.tox.node import ConnectionStatus
 from toxproxy.tunnel.friend import Friend, short
+
+log = logging.getLogger(__name__)
 
 
 class Client(End):
@@ -32,6 +35,8 @@ class Client(End):
     of the configuration; leaving it resets what is open. See `End` for the errors.
     """
 
+    role = "client"
+
     def __init__(
         self,
         config: Config,
@@ -41,10 +46,11 @@ class Client(End):
     ) -> None:
         self._changed = changed
         self._servers: dict[bytes, Friend] = {}
-        self._listeners: list[tuple[Forward | ProxyPort, ForwardListener | ProxyListener]] = []
+        self._listeners = Listeners(lambda entry: self._servers[entry.server.public_key])
+        self._leaving: dict[bytes, asyncio.Task[None]] = {}  # from servers that were removed
+        self._turn = asyncio.Lock()  # servers come and go one after the other
         super().__init__(config, state, NICKNAME)
         self._known = KnownServers(self._state)
-        self._listening = contextlib.AsyncExitStack()
 
     async def _start(self) -> None:
         messages = {server: request_message(self.config.secret_for(server)) for server in self.config.servers}
@@ -55,21 +61,70 @@ class Client(End):
             self.node.remove_friend(key)
         for server, message in messages.items():
             self._add(server, message)
-        await self._resources.enter_async_context(self._listening)
-        limits = self.config.limits
-        for entry in self.config.listeners:
-            compress = entry.name not in self.config.uncompressed
-            dialer = self._servers[entry.server.public_key]
-            listener: ForwardListener | ProxyListener
-            if isinstance(entry, Forward):
-                listener = ForwardListener(entry, dialer, limits, compress=compress)
-            else:
-                listener = ProxyListener(entry, dialer, limits, compress=compress)
-            await listener.start()
-            self._listening.push_async_callback(listener.drain)
-            self._listening.push_async_callback(listener.close)
-            self._listeners.append((entry, listener))
+        self._resources.push_async_callback(self._stop_leaving)
+        self._resources.push_async_callback(self._listeners.drain)
+        self._resources.push_async_callback(self._listeners.close)
+        await self._listeners.switch(self.config, await self._listeners.bind(self.config))
         await self._start_control(Speedtest(self._observer, self._servers.values).methods)
+
+    async def _take_over(self, config: Config) -> Config:
+        async with self._turn:
+            return await self._switch(config)
+
+    async def _switch(self, config: Config) -> Config:
+        config.require_client("the configuration")
+        new = [server for server in config.servers if server.public_key not in self._servers]
+        messages = {server: request_message(config.secret_for(server)) for server in new}
+        sockets = await self._listeners.bind(config)
+        added: list[ToxId] = []
+        try:
+            for server, message in messages.items():
+                self._add(server, message)
+                added.append(server)
+        except BaseException:
+            close(sockets)
+            for server in added:
+                with contextlib.suppress(StateError):  # the next start removes it
+                    self._remove(server.public_key)
+            raise
+        wanted = {server.public_key for server in config.servers}
+        for key in wanted:
+            if (task := self._leaving.pop(key, None)) is not None:
+                task.cancel()
+        await self._listeners.switch(config, sockets)
+        for key in self._servers.keys() - wanted - self._leaving.keys():
+            self._leaving[key] = asyncio.create_task(self._leave(key), name="leave a server")
+        return self._as_asked(config)
+
+    def _as_asked(self, config: Config) -> Config:
+        """`config` with the secrets that went out with the friend requests: those hold until the end."""
+        sent = {server.public_key: self.config.secret_for(server) for server in self.config.servers}
+        secrets: dict[bytes, str] = {}
+        for server in config.servers:
+            key = server.public_key
+            secret = sent[key] if key in sent else config.secret_for(server)
+            if secret is not None:
+                secrets[key] = secret
+        return replace(config, secrets=secrets, access=replace(config.access, secret=None))
+
+    async def _leave(self, key: bytes) -> None:
+        """Let the connections through a server end by themselves, then forget it."""
+        friend = self._servers[key]
+        await self._listeners.gone(key)
+        await friend.idle()
+        async with self._turn:
+            await friend.close("this server is not in the configuration any more")
+            del self._leaving[key]
+            try:
+                self._remove(key)
+            except StateError as error:
+                log.error("%s", error)
+
+    async def _stop_leaving(self) -> None:
+        tasks = list(self._leaving.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _make_observer(self) -> Observer:
         return Observer(
@@ -78,24 +133,9 @@ class Client(End):
             self.config,
             self._state,
             friends=self._servers.values,
-            listeners=self._listener_snapshots,
+            listeners=self._listeners.snapshots,
             known=lambda key: self._known.knows(key),
         )
-
-    def _listener_snapshots(self) -> Iterator[ListenerSnapshot]:
-        for entry, listener in self._listeners:
-            forward = isinstance(entry, Forward)
-            for address in listener.addresses:
-                yield ListenerSnapshot(
-                    name=entry.name,
-                    kind=ListenerKind.FORWARD if forward else ListenerKind.PROXY,
-                    address=address,
-                    target=str(entry.target) if isinstance(entry, Forward) else None,
-                    peer_key=entry.server.public_key.hex().upper(),
-                    connections=listener.connections,
-                    accepted=listener.accepted,
-                    refused=listener.refused,
-                )
 
     def _add(self, server: ToxId, message: bytes) -> None:
         number = self.node.add_friend(server, message)
@@ -110,6 +150,13 @@ class Client(End):
         )
         self._friends[number] = self._servers[server.public_key] = friend
 
+    def _remove(self, key: bytes) -> None:
+        """Forget a server. Raises `StateError` as `Node.remove_friend`."""
+        friend = self._servers.pop(key)
+        for number in [number for number, each in self._friends.items() if each is friend]:
+            del self._friends[number]
+        self.node.remove_friend(key)
+
     def _friend_changed(self, friend: Friend) -> None:
         if friend.met:
             self._known.met(friend.key)
@@ -119,20 +166,17 @@ class Client(End):
     @property
     def connections(self) -> int:
         """How many connections `drain` would wait for, those included that wait for a server."""
-        return max(super().connections, sum(listener.connections for _, listener in self._listeners))
+        return max(super().connections, self._listeners.connections)
 
     async def drain(self) -> None:
         """Stop listening, then let the connections and streams end, for at most `DRAIN` seconds."""
-        listeners = [listener for _, listener in self._listeners]
-        for listener in listeners:
-            await listener.close()
-        await asyncio.gather(super().drain(), *(listener.drain(DRAIN) for listener in listeners))
+        await self.reloader.close()
+        await self._listeners.close()
+        await asyncio.gather(super().drain(), self._listeners.drain(DRAIN))
 
     def listening(self) -> Iterator[Listening]:
-        for entry, listener in self._listeners:
-            kind = "forward" if isinstance(entry, Forward) else "socks"
-            for address in listener.addresses:
-                yield Listening(entry.name, kind, address)
+        for entry, address in self._listeners.addresses():
+            yield Listening(entry.name, "forward" if isinstance(entry, Forward) else "socks", address)
 
     def connection_changed(self, connection: ConnectionStatus) -> None:
         super().connection_changed(connection)

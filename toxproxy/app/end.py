@@ -7,13 +7,16 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
 from toxproxy.app.checkup import Checkup
 from toxproxy.app.observer import Observer
 from toxproxy.app.orders import Orders
+from toxproxy.app.reloading import Reloader
+from toxproxy.config.advice import Role
+from toxproxy.config.changes import Changes, changes
 from toxproxy.config.settings import Config, LimitSettings
 from toxproxy.control.server import ControlServer, Method
 from toxproxy.control.snapshots import PeerSnapshot, Snapshot
@@ -46,16 +49,20 @@ class End:
     and what `Node.start` raises.
     """
 
+    role: Role
+
     def __init__(self, config: Config, state: StateFolder | str | os.PathLike[str], name: str) -> None:
         self.config = config
         self._state = state if isinstance(state, StateFolder) else StateFolder(Path(state))
         self.node = Node(config.tox, self._state, name, self)
-        self._limits = session_limits(config.limits)
+        self._pool = Pool(config.limits.process_memory)
+        self._limits = session_limits(config.limits, self._pool)
         self._friends: dict[int, Friend] = {}
         self.mapper: Mapper | None = None  # of the node's UDP port, if the configuration lets it ask
         self.methods: Mapping[str, Method] = {}  # what this end can be asked, once it runs
         self._resources = contextlib.AsyncExitStack()
         self._observer = self._make_observer()
+        self.reloader = Reloader(self.role, self.reload)
 
     async def __aenter__(self) -> Self:
         try:
@@ -87,13 +94,36 @@ class End:
         """The part of `status` about the other ends."""
         return self._observer.peers()
 
+    async def reload(self, config: Config) -> Changes:
+        """Take over what can change while running, without touching a connection. Says what differs.
+
+        [tox], [web] and the nickname stay. Raises `ToxproxyError`; then nothing has changed. One at a time;
+        do not cancel it.
+        """
+        found = changes(self.config, config, self.role)
+        now = self.config
+        config = replace(config, tox=now.tox, web=now.web, server_name=now.server_name)
+        self.config = await self._take_over(config)
+        self._pool.resize(config.limits.process_memory)
+        self._limits = session_limits(config.limits, self._pool)
+        for friend in self._friends.values():
+            friend.change(self._limits)
+        self._observer.config = self.config
+        return found
+
+    async def _take_over(self, config: Config) -> Config:
+        """Check all of `config`, then switch to it. Returns it as it holds. Raises as `reload`."""
+        raise NotImplementedError
+
     async def _start_control(self, more: Mapping[str, Method] | None = None) -> None:
         """Answer on the control socket: what both roles can be asked, and `more`."""
         orders = Orders(self._observer, self._friends.values).methods
-        checkup = Checkup(self._observer, self.config, self._friends.values).methods
-        self.methods = {**orders, **checkup, **(more or {})}
+        checkup = Checkup(self._observer, self._friends.values).methods
+        self.methods = {**orders, **checkup, "reload": self.reloader.ordered, **(more or {})}
+        self.reloader.open()
         control = ControlServer(self._state.path, self.methods)
         await control.start()
+        self._resources.push_async_callback(self.reloader.close)
         self._resources.push_async_callback(control.close)
 
     async def _start_node(self) -> None:
@@ -121,6 +151,7 @@ class End:
 
     async def drain(self) -> None:
         """Let the streams end by themselves, for at most `DRAIN` seconds."""
+        await self.reloader.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN):
                 for friend in list(self._friends.values()):
@@ -161,14 +192,14 @@ class End:
         log.debug("friend request of %s ignored", short(key))
 
 
-def session_limits(settings: LimitSettings) -> Limits:
-    """What each of this process's friends may make it hold."""
+def session_limits(settings: LimitSettings, pool: Pool | None = None) -> Limits:
+    """What each of this process's friends may make it hold, all together no more than `pool`."""
     usual = Limits()
     return Limits(
         window=min(usual.window, settings.stream_memory),
         most_window=settings.stream_memory,
         session_window=settings.memory,
-        pool=Pool(settings.process_memory),
+        pool=pool,
         streams=settings.streams,
         patience=settings.patience,
     )

@@ -63,7 +63,7 @@ class Observer:
     """The snapshots of one end. Call `network_changed` and `peer_changed` when something may have changed.
 
     `listeners` and `access` return what only the one or the other role has. `known` says whether a
-    server has let this client in before.
+    server has let this client in before. `config` is set again when another one holds.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Observer:
     ) -> None:
         self._role = role
         self._node = node
-        self._config = config
+        self.config = config
         self._folder = state.path
         self._friends = friends
         self._listeners = listeners
@@ -220,7 +220,7 @@ class Observer:
         )
 
     def _limits(self) -> LimitsSnapshot:
-        limits, tox = self._config.limits, self._config.tox
+        limits, tox = self.config.limits, self.config.tox
         return LimitsSnapshot(
             streams=limits.streams,
             connections=limits.connections,

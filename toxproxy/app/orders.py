@@ -184,7 +184,7 @@ def _stream(friend: Friend, transport: StreamTransport) -> StreamSnapshot:
         target=str(transport.target),
         state=stream.state,
         age_s=round(asyncio.get_running_loop().time() - transport.opened_at, 3),
-        sent_bytes=stream.sender.offset,
-        received_bytes=stream.receiver.window.received,
+        sent_bytes=transport.carried[0],
+        received_bytes=transport.carried[1],
         unsent_bytes=stream.sender.buffered,
     )

@@ -15,9 +15,11 @@ from toxproxy.admission.requests import Requests
 from toxproxy.app.admissions import Admissions, access_snapshot
 from toxproxy.app.end import NICKNAME, End, how, waiting
 from toxproxy.app.observer import Observer
-from toxproxy.config.settings import Config
+from toxproxy.audit.ledger import Ledger
+from toxproxy.config.settings import Config, LogSettings
 from toxproxy.control.snapshots import EndRole
-from toxproxy.errors import StateError
+from toxproxy.errors import Refusal, StateError
+from toxproxy.outbound.audited import AuditedExit
 from toxproxy.outbound.exit import Exit
 from toxproxy.pace import Notice
 from toxproxy.system.state import StateFolder, default_path
@@ -46,28 +48,50 @@ class Server(End):
     See `End` for the errors of entering the context.
     """
 
+    role = "server"
+
     def __init__(self, config: Config, state: StateFolder | str | os.PathLike[str]) -> None:
         super().__init__(config, state, config.server_name or NICKNAME)
         self.access = Access(config.access, self._state)
         self._exit = Exit(config.exit, config.access.rules, config.limits.dials)
+        self._ledger = Ledger(LogSettings())
         self._guests = Guests(self.node, self.access, self._friends, self._befriend)
-        self._requests = Requests(
+        self._requests = self._make_requests(config)
+        self._saved_at = time.monotonic()
+        self._told: dict[bytes, Presence] = {}
+        self._notices: OrderedDict[bytes, Notice] = OrderedDict()  # the log's lines about each client
+
+    async def _start(self) -> None:
+        self._ledger = Ledger(self.config.log)
+        self._resources.callback(lambda: self._ledger.close())
+        await self._start_node()
+        self._guests.start()
+        self._resources.push_async_callback(self._guests.close)
+        self._resources.callback(self._save)
+        await self._start_control(Admissions(self.access, self._guests, self._friends.values).methods)
+
+    def _make_requests(self, config: Config) -> Requests:
+        return Requests(
             self.access,
             config.access.secret,
             config.limits.friend_requests,
             let_in=self._guests.let_in,
             command=lambda: f"toxproxy allow{self._option}",
         )
-        self._saved_at = time.monotonic()
-        self._told: dict[bytes, Presence] = {}
-        self._notices: OrderedDict[bytes, Notice] = OrderedDict()  # the log's lines about each client
 
-    async def _start(self) -> None:
-        await self._start_node()
-        self._guests.start()
-        self._resources.push_async_callback(self._guests.close)
-        self._resources.callback(self._save)
-        await self._start_control(Admissions(self.access, self._guests, self._friends.values).methods)
+    async def _take_over(self, config: Config) -> Config:
+        ledger = Ledger(config.log)  # opened again even if nothing differs: its file may have been moved away
+        try:
+            self.access.change(config.access)
+        except BaseException:
+            ledger.close()
+            raise
+        self._ledger.close()
+        self._ledger = ledger
+        self._requests = self._make_requests(config)
+        self._exit.change(config.exit, config.access.rules, config.limits.dials)
+        self._guests.change()
+        return config
 
     def _make_observer(self) -> Observer:
         return Observer(
@@ -97,14 +121,18 @@ class Server(End):
             log.info("connected to the Tox network")
 
     def _befriend(self, number: int, key: bytes) -> Friend:
+        audited = AuditedExit(
+            self._exit.guest(), key, name=self.access.name, write=lambda record: self._ledger.write(record)
+        )
         return Friend(
             self.node,
             number,
             key,
             changed=self._friend_changed,
-            exit=self._exit.guest(),
+            exit=audited,
             limits=self._limits,
             grace=self.config.tox.grace,
+            turned_away=lambda target: audited.refused(target, Refusal.TOO_MANY_STREAMS),
         )
 
     def _save(self, *, seldom: bool = False) -> None:

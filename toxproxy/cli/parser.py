@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from toxproxy import __version__
-from toxproxy.cli import admit, doctor, look, pair, run, speed
+from toxproxy.cli import admit, configure, doctor, look, pair, run, speed
 from toxproxy.config.advice import Role
 from toxproxy.program.logs import Console, escaped
 from toxproxy.system.state import default_path
@@ -129,6 +129,19 @@ _STREAMS_EPILOG = """\
 One line a connection, the oldest first: its id, the other end, where it leads, its age, and its bytes.
 """
 
+_CHECK_EPILOG = """\
+Without --role it says what the file means to each role that it can be for. Nothing is started, asked or
+looked up.
+
+Exit status: 0 if the file can be used, 1 if not.
+"""
+
+_RELOAD_EPILOG = """\
+As SIGHUP. Forwards, proxy ports, [compress], [limits], and a server's [access], [exit] and [log] count at
+once; connections that are open go on. [tox] and [server] count from the next start on. A file with a
+mistake, or with a port that cannot be listened on, changes nothing.
+"""
+
 _ROLES: tuple[Role, ...] = ("server", "client")
 # The roles whose state a command may use; without an entry: either.
 _STATES: dict[str, tuple[Role, ...]] = {
@@ -171,6 +184,7 @@ def make_parser() -> argparse.ArgumentParser:
         return command
 
     _add_ends(add)
+    _add_configuration(add)
     _add_questions(add)
     _add_admission(add)
     identity = add("id", run.id_command, "print this machine's Tox ID, and make one if there is none")
@@ -200,6 +214,15 @@ def _add_ends(add: _Add) -> None:
     )
     text = "run the near end, which listens on ports of this machine"
     _add_files(add("client", run.client_command, text, _CLIENT_EPILOG))
+
+
+def _add_configuration(add: _Add) -> None:
+    text = "say what a configuration file means, or what is wrong with it"
+    check = add("check", configure.check_command, text, _CHECK_EPILOG)
+    check.add_argument("config", metavar="CONFIG", type=Path, help="a configuration file")
+    check.add_argument("--role", choices=_ROLES, help="only what it means to this role")
+    text = "have the running end read its configuration file again"
+    _add_asking(add("reload", configure.reload_command, text, _RELOAD_EPILOG), role=True)
 
 
 def _add_questions(add: _Add) -> None:

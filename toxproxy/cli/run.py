@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 from dataclasses import replace
+from pathlib import Path
 from shlex import quote
 
 from toxproxy import config, demo, web
@@ -32,13 +33,13 @@ def _state(args: argparse.Namespace, role: Role) -> StateFolder:
 
 def server_command(args: argparse.Namespace, console: Console) -> int:
     """Run the far end."""
-    settings = config.load(args.config) if args.config else config.DEFAULT
-    if args.permit is not None:
-        settings = _permitting(settings, args.permit)
+    settings = _server_settings(args)
     _warn(settings, "server")
 
     async def serve() -> None:
         server = Server(settings, _state(args, "server"))
+        if args.config:
+            server.reloader.source = lambda: _server_settings(args)
         await runner.run(
             server,
             beside=web.beside(server),
@@ -48,6 +49,18 @@ def server_command(args: argparse.Namespace, console: Console) -> int:
 
     runner.run_loop(serve())
     return 0
+
+
+def _server_settings(args: argparse.Namespace) -> Config:
+    settings = config.load(args.config) if args.config else config.DEFAULT
+    return settings if args.permit is None else _permitting(settings, args.permit)
+
+
+def client_settings(file: Path) -> Config:
+    """What a file says to a client. Raises `ConfigError`."""
+    settings = config.load(file)
+    settings.require_client(str(file))
+    return settings
 
 
 def _permitting(settings: Config, text: str) -> Config:
@@ -99,13 +112,13 @@ then run this here. It shows who waits, in words, and asks:
 
 def client_command(args: argparse.Namespace, console: Console) -> int:
     """Run the near end."""
-    settings = config.load(args.config)
-    settings.require_client(str(args.config))
+    settings = client_settings(args.config)
     _warn(settings, "client")
 
     async def serve() -> None:
         with Progress(console, lambda: report.statuses(client.status()), lambda: _hint(client)) as progress:
             client = Client(settings, _state(args, "client"), changed=progress.changed)
+            client.reloader.source = lambda: client_settings(args.config)
             await runner.run(
                 client, beside=web.beside(client), started=progress.changed, ready_file=args.ready_file
             )

@@ -36,11 +36,13 @@ from toxproxy.config.settings import (
     GIB,
     MIB,
     AccessSettings,
+    AuditFormat,
     BootstrapNode,
     Config,
     ExitSettings,
     Forward,
     LimitSettings,
+    LogSettings,
     ProxyPort,
     ToxSettings,
     TransportProxy,
@@ -57,6 +59,7 @@ MAX_FILE_BYTES = 1 << 20
 MAX_NICKNAME_BYTES = 128  # TOX_MAX_NAME_LENGTH
 MAX_LOGIN_BYTES = 255  # RFC 1929: a user name or password of SOCKS5
 
+_MAX_PATH = 4095  # bytes (PATH_MAX of Linux)
 _WEEK = 7 * 24 * 3600  # seconds
 
 
@@ -94,6 +97,7 @@ def parse(text: str, name: str) -> Config:
         exit=_exit(sections["exit"]),
         tox=_tox(sections["tox"]),
         limits=_limits(sections["limits"]),
+        log=LogSettings(**_given(sections["log"], _LOG_PARSERS)),
         web=_web(sections["web"]),
     )
     _check_binds(config, name)
@@ -265,6 +269,13 @@ def _transport_proxy(text: str) -> TransportProxy:
     return TransportProxy(kind, parse_host(url.hostname or ""), url.port or 0)
 
 
+def _audit_format(text: str) -> AuditFormat:
+    try:
+        return AuditFormat(text.lower())
+    except ValueError:
+        raise ValueError(f"expected text or json, found {shown(text)}") from None
+
+
 def _check_binds(config: Config, file: str) -> None:
     """Raise `ConfigError` for two listeners on one local address."""
     by_port: dict[int, list[Forward | ProxyPort | WebSettings]] = {}
@@ -308,6 +319,12 @@ _LIMIT_PARSERS: Mapping[str, Callable[[str], object]] = {
     "half_closed": partial(scalars.parse_seconds, lowest=0, highest=_WEEK),
 }
 
+_LOG_PARSERS: Mapping[str, Callable[[str], object]] = {
+    "audit": partial(scalars.parse_text, what="log or a file", limit=_MAX_PATH),
+    "audit_format": _audit_format,
+    "audit_size": partial(scalars.parse_size, lowest=0, highest=64 * GIB),
+}
+
 # The keys of each section; None: any.
 _KNOWN: Mapping[str, frozenset[str] | None] = {
     "server": frozenset({"name"}),
@@ -319,5 +336,6 @@ _KNOWN: Mapping[str, frozenset[str] | None] = {
     "exit": frozenset({"upstream", *_EXIT_PARSERS}),
     "tox": frozenset({"bootstrap", "relays", *_TOX_PARSERS}),
     "limits": frozenset(_LIMIT_PARSERS),
+    "log": frozenset(_LOG_PARSERS),
     "web": frozenset({"listen", "secret"}),
 }

@@ -67,5 +67,7 @@ def parse_size(text: str, *, lowest: int, highest: int) -> int:
 
 
 def _size(number: int) -> str:
+    if not number:
+        return "0"
     unit = next(unit for unit in "GMK" if number % _UNITS[unit] == 0)
     return f"{number // _UNITS[unit]}{unit}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from ipaddress import IPv4Address
 from operator import attrgetter
 from typing import Literal
@@ -21,6 +22,8 @@ MIB, GIB = 1 << 20, 1 << 30
 
 #: Where clients may connect without a `permit`: the forward that `toxproxy server` prints.
 DEFAULT_PERMIT = (parse_rule("127.0.0.1:22"),)
+
+TO_THE_LOG = "log"  # as the value of [log] audit
 
 GRACE = 600.0  # seconds that an interrupted session is kept
 
@@ -180,6 +183,26 @@ class LimitSettings:
     patience: Patience = field(default_factory=Patience)
 
 
+class AuditFormat(Enum):
+    """How a line of the audit is written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """[log]: the audit, a line for each connection at its end, at a server.
+
+    `audit` is None for none, `TO_THE_LOG`, or the path of a file. `audit_size` is how many bytes the file
+    may have before it is moved to FILE.1; 0 is without limit.
+    """
+
+    audit: str | None = None
+    audit_format: AuditFormat = AuditFormat.TEXT
+    audit_size: int = 10 * MIB
+
+
 @dataclass(frozen=True, slots=True)
 class WebSettings:
     """[web]: where a program on this machine, or who knows the `secret`, sees and orders what this end does.
@@ -213,6 +236,7 @@ class Config:
     exit: ExitSettings = ExitSettings()
     tox: ToxSettings = ToxSettings()
     limits: LimitSettings = field(default_factory=LimitSettings)
+    log: LogSettings = LogSettings()
     web: WebSettings | None = None
     open_file: str | None = field(default=None, compare=False)
 

@@ -289,6 +289,21 @@ class PongSnapshot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReloadSnapshot:
+    """What a reload did. Names are as in the file: `[client] ssh`, `[limits] streams`.
+
+    `added`, `removed`: listeners; `changed`: listeners and keys. `restart`: keys that differ and count from
+    the next start on. `warnings` are sentences for people, as at the start.
+    """
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+    restart: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DirectionSnapshot:
     """One direction of a speed test. `moved_bytes` arrived. The rate includes the beginning.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import math
 import os
 import socket
 from abc import ABC, abstractmethod
@@ -81,29 +82,38 @@ class Listener(ABC):
         """How many clients are connected."""
         return len(self._tasks)
 
-    async def start(self) -> None:
-        """Bind and listen; `addresses` are known then. Raises `ToxproxyError` if that is not possible."""
+    async def start(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen; `addresses` are known then. Without `sockets`, that listen, it binds its own.
+
+        Raises `ToxproxyError` if that is not possible.
+        """
         loop = asyncio.get_running_loop()
-        try:
-            self._sockets = await bound(self._bind)
-        except OSError as error:
-            raise ToxproxyError(f"{self.name}: cannot listen on {self._bind}: {_why(error)}") from error
-        for sock in self._sockets:
-            sock.setblocking(False)
+        self._sockets = await listening(self.name, self._bind) if sockets is None else sockets
         self.addresses = tuple(join_host_port(*sock.getsockname()[:2]) for sock in self._sockets)
         self._accepting = [loop.create_task(self._accept(sock)) for sock in self._sockets]
 
-    async def close(self) -> None:
-        """Stop listening. Open connections go on; see `drain`."""
+    def change(self, limits: LimitSettings, *, compress: bool) -> None:
+        """Use other settings for new connections."""
+        self._limits, self._compress = limits, compress
+        self._room.set()  # for one that waits: there may be room now
+
+    async def release(self) -> list[socket.socket]:
+        """Accept no more, and give the sockets away, which go on listening. Open connections go on."""
         for task in self._accepting:
             task.cancel()
         if self._accepting:
             await asyncio.wait(self._accepting)
-        for sock in self._sockets:
+        self._accepting = []
+        sockets, self._sockets = self._sockets, []
+        return sockets
+
+    async def close(self) -> None:
+        """Stop listening. Open connections go on; see `drain`."""
+        for sock in await self.release():
             sock.close()
 
-    async def drain(self, grace: float = 0.0) -> None:
-        """Wait `grace` seconds for the connections to end, then reset the others."""
+    async def drain(self, grace: float | None = 0.0) -> None:
+        """Wait `grace` seconds for the connections to end, then reset the others. None: wait for all."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace)
         for task in self._tasks:
@@ -139,19 +149,18 @@ class Listener(ABC):
         self._slow("%s: %s within %g s ([limits] handshake)", self.name, what, seconds)
 
     async def _accept(self, sock: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             try:
                 with os_errors():
-                    accepted, _ = await loop.sock_accept(sock)
+                    accepted = await _accepted(sock)
             except OSError as error:
                 await self._make_room(f"no connection can be accepted ({_why(error)})", _SHORTAGE)
                 continue
-            most, why = self._limits.connections, "[limits] connections"
+            most, why = math.inf, "[limits] connections"
             if scarce(accepted):
-                most, why = max(1, min(most, len(self._tasks))), "ulimit -n"
+                most, why = max(1, len(self._tasks)), "ulimit -n"
             try:
-                while (count := len(self._tasks)) >= most:
+                while (count := len(self._tasks)) >= min(most, self._limits.connections):
                     await self._make_room(f"{count} connections are open ({why})")
             except asyncio.CancelledError:
                 accepted.close()
@@ -203,15 +212,47 @@ class Listener(ABC):
             client.reset()
 
 
-async def bound(bind: Bind) -> list[socket.socket]:
-    """Sockets that listen at `bind`. Raises `OSError`."""
-    return bind_sockets(await _resolve(bind), bind.port)
+async def _accepted(sock: socket.socket) -> socket.socket:
+    """The next connection. A cancellation leaves it in the backlog; the loops' `sock_accept` may lose it."""
+    loop = asyncio.get_running_loop()
+    while True:
+        with suppress(BlockingIOError, InterruptedError):
+            accepted, _ = sock.accept()
+            accepted.setblocking(False)
+            return accepted
+        readable = loop.create_future()
+        loop.add_reader(sock, _done, readable)
+        try:
+            await readable
+        finally:
+            loop.remove_reader(sock)
+
+
+def _done(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _current_task() -> asyncio.Task[None]:
     task: asyncio.Task[None] | None = asyncio.current_task()
     assert task is not None
     return task
+
+
+async def bound(bind: Bind) -> list[socket.socket]:
+    """Sockets that listen at `bind`. Raises `OSError`."""
+    sockets = bind_sockets(await _resolve(bind), bind.port)
+    for sock in sockets:
+        sock.setblocking(False)
+    return sockets
+
+
+async def listening(name: str, bind: Bind) -> list[socket.socket]:
+    """`bound`, for the listener `name`. Raises `ToxproxyError` if it cannot listen there."""
+    try:
+        return await bound(bind)
+    except OSError as error:
+        raise ToxproxyError(f"{name}: cannot listen on {bind}: {_why(error)}") from error
 
 
 async def _resolve(bind: Bind) -> list[tuple[socket.AddressFamily, str]]:

@@ -22,6 +22,12 @@ class StreamRequested(NamedTuple):
     target: Target
 
 
+class StreamTurnedAway(NamedTuple):
+    """The peer opened more streams than it may: this one was refused already."""
+
+    target: Target
+
+
 class StreamOpened(NamedTuple):
     """The peer accepted a stream that was opened here."""
 
@@ -67,6 +73,7 @@ class PongReceived(NamedTuple):
 Event = (
     Established
     | StreamRequested
+    | StreamTurnedAway
     | StreamOpened
     | DataReceived
     | EndReceived

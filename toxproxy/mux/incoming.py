@@ -106,6 +106,7 @@ class Incoming:
         if mux.full:
             text = f"{mux.limits.streams} connections are open"
             mux.scheduler.control(frames.encode(frames.Refused(number, Refusal.TOO_MANY_STREAMS, text)))
+            mux.events.append(events.StreamTurnedAway(Target(frame.host, frame.port)))
         elif (kind := frame.kind & ~frames.PLAIN) != frames.TCP:
             text = f"streams of kind {kind} are not supported, only of kind {frames.TCP} (TCP)"
             mux.scheduler.control(frames.encode(frames.Refused(number, Refusal.UNSUPPORTED, text)))

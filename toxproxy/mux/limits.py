@@ -10,16 +10,20 @@ from toxproxy.patience import Patience
 class Pool:
     """Bytes that the sessions of a process share: for windows of streams, and for data kept for a peer."""
 
-    __slots__ = ("_reserve", "left")
+    __slots__ = ("_size", "left")
 
     def __init__(self, size: int) -> None:
-        self.left = size
-        self._reserve = size // 2
+        self.left = self._size = size
 
     @property
     def for_new(self) -> int:
         """Bytes that new streams may share. Half of the pool is for streams whose readers keep up."""
-        return max(0, self.left - self._reserve)
+        return max(0, self.left - self._size // 2)
+
+    def resize(self, size: int) -> None:
+        """Make it larger or smaller. What was taken stays taken, so `left` may be below 0 for a while."""
+        self.left += size - self._size
+        self._size = size
 
 
 @dataclass(frozen=True, slots=True)

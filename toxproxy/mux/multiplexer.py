@@ -65,6 +65,15 @@ class Multiplexer:
 
     # The owner's calls
 
+    def change(self, limits: Limits) -> None:
+        """Use other limits from now on. Living streams keep their windows.
+
+        The peer knows the old `streams` from HELLO. It is refused more than there are now, but never asks
+        for more than it knows of.
+        """
+        self.limits = limits
+        self.memory.change(limits)
+
     @property
     def established(self) -> bool:
         """Whether streams can be opened: the peer's HELLO came."""
@@ -75,7 +84,7 @@ class Multiplexer:
         """Bytes that streams have sent and received, before compression; those that have ended count too."""
         living = self.streams.values()
         sent = self._sent + sum(stream.sender.offset for stream in living)
-        return sent, self._received + sum(stream.receiver.window.received for stream in living)
+        return sent, self._received + sum(stream.receiver.carried for stream in living)
 
     def ping(self, value: int) -> None:
         """Ask the peer for a `PongReceived` with this value (64 bits)."""
@@ -267,7 +276,7 @@ class Multiplexer:
         del self.streams[stream.id]
         self._opened -= self.is_ours(stream.id)
         self._sent += stream.sender.offset
-        self._received += stream.receiver.window.received
+        self._received += stream.receiver.carried
         self.memory.hold(-stream.receiver.window.size)
         stream.complete = stream.done
         stream.state = StreamState.CLOSED

@@ -47,6 +47,11 @@ class Receiver:
         self._held = 0  # bytes of memory that these take
         self._decompressor = Decompressor() if compress else None
 
+    @property
+    def carried(self) -> int:
+        """How many bytes came in order; the window counts the end as one more."""
+        return self.window.received - (self.state is not ReceiveState.OPEN)
+
     def take(self, start: int, end: int, data: bytes, packed: bool = False) -> bool:
         """DATA or PACKED came. False if it cannot be stored now.
 

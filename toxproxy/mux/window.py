@@ -80,6 +80,11 @@ class Allotment:
         self._own = Pool(limits.session_window)
         self._shared = limits.pool or Pool(_UNBOUNDED)
 
+    def change(self, limits: Limits) -> None:
+        """Use other limits from now on. Their pool does not count: it stays the one of the process."""
+        self._own.resize(limits.session_window)
+        self._limits = limits
+
     def first(self) -> int:
         """The size of a new stream's window, in bytes."""
         limits = self._limits

@@ -14,15 +14,17 @@ import os
 import socket
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
+from weakref import WeakSet
 
 from toxproxy.address import Address, Target, parse_host
 from toxproxy.config.settings import DEFAULT, ExitSettings
 from toxproxy.dialer import P, feed
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.outbound import eyeballs, service
+from toxproxy.outbound.trail import Trail
 from toxproxy.outbound.upstream import Upstream
 from toxproxy.pace import Notice
-from toxproxy.rules import Rules, Verdict
+from toxproxy.rules import Decision, Rules, Verdict
 from toxproxy.system.descriptors import scarce
 from toxproxy.system.interfaces import Interfaces
 from toxproxy.system.resolver import NO_SUCH_NAME, Resolver
@@ -52,6 +54,7 @@ class Exit:
         self._upstream = None if settings.upstream is None else Upstream(settings.upstream)
         self._resolver = Resolver()
         self._turns = asyncio.Semaphore(dials)
+        self._guests = WeakSet[Exit]()
         self._interfaces = interfaces or Interfaces()
         self._short = short or Notice(log, logging.WARNING)
         self._served: set[object] = set() if served is None else served  # connections to the server itself
@@ -62,7 +65,7 @@ class Exit:
 
         If this friend's targets or name servers do not answer, no other friend is delayed.
         """
-        return Exit(
+        guest = Exit(
             self._settings,
             self._rules,
             self._dials,
@@ -70,6 +73,22 @@ class Exit:
             short=self._short,
             served=self._served,
         )
+        self._guests.add(guest)
+        return guest
+
+    def change(self, settings: ExitSettings, rules: Rules, dials: int) -> None:
+        """Dial by other settings and rules from now on, and so all guests. Connections are left alone.
+
+        A dial that is under way keeps the rules by which it was judged, or is judged by the new ones.
+        """
+        if settings.upstream != self._settings.upstream:
+            self._upstream = None if settings.upstream is None else Upstream(settings.upstream)
+            self._service.resolver = self._resolver if self._upstream is None else None
+        if dials != self._dials:
+            self._turns = asyncio.Semaphore(dials)
+        self._settings, self._rules, self._dials = settings, rules, dials
+        for guest in self._guests:
+            guest.change(settings, rules, dials)
 
     async def dial(
         self,
@@ -78,12 +97,13 @@ class Exit:
         *,
         early: bool = False,
         compress: bool = True,
+        trail: Trail | None = None,
     ) -> tuple[asyncio.Transport, P]:
         """Connect to `target` and return (transport, protocol); see `Dialer.dial`.
 
         What the server answers itself (see `service`) needs no rule: it leads nowhere.
 
-        `early` and `compress` have no effect here, where there is no tunnel.
+        `early` and `compress` have no effect here, where there is no tunnel. `trail` is filled in.
 
         Raises `StreamRefused`. Its text never names an address that a look-up found.
         """
@@ -91,7 +111,7 @@ class Exit:
             async with asyncio.timeout(self._settings.connect_timeout), self._turns:
                 if target.host == service.HOST:
                     return await self._service.dial(protocol_factory, target.port)
-                sock, early_bytes = await self._connect(target)
+                sock, early_bytes = await self._connect(target, trail or Trail())
                 self._check_files(sock)
                 transport, protocol = await _adopt(sock, protocol_factory)
         except TimeoutError:
@@ -108,13 +128,15 @@ class Exit:
             text = "the server has as many connections open as it can"
             raise StreamRefused(Refusal.TOO_MANY_STREAMS, text)
 
-    async def _connect(self, target: Target) -> tuple[socket.socket, bytes]:
+    async def _connect(self, target: Target, trail: Trail) -> tuple[socket.socket, bytes]:
         """A connected socket, and the bytes that were read from it already."""
         address = _literal(target)
         verdict = self._rules.judge_name(target) if address is None else None
         if verdict is Verdict.DENIED:
+            trail.permitted, trail.rule = False, self._rules.deciding(target)
             raise _not_permitted()
         if verdict is Verdict.PERMITTED and self._upstream is not None:
+            trail.permitted, trail.rule = True, self._rules.deciding(target)
             return await self._upstream.connect(target)
         try:
             found = await self._look_up(target) if address is None else [address]
@@ -124,20 +146,25 @@ class Exit:
             # A client may not learn whether a name exists that the rules do not permit.
             log.debug("%s: %s; the client is told that it is not permitted", target, refused.text)
             found = []
-        permitted = self._permitted(target, found)
+        decisions = self._decide(target, found)
+        trail.judged(decisions)
+        permitted = [each for each, decision in decisions.items() if decision.permitted]
         if not permitted:
             raise _not_permitted()
         if self._upstream is not None:
             return await _connect_through(self._upstream, target, permitted)
-        return await _connect_directly(target, permitted), b""
+        sock = await _connect_directly(target, permitted)
+        with contextlib.suppress(OSError):  # it is gone already
+            trail.connected(_plain(sock.getpeername()[0]), decisions)
+        return sock, b""
 
-    def _permitted(self, target: Target, addresses: list[Address]) -> list[Address]:
+    def _decide(self, target: Target, addresses: list[Address]) -> dict[Address, Decision]:
         try:
             machine = self._interfaces.machine() if self._rules.need_machine else None
         except OSError as error:
             text = "the server cannot find out its own addresses, which its rules need"
             raise StreamRefused(Refusal.FAILED, text) from error
-        return [each for each in addresses if self._rules.allows(target, each, machine)]
+        return {each: self._rules.decide(target, each, machine) for each in addresses}
 
     async def _look_up(self, target: Target) -> list[Address]:
         if _never_exists(target.host):

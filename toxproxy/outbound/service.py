@@ -55,7 +55,7 @@ class Service:
     """
 
     def __init__(self, resolver: Resolver | None, everyone: set[object]) -> None:
-        self._resolver = resolver
+        self.resolver = resolver
         self._everyone = everyone
         self._own: set[object] = set()
         self._pace = Pace(A_MINUTE)
@@ -79,9 +79,9 @@ class Service:
 
     async def _look_up(self) -> None:
         """Raise `StreamRefused` if the resolver does not answer."""
-        if self._resolver is None:
+        if self.resolver is None:
             raise StreamRefused(Refusal.UNSUPPORTED, "the server leaves names to its upstream proxy")
-        if not await answers(self._resolver):
+        if not await answers(self.resolver):
             raise StreamRefused(Refusal.FAILED, "the server's name resolver does not answer")
 
     def _ended(self, answer: object) -> None:

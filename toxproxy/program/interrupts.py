@@ -1,21 +1,30 @@
-"""Signals that end a block of the program instead of the process."""
+"""Signals that end a block of the program instead of the process, or have it read its configuration again."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Self
+
+from toxproxy.system import terminal
+
+_CLOSING = 0.1  # seconds after SIGHUP until a terminal that was closed is gone
 
 
 class Interrupts:
     """A context manager in which each SIGINT, SIGTERM or SIGHUP ends one block (`ending`).
 
+    With `reload`, SIGHUP calls that instead, as services expect, unless it came since the terminal was
+    closed that the program was started from: nobody could end it with Ctrl-C any more.
+
     Needs a running loop. If SIGHUP is ignored, as under nohup, it stays ignored.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reload: Callable[[], None] | None = None) -> None:
+        self._reload = reload
+        self._from_terminal = terminal.attached()
         self._signals = [signal.SIGINT, signal.SIGTERM]
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             self._signals.append(signal.SIGHUP)
@@ -24,7 +33,9 @@ class Interrupts:
 
     def __enter__(self) -> Self:
         for number in self._signals:
-            asyncio.get_running_loop().add_signal_handler(number, self._arrived)
+            hung_up = number == signal.SIGHUP and self._reload is not None
+            arrived = self._hung_up if hung_up else self._arrived
+            asyncio.get_running_loop().add_signal_handler(number, arrived)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -45,6 +56,15 @@ class Interrupts:
                 raise
         finally:
             self._block = None
+
+    def _hung_up(self) -> None:
+        asyncio.get_running_loop().call_later(_CLOSING, self._reload_or_end)
+
+    def _reload_or_end(self) -> None:
+        if self._reload is None or (self._from_terminal and not terminal.attached()):
+            self._arrived()
+        else:
+            self._reload()
 
     def _arrived(self) -> None:
         if self._block is None or self._block.when() is not None:

@@ -34,7 +34,7 @@ async def run(
     started: Callable[[], None] = lambda: None,
     ready_file: Path | None = None,
 ) -> None:
-    """Run `end` until a signal comes, then drain it. A second signal ends the draining.
+    """Run `end` until a signal comes, then drain it. A second signal ends the draining. SIGHUP reloads.
 
     `beside` runs as long as `end`; what it returns is added to the ready file. `started` is called once
     everything is bound. `ready_file` exists from then on until the end. The
@@ -47,7 +47,7 @@ async def run(
         privileges.close_memory()
     privileges.keep_capabilities({privileges.CAP_NET_BIND_SERVICE})
     async with AsyncExitStack() as stack:
-        interrupts = stack.enter_context(Interrupts())
+        interrupts = stack.enter_context(Interrupts(end.reloader.signalled))
         running = False
         async with interrupts.ending():
             await stack.enter_async_context(end)

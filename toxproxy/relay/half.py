@@ -52,12 +52,13 @@ class Half(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_ended", "_full", "_kept", "_other", "_sink", "_watch",
-        "heard", "lost", "patience", "silent", "transport",
+        "heard", "lost", "patience", "silenced", "silent", "transport",
     )  # fmt: skip
 
     def __init__(self, patience: Patience = FOR_EVER, silent: Notice | None = None) -> None:
         self.patience = patience
         self.silent = silent or _silent
+        self.silenced = False  # reset since it was silent for too long
         self.heard = monotonic()  # when something last came from the peer, by `monotonic`
         self.transport: asyncio.Transport | None = None
         #: Done when the connection has ended; the result is the argument of `connection_lost`. Wait for
@@ -128,6 +129,11 @@ class Half(asyncio.BufferedProtocol):
         """Reset the connection, if there is one; see `abort`."""
         if self.transport is not None:
             abort(self.transport)
+
+    @property
+    def other(self) -> Half | None:
+        """The other half of the relay, if there is one."""
+        return self._other
 
     @property
     def outflow(self) -> tuple[object, ...]:
@@ -213,6 +219,7 @@ class Watch:
             return
         self._silent("a connection was reset: no byte came for %g s ([limits] %s)", seconds, key)
         for half in self._halves:
+            half.silenced = True
             half.reset()
 
     def _limit(self) -> tuple[float, str]:

@@ -41,7 +41,7 @@ class Friend:
 
     `wait` is how long a dial waits for the session, in seconds. `grace` is how long an interrupted
     session and its streams are kept, in seconds. `changed` is called when the phase or the kind of
-    connection changes.
+    connection changes. `turned_away`: see `Session`.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class Friend:
         exit: Dialer | None = None,
         wait: float = 0.0,
         limits: Limits | None = None,
+        turned_away: Callable[[Target], None] = lambda _: None,
     ) -> None:
         self.key = key
         self.connection = ConnectionStatus.NONE
@@ -73,6 +74,7 @@ class Friend:
             exit=exit,
             limits=limits,
             grace=grace,
+            turned_away=turned_away,
         )
         node.set_sink(number, self._keeper.carrier)
 
@@ -139,6 +141,10 @@ class Friend:
         if session is None:
             raise StreamRefused(Refusal.OFFLINE, "the server is not connected")
         return await session.dial(protocol_factory, target, early=early, compress=compress)
+
+    def change(self, limits: Limits) -> None:
+        """Use other limits from now on; see `Multiplexer.change`."""
+        self._keeper.change(limits)
 
     async def idle(self) -> None:
         """Wait until all streams have ended, and everything received through them has been delivered."""

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from toxproxy.address import Target
 from toxproxy.dialer import Dialer
 from toxproxy.errors import CloseCode
 from toxproxy.link.base import LinkEnd, LinkOwner
@@ -36,6 +37,7 @@ class SessionKeeper:
 
     `changed` is called when a session began, was interrupted, was resumed or has ended. An interrupted
     session is kept for `grace` seconds. With an `exit` this is the server, otherwise the client.
+    `turned_away`: see `Session`.
 
     If the path failed, the client begins a new link at once. If the peer ended the link or the session,
     or if no link can be made, it backs off: the pauses grow up to 30 seconds, until a link has worked
@@ -50,6 +52,7 @@ class SessionKeeper:
         grace: float,
         exit: Dialer | None = None,
         limits: Limits | None = None,
+        turned_away: Callable[[Target], None] = lambda _: None,
     ) -> None:
         self.carrier = Carrier(send, self._own, connecting=exit is None)
         self.session: Session | None = None
@@ -58,6 +61,7 @@ class SessionKeeper:
         self._near = exit is None
         self._exit = exit
         self._limits = limits
+        self._turned_away = turned_away
         self._changed = changed
         self._grace = grace
         self._reachable = False
@@ -88,6 +92,12 @@ class SessionKeeper:
     def connections(self) -> int:
         """How many connections `idle` would wait for."""
         return max(self.streams, len(self._halves))
+
+    def change(self, limits: Limits) -> None:
+        """Use other limits, in the session that there is as well; see `Multiplexer.change`."""
+        self._limits = limits
+        if self.session is not None:
+            self.session.change(limits)
 
     def reach(self) -> None:
         """The peer is online now."""
@@ -174,6 +184,7 @@ class SessionKeeper:
             halves=self._halves,
             limits=self._limits,
             notices=self._notices,
+            turned_away=self._turned_away,
         )
         return self.session
 

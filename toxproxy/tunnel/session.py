@@ -36,6 +36,7 @@ from toxproxy.mux.events import (
     StreamDrained,
     StreamOpened,
     StreamRequested,
+    StreamTurnedAway,
 )
 from toxproxy.mux.frames import close_code
 from toxproxy.mux.limits import Limits
@@ -74,6 +75,7 @@ class Session(LinkOwner):
     `introduced` is at the server the session id with which the client introduced itself; None at the
     client. `exit` dials the peer's targets; without it every request is refused. The connections that it
     made are added to `halves`, since they may still have bytes to deliver when the session has ended.
+    `turned_away` gets the targets of streams beyond the limit, which were refused.
     `changed` gets what happens to the session. ENDED is the last, after all streams were closed.
     """
 
@@ -86,6 +88,7 @@ class Session(LinkOwner):
         halves: relay.Halves | None = None,
         limits: Limits | None = None,
         notices: Notices | None = None,
+        turned_away: Callable[[Target], None] = lambda _: None,
     ) -> None:
         own = secrets.randbits(64) or 1  # 0 stands for an id that is not known yet
         self._client = introduced is None
@@ -102,6 +105,7 @@ class Session(LinkOwner):
         self._exit = exit
         self._halves = relay.Halves() if halves is None else halves
         self._notices = notices or Notices()
+        self._turned_away = turned_away
         self._tell = changed
         self._serving: dict[Stream, asyncio.Task[None]] = {}
         self._idle = asyncio.Event()  # no stream lives
@@ -178,6 +182,10 @@ class Session(LinkOwner):
             self._multiplexer.ping(value)
             self.changed()
             return await answer
+
+    def change(self, limits: Limits) -> None:
+        """Use other limits from now on; see `Multiplexer.change`."""
+        self._multiplexer.change(limits)
 
     async def idle(self) -> None:
         """Wait until all streams have ended."""
@@ -307,6 +315,8 @@ class Session(LinkOwner):
                 task = self._loop.create_task(self._serve(transport, target))
                 self._serving[stream] = task
                 task.add_done_callback(lambda _: self._serving.pop(stream, None))
+            case StreamTurnedAway(target):
+                self._turned_away(target)
             case PongReceived(value):
                 self._pings.answered(value)
             case Established(session):

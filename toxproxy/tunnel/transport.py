@@ -54,6 +54,11 @@ class StreamTransport(asyncio.Transport):
         """The stream itself, to look at."""
         return self._stream
 
+    @property
+    def carried(self) -> tuple[int, int]:
+        """Bytes sent to the peer and received from it, before compression."""
+        return self._stream.sender.offset, self._stream.receiver.carried
+
     # For the session
 
     async def answered(self) -> None:

@@ -20,7 +20,7 @@ from toxproxy.web.onlookers import Onlookers
 
 _PREFIX = "/api/v1"
 _READ = ("status", "streams", "clients", "waiting")  # methods without params
-_ORDER = ("close", "allow", "ignore", "revoke", "block", "ping")
+_ORDER = ("close", "allow", "ignore", "revoke", "block", "reload", "ping")
 _MOST_PINGS = 10
 
 

@@ -1,0 +1,111 @@
+"""An exit that hands over a record of every connection at its end. Nothing is done for a packet."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from toxproxy.address import Target
+from toxproxy.audit.record import End, Record, Verdict
+from toxproxy.dialer import P
+from toxproxy.errors import Refusal, ResetCode, StreamRefused, StreamReset
+from toxproxy.outbound.exit import Exit
+from toxproxy.outbound.trail import Trail
+from toxproxy.relay.half import Half
+from toxproxy.tunnel.transport import StreamTransport
+
+_SESSION = frozenset({ResetCode.LINK_LOST, ResetCode.GOING_AWAY})
+_VERDICTS = {True: Verdict.PERMITTED, False: Verdict.DENIED, None: Verdict.NONE}
+
+
+class AuditedExit:
+    """A `Dialer` through `exit` for the client `key`. `name` is what its owner calls it, asked at the end.
+
+    A relay's half that is dialled is watched until both of its ends are over; `write` gets the record.
+    """
+
+    def __init__(
+        self, exit: Exit, key: bytes, *, name: Callable[[bytes], str | None], write: Callable[[Record], None]
+    ) -> None:
+        self._exit = exit
+        self._key = key
+        self._name = name
+        self._write = write
+
+    async def dial(
+        self,
+        protocol_factory: Callable[[], P],
+        target: Target,
+        *,
+        early: bool = False,
+        compress: bool = True,
+    ) -> tuple[asyncio.Transport, P]:
+        """As `Exit.dial`."""
+        trail, began = Trail(), time.monotonic()
+        try:
+            transport, protocol = await self._exit.dial(protocol_factory, target, trail=trail)
+        except StreamRefused as refused:
+            self._record(target, trail, began, End.REFUSED, refusal=refused.code)
+            raise
+        except asyncio.CancelledError:
+            self._record(target, trail, began, End.ABANDONED)
+            raise
+        if isinstance(protocol, Half):
+            half: Half = protocol
+            half.lost.add_done_callback(lambda _: self._far_lost(half, target, trail, began))
+        return transport, protocol
+
+    def refused(self, target: Target, code: Refusal) -> None:
+        """A target was refused before it came here."""
+        self._record(target, Trail(), time.monotonic(), End.REFUSED, refusal=code)
+
+    def _far_lost(self, far: Half, target: Target, trail: Trail, began: float) -> None:
+        near = far.other
+        stream = near.transport if near is not None else None
+        if near is None or not isinstance(stream, StreamTransport):
+            self._record(target, trail, began, End.ABANDONED)  # the client was gone when it was made
+            return
+
+        def near_lost(lost: asyncio.Future[Exception | None]) -> None:
+            end = _end(stream, lost.result(), far)
+            self._record(target, trail, began, end, carried=stream.carried)
+
+        near.lost.add_done_callback(near_lost)
+
+    def _record(
+        self,
+        target: Target,
+        trail: Trail,
+        began: float,
+        end: End,
+        *,
+        refusal: Refusal | None = None,
+        carried: tuple[int, int] = (0, 0),
+    ) -> None:
+        record = Record(
+            unix=time.time(),
+            client_key=self._key.hex().upper(),
+            client_name=self._name(self._key),
+            target=str(target),
+            addresses=tuple(map(str, trail.addresses)),
+            verdict=_VERDICTS[trail.permitted],
+            rule=None if trail.rule is None else str(trail.rule),
+            refusal=refusal,
+            to_client_bytes=carried[0],
+            to_target_bytes=carried[1],
+            duration_s=time.monotonic() - began,
+            end=end,
+        )
+        self._write(record)
+
+
+def _end(stream: StreamTransport, error: Exception | None, far: Half) -> End:
+    """How a relay ended, of which both ends are over."""
+    if stream.stream.complete:
+        return End.FINISHED
+    if far.silenced:
+        return End.SILENT
+    if isinstance(error, StreamReset):
+        return End.SESSION_ENDED if error.code in _SESSION else End.CLIENT_RESET
+    return End.TARGET_RESET if far.lost.result() is not None else End.CLOSED

@@ -1,0 +1,88 @@
+"""What a configuration means, in plain lines. Secrets and passwords are not repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from toxproxy.config.advice import Role
+from toxproxy.config.changes import Entry
+from toxproxy.config.settings import TO_THE_LOG, Config, Forward, ToxSettings
+from toxproxy.program.amounts import counted, size
+from toxproxy.rules import Rule
+
+
+def roles(config: Config) -> tuple[Role, ...]:
+    """The roles that a file is for: a client needs listeners, and all but those may be a server's."""
+    if not config.listeners:
+        return ("server",)
+    access = config.access
+    serves = access.allow or access.anyone or access.permit or access.deny or config.server_name
+    return ("server", "client") if serves or config.exit.upstream else ("client",)
+
+
+def lines(config: Config, role: Role) -> Iterator[str]:
+    """What the file says to one of the roles."""
+    yield f"As a {role}:"
+    yield from _server(config) if role == "server" else _client(config)
+    yield f"  Tox: {_tox(config.tox)}"
+    if config.web is not None:
+        lock = "without a secret" if config.web.secret is None else "with a secret"
+        yield f"  has a page at http://{config.web.bind} {lock}"
+
+
+def _client(config: Config) -> Iterator[str]:
+    for listener in config.listeners:
+        plain = ", not compressed" if listener.name in config.uncompressed else ""
+        yield f"  {listener.name}: {listener.bind} {_way(listener)}{plain}"
+    for server in config.servers:
+        if config.secret_for(server) is not None:
+            yield f"  asks the server {str(server)[:12]} to be let in with a secret"
+
+
+def _way(listener: Entry) -> str:
+    server = f"the server {str(listener.server)[:12]}"
+    if isinstance(listener, Forward):
+        return f"-> {listener.target} at {server}"
+    login = "" if listener.username is None else f", with the password of {listener.username}"
+    return f"(SOCKS and HTTP proxy) -> {server}{login}"
+
+
+def _server(config: Config) -> Iterator[str]:
+    access = config.access
+    who = ["the clients of `toxproxy allow`"]
+    if access.allow:
+        who.append(counted(len(access.allow), "client") + " of [access] allow")
+    if access.secret is not None:
+        who.append("whoever sends the secret")
+    yield f"  lets in: {'anyone with the Tox ID' if access.anyone else ', '.join(who)}"
+    default = " (there is no permit)" if access.permit is None else ""
+    yield f"  they may connect to: {_rules(access.rules.permit)}{default}"
+    if access.deny:
+        yield f"  but not to: {_rules(access.deny)}"
+    if config.exit.upstream is not None:
+        url = urlsplit(config.exit.upstream)
+        yield f"  connects through: {url.scheme}://{url.netloc.rpartition('@')[2]}"
+    log = config.log
+    if log.audit is not None:
+        where = "the log" if log.audit == TO_THE_LOG else log.audit
+        bound = f", moved to {where}.1 at {size(log.audit_size)}" if log.audit_size else ""
+        bound = "" if log.audit == TO_THE_LOG else bound
+        yield f"  writes a line for each connection to {where}, as {log.audit_format.value}{bound}"
+
+
+def _rules(rules: tuple[Rule, ...]) -> str:
+    return ", ".join(map(str, rules))
+
+
+def _tox(tox: ToxSettings) -> str:
+    nodes = "starts from the public nodes"
+    if tox.bootstrap is not None:
+        nodes = (
+            f"starts from {counted(len(tox.bootstrap), 'node')}" if tox.bootstrap else "starts from no node"
+        )
+    if tox.proxy is not None:
+        return f"{nodes}, over TCP through {tox.proxy.kind}://{tox.proxy.host}:{tox.proxy.port}"
+    first, last = tox.ports
+    ports = f"UDP port {first}" if first == last else f"a UDP port from {first} to {last}"
+    return f"{nodes}, {ports if tox.udp else 'over TCP only'}"
