@@ -49,6 +49,11 @@ def flipped(data: bytes, at: int) -> bytes:
     return data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :]
 
 
+def noise(size: int) -> bytes:
+    """Random bytes that are no answer, since the answer's bit (0x80 of the second byte) is not set."""
+    return (b"\2\1" + os.urandom(size))[:size]
+
+
 def granted(request: bytes) -> bytes:
     """The honest answer of PCP."""
     external = bytes(10) + b"\xff\xff\x08\x08\x04\x04"
@@ -70,7 +75,7 @@ async def test_the_liar_can_be_honest(liar: Liar) -> None:
     "answers",
     [
         lambda data: [],
-        lambda data: [os.urandom(size) for size in (1, 12, 16, 60, 1400, 60_000)],
+        lambda data: [noise(size) for size in (1, 12, 16, 60, 1400, 60_000)],
         lambda data: [b"\2\x81" + bytes(60_000)] * 20,
         lambda data: [flipped(granted(data), 24)],  # the nonce
         lambda data: [flipped(granted(data), 36)],  # the protocol
