@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
-import sys
+import struct
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -16,7 +17,8 @@ import uvloop
 from tests.tox.pair import Catcher, Pair
 from toxproxy.tox import relay_sockets
 from toxproxy.tox.node import Node
-from toxproxy.tox.relay_sockets import SEARCH_EVERY, RelaySockets, State, judge
+from toxproxy.tox.relay_health import Probes, State
+from toxproxy.tox.relay_sockets import SEARCH_EVERY, RelaySockets
 
 pytestmark = pytest.mark.skipif(not hasattr(select, "epoll"), reason="this system has no epoll")
 
@@ -216,37 +218,14 @@ async def test_watched_sockets_do_not_keep_a_node_busy(
     assert next(calls) < 3 * 100
 
 
-def info(*, unacknowledged: int, retransmits: int, silent: int) -> bytes:
-    """A `struct tcp_info`; `silent` are the ms since the last acknowledgement."""
-    it = bytearray(104)
-    it[2] = retransmits
-    it[24:28] = unacknowledged.to_bytes(4, sys.byteorder)
-    it[56:60] = silent.to_bytes(4, sys.byteorder)
-    return bytes(it)
-
-
-def test_a_relay_is_stalled_once_repetitions_stay_unanswered_for_seconds() -> None:
-    assert judge(info(unacknowledged=9, retransmits=4, silent=5000)) is State.STALLED
-    assert judge(info(unacknowledged=9, retransmits=4, silent=3000)) is State.SLOW
-    assert judge(info(unacknowledged=9, retransmits=0, silent=9000)) is State.SLOW  # a closed window
-    assert judge(info(unacknowledged=9, retransmits=0, silent=50)) is State.LIVELY
-    assert judge(info(unacknowledged=0, retransmits=0, silent=90_000)) is State.LIVELY
-
-
-def test_the_kernels_own_report_of_a_lively_connection() -> None:
-    with connection() as (own, relay):
-        own.send(b"hello")
-        assert relay.recv(5) == b"hello"
-        assert judge(own.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)) is State.LIVELY
-
-
 @pytest.mark.parametrize("other", [State.LIVELY, State.SLOW])
 def test_a_stalled_relay_is_given_up_only_for_a_lively_one(
     monkeypatch: pytest.MonkeyPatch, sockets: RelaySockets, now: float, other: State
 ) -> None:
     with connection() as (stalled, _), connection() as (lively, relay):
         states = {stalled.fileno(): State.STALLED, lively.fileno(): other}
-        monkeypatch.setattr(relay_sockets, "_state", lambda it: states.get(it, State.SLOW))
+        monkeypatch.setattr(relay_sockets, "state_of", lambda it: states.get(it.fileno(), State.SLOW))
+        monkeypatch.setattr(Probes, "answers", lambda *_: False)
         found(sockets, now)
         if other is State.LIVELY:
             with pytest.raises(BrokenPipeError):
@@ -255,3 +234,77 @@ def test_a_stalled_relay_is_given_up_only_for_a_lively_one(
             stalled.send(b"!")
         lively.send(b"!")
         assert relay.recv(1) == b"!"
+
+
+def ended(sock: socket.socket) -> bool:
+    """Whether libtoxcore would read there what it takes for the end of a connection."""
+    with suppress(BlockingIOError):
+        return sock.recv(2) == b"\xff\xff"
+    return False
+
+
+def test_a_connection_that_was_reset_or_closed_is_ended_at_once(sockets: RelaySockets, now: float) -> None:
+    with connection() as (reset, relay), connection() as (closed, other), connection() as (lively, _):
+        found(sockets, now)
+        relay.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        relay.close()
+        other.close()
+        assert sockets.take_events() == 2
+        assert ended(reset)
+        assert ended(closed)
+        assert not ended(lively)
+
+
+def test_a_reset_that_comes_during_a_search_is_not_missed(sockets: RelaySockets, now: float) -> None:
+    with connection() as (own, relay):
+        found(sockets, now)
+        relay.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        relay.close()
+        found(sockets, now + SEARCH_EVERY)
+        assert ended(own)
+
+
+def test_a_stalled_relay_that_accepts_a_new_connection_is_ended(
+    monkeypatch: pytest.MonkeyPatch, sockets: RelaySockets, now: float
+) -> None:
+    with connection() as (stalled, _):
+        states = {stalled.fileno(): State.STALLED}
+        monkeypatch.setattr(relay_sockets, "state_of", lambda it: states.get(it.fileno(), State.SLOW))
+        found(sockets, now)
+        assert not ended(stalled)
+        time.sleep(0.1)  # on loopback a connection takes less
+        found(sockets, now + SEARCH_EVERY)
+        assert ended(stalled)
+
+
+def test_after_a_death_the_kernel_asks_whether_the_others_live(sockets: RelaySockets, now: float) -> None:
+    def asked() -> int:
+        return other.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+    with connection() as (_, relay), connection() as (other, _):
+        found(sockets, now)
+        relay.close()
+        sockets.take_events()
+        assert not asked()
+        found(sockets, now + 1)
+        assert asked()
+        found(sockets, now + 5)
+        assert asked()
+        found(sockets, now + 12)
+        assert not asked()
+
+
+def test_all_connections_are_renewed_but_not_one_whose_number_was_reused(
+    sockets: RelaySockets, now: float
+) -> None:
+    with connection() as (own, _), connection() as (closed, _):
+        found(sockets, now)
+        number = closed.fileno()
+        closed.close()
+        left, right = socket.socketpair()
+        with left, right:
+            assert left.fileno() == number
+            left.setblocking(False)
+            sockets.renew(now + 0.1)
+            assert ended(own)
+            assert not ended(left)

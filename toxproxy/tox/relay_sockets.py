@@ -18,10 +18,10 @@ from __future__ import annotations
 import os
 import select
 import socket
-import struct
 import time
 from contextlib import suppress
-from enum import Enum
+
+from toxproxy.tox.relay_health import Peer, Probes, State, ask, end, state_of
 
 SEARCH_EVERY = 1.0  # seconds between two searches …
 _SEARCH_SHARE = 500  # a search takes at most one of so many parts of the time
@@ -30,10 +30,7 @@ _FOLDER = "/proc/self/fd"
 _STANDARD = 3  # descriptors that are nobody's socket
 _MOST_EVENTS = 64  # at once; the others are read with the next ones
 _UNSENT = 128 * 1024  # bytes that may wait in a socket beyond TCP's window; then libtoxcore refuses packets
-_STALLED = 4000  # ms without an acknowledgement of what was sent, and so many repetitions …
-_REPETITIONS = 3
-_LIVELY = 1000  # … while another relay acknowledged in the last ms, or owes nothing
-_INFO_SIZE = 104  # bytes of struct tcp_info that every Linux has (linux/tcp.h)
+_DOUBT = 10.0  # seconds after the death of a connection, in which the others are asked whether they live
 _NOT_SENT_LOW_AT = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 _INTEREST = _ENDS = 0
 if hasattr(select, "epoll"):
@@ -41,30 +38,25 @@ if hasattr(select, "epoll"):
     _INTEREST = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 
 
-class State(Enum):
-    """How a relay takes what is sent to it."""
-
-    LIVELY = 1
-    SLOW = 2
-    STALLED = 3  # it may be gone
-
-
 class RelaySockets:
     """Finds and watches the TCP sockets of libtoxcore. `port` is that of this node's own relay, if it is one.
 
     Let the loop watch `descriptor`. It is None where the system cannot do this: then a timer has to do.
 
-    A connection to a relay that has vanished is given up here if there is another relay. libtoxcore
-    would go on to fill it for up to 40 seconds (TCP_PING_FREQUENCY and TCP_PING_TIMEOUT in TCP_common.h);
-    once a write fails, it uses the other one.
+    A connection to a relay that is over is ended here, so that libtoxcore makes a new one at once. One
+    that is stalled is ended if another relay is lively, or if this one accepts a new connection.
     """
 
     def __init__(self, port: int | None) -> None:
         self.count = 0  # sockets that there were at the last search
-        self.peers: frozenset[tuple[str, int]] | None = None  # the relays they were connected to, if known
+        self.peers: frozenset[Peer] | None = None  # the relays they were connected to, if known
         self.descriptor: int | None = None
-        self._port = port
+        self._ports = {port}  # at which this process is a relay, with another node of it too
         self._listening: set[int] = set()
+        self._relays: dict[int, Peer] = {}  # what the descriptors of connections to relays lead to
+        self._probes = Probes()
+        self._died = self._asking = False
+        self._asking_until = 0.0
         self._searched_at = self._due = 0.0
         self._epoll: select.epoll | None = None
         if hasattr(select, "epoll") and os.path.isdir(_FOLDER):
@@ -73,6 +65,7 @@ class RelaySockets:
 
     def close(self) -> None:
         """Watch nothing any more. The sockets are libtoxcore's."""
+        self._probes.keep(())
         if self._epoll is not None:
             self._epoll.close()
             self._epoll = self.descriptor = None
@@ -85,7 +78,17 @@ class RelaySockets:
         for descriptor, event in events:
             if event & _ENDS or descriptor in self._listening:
                 self._due = min(self._due, self._searched_at + _SEARCH_SOON)  # there will be another socket
+            if event & _ENDS and descriptor in self._relays:
+                self._end(descriptor)
         return len(events)
+
+    def renew(self, now: float) -> None:
+        """End all connections to relays, so that libtoxcore makes new ones."""
+        known = self._relays
+        self._due = now
+        self.search(now)
+        for descriptor in [each for each, peer in self._relays.items() if known.get(each) == peer]:
+            self._end(descriptor)
 
     def search(self, now: float, *, soon: bool = False) -> bool:
         """Watch the sockets that are new, if it is time to search. Returns whether it was.
@@ -98,29 +101,51 @@ class RelaySockets:
         if self._epoll is None or now < self._due:
             return False
         began = time.perf_counter()
-        self._search(self._epoll)
+        self._searched_at, self._due = now, now + SEARCH_EVERY
+        self._search(self._epoll, now)
         spent = time.perf_counter() - began
-        self._searched_at, self._due = now, now + max(SEARCH_EVERY, _SEARCH_SHARE * spent)
+        self._due = max(self._due, now + _SEARCH_SHARE * spent)
         return True
 
-    def _search(self, epoll: select.epoll) -> None:
+    def _search(self, epoll: select.epoll, now: float) -> None:
         self.count = 0
         self._listening.clear()
-        peers, states = set(), {}
+        known, self._relays = self._relays, {}
+        states: dict[int, State] = {}
+        if self._died:
+            self._died, self._asking, self._asking_until = False, True, now + _DOUBT
         for name in os.listdir(_FOLDER):
             if (descriptor := int(name)) >= _STANDARD:
-                with suppress(OSError):  # it was that of the listing, or is closed by now
-                    if (peer := self._look_at(epoll, descriptor)) is not None:
-                        peers.add(peer)
-                        states[descriptor] = _state(descriptor)
-        self.peers = frozenset(peers)
-        if State.STALLED in states.values() and State.LIVELY in states.values():
-            for descriptor, state in states.items():
-                if state is State.STALLED:
-                    _give_up(descriptor)
+                with suppress(OSError):  # it was that of the listing, or is closed or not connected by now
+                    if (state := self._look_at(epoll, descriptor, descriptor in known)) is not None:
+                        states[descriptor] = state
+        self.peers = frozenset(self._relays.values())
+        self._asking = now < self._asking_until
+        self._end_some(states)
 
-    def _look_at(self, epoll: select.epoll, descriptor: int) -> tuple[str, int] | None:
-        """Watch a descriptor, if it is a socket of libtoxcore. Returns to which relay it is connected."""
+    def _end_some(self, states: dict[int, State]) -> None:
+        """End the connections that are dead, or stalled while a new one could be made."""
+        stalled = {each: self._relays[each] for each, state in states.items() if state is State.STALLED}
+        self._probes.keep(stalled.values())
+        for descriptor, state in states.items():
+            if state is State.DEAD:
+                self._end(descriptor)
+        for descriptor, peer in stalled.items():
+            if State.LIVELY in states.values() or self._probes.answers(peer):
+                self._end(descriptor)
+
+    def _end(self, descriptor: int) -> None:
+        self._died = True
+        self._relays.pop(descriptor, None)
+        with suppress(OSError):  # too many are open: later, then
+            end(descriptor)
+        self._due = min(self._due, self._searched_at + _SEARCH_SOON)
+
+    def _look_at(self, epoll: select.epoll, descriptor: int, known: bool) -> State | None:
+        """Watch a descriptor, if it is a socket of libtoxcore. Returns its state, if it leads to a relay.
+
+        `known` is whether one with this number did at the last search.
+        """
         if not os.get_inheritable(descriptor):
             return None
         sock = socket.socket(fileno=descriptor)
@@ -130,13 +155,24 @@ class RelaySockets:
             self.count += 1
             if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                 self._listening.add(descriptor)
-            with suppress(FileExistsError):  # it is watched already
+                self._ports.add(sock.getsockname()[1])
+            try:
                 epoll.register(descriptor, _INTEREST)
+            except FileExistsError:  # it is watched already
+                pass
+            else:
+                known = False  # its number has been reused
                 self._prepare(sock)
-            if sock.getsockname()[1] == self._port:
+            if sock.getsockname()[1] in self._ports:
                 return None  # this is the relay
-            host, port = sock.getpeername()[:2]
-            return host.removeprefix("::ffff:"), port
+            try:
+                host, port = sock.getpeername()[:2]
+            except OSError:  # it has been reset, or it is not connected yet
+                return State.DEAD if known else None
+            self._relays[descriptor] = host.removeprefix("::ffff:"), port
+            if self._asking:
+                ask(sock, self._searched_at < self._asking_until)
+            return state_of(sock)
         finally:
             sock.detach()
 
@@ -147,29 +183,5 @@ class RelaySockets:
         overtaken, so little may. A relay has no other place for packets: it would drop them.
         """
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if _NOT_SENT_LOW_AT is not None and sock.getsockname()[1] != self._port:
+        if _NOT_SENT_LOW_AT is not None and sock.getsockname()[1] not in self._ports:
             sock.setsockopt(socket.IPPROTO_TCP, _NOT_SENT_LOW_AT, _UNSENT)
-
-
-def judge(info: bytes) -> State:
-    """What a `struct tcp_info` (linux/tcp.h) says. Pure."""
-    retransmits = info[2]
-    unacknowledged, acknowledged_at = (struct.unpack_from("=I", info, at)[0] for at in (24, 56))
-    if unacknowledged and retransmits >= _REPETITIONS and acknowledged_at >= _STALLED:
-        return State.STALLED
-    return State.LIVELY if not unacknowledged or acknowledged_at < _LIVELY else State.SLOW
-
-
-def _state(descriptor: int) -> State:
-    sock = socket.socket(fileno=descriptor)
-    try:
-        return judge(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_SIZE))
-    finally:
-        sock.detach()
-
-
-def _give_up(descriptor: int) -> None:
-    sock = socket.socket(fileno=descriptor)
-    with suppress(OSError):
-        sock.shutdown(socket.SHUT_RDWR)
-    sock.detach()
