@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from toxproxy.tox.pytox import Tox, ToxError, ToxOptions
 from toxproxy.tox.rendezvous import Rendezvous
+from toxproxy.tox.sleep_counts import SleepCounts
 
 if TYPE_CHECKING:
     from _cffi_backend import buffer as Buffer
@@ -57,6 +58,8 @@ class Inbox(Tox):
         self.events: list[Callable[[NodeEvents], None]] = []
         self.packets = 0  # that were passed on
         self.news: list[Callable[[Rendezvous], None]] = []  # of friends; kept until the iteration has ended
+        self.counts = SleepCounts()
+        self.oversleeps = False  # relays have to be connected anew
 
     def on_friend_lossy_packet(self, friend_number: int, data: Buffer) -> None:
         if (sink := self.sinks.get(friend_number)) is not None:
@@ -75,6 +78,9 @@ class Inbox(Tox):
         connection = ConnectionStatus(status)
         relayed = connection is ConnectionStatus.TCP
         connected = connection is not ConnectionStatus.NONE
+        self.oversleeps |= self.counts.changed(
+            friend_number, direct=connected and not relayed, relayed=relayed
+        )
         self.news.append(
             lambda rendezvous: rendezvous.friend_changed(friend_number, connected=connected, relayed=relayed)
         )

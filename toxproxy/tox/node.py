@@ -265,6 +265,9 @@ class Node:
             if self._rendezvous is not None:
                 for tell in news:
                     self._guard(tell, self._rendezvous)
+        if tox.oversleeps:
+            tox.oversleeps = False
+            self._sockets.renew(self._loop.time())
         if self._sockets.search(self._loop.time(), soon=bool(tox.events)) or tox.events:
             self._refresh()
         if tox.events:
@@ -351,6 +354,7 @@ class Node:
         self._tox.sinks.pop(friend, None)
         if self._rendezvous is not None:
             self._rendezvous.forget(friend)
+        self._tox.counts.changed(friend)
         return True
 
     def _save_soon(self) -> None:
