@@ -60,6 +60,7 @@ class Inbox(Tox):
         self.news: list[Callable[[Rendezvous], None]] = []  # of friends; kept until the iteration has ended
         self.counts = SleepCounts()
         self.oversleeps = False  # relays have to be connected anew
+        self.met = False  # a friend
 
     def on_friend_lossy_packet(self, friend_number: int, data: Buffer) -> None:
         if (sink := self.sinks.get(friend_number)) is not None:
@@ -81,6 +82,7 @@ class Inbox(Tox):
         self.oversleeps |= self.counts.changed(
             friend_number, direct=connected and not relayed, relayed=relayed
         )
+        self.met |= connected
         self.news.append(
             lambda rendezvous: rendezvous.friend_changed(friend_number, connected=connected, relayed=relayed)
         )

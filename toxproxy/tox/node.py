@@ -21,6 +21,7 @@ from toxproxy.tox.identity import open_identity, save_identity
 from toxproxy.tox.inbox import ConnectionStatus, Inbox, NodeEvents, PacketSink
 from toxproxy.tox.knock import Knocks
 from toxproxy.tox.pytox import MAX_NAME_LENGTH, Tox, ToxError
+from toxproxy.tox.relay_sharing import RelaySharing
 from toxproxy.tox.relay_sockets import RelaySockets
 from toxproxy.tox.rendezvous import Rendezvous
 from toxproxy.tox.startup import find_udp_socket, tox_options
@@ -96,7 +97,7 @@ class Node:
             tox.kill()
             raise
         self._running = tox
-        self._sockets = RelaySockets(self.tcp_port)
+        self._sockets, self._sharing = RelaySockets(self.tcp_port), RelaySharing(tox)
         self._udp = None
         if self.udp_port is not None:
             local = self._settings.local_discovery
@@ -122,6 +123,7 @@ class Node:
         for descriptor in self._descriptors:
             self._loop.remove_reader(descriptor)  # before the descriptor is closed and may be reused
         self._sockets.close()
+        self._sharing.close()
         if self._knocks is not None:
             self._knocks.close()
         if self._rendezvous is not None:
@@ -268,6 +270,9 @@ class Node:
         if tox.oversleeps:
             tox.oversleeps = False
             self._sockets.renew(self._loop.time())
+        if tox.met and self._settings.proxy is None:
+            tox.met = False
+            self._sharing.friend_met(len(self._sockets.peers or ()))
         if self._sockets.search(self._loop.time(), soon=bool(tox.events)) or tox.events:
             self._refresh()
         if tox.events:

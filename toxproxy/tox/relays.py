@@ -5,9 +5,7 @@ TCP_connection.c), and goes on to the next one where that is full or broken. It 
 in a random order (`tcp_copy_connected_relays`), from the relays that either end is connected to. So the
 choice is made here, by what it is told: the quickest relay, and one more that is about as quick.
 
-The list may have only the relay on which the two met: of three relays or fewer libtoxcore does not tell a
-connected friend (the loop in `tcp_copy_connected_relays_index` ends where it begins, 0.2.18 to 0.2.22).
-Then they meet on the other one when it has given up the friend, after 32 seconds.
+The list may have only the relay on which the two met, until each has told the other (`relay_sharing`).
 """
 
 from __future__ import annotations
