@@ -18,9 +18,9 @@ _LINK = Link.alike("ladder", Direction(delay=10, rate=_RATE, queue=200))
 _SIZE = 250_000_000  # bytes
 _STAY = 20.0  # seconds in each step, at least
 _WAIT = 120.0  # seconds until a step has done what it should, and until bytes come again
-# libtoxcore closes relays that it does not use 10 s after they were connected. If it needs them again
-# before that, it closes them all the same (`set_tcp_connection_to_status` leaves their `sleep_count`).
-_SETTLE = 15.0
+_SILENT = (
+    10.0  # seconds without a byte, at most; libtoxcore takes 8 of them (UDP_DIRECT_TIMEOUT in net_crypto.h)
+)
 _LOOK = 0.5
 _MOST = 600.0  # seconds of the whole download
 
@@ -58,11 +58,12 @@ def grown(course: list[Point]) -> list[Point]:
 
 
 async def climb(emulator: Emulator, nodes: int, seed: int) -> bool:
-    """Run the ladder and print it. True if the download was whole."""
+    """Run the ladder and print it. True if the download was whole, and never silent for too long."""
     setting = Setting("cone", "cone", nodes, _LINK, seed, _SIZE)
     async with paired(setting, emulator) as pair:
         await pair.client.wait_for("ready", 120)
-        await asyncio.sleep(_SETTLE)
+        # At once, when the relays are young: then libtoxcore would close them while they are in use.
+        print(f"at first: path {await _becomes(pair, Way.UDP)}", flush=True)
         for home in pair.homes:
             home.block_udp()
         print(f"without UDP: path {await _becomes(pair, Way.TCP)}", flush=True)
@@ -86,7 +87,7 @@ async def climb(emulator: Emulator, nodes: int, seed: int) -> bool:
         )
     why = f" ({last['why']})" if last["why"] else ""
     print(f"the download: {'whole' if last['whole'] else 'NOT WHOLE'}{why}", flush=True)
-    return bool(last["whole"])
+    return bool(last["whole"]) and all(step.silence(course) <= _SILENT for step in steps)
 
 
 async def _follow(lines: AsyncIterator[dict[str, Any]], course: list[Point], last: dict[str, Any]) -> None:

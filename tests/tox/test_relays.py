@@ -120,7 +120,7 @@ def close_accepted(port: int) -> None:
     for name in os.listdir("/proc/self/fd"):
         with suppress(OSError):
             sock = socket.socket(fileno=int(name))
-            stream = sock.type == socket.SOCK_STREAM and sock.family == socket.AF_INET
+            stream = sock.type == socket.SOCK_STREAM and sock.family in (socket.AF_INET, socket.AF_INET6)
             if not stream or sock.getsockname()[1] != port:
                 sock.detach()
             sock.close()  # nothing, once it is detached
