@@ -100,10 +100,10 @@ class RelaySockets:
             self._due = min(self._due, self._searched_at + _SEARCH_SOON)
         if self._epoll is None or now < self._due:
             return False
-        began = time.perf_counter()
+        began = time.thread_time()
         self._searched_at, self._due = now, now + SEARCH_EVERY
         self._search(self._epoll, now)
-        spent = time.perf_counter() - began
+        spent = time.thread_time() - began
         self._due = max(self._due, now + _SEARCH_SHARE * spent)
         return True
 
