@@ -300,8 +300,8 @@ def test_connections_are_renewed_but_not_those_just_made(sockets: RelaySockets, 
         found(sockets, now)
         with connection() as (young, _):
             os.dup2(young.fileno(), replaced.fileno())  # a new connection with the number of an old one
-            found(sockets, now + 4)
-            sockets.renew(now + 5)
+            found(sockets, now + 5)
+            sockets.renew(now + 9)
             young.setblocking(False)
             assert ended(old)
             assert not ended(replaced)

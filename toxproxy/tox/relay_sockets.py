@@ -30,7 +30,7 @@ _FOLDER = "/proc/self/fd"
 _STANDARD = 3  # descriptors that are nobody's socket
 _MOST_EVENTS = 64  # at once; the others are read with the next ones
 _UNSENT = 128 * 1024  # bytes that may wait in a socket beyond TCP's window; then libtoxcore refuses packets
-_SETTLED = 2.0  # seconds after which libtoxcore has connected to a relay, or never will
+_SETTLED = 5.0  # seconds: longer than it takes to connect; libtoxcore gives up a direct path after 8
 _DOUBT = 10.0  # seconds after the death of a connection, in which the others are asked whether they live
 _NOT_SENT_LOW_AT = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 _INTEREST = _ENDS = 0
@@ -85,10 +85,10 @@ class RelaySockets:
         return len(events)
 
     def renew(self, now: float) -> None:
-        """End the connections to relays that are a few seconds old, so that libtoxcore makes new ones.
+        """End the connections to relays that are not new, so that libtoxcore makes others.
 
-        Others it has just made itself. It would forget a relay to which it is not connected yet, and use it
-        no more for its friends.
+        The new ones it has just made itself. A relay to which it is not connected yet it would forget, and
+        use it no more for its friends.
         """
         self._due = now
         self.search(now)
