@@ -104,6 +104,25 @@ def test_a_cut_is_over_within_a_second() -> None:
     assert set(pair.far.source.got) == set(range(20_000))
 
 
+def test_an_acknowledgement_that_comes_after_seconds_is_no_measure_of_the_round_trip() -> None:
+    pair = Pair()
+    pair.connect()
+    pair.near.source.offer(20_000)
+    pair.run(0.2)
+    pair.drops = lambda end, packet: end is pair.far
+    pair.run(0.05)
+    pair.drops = lambda end, packet: True
+    pair.run(7)
+    pair.drops = lambda end, packet: end is pair.near
+    pair.far.recovery.refused(1, pair.now)  # the last acknowledgement could not leave
+    pair.run(0.1)
+    assert pair.near.recovery.trip.smoothed < 0.1
+    pair.drops = lambda end, packet: False
+    before = len(pair.far.source.got)
+    pair.run(1.1)
+    assert len(pair.far.source.got) > before
+
+
 def test_nothing_is_lost_with_a_link() -> None:
     pair = Pair()
     pair.connect()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import select
 import socket
 import struct
@@ -294,17 +295,14 @@ def test_after_a_death_the_kernel_asks_whether_the_others_live(sockets: RelaySoc
         assert not asked()
 
 
-def test_all_connections_are_renewed_but_not_one_whose_number_was_reused(
-    sockets: RelaySockets, now: float
-) -> None:
-    with connection() as (own, _), connection() as (closed, _):
+def test_connections_are_renewed_but_not_those_just_made(sockets: RelaySockets, now: float) -> None:
+    with connection() as (old, _), connection() as (replaced, _):
         found(sockets, now)
-        number = closed.fileno()
-        closed.close()
-        left, right = socket.socketpair()
-        with left, right:
-            assert left.fileno() == number
-            left.setblocking(False)
-            sockets.renew(now + 0.1)
-            assert ended(own)
-            assert not ended(left)
+        with connection() as (young, _):
+            os.dup2(young.fileno(), replaced.fileno())  # a new connection with the number of an old one
+            found(sockets, now + 5)
+            sockets.renew(now + 9)
+            young.setblocking(False)
+            assert ended(old)
+            assert not ended(replaced)
+            assert not ended(young)

@@ -26,6 +26,7 @@ _RUN = Struct("!HH")
 _MOST_RUN = 0xFFFF
 _DELAY_UNIT = 16e-6  # seconds
 _MOST_DELAY = 0xFFFF
+MOST_DELAY = _MOST_DELAY * _DELAY_UNIT  # seconds; it stands for more, too: no round trip follows from it
 _MICROSECOND = 1e-6
 
 header = _HEADER.pack  # flags, number modulo 2**32, span

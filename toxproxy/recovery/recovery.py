@@ -141,7 +141,7 @@ class Recovery:
             self._probes = 0
             self._waits_since = now
         report = None
-        if newest is not None and newest.number >= self._first:
+        if newest is not None and newest.number >= self._first and ack.delay < packet.MOST_DELAY:
             report = self._report(ack, newest, now)
             self.trip.add(report.rtt, now)
         lost = self._find_lost(now)

@@ -30,6 +30,7 @@ _FOLDER = "/proc/self/fd"
 _STANDARD = 3  # descriptors that are nobody's socket
 _MOST_EVENTS = 64  # at once; the others are read with the next ones
 _UNSENT = 128 * 1024  # bytes that may wait in a socket beyond TCP's window; then libtoxcore refuses packets
+_SETTLED = 5.0  # seconds: longer than it takes to connect; libtoxcore gives up a direct path after 8
 _DOUBT = 10.0  # seconds after the death of a connection, in which the others are asked whether they live
 _NOT_SENT_LOW_AT = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 _INTEREST = _ENDS = 0
@@ -54,6 +55,7 @@ class RelaySockets:
         self._ports = {port}  # at which this process is a relay, with another node of it too
         self._listening: set[int] = set()
         self._relays: dict[int, Peer] = {}  # what the descriptors of connections to relays lead to
+        self._since: dict[int, float] = {}  # when each descriptor was found
         self._probes = Probes()
         self._died = self._asking = False
         self._asking_until = 0.0
@@ -83,11 +85,14 @@ class RelaySockets:
         return len(events)
 
     def renew(self, now: float) -> None:
-        """End all connections to relays, so that libtoxcore makes new ones."""
-        known = self._relays
+        """End the connections to relays that are not new, so that libtoxcore makes others.
+
+        The new ones it has just made itself. A relay to which it is not connected yet it would forget, and
+        use it no more for its friends.
+        """
         self._due = now
         self.search(now)
-        for descriptor in [each for each, peer in self._relays.items() if known.get(each) == peer]:
+        for descriptor in [each for each in self._relays if now - self._since[each] >= _SETTLED]:
             self._end(descriptor)
 
     def search(self, now: float, *, soon: bool = False) -> bool:
@@ -117,7 +122,7 @@ class RelaySockets:
         for name in os.listdir(_FOLDER):
             if (descriptor := int(name)) >= _STANDARD:
                 with suppress(OSError):  # it was that of the listing, or is closed or not connected by now
-                    if (state := self._look_at(epoll, descriptor, descriptor in known)) is not None:
+                    if (state := self._look_at(epoll, descriptor, now, descriptor in known)) is not None:
                         states[descriptor] = state
         self.peers = frozenset(self._relays.values())
         self._asking = now < self._asking_until
@@ -141,10 +146,10 @@ class RelaySockets:
             end(descriptor)
         self._due = min(self._due, self._searched_at + _SEARCH_SOON)
 
-    def _look_at(self, epoll: select.epoll, descriptor: int, known: bool) -> State | None:
+    def _look_at(self, epoll: select.epoll, descriptor: int, now: float, known: bool) -> State | None:
         """Watch a descriptor, if it is a socket of libtoxcore. Returns its state, if it leads to a relay.
 
-        `known` is whether one with this number did at the last search.
+        `known` is whether its number did at the last search.
         """
         if not os.get_inheritable(descriptor):
             return None
@@ -156,22 +161,19 @@ class RelaySockets:
             if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                 self._listening.add(descriptor)
                 self._ports.add(sock.getsockname()[1])
-            try:
+            with suppress(FileExistsError):  # it is watched already
                 epoll.register(descriptor, _INTEREST)
-            except FileExistsError:  # it is watched already
-                pass
-            else:
-                known = False  # its number has been reused
+                self._since[descriptor] = now
                 self._prepare(sock)
             if sock.getsockname()[1] in self._ports:
                 return None  # this is the relay
             try:
                 host, port = sock.getpeername()[:2]
             except OSError:  # it has been reset, or it is not connected yet
-                return State.DEAD if known else None
+                return State.DEAD if known and self._since[descriptor] < now else None
             self._relays[descriptor] = host.removeprefix("::ffff:"), port
             if self._asking:
-                ask(sock, self._searched_at < self._asking_until)
+                ask(sock, now < self._asking_until)
             return state_of(sock)
         finally:
             sock.detach()
