@@ -26,12 +26,11 @@ from toxproxy.address import (
     parse_port_range,
     parse_proxy_url,
     parse_public_key,
-    parse_tox_id,
     shown,
     split_fields,
     split_listener,
 )
-from toxproxy.config import ini, scalars, secret
+from toxproxy.config import exits, ini, scalars, secret
 from toxproxy.config.settings import (
     GIB,
     MIB,
@@ -87,11 +86,14 @@ def parse(text: str, name: str) -> Config:
     """The configuration in `text`, which errors call `name`. Raises `ConfigError`."""
     sections = ini.read(text, name, _KNOWN)
     forwards, proxies = sections["client"].items(), sections["socks"].items()
+    named = exits.parse_each(sections["exits"])
+    names = {each.name: each.server for each in named}
     nickname = partial(scalars.parse_text, what="a nickname", limit=MAX_NICKNAME_BYTES)
     config = Config(
         server_name=_get(sections["server"], "name", nickname, None),
-        forwards=tuple(entry.parse(partial(_forward, key, entry.line)) for key, entry in forwards),
-        proxies=tuple(_parse_login(entry, partial(_proxy, key, entry.line)) for key, entry in proxies),
+        forwards=tuple(entry.parse(partial(_forward, key, entry.line, names)) for key, entry in forwards),
+        proxies=tuple(_parse_login(entry, partial(_proxy, key, entry.line, names)) for key, entry in proxies),
+        exits=named,
         uncompressed=_uncompressed(sections["compress"], [*sections["client"], *sections["socks"]]),
         access=_access(sections["access"]),
         exit=_exit(sections["exit"]),
@@ -101,7 +103,7 @@ def parse(text: str, name: str) -> Config:
         web=_web(sections["web"]),
     )
     _check_binds(config, name)
-    return replace(config, secrets=secret.parse_each(sections["secrets"], config.servers))
+    return replace(config, secrets=secret.parse_each(sections["secrets"], config.servers, names))
 
 
 def _get(entries: dict[str, ini.Entry], key: str, parser: Callable[[str], T], default: D) -> T | D:
@@ -200,18 +202,20 @@ def _web_bind(text: str) -> Bind:
     return _bind(fields)
 
 
-def _forward(name: str, line: int, text: str) -> Forward:
+def _forward(name: str, line: int, names: exits.Names, text: str) -> Forward:
     fields = split_listener(text)
     if fields[0].lower() == "tcp" and len(fields) > 4:  # as the toxtun of 2018 writes it
         del fields[0]
     if len(fields) not in (4, 5):
         expected = "[localip:]localport:remotehost:remoteport:toxid (an IPv6 address in brackets)"
         raise ValueError(f"expected {expected}, found {len(fields)} fields")
-    *bind, host, port, server = fields
-    return Forward(name, _bind(bind), Target(parse_host(host), parse_port(port)), parse_tox_id(server), line)
+    *bind, host, port, last = fields
+    where, target = _bind(bind), Target(parse_host(host), parse_port(port))
+    server, *others = exits.parse_servers(last, names)
+    return Forward(name, where, target, server, line, tuple(others))
 
 
-def _proxy(name: str, line: int, text: str) -> ProxyPort:
+def _proxy(name: str, line: int, names: exits.Names, text: str) -> ProxyPort:
     """A proxy port. Errors repeat no field: if `:` was typed for `@`, any of them may be the password."""
     login, at, address = text.rpartition("@")
     username, colon, password = login.partition(":")
@@ -221,13 +225,14 @@ def _proxy(name: str, line: int, text: str) -> ProxyPort:
     fields = scalars.quietly(split_listener, address, expected)
     if len(fields) not in (2, 3):
         raise ValueError(f"expected {expected}, found {len(fields)} fields")
-    *bind, server = fields
+    *bind, last = fields
     where = scalars.quietly(_bind, bind, f"{expected}, with a port from 0 to 65535")
+    server, *others = exits.parse_servers(last, names)
     if not at:
-        return ProxyPort(name, where, parse_tox_id(server), None, None, line)
+        return ProxyPort(name, where, server, None, None, line, tuple(others))
     username = scalars.parse_text(username, "a user name", MAX_LOGIN_BYTES)
     password = scalars.parse_text(password, "a password", MAX_LOGIN_BYTES)
-    return ProxyPort(name, where, parse_tox_id(server), username, password, line)
+    return ProxyPort(name, where, server, username, password, line, tuple(others))
 
 
 def _bind(fields: list[str]) -> Bind:
@@ -330,6 +335,7 @@ _KNOWN: Mapping[str, frozenset[str] | None] = {
     "server": frozenset({"name"}),
     "client": None,
     "socks": None,
+    "exits": None,
     "compress": None,
     "secrets": None,
     "access": frozenset({"allow", "secret", "permit", "deny"}),

@@ -1,9 +1,10 @@
-"""Unix sockets that are for one user only: made, reached, and asked who is at the other end."""
+"""Unix sockets that are for one user only: made, reached, handed over, and asked who is at the other end."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import struct
 import sys
@@ -68,6 +69,33 @@ def may_ask(sock: socket.socket) -> bool:
 def may_answer(sock: socket.socket) -> bool:
     """Whether what listens on a connected Unix socket is of this user or of root. Root asks everybody."""
     return os.geteuid() == 0 or may_ask(sock)
+
+
+def received(sock: socket.socket, size: int) -> tuple[bytes, list[socket.socket]]:
+    """At most `size` bytes, and the socket that came with them, if one did (unix(7), SCM_RIGHTS).
+
+    Raises `BlockingIOError` where nothing has come, and `OSError`, also for a descriptor of another kind.
+    """
+    data, descriptors, _, _ = socket.recv_fds(sock, size, 1, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+    try:
+        return data, [socket.socket(fileno=descriptor) for descriptor in descriptors]
+    except OSError:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise
+
+
+def half_closed(sock: socket.socket) -> bool:
+    """Whether the other end has closed its direction, but not the socket: its process has not ended.
+
+    True where the system does not tell.
+    """
+    if (half := getattr(select, "POLLRDHUP", None)) is None:
+        return True
+    poll = select.poll()
+    poll.register(sock, half)
+    events = dict(poll.poll(0)).get(sock.fileno(), 0)
+    return bool(events & half) and not events & select.POLLHUP
 
 
 def _user(sock: socket.socket) -> int | None:
