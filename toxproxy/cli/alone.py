@@ -60,7 +60,7 @@ def _settings(file: Path | None, exit: str | None) -> Config:
     return replace(config.DEFAULT, exits=(NamedExit("server", server, 0),))
 
 
-async def _alone(settings: Config, folder: Path, exit: str | None, host: str, port: int) -> int:
+async def _alone(settings: Config, folder: Path, exit: str | None, host: str, port: int | None) -> int:
     runner.confine()
     with Interrupts() as interrupts:
         async with interrupts.ending(), Client(settings, StateFolder(folder)):

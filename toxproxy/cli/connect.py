@@ -20,7 +20,7 @@ from toxproxy.control.messages import ControlError, ErrorCode
 from toxproxy.errors import Refusal, ToxproxyError
 from toxproxy.system.state import default_path
 
-USAGE = "%(prog)s [EXIT] HOST PORT"
+USAGE = "%(prog)s [EXIT] (HOST PORT | unix:/PATH)"
 _PIECE = 1 << 17  # bytes
 
 # The exit status for each refusal. 0: both directions ended in order. 1: any other failure. 2: usage.
@@ -66,8 +66,10 @@ def quick(arguments: Sequence[str]) -> int | None:
         return 1
 
 
-def parse_where(where: Sequence[str]) -> tuple[str | None, str, int]:
-    """The exit, the host and the port. Raises `ValueError`."""
+def parse_where(where: Sequence[str]) -> tuple[str | None, str, int | None]:
+    """The exit, the host and the port; None as the port of a Unix socket. Raises `ValueError`."""
+    if len(where) in (1, 2) and where[-1].startswith("unix:/"):
+        return where[0] if where[1:] else None, where[-1], None
     if len(where) not in (2, 3):
         raise ValueError(f"expected [EXIT] HOST PORT, found {len(where)} words")
     *exit, host, port = where
@@ -84,13 +86,15 @@ def complain(text: str, status: int = 1) -> int:
     return status
 
 
-def carried(folder: Path, exit: str | None, host: str, port: int) -> int:
+def carried(folder: Path, exit: str | None, host: str, port: int | None) -> int:
     """Connect standard input and output, until both directions have ended. Returns the exit status.
 
     Raises `NotRunning` where no client runs with the state `folder`, and `ToxproxyError`.
     """
     near, far = socket.socketpair()
-    given = {"host": host, "port": port} | ({} if exit is None else {"exit": exit})
+    params = {"exit": exit, "host": host, "port": port}
+    given = {name: value for name, value in params.items() if value is not None}
+    where = host if port is None else f"{host} port {port}"
     with near, Handover(folder, "connect", far, **given) as handover:
         far.close()
         threading.Thread(target=_send, args=(near, handover), daemon=True).start()
@@ -102,9 +106,9 @@ def carried(folder: Path, exit: str | None, host: str, port: int) -> int:
         case {"ending": "finished"}:
             return 0
         case {"ending": "refused", "refusal": str(name), "text": str(text)} if name in Refusal.__members__:
-            return complain(f"{host} port {port}: {text}", STATUS.get(Refusal[name], 1))
+            return complain(f"{where}: {text}", STATUS.get(Refusal[name], 1))
         case {"ending": "reset", "text": str(text)}:
-            return complain(f"{host} port {port}: the connection was reset{text and ': '}{text}", RESET)
+            return complain(f"{where}: the connection was reset{text and ': '}{text}", RESET)
     raise ControlError(ErrorCode.MALFORMED, "the running toxproxy is another version than this command")
 
 

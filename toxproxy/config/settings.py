@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 from operator import attrgetter
 from typing import Literal
 
-from toxproxy.address import Bind, Target, ToxId
+from toxproxy.address import Bind, Target, ToxId, UnixBind
 from toxproxy.errors import ConfigError
 from toxproxy.patience import Patience
 from toxproxy.rules import Rule, Rules, parse_rule
@@ -33,7 +33,7 @@ class Forward:
     """A line of [client]: connections to `bind` go to `target`, as the server sees it."""
 
     name: str
-    bind: Bind
+    bind: Bind | UnixBind
     target: Target
     server: ToxId
     line: int
@@ -53,7 +53,7 @@ class ProxyPort:
     """
 
     name: str
-    bind: Bind
+    bind: Bind | UnixBind
     server: ToxId
     username: str | None
     password: str | None = field(repr=False)

@@ -1,11 +1,13 @@
-"""Unix sockets that are for one user only: made, reached, handed over, and asked who is at the other end."""
+"""Unix sockets: made, found, handed over, and asked who is at the other end."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import socket
+import stat
 import struct
 import sys
 from collections.abc import Iterator
@@ -40,6 +42,95 @@ def listen(path: Path) -> socket.socket:
             new.unlink()
         raise
     return sock
+
+
+class SocketFile(socket.socket):
+    """A listening Unix socket at `path`, in a file of this `mode`. Closing it removes the file.
+
+    The file of a program that was killed is replaced. Raises `OSError`: `EADDRINUSE` where something
+    listens there, `EEXIST` where there is something else than a socket, or a socket of another user.
+    """
+
+    def __init__(self, path: str, mode: int, backlog: int) -> None:
+        super().__init__(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._path = path
+        self._made: tuple[int, int] | None = None
+        try:
+            try:
+                self._bind(mode)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                _clear(path)
+                self._bind(mode)
+            self.listen(backlog)
+        except BaseException:
+            self.close()
+            raise
+
+    def _bind(self, mode: int) -> None:
+        before = os.umask(0o777 & ~mode)  # the file's mode, set by bind itself
+        try:
+            self.bind(self._path)
+        finally:
+            os.umask(before)
+        self._made = _identity(self._path)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            if self._made is not None and _identity(self._path) == self._made:
+                os.unlink(self._path)
+        self._made = None
+        super().close()
+
+
+def _clear(path: str) -> None:
+    """Remove the socket at `path` if nothing listens there. Raises `OSError` as `SocketFile`."""
+    found = os.lstat(path)
+    if not stat.S_ISSOCK(found.st_mode) or found.st_uid not in (os.geteuid(), 0):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        if probe.connect_ex(path) != errno.ECONNREFUSED:
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    # Another program may have replaced it just now: then it is put back.
+    aside = f"{path}.{os.getpid()}"
+    os.rename(path, aside)
+    if _identity(aside) != (found.st_dev, found.st_ino):
+        os.rename(aside, path)
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    os.unlink(aside)
+
+
+def _identity(path: str) -> tuple[int, int]:
+    status = os.lstat(path)
+    return status.st_dev, status.st_ino
+
+
+def real(path: str) -> str:
+    """The path with its symbolic links resolved, as far as it exists."""
+    return os.path.realpath(path)
+
+
+@contextlib.contextmanager
+def exactly(path: str) -> Iterator[str]:
+    """A name for the socket that is at `path`, which has no symbolic links in it. Raises `OSError`.
+
+    On Linux the name stays that of the same file, whatever happens to the path. Elsewhere it is the path.
+    """
+    if not hasattr(os, "O_PATH"):
+        yield path
+        return
+    descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        name = f"/proc/self/fd/{descriptor}"
+        if os.readlink(name) != path:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
+        yield name
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
