@@ -16,6 +16,7 @@ import contextlib
 import getpass
 import json
 import secrets
+import shlex
 import signal
 import subprocess
 import sys
@@ -219,8 +220,11 @@ async def _download(
     return course.whole
 
 
-async def _ssh(name: str, emulator: Emulator, seconds: float) -> bool:
-    """Type a line into an ssh session, move the client, cut the network for `seconds`, type another line."""
+async def _ssh(name: str, emulator: Emulator, seconds: float, *, by_command: bool = False) -> bool:
+    """Type a line into an ssh session, move the client, cut the network for `seconds`, type another line.
+
+    `by_command`: the session goes by `toxproxy connect` instead of a forward.
+    """
     async with contextlib.AsyncExitStack() as stack:
 
         async def sshd(network: Network, folder: Path) -> int:
@@ -240,6 +244,10 @@ async def _ssh(name: str, emulator: Emulator, seconds: float) -> bool:
             "BatchMode=yes",
             "LogLevel=ERROR",
         ]
+        if by_command:
+            connect = python("toxproxy", "connect", "--state", str(there.folder / "client" / "client.state"))
+            options.append(f"ProxyCommand {shlex.join(connect)} %h %p")
+            host, port = "127.0.0.1", str(_SSHD_PORT)
         command = ["ssh", "-F", "none", "-tt", "-i", f"{there.folder}/keys/user_key", "-p", port]
         command += [word for option in options for word in ("-o", option)]
         command += [f"{getpass.getuser()}@{host}", "stty -echo; echo ready; cat"]
@@ -282,6 +290,7 @@ async def _read(shell: asyncio.subprocess.Process, word: bytes) -> bool:
 
 ROWS: dict[str, Callable[[str, Emulator], Awaitable[bool]]] = {
     "ssh": lambda name, emulator: _ssh(name, emulator, 600),
+    "ssh-command": lambda name, emulator: _ssh(name, emulator, 60, by_command=True),
     "cut-3": lambda name, emulator: _download(name, emulator, cut(3), 3),
     "cut-20": lambda name, emulator: _download(name, emulator, cut(20), 20),
     "cut-70": lambda name, emulator: _download(name, emulator, cut(70), 70),

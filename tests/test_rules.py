@@ -374,3 +374,36 @@ def test_the_rule_that_decides_is_the_first_of_deny_then_the_first_of_permit() -
     assert str(some.deciding(Target("very.bad", 80))) == "*.bad:*"
     assert str(some.deciding(Target("good", 80))) == "*:80"
     assert some.deciding(Target("good", 81)) is None
+
+
+def test_a_rule_for_a_unix_socket_is_about_nothing_else() -> None:
+    rule = parse_rule("unix:/run/docker.sock")
+    assert str(rule) == "unix:/run/docker.sock"
+    assert parse_rule(str(rule)) == rule
+    rules = Rules((rule,))
+    assert not rules.need_machine
+    assert not rules.allows(Target("127.0.0.1", 1), ip_address("127.0.0.1"))
+    assert rules.judge_name(Target("unix", 1)) is Verdict.DENIED
+
+
+@pytest.mark.parametrize(
+    "text", ["unix:run/x", "unix:/run/../x", "unix:/run/./x", "unix:/", "unix://x", "unix:/a b", "unix:/a:1"]
+)
+def test_what_is_no_path_of_a_unix_socket(text: str) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        parse_rule(text)
+
+
+def test_unix_sockets_are_judged_by_path_alone() -> None:
+    links = {"/var/run/x.sock": "/run/x.sock"}
+
+    def real(path: str) -> str:
+        return links.get(path, path)
+
+    rules = Rules(
+        parse_rules("*:*, unix:/var/run/x.sock, unix:/run/y.sock"), parse_rules("*:*, unix:/run/y.sock")
+    )
+    for path in ("/var/run/x.sock", "/run/x.sock"):
+        assert rules.decide_path(path, real) == (True, rules.permit[1])
+    assert rules.decide_path("/run/y.sock", real) == (False, rules.deny[1])
+    assert rules.decide_path("/run/z.sock", real) == (False, None)

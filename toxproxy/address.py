@@ -16,11 +16,18 @@ import idna
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+UNIX = "unix:"  # before the path of a Unix socket, wherever an address may stand
+UNIX_PORT = 1  # of a target that is a Unix socket; it means nothing
+
 KEY_BYTES = 32
 TOX_ID_BYTES = 38  # public key 32, nospam 4, checksum 2 (Tox protocol, "Tox ID")
 
 MAX_WORDS = 80  # characters of a peer's text that a log line repeats
 _MAX_SHOWN = 60  # characters of a bad input that an error repeats
+
+_MAX_UNIX_PATH = 107  # bytes (unix(7), sun_path)
+_UNIX_PATH = re.compile(r"(?:/[!-+.0-9;-~-]+)+")  # no colon and no comma, which divide fields and items
+_MODE = re.compile(r"0?[0-7]{3}")
 
 _FIELD = re.compile(r"(?:\[(?=[^\[\]:]*:)(?P<bracketed>[^\[\]]*)\]|(?P<plain>[^:\[\]]*))(?P<colon>:|\Z)")
 _LITERAL = re.compile(r"[0-9A-Fa-f.:]+(%[A-Za-z0-9._~-]{1,15})?")  # with a zone (RFC 6874)
@@ -40,6 +47,8 @@ _TOX_URI = re.compile(r"tox:(?://)?(?=[0-9A-Fa-f])", re.IGNORECASE)  # other Tox
 class Target:
     """Where the far end connects: a name or a literal address, without brackets, and a port.
 
+    Or a Unix socket: then `host` is "unix:" and its path, and `port` is `UNIX_PORT`.
+
     `host` is 1 to 255 visible ASCII characters (RFC 1928's limit for a name); a name in another script
     is IDNA-encoded. `port` is 1 to 65535. An OPEN frame carries exactly this.
 
@@ -58,7 +67,12 @@ class Target:
             raise ValueError(f"expected a port from 1 to 65535, found {shown(str(self.port))}")
 
     def __str__(self) -> str:
-        return join_host_port(self.host, self.port)
+        return join_host_port(self.host, self.port) if self.path is None else self.host
+
+    @property
+    def path(self) -> str | None:
+        """The path of the Unix socket that this is, as the peer wrote it; None for a host."""
+        return self.host.removeprefix(UNIX) if self.host.startswith(f"{UNIX}/") else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +93,35 @@ class Bind:
         except ValueError:
             return self.host.lower() == "localhost"
 
-    def clashes(self, other: Bind) -> bool:
+    def clashes(self, other: Bind | UnixBind) -> bool:
         """Whether this and `other`, which has the same port, cannot both be bound."""
+        if not isinstance(other, Bind):
+            return False
         return self.host == other.host or self._covers(other) or other._covers(self)
 
     def _covers(self, other: Bind) -> bool:
         """Whether this is every address of `other`'s family."""
         return self.host == "" or self.host == ("::" if ":" in other.host else "0.0.0.0")
+
+
+@dataclass(frozen=True, slots=True)
+class UnixBind:
+    """Where to listen: a Unix socket, and the mode of its file."""
+
+    path: str
+    mode: int = 0o600
+
+    @property
+    def is_loopback(self) -> bool:
+        """Always true: only programs on this machine can connect to it."""
+        return True
+
+    def clashes(self, other: Bind | UnixBind) -> bool:
+        """Whether this and `other` cannot both be bound."""
+        return isinstance(other, UnixBind) and self.path == other.path
+
+    def __str__(self) -> str:
+        return f"{UNIX}{self.path}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +227,51 @@ def _a_label(label: str) -> str:
         if character in _JOINERS and not idna.valid_contextj(label, position):
             raise idna.InvalidCodepointContext("a joiner that joins nothing")
     return "xn--" + label.encode("punycode").decode("ascii")
+
+
+def join_unix(fields: list[str]) -> list[str]:
+    """The fields, with `unix` and the path behind it as one."""
+    joined: list[str] = []
+    for field in fields:
+        if joined and joined[-1].lower() == UNIX[:-1] and field.startswith("/"):
+            joined[-1] = UNIX + field
+        else:
+            joined.append(field)
+    return joined
+
+
+def is_unix(text: str) -> bool:
+    """Whether a text is `unix:` and a path."""
+    return text.startswith(f"{UNIX}/")
+
+
+def parse_unix_path(text: str) -> str:
+    """The absolute path in `unix:/path`. Raises `ValueError`, also for `.` and `..` in it."""
+    path = text.removeprefix(UNIX)
+    if not _UNIX_PATH.fullmatch(path) or len(path) > _MAX_UNIX_PATH or {".", ".."} & set(path.split("/")):
+        raise ValueError(
+            f"expected unix: and an absolute path of at most {_MAX_UNIX_PATH} visible ASCII characters, "
+            f"without a colon, a comma, and parts that are `.` or `..`, found {shown(text)}"
+        )
+    return path
+
+
+def parse_unix_target(text: str) -> Target:
+    """The Unix socket `unix:/path` at the far end. Raises `ValueError`."""
+    return Target(UNIX + parse_unix_path(text), UNIX_PORT)
+
+
+def parse_unix_bind(text: str) -> UnixBind:
+    """`unix:/path` or `unix:/path,mode=660`, the mode in octal. Raises `ValueError`."""
+    path, comma, option = text.partition(",")
+    if not comma:
+        return UnixBind(parse_unix_path(path))
+    key, _, mode = option.partition("=")
+    if key != "mode" or not _MODE.fullmatch(mode):
+        raise ValueError(
+            f"expected mode=600, or another mode in octal, behind the comma, found {shown(option)}"
+        )
+    return UnixBind(parse_unix_path(path), int(mode, 8))
 
 
 def parse_bind_host(text: str) -> str:

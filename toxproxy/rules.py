@@ -8,6 +8,8 @@ A rule is `host:port`. The port is a number, a range or `*`. The host is one of 
 - a word for a set of addresses, as below. For a host with such a name, write a dot at its end (`self.`);
 - `*`, every host.
 
+A rule `unix:/path` is about a Unix socket at the server. No other rule is, `*:*` included.
+
 The words:
 
 - `loopback`: 127.0.0.0/8 and ::1.
@@ -33,14 +35,24 @@ addresses need no rule: the system makes no TCP connection to them.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
 
-from toxproxy.address import Address, Target, parse_host, parse_port_range, shown
+from toxproxy.address import (
+    UNIX,
+    UNIX_PORT,
+    Address,
+    Target,
+    is_unix,
+    parse_host,
+    parse_port_range,
+    parse_unix_path,
+    shown,
+)
 
 Network = IPv4Network | IPv6Network
 Networks = tuple[Network, ...]
@@ -104,6 +116,13 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class SocketPath:
+    """The path of a Unix socket, as a rule names it."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """Some hosts and some ports. Made by `parse_rule`.
 
@@ -111,11 +130,13 @@ class Rule:
     one. The pattern "*" matches every address too.
     """
 
-    host: Network | HostSet | str
+    host: Network | HostSet | SocketPath | str
     ports: range
 
     def __str__(self) -> str:
         """As in a file: `parse_rule` makes the same rule of it."""
+        if isinstance(self.host, SocketPath):
+            return UNIX + self.host.path
         host = str(self.host)
         if isinstance(self.host, HostSet):
             host = self.host.value
@@ -132,7 +153,7 @@ class Rule:
     @property
     def about_addresses(self) -> bool:
         """Whether a name must be looked up before this rule can match it."""
-        return not isinstance(self.host, str)
+        return not isinstance(self.host, str | SocketPath)
 
     def matches_name(self, name: str | None, port: int) -> bool:
         """Whether this rule matches the name (lower case, no trailing dot). None: only `*` matches."""
@@ -144,7 +165,7 @@ class Rule:
 
     def matches_address(self, faces: tuple[Address, ...], port: int, machine: Machine | None) -> bool:
         """Whether this rule matches one of the addresses. Raises `ValueError` if it needs a `machine`."""
-        if port not in self.ports or isinstance(self.host, str):
+        if port not in self.ports or isinstance(self.host, str | SocketPath):
             return False
         if not isinstance(self.host, HostSet):
             return _within(faces, (self.host,))
@@ -162,7 +183,7 @@ class Rule:
         """Whether this rule is only about link-local addresses."""
         if isinstance(self.host, HostSet):
             return self.host is HostSet.LINK_LOCAL
-        return not isinstance(self.host, str) and any(
+        return not isinstance(self.host, str | SocketPath) and any(
             self.host.network_address in network and self.host.prefixlen >= network.prefixlen
             for network in NETWORKS[HostSet.LINK_LOCAL]
         )
@@ -242,6 +263,22 @@ class Rules:
         permitting = next(filter(matches, about), None)
         return Decision(permitting is not None, permitting)
 
+    def decide_path(self, path: str, real: Callable[[str], str]) -> Decision:
+        """Whether the Unix socket at `path` may be connected to, and by which rule.
+
+        The path is compared with those of the rules, as they are written and as `real` resolves their
+        symbolic links. So nothing is looked for where only the client's path leads.
+        """
+        permitting = next((rule for rule in self.permit if path in _spellings(rule, real)), None)
+        if permitting is None:
+            return Decision(False, None)
+        denying = next((rule for rule in self.deny if real(path) in _spellings(rule, real)), None)
+        return Decision(False, denying) if denying is not None else Decision(True, permitting)
+
+
+def _spellings(rule: Rule, real: Callable[[str], str]) -> tuple[str, ...]:
+    return (rule.host.path, real(rule.host.path)) if isinstance(rule.host, SocketPath) else ()
+
 
 def _within(addresses: tuple[Address, ...], networks: Networks) -> bool:
     return any(address in network for network in networks for address in addresses)
@@ -280,6 +317,8 @@ def parse_rules(text: str) -> tuple[Rule, ...]:
 
 def parse_rule(text: str) -> Rule:
     """A rule as the module's docstring describes it. Raises `ValueError`."""
+    if is_unix(text):
+        return Rule(SocketPath(parse_unix_path(text)), range(UNIX_PORT, UNIX_PORT + 1))
     host, colon, ports = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     if not colon or (":" in host and not bracketed):

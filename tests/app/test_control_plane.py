@@ -310,10 +310,8 @@ async def test_clients_says_who_is_there(ends: Ends) -> None:
 async def test_a_question_for_a_server_is_not_one_for_a_client(ends: Ends) -> None:
     done = await ends.ask("client", "clients")
     assert done.status == 1
-    assert (
-        "unknown method; expected one of checkup, close, ping, reload, speedtest, status, streams, watch"
-        in done.err
-    )
+    known = "checkup, close, connect, ping, reload, speedtest, status, streams, watch"
+    assert f"unknown method; expected one of {known}" in done.err
 
 
 async def test_programs_are_told_in_words_of_their_own_what_explains_the_state(ends: Ends) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from python_socks import parse_proxy_url
 
-from toxproxy.address import Bind, Target, parse_tox_id
+from toxproxy.address import Bind, Target, UnixBind, parse_tox_id, parse_unix_target
 from toxproxy.config.advice import warnings
 from toxproxy.config.parsing import load, parse
 from toxproxy.config.settings import (
@@ -445,3 +445,41 @@ def test_the_clash_is_reported_for_the_later_line() -> None:
 def test_two_listeners_on_different_addresses(first: str, second: str) -> None:
     config = parse(f"[client]\na = {first}:h:1:{ID}\nb = {second}:h:1:{ID}", "tox.ini")
     assert len(config.listeners) == 2
+
+
+# Unix sockets
+
+
+@pytest.mark.parametrize(
+    ("text", "bind", "target"),
+    [
+        (f"unix:/run/x.sock:h:80:{ID}", UnixBind("/run/x.sock"), Target("h", 80)),
+        (f"unix:/run/x.sock,mode=0660:h:80:{ID}", UnixBind("/run/x.sock", 0o660), Target("h", 80)),
+        (
+            f"2375:unix:/run/docker.sock:{ID}",
+            Bind("127.0.0.1", 2375),
+            parse_unix_target("unix:/run/docker.sock"),
+        ),
+        (f"*:2375:unix:/run/docker.sock:{ID}", Bind("", 2375), parse_unix_target("unix:/run/docker.sock")),
+        (f"unix:/a:unix:/b:{ID}", UnixBind("/a"), parse_unix_target("unix:/b")),
+        (f"80:unix:81:{ID}", Bind("127.0.0.1", 80), Target("unix", 81)),  # a host of that name
+    ],
+)
+def test_a_unix_socket_at_either_side_of_a_forward(text: str, bind: object, target: Target) -> None:
+    (forward,) = parse(f"[client]\nx = {text}\n", "tox.ini").forwards
+    assert (forward.bind, forward.target) == (bind, target)
+
+
+def test_a_proxy_on_a_unix_socket() -> None:
+    (proxy,) = parse(f"[socks]\nx = user:pw@unix:/run/x.sock:{ID}\n", "tox.ini").proxies
+    assert (proxy.bind, proxy.username) == (UnixBind("/run/x.sock"), "user")
+    assert warnings(parse(f"[socks]\nx = unix:/run/x.sock:{ID}\n", "tox.ini"), "client") == []
+
+
+def test_what_is_wrong_with_a_unix_socket() -> None:
+    assert "expected unix: and an absolute path" in error_of(f"[client]\nx = unix:/a/../b:h:80:{ID}\n")
+    assert "found 5 fields" in error_of(f"[client]\nx = unix:/a:80:h:80:{ID}\n")
+    assert "expected mode=600" in error_of(f"[client]\nx = unix:/a,mode=rw:h:80:{ID}\n")
+    assert "expected [localip:]localport or unix:/path" in error_of(f"[client]\nx = 1:2:3:unix:/a:{ID}\n")
+    twice = error_of(f"[client]\nx = unix:/a:h:80:{ID}\ny = unix:/a:h:81:{ID}\n")
+    assert twice.startswith("tox.ini:3: expected a local address of its own, found unix:/a beside unix:/a")

@@ -1,9 +1,11 @@
-"""OpenSSH through a static forward: commands, a terminal, files."""
+"""OpenSSH through a static forward, and with `toxproxy connect` as its ProxyCommand: commands, files, git."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import shlex
+import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -43,6 +45,17 @@ Host tunnel
     IdentityFile {folder}/user_key
     IdentitiesOnly yes
     BatchMode yes
+
+Host command
+    HostName 127.0.0.1
+    Port {there}
+    HostKeyAlias tunnel
+    UserKnownHostsFile {folder}/known_hosts
+    StrictHostKeyChecking yes
+    IdentityFile {folder}/user_key
+    IdentitiesOnly yes
+    BatchMode yes
+    ProxyCommand {command} %h %p
 """
 
 
@@ -68,7 +81,10 @@ async def ssh(
     (folder / "known_hosts").write_text(f"tunnel {(folder / 'host_key.pub').read_text()}")
     (folder / "sshd_config").write_text(_SERVER.format(port=services.ssh, folder=folder))
     host, port = network.listener("ssh")
-    (folder / "ssh_config").write_text(_CLIENT.format(host=host, port=port, folder=folder))
+    state = shlex.quote(str(network.client.config.with_name("client.state")))
+    command = f"{shlex.quote(sys.executable)} -m toxproxy connect --state {state}"
+    text = _CLIENT.format(host=host, port=port, folder=folder, there=services.ssh, command=command)
+    (folder / "ssh_config").write_text(text)
     if os.geteuid() == 0:
         os.makedirs("/run/sshd", mode=0o755, exist_ok=True)  # Debian's sshd wants it
     # sshd executes itself again for each connection, so it needs its full path.
@@ -123,3 +139,34 @@ async def test_a_file_is_copied_there_and_back_unchanged(ssh: Ssh, tmp_path: Pat
     assert (await run("scp", *ssh.options, f"tunnel:{there}", str(back))).status == 0
     assert there.read_bytes() == here.read_bytes()
     assert back.read_bytes() == here.read_bytes()
+
+
+async def test_a_command_runs_by_the_proxy_command(ssh: Ssh) -> None:
+    got = await run("ssh", *ssh.options, "command", "tr a-z A-Z; echo done >&2; exit 7", stdin=b"hello")
+    assert (got.status, got.out, got.err) == (7, b"HELLO", "done\n")
+
+
+async def test_a_file_is_copied_by_the_proxy_command(ssh: Ssh, tmp_path: Path) -> None:
+    here, there = (tmp_path / name for name in ("here", "there"))
+    here.write_bytes(os.urandom(TWENTY))
+    assert (await run("scp", *ssh.options, str(here), f"command:{there}")).status == 0
+    assert there.read_bytes() == here.read_bytes()
+
+
+async def test_rsync_by_the_proxy_command(ssh: Ssh, tmp_path: Path) -> None:
+    here, there = (tmp_path / name for name in ("here", "there"))
+    here.write_bytes(os.urandom(TWENTY))
+    got = await run("rsync", "-e", shlex.join(["ssh", *ssh.options]), str(here), f"command:{there}")
+    assert got.status == 0, got.err
+    assert there.read_bytes() == here.read_bytes()
+
+
+async def test_a_repository_is_cloned_by_the_proxy_command(ssh: Ssh, tmp_path: Path) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    await run("git", "init", "-q", str(there))
+    git = ("-C", str(there), "-c", "user.name=x", "-c", "user.email=x@example.org")
+    assert (await run("git", *git, "commit", "-q", "--allow-empty", "-m", "first")).status == 0
+    shell = f"core.sshCommand={shlex.join(['ssh', *ssh.options])}"
+    got = await run("git", "-c", shell, "clone", "-q", f"command:{there}", str(here))
+    assert got.status == 0, got.err
+    assert (await run("git", "-C", str(here), "log", "--format=%s")).out == b"first\n"

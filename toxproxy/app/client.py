@@ -9,17 +9,21 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from toxproxy.address import Target, ToxId, parse_host
+from toxproxy.address import Target, ToxId, parse_host, parse_key
 from toxproxy.admission.access import request_message
+from toxproxy.app.connecting import Connecting
 from toxproxy.app.end import DRAIN, NICKNAME, End, Listening
 from toxproxy.app.known import KnownServers
 from toxproxy.app.listeners import Listeners, close
 from toxproxy.app.observer import Observer
+from toxproxy.app.orders import find_peer
 from toxproxy.app.speedtest import Speedtest
 from toxproxy.config.settings import Config, Forward
-from toxproxy.control.snapshots import EndRole
+from toxproxy.control.snapshots import EndRole, ListenerKind, ListenerSnapshot
 from toxproxy.dialer import Dialer
 from toxproxy.errors import ConfigError, StateError
+from toxproxy.inbound.stdio import NAME as STDIO
+from toxproxy.inbound.stdio import Stdio
 from toxproxy.system.state import StateFolder
 from toxproxy.tox.node import ConnectionStatus
 from toxproxy.tunnel.friend import Friend, short
@@ -48,6 +52,7 @@ class Client(End):
         self._servers: dict[bytes, Friend] = {}
         self._listeners = Listeners(lambda entry: self._servers[entry.server.public_key])
         self._leaving: dict[bytes, asyncio.Task[None]] = {}  # from servers that were removed
+        self._stdio = Stdio(config.limits)
         self._turn = asyncio.Lock()  # servers come and go one after the other
         super().__init__(config, state, NICKNAME)
         self._known = KnownServers(self._state)
@@ -65,7 +70,8 @@ class Client(End):
         self._resources.push_async_callback(self._listeners.drain)
         self._resources.push_async_callback(self._listeners.close)
         await self._listeners.switch(self.config, await self._listeners.bind(self.config))
-        await self._start_control(Speedtest(self._observer, self._servers.values).methods)
+        speedtest = Speedtest(self._observer, self._servers.values)
+        await self._start_control(speedtest.methods, Connecting(self._stdio, self.way).takers)
 
     async def _take_over(self, config: Config) -> Config:
         async with self._turn:
@@ -92,6 +98,7 @@ class Client(End):
             if (task := self._leaving.pop(key, None)) is not None:
                 task.cancel()
         await self._listeners.switch(config, sockets)
+        self._stdio.limits = config.limits
         for key in self._servers.keys() - wanted - self._leaving.keys():
             self._leaving[key] = asyncio.create_task(self._leave(key), name="leave a server")
         return self._as_asked(config)
@@ -133,7 +140,8 @@ class Client(End):
             self.config,
             self._state,
             friends=self._servers.values,
-            listeners=self._listeners.snapshots,
+            listeners=self._listening,
+            name_of=self._name_of,
             known=lambda key: self._known.knows(key),
         )
 
@@ -193,6 +201,36 @@ class Client(End):
                 f"the server {short(key)} is not in the configuration, or the client did not start"
             )
         return self._servers[key]
+
+    def way(self, name: str | None) -> Dialer:
+        """The way through the server that is called `name`, or whose ID, key or beginning of a key that is.
+
+        None: the only one, or the only one that is connected. Raises `ConfigError`.
+        """
+        with contextlib.suppress(ValueError):
+            name = None if name is None else parse_key(name).hex()
+        try:
+            return find_peer(self._observer, self._servers.values(), name)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+
+    def _name_of(self, key: bytes) -> str | None:
+        """What [exits] calls a server."""
+        return next((each.name for each in self.config.exits if each.server.public_key == key), None)
+
+    def _listening(self) -> Iterator[ListenerSnapshot]:
+        yield from self._listeners.snapshots()
+        if (stdio := self._stdio).accepted:
+            yield ListenerSnapshot(
+                name=STDIO,
+                kind=ListenerKind.COMMAND,
+                address="toxproxy connect",
+                target=None,
+                peer_key=None,
+                connections=stdio.connections,
+                accepted=stdio.accepted,
+                refused=stdio.refused,
+            )
 
     def _only_server(self) -> bytes:
         servers = self.config.servers

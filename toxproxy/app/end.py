@@ -18,7 +18,7 @@ from toxproxy.app.reloading import Reloader
 from toxproxy.config.advice import Role
 from toxproxy.config.changes import Changes, changes
 from toxproxy.config.settings import Config, LimitSettings
-from toxproxy.control.server import ControlServer, Method
+from toxproxy.control.server import ControlServer, Method, Taker
 from toxproxy.control.snapshots import PeerSnapshot, Snapshot
 from toxproxy.mapping.mapper import Mapper
 from toxproxy.mux.limits import Limits, Pool
@@ -115,13 +115,15 @@ class End:
         """Check all of `config`, then switch to it. Returns it as it holds. Raises as `reload`."""
         raise NotImplementedError
 
-    async def _start_control(self, more: Mapping[str, Method] | None = None) -> None:
-        """Answer on the control socket: what both roles can be asked, and `more`."""
+    async def _start_control(
+        self, more: Mapping[str, Method], takers: Mapping[str, Taker] | None = None
+    ) -> None:
+        """Answer on the control socket: what both roles can be asked, `more`, and `takers`."""
         orders = Orders(self._observer, self._friends.values).methods
         checkup = Checkup(self._observer, self._friends.values).methods
-        self.methods = {**orders, **checkup, "reload": self.reloader.ordered, **(more or {})}
+        self.methods = {**orders, **checkup, "reload": self.reloader.ordered, **more}
         self.reloader.open()
-        control = ControlServer(self._state.path, self.methods)
+        control = ControlServer(self._state.path, self.methods, takers)
         await control.start()
         self._resources.push_async_callback(self.reloader.close)
         self._resources.push_async_callback(control.close)

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Iterator
 
+from toxproxy.address import Bind, UnixBind
 from toxproxy.config.changes import Entry, same
 from toxproxy.config.settings import Config, Forward
 from toxproxy.control.snapshots import ListenerKind, ListenerSnapshot
@@ -49,7 +50,7 @@ class Listeners:
             return await listening(entry.name, entry.bind)
         except ToxproxyError as error:
             for other, _ in self._current:
-                if entry.bind.port and other.bind.port == entry.bind.port:
+                if _port(entry) == _port(other) != 0:
                     hint = f"{other.name} still listens on {other.bind}: remove that first, and reload again"
                     raise ToxproxyError(f"{error} ({hint})") from error
             raise
@@ -136,4 +137,10 @@ def close(sockets: Sockets) -> None:
 
 def _place(entry: Entry) -> Place:
     bind = entry.bind
+    if isinstance(bind, UnixBind):
+        return str(bind), f"{bind.mode:o}"
     return (str(bind),) if bind.port else (str(bind), type(entry).__name__, entry.name)
+
+
+def _port(entry: Entry) -> int | str:
+    return entry.bind.port if isinstance(entry.bind, Bind) else entry.bind.path

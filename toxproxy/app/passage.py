@@ -42,7 +42,8 @@ class Passage:
         """Everything, at once. `names`: whether names are looked up there for other reasons than targets."""
         if self._friend.phase is not Phase.READY:
             return [untried(kind, Fault.NOT_CONNECTED) for kind in _THROUGH]
-        names = names or any(not is_literal(target.host) for target in targets)
+        named = (target for target in targets if target.path is None and not is_literal(target.host))
+        names = names or any(named)
         resolver, clock, found, opened = await asyncio.gather(
             self._names() if names else _nothing(CheckKind.NAMES),
             self._clock(),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from toxproxy import __version__
-from toxproxy.cli import admit, configure, doctor, look, pair, run, speed
+from toxproxy.cli import admit, alone, configure, connect, doctor, look, pair, run, speed
 from toxproxy.config.advice import Role
 from toxproxy.program.logs import Console, escaped
 from toxproxy.system.state import default_path
@@ -129,6 +129,17 @@ _STREAMS_EPILOG = """\
 One line a connection, the oldest first: its id, the other end, where it leads, its age, and its bytes.
 """
 
+_CONNECT_EPILOG = """\
+For ssh: ProxyCommand toxproxy connect home %h %p. It goes through the client that runs here; where none
+does, a client is started for this one connection, with --config or with a Tox ID as EXIT.
+
+EXIT is a name of [exits], a Tox ID, or how a key begins; without it: the only server. HOST is as the server
+sees it. Nothing but the connection's bytes is printed. The end of the input ends one direction only.
+
+Exit status: 0 if both directions ended in order; 2: the command line; 3: no server was found in time;
+4: not permitted; 5: the name is not known there; 6: refused; 7: not reached; 8: cut; 1: anything else.
+"""
+
 _CHECK_EPILOG = """\
 Without --role it says what the file means to each role that it can be for. Nothing is started, asked or
 looked up.
@@ -147,6 +158,7 @@ _ROLES: tuple[Role, ...] = ("server", "client")
 _STATES: dict[str, tuple[Role, ...]] = {
     "server": ("server",),
     "client": ("client",),
+    "connect": ("client",),
     "invite": ("server",),
     "join": ("client",),
     "allow": ("server",),
@@ -214,6 +226,8 @@ def _add_ends(add: _Add) -> None:
     )
     text = "run the near end, which listens on ports of this machine"
     _add_files(add("client", run.client_command, text, _CLIENT_EPILOG))
+    text = "connect standard input and output with a target, as for ssh's ProxyCommand"
+    connect.add_arguments(add("connect", alone.connect_command, text, _CONNECT_EPILOG))
 
 
 def _add_configuration(add: _Add) -> None:

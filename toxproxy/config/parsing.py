@@ -19,6 +19,9 @@ from typing import Any, Literal, TypeVar
 from toxproxy.address import (
     Bind,
     Target,
+    UnixBind,
+    is_unix,
+    join_unix,
     parse_bind_host,
     parse_host,
     parse_key,
@@ -26,12 +29,13 @@ from toxproxy.address import (
     parse_port_range,
     parse_proxy_url,
     parse_public_key,
-    parse_tox_id,
+    parse_unix_bind,
+    parse_unix_target,
     shown,
     split_fields,
     split_listener,
 )
-from toxproxy.config import ini, scalars, secret
+from toxproxy.config import exits, ini, scalars, secret
 from toxproxy.config.settings import (
     GIB,
     MIB,
@@ -87,11 +91,14 @@ def parse(text: str, name: str) -> Config:
     """The configuration in `text`, which errors call `name`. Raises `ConfigError`."""
     sections = ini.read(text, name, _KNOWN)
     forwards, proxies = sections["client"].items(), sections["socks"].items()
+    named = exits.parse_each(sections["exits"])
+    names = {each.name: each.server for each in named}
     nickname = partial(scalars.parse_text, what="a nickname", limit=MAX_NICKNAME_BYTES)
     config = Config(
         server_name=_get(sections["server"], "name", nickname, None),
-        forwards=tuple(entry.parse(partial(_forward, key, entry.line)) for key, entry in forwards),
-        proxies=tuple(_parse_login(entry, partial(_proxy, key, entry.line)) for key, entry in proxies),
+        forwards=tuple(entry.parse(partial(_forward, key, entry.line, names)) for key, entry in forwards),
+        proxies=tuple(_parse_login(entry, partial(_proxy, key, entry.line, names)) for key, entry in proxies),
+        exits=named,
         uncompressed=_uncompressed(sections["compress"], [*sections["client"], *sections["socks"]]),
         access=_access(sections["access"]),
         exit=_exit(sections["exit"]),
@@ -101,7 +108,7 @@ def parse(text: str, name: str) -> Config:
         web=_web(sections["web"]),
     )
     _check_binds(config, name)
-    return replace(config, secrets=secret.parse_each(sections["secrets"], config.servers))
+    return replace(config, secrets=secret.parse_each(sections["secrets"], config.servers, names))
 
 
 def _get(entries: dict[str, ini.Entry], key: str, parser: Callable[[str], T], default: D) -> T | D:
@@ -200,34 +207,50 @@ def _web_bind(text: str) -> Bind:
     return _bind(fields)
 
 
-def _forward(name: str, line: int, text: str) -> Forward:
-    fields = split_listener(text)
+def _forward(name: str, line: int, names: exits.Names, text: str) -> Forward:
+    fields = join_unix(split_listener(text))
     if fields[0].lower() == "tcp" and len(fields) > 4:  # as the toxtun of 2018 writes it
         del fields[0]
-    if len(fields) not in (4, 5):
+    if len(fields) > 1 and is_unix(fields[-2]):
+        *bind, target, last = fields
+        server, *others = exits.parse_servers(last, names)
+        return Forward(name, _local(bind), parse_unix_target(target), server, line, tuple(others))
+    if len(fields) not in ((4,) if is_unix(fields[0]) else (4, 5)):
         expected = "[localip:]localport:remotehost:remoteport:toxid (an IPv6 address in brackets)"
         raise ValueError(f"expected {expected}, found {len(fields)} fields")
-    *bind, host, port, server = fields
-    return Forward(name, _bind(bind), Target(parse_host(host), parse_port(port)), parse_tox_id(server), line)
+    *bind, host, port, last = fields
+    where, there = _local(bind), Target(parse_host(host), parse_port(port))
+    server, *others = exits.parse_servers(last, names)
+    return Forward(name, where, there, server, line, tuple(others))
 
 
-def _proxy(name: str, line: int, text: str) -> ProxyPort:
+def _proxy(name: str, line: int, names: exits.Names, text: str) -> ProxyPort:
     """A proxy port. Errors repeat no field: if `:` was typed for `@`, any of them may be the password."""
     login, at, address = text.rpartition("@")
     username, colon, password = login.partition(":")
     if at and not colon:
         raise ValueError("expected user:password before the @, found no colon")
     expected = "[user:password@][localip:]localport:toxid (an IPv6 address in brackets)"
-    fields = scalars.quietly(split_listener, address, expected)
-    if len(fields) not in (2, 3):
+    fields = join_unix(scalars.quietly(split_listener, address, expected))
+    if len(fields) not in ((2,) if is_unix(fields[0]) else (2, 3)):
         raise ValueError(f"expected {expected}, found {len(fields)} fields")
-    *bind, server = fields
-    where = scalars.quietly(_bind, bind, f"{expected}, with a port from 0 to 65535")
+    *bind, last = fields
+    where = scalars.quietly(_local, bind, f"{expected}, with a port from 0 to 65535")
+    server, *others = exits.parse_servers(last, names)
     if not at:
-        return ProxyPort(name, where, parse_tox_id(server), None, None, line)
+        return ProxyPort(name, where, server, None, None, line, tuple(others))
     username = scalars.parse_text(username, "a user name", MAX_LOGIN_BYTES)
     password = scalars.parse_text(password, "a password", MAX_LOGIN_BYTES)
-    return ProxyPort(name, where, parse_tox_id(server), username, password, line)
+    return ProxyPort(name, where, server, username, password, line, tuple(others))
+
+
+def _local(fields: list[str]) -> Bind | UnixBind:
+    """Where a forward or a proxy port listens."""
+    if len(fields) == 1 and is_unix(fields[0]):
+        return parse_unix_bind(fields[0])
+    if len(fields) not in (1, 2):
+        raise ValueError(f"expected [localip:]localport or unix:/path, found {len(fields)} fields")
+    return _bind(fields)
 
 
 def _bind(fields: list[str]) -> Bind:
@@ -278,12 +301,13 @@ def _audit_format(text: str) -> AuditFormat:
 
 def _check_binds(config: Config, file: str) -> None:
     """Raise `ConfigError` for two listeners on one local address."""
-    by_port: dict[int, list[Forward | ProxyPort | WebSettings]] = {}
+    by_place: dict[int | str, list[Forward | ProxyPort | WebSettings]] = {}
     page = (config.web,) if config.web is not None else ()
     for listener in sorted((*config.listeners, *page), key=attrgetter("line")):
-        if listener.bind.port == 0:
+        bind = listener.bind
+        others = by_place.setdefault(bind.port if isinstance(bind, Bind) else bind.path, [])
+        if isinstance(bind, Bind) and bind.port == 0:
             continue  # each gets a free port of its own
-        others = by_port.setdefault(listener.bind.port, [])
         for other in others:
             if listener.bind.clashes(other.bind):
                 found = f"{listener.bind} beside {other.bind} on line {other.line}"
@@ -330,6 +354,7 @@ _KNOWN: Mapping[str, frozenset[str] | None] = {
     "server": frozenset({"name"}),
     "client": None,
     "socks": None,
+    "exits": None,
     "compress": None,
     "secrets": None,
     "access": frozenset({"allow", "secret", "permit", "deny"}),

@@ -30,11 +30,16 @@ def parse(entry: ini.Entry) -> str:
     return entry.parse(lambda text: scalars.parse_text(text, "a secret", MAX_BYTES))
 
 
-def parse_each(entries: Mapping[str, ini.Entry], servers: Sequence[ToxId]) -> dict[bytes, str]:
-    """The values of [secrets], by the public key of the server they are for. Raises `ConfigError`."""
+def parse_each(
+    entries: Mapping[str, ini.Entry], servers: Sequence[ToxId], names: Mapping[str, ToxId]
+) -> dict[bytes, str]:
+    """The values of [secrets], by the public key of the server they are for; `names` are those of [exits].
+
+    Raises `ConfigError`.
+    """
     secrets: dict[bytes, str] = {}
     for name, entry in entries.items():
-        digits = name.upper()[: 2 * KEY_BYTES]
+        digits = (str(names[name]) if name in names else name.upper())[: 2 * KEY_BYTES]
         meant = [server for server in servers if _DIGITS.fullmatch(digits) and str(server).startswith(digits)]
         if len(meant) != 1:
             expected = "the Tox ID of one server of this file or its first digits, 8 or more"

@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 from operator import attrgetter
 from typing import Literal
 
-from toxproxy.address import Bind, Target, ToxId
+from toxproxy.address import Bind, Target, ToxId, UnixBind
 from toxproxy.errors import ConfigError
 from toxproxy.patience import Patience
 from toxproxy.rules import Rule, Rules, parse_rule
@@ -33,10 +33,16 @@ class Forward:
     """A line of [client]: connections to `bind` go to `target`, as the server sees it."""
 
     name: str
-    bind: Bind
+    bind: Bind | UnixBind
     target: Target
     server: ToxId
     line: int
+    others: tuple[ToxId, ...] = ()  # in order, where those before are not there
+
+    @property
+    def servers(self) -> tuple[ToxId, ...]:
+        """All of its servers, in order."""
+        return self.server, *self.others
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +53,25 @@ class ProxyPort:
     """
 
     name: str
-    bind: Bind
+    bind: Bind | UnixBind
     server: ToxId
     username: str | None
     password: str | None = field(repr=False)
+    line: int
+    others: tuple[ToxId, ...] = ()  # in order, where those before are not there
+
+    @property
+    def servers(self) -> tuple[ToxId, ...]:
+        """All of its servers, in order."""
+        return self.server, *self.others
+
+
+@dataclass(frozen=True, slots=True)
+class NamedExit:
+    """A line of [exits]: what a server is called in this file."""
+
+    name: str
+    server: ToxId
     line: int
 
 
@@ -230,6 +251,7 @@ class Config:
     server_name: str | None = None
     forwards: tuple[Forward, ...] = ()
     proxies: tuple[ProxyPort, ...] = ()
+    exits: tuple[NamedExit, ...] = ()
     uncompressed: frozenset[str] = frozenset()
     access: AccessSettings = AccessSettings()
     secrets: Mapping[bytes, str] = field(default_factory=dict, repr=False)
@@ -254,10 +276,16 @@ class Config:
 
     @property
     def servers(self) -> tuple[ToxId, ...]:
-        """The servers of a client, in the file's order. Each public key is there once."""
+        """The servers of a client: those of its listeners in the file's order, then those of [exits].
+
+        Each public key is there once.
+        """
         servers: dict[bytes, ToxId] = {}
         for listener in self.listeners:
-            servers.setdefault(listener.server.public_key, listener.server)
+            for server in listener.servers:
+                servers.setdefault(server.public_key, server)
+        for exit in self.exits:
+            servers.setdefault(exit.server.public_key, exit.server)
         return tuple(servers.values())
 
     def secret_for(self, server: ToxId) -> str | None:
@@ -277,9 +305,9 @@ class Config:
     def require_client(self, file: str) -> None:
         """Raise `ConfigError`, naming `file`, if a client cannot run with this.
 
-        It needs a listener, and each secret needs to be for one server.
+        It needs a listener or a server, and each secret needs to be for one server.
         """
-        if not self.listeners:
+        if not self.servers:
             raise ConfigError(
                 f"{file}: expected a forward in [client] or a proxy in [socks], found none; "
                 "write, for example, below a line [socks]: browser = 1080:TOXID"

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Generator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Self
 
 from toxproxy.control.messages import (
     ANSWER_BYTES,
+    NAME,
     ControlError,
     ErrorCode,
     Request,
     encode_request,
     parse_answer,
 )
-from toxproxy.control.server import NAME
 from toxproxy.errors import StateError
 from toxproxy.system import local
 
@@ -67,6 +68,47 @@ def asked(folder: Path, method: str, **params: object) -> Generator[object, None
             raise ControlError(ErrorCode.TIMED_OUT, text) from None
         except OSError as error:
             raise _hung_up(f"{folder / NAME}: {error.strerror}") from error
+
+
+class Handover:
+    """A request that hands a socket over. Close it, or use it as a context manager.
+
+    Raises as `asked`. The answer comes when the other end is done with the socket, however long that takes.
+    """
+
+    def __init__(self, folder: Path, method: str, given: socket.socket, **params: object) -> None:
+        self._socket = _connect(folder)
+        try:
+            socket.send_fds(self._socket, [encode_request(Request(method, params))], [given.fileno()])
+            self._socket.settimeout(None)
+        except OSError as error:
+            self._socket.close()
+            raise _hung_up(f"{folder / NAME}: {error.strerror}") from error
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._socket.close()
+
+    def written(self) -> None:
+        """Say that all was written to the other socket of the pair, before that direction of it is closed.
+
+        Without this its end means that this process was ended, and what came is not complete.
+        """
+        with suppress(OSError):  # the other end is gone
+            self._socket.shutdown(socket.SHUT_WR)
+
+    def answer(self) -> object:
+        """Wait for the answer."""
+        try:
+            with self._socket.makefile("rb") as lines:
+                return parse_answer(_next(lines.readline(ANSWER_BYTES))).result
+        except OSError as error:
+            raise _hung_up(str(error.strerror)) from error
 
 
 def _next(line: bytes) -> bytes:

@@ -18,6 +18,7 @@ from enum import Enum
 
 from toxproxy.errors import ToxproxyError
 
+NAME = "control"  # the socket's, in the state folder
 VERSION = 1
 REQUEST_BYTES = 4096  # of a line, at most
 ANSWER_BYTES = 16 << 20

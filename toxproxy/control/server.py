@@ -10,10 +10,12 @@ import contextlib
 import logging
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from toxproxy import __version__
 from toxproxy.control.messages import (
+    NAME,
     REQUEST_BYTES,
     Answer,
     ControlError,
@@ -29,14 +31,23 @@ from toxproxy.system import local
 
 log = logging.getLogger(__name__)
 
-NAME = "control"
-
 _CONNECTIONS = 16
 _SECONDS = 5.0  # for a request to come, and for an answer to be taken
 _SHORTAGE = 1.0  # seconds until the next attempt, if the system has no descriptor left
 
 Params = Mapping[str, object]
 Method = Callable[[Params], Awaitable[object] | AsyncGenerator[object, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """A stream socket that a command handed over, and whether it has said that it wrote everything."""
+
+    sock: socket.socket
+    written: Callable[[], bool]
+
+
+Taker = Callable[[Params, Handed], Awaitable[object]]
 
 
 class ControlServer:
@@ -47,11 +58,18 @@ class ControlServer:
 
     A request is at most 4096 bytes and takes at most 5 s to come; so does each line of the answer to be
     taken. At most 16 connections are open at a time: more are told so.
+
+    `takers` are the methods that take a socket, which comes with the request (unix(7), SCM_RIGHTS). They
+    bound themselves, and do not count among the 16. The socket is closed when they are done.
     """
 
-    def __init__(self, folder: Path, methods: Mapping[str, Method]) -> None:
+    def __init__(
+        self, folder: Path, methods: Mapping[str, Method], takers: Mapping[str, Taker] | None = None
+    ) -> None:
         self._path = folder / NAME
         self._methods = methods
+        self._takers = takers or {}
+        self._long = 0  # exchanges that a taker has
         self._socket: socket.socket | None = None
         self._accepting: asyncio.Task[None] | None = None
         self._exchanges: set[asyncio.Task[None]] = set()
@@ -87,7 +105,8 @@ class ControlServer:
             except OSError:  # no descriptor is left
                 await asyncio.sleep(_SHORTAGE)
                 continue
-            task = loop.create_task(self._exchange(accepted, busy=len(self._exchanges) >= _CONNECTIONS))
+            busy = len(self._exchanges) - self._long >= _CONNECTIONS
+            task = loop.create_task(self._exchange(accepted, busy=busy))
             self._exchanges.add(task)
             task.add_done_callback(self._exchanges.discard)
 
@@ -103,53 +122,83 @@ class ControlServer:
                     encode_error(ControlError(ErrorCode.BUSY, "too many requests at once: try later"))
                 )
             return
-        reader, writer = await asyncio.open_unix_connection(sock=accepted, limit=REQUEST_BYTES)
-        writer.transport.set_write_buffer_limits(0)  # `drain` waits until everything is written
-        try:
-            with contextlib.suppress(OSError):  # a timeout is one, as is a client that hung up
-                await self._answer(reader, writer)
-        finally:
-            writer.transport.abort()
+        with accepted, contextlib.suppress(OSError):  # a timeout is one, as is a client that hung up
+            accepted.setblocking(False)
+            await self._answer(accepted)
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, sock: socket.socket) -> None:
+        given: list[socket.socket] = []
         try:
             async with asyncio.timeout(_SECONDS):
-                request = await _received(reader)
+                request = parse_request(await _received(sock, given), __version__)
+            if (taker := self._takers.get(request.method)) is not None:
+                await _say(sock, encode_answer(Answer(await self._taken(taker, request, sock, given))))
+                return
             if (method := self._methods.get(request.method)) is None:
-                known = ", ".join(sorted(self._methods))
+                known = ", ".join(sorted([*self._methods, *self._takers]))
                 raise ControlError(ErrorCode.UNKNOWN_METHOD, f"unknown method; expected one of {known}")
             outcome = method(request.params)
             if isinstance(outcome, AsyncGenerator):
                 async with contextlib.aclosing(outcome):
                     async for result in outcome:
-                        await _say(writer, encode_answer(Answer(result, more=True)))
-                await _say(writer, encode_answer(Answer(None)))
+                        await _say(sock, encode_answer(Answer(result, more=True)))
+                await _say(sock, encode_answer(Answer(None)))
             else:
-                await _say(writer, encode_answer(Answer(await outcome)))
+                await _say(sock, encode_answer(Answer(await outcome)))
         except ControlError as error:
-            await _say(writer, encode_error(error))
+            await _say(sock, encode_error(error))
         except ToxproxyError as error:
-            await _say(writer, encode_error(ControlError(ErrorCode.FAILED, str(error))))
+            await _say(sock, encode_error(ControlError(ErrorCode.FAILED, str(error))))
         except ValueError as error:
-            await _say(writer, encode_error(ControlError(ErrorCode.BAD_PARAMS, str(error))))
+            await _say(sock, encode_error(ControlError(ErrorCode.BAD_PARAMS, str(error))))
         except OSError:
             raise
         except Exception:
             self._failed("a request on the control socket failed", exc_info=True)
             text = "internal error; the log of the running program says more"
-            await _say(writer, encode_error(ControlError(ErrorCode.FAILED, text)))
+            await _say(sock, encode_error(ControlError(ErrorCode.FAILED, text)))
+        finally:
+            for each in given:
+                each.close()
+
+    async def _taken(
+        self, taker: Taker, request: Request, sock: socket.socket, given: list[socket.socket]
+    ) -> object:
+        if not given:
+            raise ControlError(ErrorCode.BAD_PARAMS, "expected a socket with the request")
+        self._long += 1
+        try:
+            return await taker(request.params, Handed(given[0], lambda: local.half_closed(sock)))
+        finally:
+            self._long -= 1
 
 
-async def _received(reader: asyncio.StreamReader) -> Request:
+async def _received(sock: socket.socket, given: list[socket.socket]) -> bytes:
+    """The line of a request. The socket that comes with it is added to `given`."""
+    line = b""
+    while not line.endswith(b"\n") and len(line) < REQUEST_BYTES:
+        try:
+            data, sockets = local.received(sock, REQUEST_BYTES - len(line))
+        except BlockingIOError:
+            await _readable(sock)
+            continue
+        given += sockets
+        if not data:
+            break
+        line += data
+    return line
+
+
+async def _readable(sock: socket.socket) -> None:
+    loop, readable = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(sock, readable.set)
     try:
-        line = await reader.readline()
-    except ValueError:  # longer than the reader's limit
-        line = b""
-    return parse_request(line, __version__)
+        await readable.wait()
+    finally:
+        loop.remove_reader(sock)
 
 
-async def _say(writer: asyncio.StreamWriter, line: bytes) -> None:
+async def _say(sock: socket.socket, line: bytes) -> None:
     """Write a line and wait until it is taken. Raises `OSError`, also after `_SECONDS`."""
-    writer.write(line)
     async with asyncio.timeout(_SECONDS):
-        await writer.drain()
+        await asyncio.get_running_loop().sock_sendall(sock, line)

@@ -62,6 +62,7 @@ class ListenerKind(Enum):
 
     FORWARD = "forward"
     PROXY = "proxy"
+    COMMAND = "command"  # `toxproxy connect`, which needs no port
 
 
 class Advice(Enum):
@@ -185,8 +186,9 @@ class PeerSnapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerSnapshot:
-    """One address that is listened on. `target` is None for a proxy port.
+    """One address that is listened on. `target` is None for a proxy port and for commands.
 
+    `peer_key` is the first server that it leads to; None where each connection says which.
     Connections: `connections` now, `accepted` and `refused` (by the far end) since the start.
     """
 
@@ -194,7 +196,7 @@ class ListenerSnapshot:
     kind: ListenerKind
     address: str
     target: str | None
-    peer_key: str
+    peer_key: str | None
     connections: int
     accepted: int
     refused: int

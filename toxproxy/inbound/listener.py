@@ -15,13 +15,14 @@ import socket
 from abc import ABC, abstractmethod
 from contextlib import suppress
 
-from toxproxy.address import MAX_WORDS, Bind, Target, join_host_port, shown
+from toxproxy.address import MAX_WORDS, UNIX, Bind, Target, UnixBind, join_host_port, shown
 from toxproxy.config.settings import LimitSettings
 from toxproxy.dialer import Dialer
 from toxproxy.errors import Refusal, StreamRefused, ToxproxyError
 from toxproxy.pace import Notice
 from toxproxy.relay.stream import ByteStream, cancelled_when
 from toxproxy.system.descriptors import scarce
+from toxproxy.system.local import SocketFile
 from toxproxy.system.sockets import keep_lively, os_errors
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ _NO_SUCH_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPRO
 
 
 class Listener(ABC):
-    """A port, on one or more addresses of this machine, whose connections go through the tunnel.
+    """A port of this machine, or a Unix socket, whose connections go through the tunnel.
 
     `name` is its name in the configuration. At most `limits.connections` are open at once, fewer if the
     process runs out of descriptors. At the limit, the oldest connection that has not asked for anything
@@ -49,7 +50,7 @@ class Listener(ABC):
     def __init__(
         self,
         name: str,
-        bind: Bind,
+        bind: Bind | UnixBind,
         dialer: Dialer,
         limits: LimitSettings = DEFAULTS,
         *,
@@ -89,7 +90,7 @@ class Listener(ABC):
         """
         loop = asyncio.get_running_loop()
         self._sockets = await listening(self.name, self._bind) if sockets is None else sockets
-        self.addresses = tuple(join_host_port(*sock.getsockname()[:2]) for sock in self._sockets)
+        self.addresses = tuple(map(_address, self._sockets))
         self._accepting = [loop.create_task(self._accept(sock)) for sock in self._sockets]
 
     def change(self, limits: LimitSettings, *, compress: bool) -> None:
@@ -239,15 +240,24 @@ def _current_task() -> asyncio.Task[None]:
     return task
 
 
-async def bound(bind: Bind) -> list[socket.socket]:
+def _address(sock: socket.socket) -> str:
+    if sock.family == socket.AF_UNIX:
+        return f"{UNIX}{sock.getsockname()}"
+    return join_host_port(*sock.getsockname()[:2])
+
+
+async def bound(bind: Bind | UnixBind) -> list[socket.socket]:
     """Sockets that listen at `bind`. Raises `OSError`."""
-    sockets = bind_sockets(await _resolve(bind), bind.port)
+    if isinstance(bind, UnixBind):
+        sockets: list[socket.socket] = [SocketFile(bind.path, bind.mode, _BACKLOG)]
+    else:
+        sockets = bind_sockets(await _resolve(bind), bind.port)
     for sock in sockets:
         sock.setblocking(False)
     return sockets
 
 
-async def listening(name: str, bind: Bind) -> list[socket.socket]:
+async def listening(name: str, bind: Bind | UnixBind) -> list[socket.socket]:
     """`bound`, for the listener `name`. Raises `ToxproxyError` if it cannot listen there."""
     try:
         return await bound(bind)
@@ -307,4 +317,6 @@ def _bind_all(addresses: list[tuple[socket.AddressFamily, str]], port: int) -> l
 def _why(error: OSError) -> str:
     if isinstance(error, socket.gaierror) or error.errno is None:
         return "the name has no address here" if isinstance(error, socket.gaierror) else str(error)
+    if error.errno == errno.EEXIST:
+        return "there is a file that is no socket of this user"
     return os.strerror(error.errno).lower()

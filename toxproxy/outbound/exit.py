@@ -20,7 +20,7 @@ from toxproxy.address import Address, Target, parse_host
 from toxproxy.config.settings import DEFAULT, ExitSettings
 from toxproxy.dialer import P, feed
 from toxproxy.errors import Refusal, StreamRefused
-from toxproxy.outbound import eyeballs, service
+from toxproxy.outbound import eyeballs, service, unix
 from toxproxy.outbound.trail import Trail
 from toxproxy.outbound.upstream import Upstream
 from toxproxy.pace import Notice
@@ -130,6 +130,8 @@ class Exit:
 
     async def _connect(self, target: Target, trail: Trail) -> tuple[socket.socket, bytes]:
         """A connected socket, and the bytes that were read from it already."""
+        if target.path is not None:
+            return await unix.connect(target.path, self._rules, trail), b""
         address = _literal(target)
         verdict = self._rules.judge_name(target) if address is None else None
         if verdict is Verdict.DENIED:
@@ -235,8 +237,11 @@ async def _connect_through(
 
 
 async def _adopt(sock: socket.socket, protocol_factory: Callable[[], P]) -> tuple[asyncio.Transport, P]:
+    loop = asyncio.get_running_loop()
     try:
-        return await asyncio.get_running_loop().create_connection(protocol_factory, sock=sock)
+        if sock.family == socket.AF_UNIX:
+            return await loop.create_unix_connection(protocol_factory, sock=sock)
+        return await loop.create_connection(protocol_factory, sock=sock)
     except BaseException:
         sock.close()
         raise

@@ -13,6 +13,7 @@ from toxproxy.control.snapshots import (
     ClientSnapshot,
     EndRole,
     LinkSnapshot,
+    ListenerKind,
     ListenerSnapshot,
     NetworkPath,
     PathKind,
@@ -192,6 +193,8 @@ def link_line(link: LinkSnapshot) -> str:
 def listener_line(listener: ListenerSnapshot) -> str:
     """One address that is listened on."""
     where = f"-> {listener.target}" if listener.target is not None else "(SOCKS and HTTP proxy)"
+    if listener.kind is ListenerKind.COMMAND:
+        where = "(commands)"
     refused = f", {listener.refused} refused" if listener.refused else ""
     counts = f"{listener.connections} open, {listener.accepted} in all{refused}"
     return f"{listener.name}: {listener.address} {where}: {counts}"

@@ -41,11 +41,7 @@ async def run(
     process gives up the rights in `privileges`, for good. Raises what the start of `end` raises, and
     `ToxproxyError` for a ready file that cannot be written.
     """
-    descriptors.allow_most()
-    privileges.forbid_memory_locking()
-    if INSPECTABLE not in os.environ:
-        privileges.close_memory()
-    privileges.keep_capabilities({privileges.CAP_NET_BIND_SERVICE})
+    confine()
     async with AsyncExitStack() as stack:
         interrupts = stack.enter_context(Interrupts(end.reloader.signalled))
         running = False
@@ -69,6 +65,15 @@ async def run(
             log.info("waiting for %s to end (Ctrl-C again to leave now)", what)
         async with interrupts.ending():
             await end.drain()
+
+
+def confine() -> None:
+    """Take the descriptors that an end may need, and give up all rights but to bind low ports."""
+    descriptors.allow_most()
+    privileges.forbid_memory_locking()
+    if INSPECTABLE not in os.environ:
+        privileges.close_memory()
+    privileges.keep_capabilities({privileges.CAP_NET_BIND_SERVICE})
 
 
 def run_loop(main: Coroutine[Any, Any, T]) -> T:

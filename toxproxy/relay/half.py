@@ -136,6 +136,11 @@ class Half(asyncio.BufferedProtocol):
         return self._other
 
     @property
+    def complete(self) -> bool:
+        """Whether both directions of the relay have ended in order."""
+        return self._both_ended
+
+    @property
     def outflow(self) -> tuple[object, ...]:
         """Values that change as long as the peer takes bytes that were written to it.
 

@@ -1,10 +1,13 @@
-"""Unix sockets that are for one user only: made, reached, and asked who is at the other end."""
+"""Unix sockets: made, found, handed over, and asked who is at the other end."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import select
 import socket
+import stat
 import struct
 import sys
 from collections.abc import Iterator
@@ -41,6 +44,95 @@ def listen(path: Path) -> socket.socket:
     return sock
 
 
+class SocketFile(socket.socket):
+    """A listening Unix socket at `path`, in a file of this `mode`. Closing it removes the file.
+
+    The file of a program that was killed is replaced. Raises `OSError`: `EADDRINUSE` where something
+    listens there, `EEXIST` where there is something else than a socket, or a socket of another user.
+    """
+
+    def __init__(self, path: str, mode: int, backlog: int) -> None:
+        super().__init__(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._path = path
+        self._made: tuple[int, int] | None = None
+        try:
+            try:
+                self._bind(mode)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                _clear(path)
+                self._bind(mode)
+            self.listen(backlog)
+        except BaseException:
+            self.close()
+            raise
+
+    def _bind(self, mode: int) -> None:
+        before = os.umask(0o777 & ~mode)  # the file's mode, set by bind itself
+        try:
+            self.bind(self._path)
+        finally:
+            os.umask(before)
+        self._made = _identity(self._path)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            if self._made is not None and _identity(self._path) == self._made:
+                os.unlink(self._path)
+        self._made = None
+        super().close()
+
+
+def _clear(path: str) -> None:
+    """Remove the socket at `path` if nothing listens there. Raises `OSError` as `SocketFile`."""
+    found = os.lstat(path)
+    if not stat.S_ISSOCK(found.st_mode) or found.st_uid not in (os.geteuid(), 0):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        if probe.connect_ex(path) != errno.ECONNREFUSED:
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    # Another program may have replaced it just now: then it is put back.
+    aside = f"{path}.{os.getpid()}"
+    os.rename(path, aside)
+    if _identity(aside) != (found.st_dev, found.st_ino):
+        os.rename(aside, path)
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    os.unlink(aside)
+
+
+def _identity(path: str) -> tuple[int, int]:
+    status = os.lstat(path)
+    return status.st_dev, status.st_ino
+
+
+def real(path: str) -> str:
+    """The path with its symbolic links resolved, as far as it exists."""
+    return os.path.realpath(path)
+
+
+@contextlib.contextmanager
+def exactly(path: str) -> Iterator[str]:
+    """A name for the socket that is at `path`, which has no symbolic links in it. Raises `OSError`.
+
+    On Linux the name stays that of the same file, whatever happens to the path. Elsewhere it is the path.
+    """
+    if not hasattr(os, "O_PATH"):
+        yield path
+        return
+    descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        name = f"/proc/self/fd/{descriptor}"
+        if os.readlink(name) != path:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
+        yield name
+    finally:
+        os.close(descriptor)
+
+
 @contextlib.contextmanager
 def reached(path: Path) -> Iterator[str]:
     """The path in a form that fits a socket's address, however deep the folder is. Raises `OSError`.
@@ -68,6 +160,33 @@ def may_ask(sock: socket.socket) -> bool:
 def may_answer(sock: socket.socket) -> bool:
     """Whether what listens on a connected Unix socket is of this user or of root. Root asks everybody."""
     return os.geteuid() == 0 or may_ask(sock)
+
+
+def received(sock: socket.socket, size: int) -> tuple[bytes, list[socket.socket]]:
+    """At most `size` bytes, and the socket that came with them, if one did (unix(7), SCM_RIGHTS).
+
+    Raises `BlockingIOError` where nothing has come, and `OSError`, also for a descriptor of another kind.
+    """
+    data, descriptors, _, _ = socket.recv_fds(sock, size, 1, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+    try:
+        return data, [socket.socket(fileno=descriptor) for descriptor in descriptors]
+    except OSError:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise
+
+
+def half_closed(sock: socket.socket) -> bool:
+    """Whether the other end has closed its direction, but not the socket: its process has not ended.
+
+    True where the system does not tell.
+    """
+    if (half := getattr(select, "POLLRDHUP", None)) is None:
+        return True
+    poll = select.poll()
+    poll.register(sock, half)
+    events = dict(poll.poll(0)).get(sock.fileno(), 0)
+    return bool(events & half) and not events & select.POLLHUP
 
 
 def _user(sock: socket.socket) -> int | None:

@@ -107,7 +107,7 @@ class Clash:
             {
                 "type": each.kind.value.capitalize(),
                 "payload": each.address if each.target is None else f"{each.address} -> {each.target}",
-                "proxy": names[each.peer_key],
+                "proxy": names.get(each.peer_key or "", "DIRECT"),
             }
             for each in snapshot.listeners
         ]
