@@ -21,7 +21,6 @@ from toxproxy.control.snapshots import EndRole
 from toxproxy.dialer import Dialer
 from toxproxy.errors import ConfigError, StateError
 from toxproxy.system.state import StateFolder
-from toxproxy.tox.node import ConnectionStatus
 from toxproxy.tunnel.friend import Friend, short
 
 log = logging.getLogger(__name__)
@@ -44,12 +43,12 @@ class Client(End):
         *,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
-        self._changed = changed
         self._servers: dict[bytes, Friend] = {}
         self._listeners = Listeners(lambda entry: self._servers[entry.server.public_key])
         self._leaving: dict[bytes, asyncio.Task[None]] = {}  # from servers that were removed
         self._turn = asyncio.Lock()  # servers come and go one after the other
         super().__init__(config, state, NICKNAME)
+        self.watch(changed)
         self._known = KnownServers(self._state)
 
     async def _start(self) -> None:
@@ -161,7 +160,7 @@ class Client(End):
         if friend.met:
             self._known.met(friend.key)
         self._observer.peer_changed(friend)
-        self._changed()
+        self._tell()
 
     @property
     def connections(self) -> int:
@@ -177,10 +176,6 @@ class Client(End):
     def listening(self) -> Iterator[Listening]:
         for entry, address in self._listeners.addresses():
             yield Listening(entry.name, "forward" if isinstance(entry, Forward) else "socks", address)
-
-    def connection_changed(self, connection: ConnectionStatus) -> None:
-        super().connection_changed(connection)
-        self._changed()
 
     def dialer(self, server: ToxId | None = None) -> Dialer:
         """The way through `server`, or through the only one of the configuration.

@@ -114,7 +114,7 @@ class Server(End):
         return "" if path == default_path("server") else f" --state {shlex.quote(str(path))}"
 
     def connection_changed(self, connection: ConnectionStatus) -> None:
-        self._observer.network_changed()
+        super().connection_changed(connection)
         if connection is ConnectionStatus.NONE:
             log.info("the Tox network is lost; looking for it")
         else:
@@ -149,6 +149,7 @@ class Server(End):
 
     def _friend_changed(self, friend: Friend) -> None:
         self._observer.peer_changed(friend)
+        self._tell()
         was = self._told.get(friend.key, Presence.GONE)
         now = presence(friend, was)
         if now is Presence.GONE:

@@ -53,6 +53,7 @@ class Node:
 
     def __init__(self, settings: ToxSettings, state: StateFolder, name: str, events: NodeEvents) -> None:
         self.connection = ConnectionStatus.NONE
+        self.turns = 0  # how often libtoxcore was called: one that works has more every second
         self._settings = settings
         self._state = state
         self.name = name
@@ -248,6 +249,7 @@ class Node:
 
     def _iterate(self) -> None:
         tox = self._tox
+        self.turns += 1
         before = tox.packets
         events = self._sockets.take_events()
         self._guard(tox.iterate)
