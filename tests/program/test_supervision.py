@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,12 +24,16 @@ ROOT = Path(__file__).parents[2]
 SERVER = "A5A02FECA08E3EAC7E646B89C0507A8AAF9136E05DC756FF09F86230951820670F908F2E7719"
 
 
+def rewrite(file: Path, text: str) -> None:
+    file.write_text(text)
+
+
 @asynccontextmanager
 async def running(manager: Manager, *arguments: object) -> AsyncIterator[asyncio.subprocess.Process]:
     """`toxproxy …` below a manager."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "toxproxy", *map(str, arguments),
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         env=manager.environment, cwd=ROOT, start_new_session=True,
     )  # fmt: skip
     try:
@@ -56,7 +61,7 @@ async def test_a_client_is_ready_before_its_server_is_met_and_tells_when_it_relo
             assert manager.told[:ready] == [
                 "STATUS=Not connected: the Tox network was not found.", "READY=1",
             ]  # fmt: skip
-            client.write_text(client.read_text() + f"other = 0:{SERVER}\n")
+            rewrite(client, f"{ALONE}[socks]\nother = 0:{SERVER}\n")
             process.send_signal(signal.SIGHUP)
             reloading = await manager.wait_for("RELOADING=1\nMONOTONIC_USEC=", after=ready)
             again = await manager.wait_for("READY=1", after=reloading)
@@ -70,7 +75,7 @@ async def test_a_reload_that_fails_ends_as_well(tmp_path: Path, client: Path) ->
     with Manager(tmp_path / "notify") as manager:
         async with running(manager, "client", client, "--state", tmp_path / "state") as process:
             ready = await manager.wait_for("READY=1")
-            client.write_text("[socks]\nbrowser = nonsense\n")
+            rewrite(client, "[socks]\nbrowser = nonsense\n")
             process.send_signal(signal.SIGHUP)
             reloading = await manager.wait_for("RELOADING=1", after=ready)
             await manager.wait_for("READY=1", after=reloading)
@@ -102,6 +107,7 @@ async def test_a_node_that_stands_still_is_not_alive(
             with Supervision(server, Notifier(environment)):
                 first = await manager.wait_for("WATCHDOG=1")
                 await manager.wait_for("WATCHDOG=1", after=first)
+                assert caplog.text == ""
                 server.node._timer.stop()  # no timer rings any more; the loop goes on
                 server.node._watch(None)
                 await asyncio.sleep(0.3)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 import time
 from collections import OrderedDict
 from enum import Enum
@@ -22,7 +21,7 @@ from toxproxy.errors import Refusal, StateError
 from toxproxy.outbound.audited import AuditedExit
 from toxproxy.outbound.exit import Exit
 from toxproxy.pace import Notice
-from toxproxy.system.state import StateFolder, default_path
+from toxproxy.system.state import StateFolder, option
 from toxproxy.tox.node import ConnectionStatus
 from toxproxy.tunnel.friend import Friend, Phase, short
 
@@ -76,7 +75,7 @@ class Server(End):
             config.access.secret,
             config.limits.friend_requests,
             let_in=self._guests.let_in,
-            command=lambda: f"toxproxy allow{self._option}",
+            command=lambda: f"toxproxy allow{option(self._state.path, 'server')}",
         )
 
     async def _take_over(self, config: Config) -> Config:
@@ -106,12 +105,6 @@ class Server(End):
 
     def friend_request(self, key: bytes, message: bytes) -> None:
         self._requests.received(key, message)
-
-    @property
-    def _option(self) -> str:
-        """What `toxproxy allow` needs to be told to find this server."""
-        path = self._state.path
-        return "" if path == default_path("server") else f" --state {shlex.quote(str(path))}"
 
     def connection_changed(self, connection: ConnectionStatus) -> None:
         super().connection_changed(connection)

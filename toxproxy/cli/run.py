@@ -33,13 +33,13 @@ def _state(args: argparse.Namespace, role: Role) -> StateFolder:
 
 def server_command(args: argparse.Namespace, console: Console) -> int:
     """Run the far end."""
-    settings = _server_settings(args)
+    settings = server_settings(args)
     _warn(settings, "server")
 
     async def serve() -> None:
         server = Server(settings, _state(args, "server"))
         if args.config:
-            server.reloader.source = lambda: _server_settings(args)
+            server.reloader.source = lambda: server_settings(args)
         await runner.run(
             server,
             beside=web.beside(server),
@@ -51,7 +51,8 @@ def server_command(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _server_settings(args: argparse.Namespace) -> Config:
+def server_settings(args: argparse.Namespace) -> Config:
+    """What the file and the options say to a server. Raises `ConfigError`."""
     settings = config.load(args.config) if args.config else config.DEFAULT
     return settings if args.permit is None else _permitting(settings, args.permit)
 

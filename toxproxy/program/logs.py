@@ -89,7 +89,7 @@ class TerminalFormatter(TextFormatter):
 
 
 class JournalFormatter(TextFormatter):
-    """For the system's journal: each line begins with its level, such as `<4>` (sd-daemon(3)), and no time."""
+    """For the system's journal: each line begins with its level, such as `<4>` (sd-daemon(3))."""
 
     def format(self, record: logging.LogRecord) -> str:
         return super().format(record).replace("\n", f"\n{self.prefix(record)}")

@@ -40,7 +40,7 @@ class Supervision:
             self._end.reloader.tell = self._reload
             self._tell_status()
             self._notifier.ready()
-            self._tell_alive()
+            self._expect_beat()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -69,13 +69,14 @@ class Supervision:
             self._told = text
             self._notifier.status(text)
 
+    def _expect_beat(self) -> None:
+        if (seconds := self._notifier.watchdog) is not None:
+            self._beat = asyncio.get_running_loop().call_later(seconds / 2, self._tell_alive)
+
     def _tell_alive(self) -> None:
-        seconds = self._notifier.watchdog
-        if seconds is None:
-            return
         if self._end.node.turns != self._turns:
             self._turns = self._end.node.turns
             self._notifier.alive()
         else:
             log.error("the Tox node stands still; the service manager is not told that it is alive")
-        self._beat = asyncio.get_running_loop().call_later(seconds / 2, self._tell_alive)
+        self._expect_beat()

@@ -10,6 +10,7 @@ import os
 import socket
 import time
 from collections.abc import MutableMapping
+from contextlib import suppress
 
 _MOST_STATUS = 400  # characters
 _MICRO = 1_000_000
@@ -56,10 +57,8 @@ class Notifier:
             return
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             sock.setblocking(False)
-            try:
+            with suppress(OSError):  # it is too busy, or gone
                 sock.sendto(message.encode(errors="replace"), self._address)
-            except OSError:
-                pass  # it is too busy, or gone; it asks again, by the watchdog
 
 
 def _watchdog(environment: MutableMapping[str, str]) -> float | None:
