@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import toxproxy
@@ -71,8 +72,7 @@ def uninstall_command(args: argparse.Namespace, console: Console) -> int:
     services.systemctl("disable", "--now", unit_name(args.role), system=system)
     path.unlink()
     services.systemctl("daemon-reload", system=system)
-    state = f"/var/lib/{unit_name(args.role)}" if system else str(args.state or default_path(args.role))
-    say(f"{path} is removed. The identity stays in {state}, or where --state was.")
+    say(f"{path} is removed. The identity, and the clients that were let in, stay in the state folder.")
     return 0
 
 
@@ -109,7 +109,8 @@ def _settings(args: argparse.Namespace) -> Config:
 
 
 def _service(args: argparse.Namespace, settings: Config) -> Service:
-    runner = Runner.USER if args.run_as else Runner.SYSTEM if _is_system(args) else Runner.OWNER
+    runner = Runner.SYSTEM if _is_system(args) else Runner.OWNER
+    runner = Runner.USER if args.run_as else runner
     config = None if args.config is None else args.config.absolute()
     places = {Path(sys.prefix), Path(sys.base_prefix), Path(toxproxy.__file__).parent}
     if runner is Runner.SYSTEM and (hidden := [place for place in places if services.hidden(place)]):
@@ -117,7 +118,7 @@ def _service(args: argparse.Namespace, settings: Config) -> Service:
             f"a service of the system cannot read {hidden[0]}, where toxproxy is: install it for everybody, "
             "for example in /opt/toxproxy, or name a user who runs it: --run-as USER"
         )
-    return Service(
+    service = Service(
         role=args.role,
         runner=runner,
         program=(sys.executable, "-P", "-m", "toxproxy"),
@@ -131,6 +132,9 @@ def _service(args: argparse.Namespace, settings: Config) -> Service:
         environment={name: os.environ[name] for name in _CARRIED if name in os.environ},
         version=services.version(),
     )
+    if runner is Runner.OWNER and not services.confines(*unit.confinement(service)):
+        return replace(service, confined=False)
+    return service
 
 
 def _ports(role: Role, settings: Config) -> Iterator[int]:
@@ -178,10 +182,11 @@ def _told(service: Service, own: object) -> Iterator[str]:
         yield f"It runs as {service.user}, with the identity in {service.state}."
     else:
         yield f"It runs as a user of its own, with an identity of its own in {service.state}."
-        for user in filter(None, (services.owner(), "root")):
+        for user in dict.fromkeys((services.owner() or "root", "root")):
             other = services.state_of(user, service.role)
             if (other / IDENTITY).exists():
-                yield f"{user} has another one in {other}. To use that instead: --run-as {user}"
+                instead = "" if user == "root" else f" To use that instead: --run-as {user}"
+                yield f"{user} has another one in {other}.{instead}"
     if not system and (found := flaw(service.state)) is not None and found[0] is StateFlaw.IN_USE:
         yield f"A {service.role} runs with it now: end that one first."
     sudo = "sudo systemctl" if system else "systemctl --user"
@@ -190,9 +195,9 @@ def _told(service: Service, own: object) -> Iterator[str]:
     yield ""
     yield f"  {sudo} enable --now {name}"
     if not system and not services.lingers():
-        yield "  loginctl enable-linger    so that it runs from the machine's start on, without a login"
-    yield f"  {sudo} reload {name}    after a change of its configuration"
-    yield f"  journalctl {'' if system else '--user '}-u {name}    what it says"
+        yield "  loginctl enable-linger    # so that it runs from the machine's start on, without a login"
+    yield f"  {sudo} reload {name}    # after a change of its configuration"
+    yield f"  journalctl {'' if system else '--user '}-u {name}    # what it says"
     yield f"  {'sudo ' if system else ''}toxproxy status{option(service.state, service.role)}"
 
 

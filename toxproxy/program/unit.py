@@ -37,6 +37,7 @@ class Service:
     `program`: the beginning of the command line, up to the command. `state`: the state folder; of
     `Runner.SYSTEM` it is systemd's. `user`: whom `Runner.USER` runs as. `low_ports`: it listens on a port
     below 1024. `memory`: bytes that connections may hold. `writes`: other folders that it writes to.
+    `confined`: that systemd may take rights away and make namespaces; a user's own may not everywhere.
     `version`: of systemd, 0 where it is not known.
     """
 
@@ -51,6 +52,7 @@ class Service:
     memory: int = 0
     writes: tuple[Path, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    confined: bool = True
     version: int = 0
 
     @property
@@ -78,7 +80,7 @@ def text(service: Service) -> str:
     """The whole unit file."""
     sections = {
         "Unit": _about(service),
-        "Service": [*_process(service), *_place(service), *_confinement(service)],
+        "Service": [*_process(service), *_place(service), *confinement(service)],
         "Install": [f"WantedBy={_target(service)}"],
     }
     lines = [MARK]
@@ -146,22 +148,25 @@ def _place(service: Service) -> Iterator[str]:
         yield "ProtectHome=yes"
     else:
         if service.runner is Runner.USER:
-            yield f"User={_escaped(service.user or '')}"
+            yield f"User={service.user}"
         yield "ProtectHome=read-only"
         yield f"ReadWritePaths={_words(map(str, (service.state, *service.writes)))}"
 
 
-def _confinement(service: Service) -> Iterator[str]:
+def confinement(service: Service) -> Iterator[str]:
+    """The lines of [Service] that take away what the program does not need."""
     most = -(-(2 * service.memory + _PROGRAM) // _MIB)
     yield f"MemoryMax={most}M"
     yield "TasksMax=64"
-    if service.runner is not Runner.OWNER:  # a user's systemd may not give up what it does not have
-        ports = "CAP_NET_BIND_SERVICE" if service.low_ports else ""
+    if service.confined:
+        low = service.low_ports and service.runner is not Runner.OWNER
+        ports = "CAP_NET_BIND_SERVICE" if low else ""
         yield f"CapabilityBoundingSet={ports}"
         yield f"AmbientCapabilities={ports}"
-        yield from (f"{name}=yes" for name in ("PrivateDevices", "ProtectClock", "ProtectKernelLogs"))
-        yield "ProtectKernelModules=yes"
-        if not service.low_ports:  # the right to such a port does not hold in a namespace
+        yield from (f"{name}=yes" for name in ("PrivateDevices", "ProtectClock", "ProtectKernelModules"))
+        if service.runner is not Runner.OWNER:  # whose user cannot read them anyway
+            yield "ProtectKernelLogs=yes"
+        if not low:  # the right to such a port does not hold in a namespace
             yield "PrivateUsers=yes"
     yield "ProtectSystem=strict"
     yield "ProtectProc=invisible"
@@ -175,6 +180,7 @@ def _confinement(service: Service) -> Iterator[str]:
     yield "SystemCallArchitectures=native"
     yield "SystemCallFilter=@system-service"
     yield "SystemCallFilter=~@privileged"
+    yield "SystemCallFilter=capset"  # by which the program gives up what is left, once its ports are bound
     yield "SystemCallErrorNumber=EPERM"
 
 
@@ -185,13 +191,9 @@ def _command(words: Iterable[str]) -> str:
 
 def _words(words: Iterable[str]) -> str:
     """Words as systemd takes them apart again (systemd.syntax(7))."""
-    return " ".join(_escaped(word) if _PLAIN.fullmatch(word) else f'"{_quoted(word)}"' for word in words)
-
-
-def _escaped(word: str) -> str:
-    return word.replace("%", "%%")
+    return " ".join(word if _PLAIN.fullmatch(word) else f'"{_quoted(word)}"' for word in words)
 
 
 def _quoted(word: str) -> str:
-    word = _escaped(word.replace("\\", "\\\\").replace('"', '\\"'))
+    word = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return "".join(each if each.isprintable() else f"\\u{ord(each):04x}" for each in word)

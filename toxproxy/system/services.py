@@ -50,6 +50,16 @@ def systemctl(*arguments: str, system: bool) -> str:
     return _run(["systemctl", *([] if system else ["--user"]), *arguments])
 
 
+def confines(*properties: str) -> bool:
+    """Whether this user's systemd starts a service with these properties. It starts one that does nothing."""
+    options = [f"--property={each}" for each in properties]
+    try:
+        _run(["systemd-run", "--user", "--wait", "--quiet", "--collect", *options, "true"])
+    except NoManager:
+        return False
+    return True
+
+
 def lingers() -> bool:
     """Whether this user's services run without a login. True where nobody tells."""
     try:
