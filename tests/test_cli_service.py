@@ -27,7 +27,7 @@ echo "$(basename "$0") $*" >>"{said}"
 case "$*" in
     --version) echo "systemd 252 (252.1)" ;;
     *show-user*) echo "Linger={linger}" ;;
-    *show\\ *) for each in ActiveState={state} SubState=running UnitFileState=enabled StatusText=All\\ is\\ well.
+    *show\\ *) for each in ActiveState={state} SubState=running UnitFileState=enabled 'StatusText=It runs.'
         do echo "$each"; done ;;
 esac
 [ "$(basename "$0")" != systemd-run ] || exit {confines}
@@ -169,7 +169,7 @@ def test_status_and_uninstall(system: System, capsys: pytest.CaptureFixture[str]
     assert main(["service", "status", "--user"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "toxproxy-client: active (running), enabled",
-        "  All is well.",
+        "  It runs.",
         "It ends with your last login. To have it run without one: loginctl enable-linger",
     ]
     system.answer(state="failed")

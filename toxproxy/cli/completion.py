@@ -30,7 +30,12 @@ def completion_command(args: argparse.Namespace, console: Console) -> int:
     for action in _actions(parser):
         if isinstance(action.metavar, str) and action.metavar in values:
             action.complete = values[action.metavar]  # type: ignore[attr-defined]
-    print(shtab.complete(parser, args.shell))
+    script = shtab.complete(parser, args.shell)
+    if args.shell == "zsh":
+        script = script.replace(
+            '"(*)::', '"*:'
+        )  # shtab 1.13: (*) is the next argument alone, * all that follow
+    print(script)
     return 0
 
 
