@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from toxproxy.address import Target, ToxId, parse_host
 from toxproxy.admission.access import request_message
+from toxproxy.admission.clients import is_name
 from toxproxy.app.end import DRAIN, NICKNAME, End, Listening
 from toxproxy.app.known import KnownServers
 from toxproxy.app.listeners import Listeners, close
@@ -133,6 +134,7 @@ class Client(End):
             self._state,
             friends=self._servers.values,
             listeners=self._listeners.snapshots,
+            name_of=self._name,
             known=lambda key: self._known.knows(key),
         )
 
@@ -146,8 +148,14 @@ class Client(End):
             wait=self.config.tox.wait,
             limits=self._limits,
             grace=self.config.tox.grace,
+            name_of=self._name,
         )
         self._friends[number] = self._servers[server.public_key] = friend
+
+    def _name(self, key: bytes) -> str | None:
+        """What a server calls itself, if it says so in a word that fits a line."""
+        name = self._servers[key].nickname if key in self._servers else ""
+        return name if is_name(name) and name != NICKNAME else None
 
     def _remove(self, key: bytes) -> None:
         """Forget a server. Raises `StateError` as `Node.remove_friend`."""

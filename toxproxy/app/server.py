@@ -23,7 +23,7 @@ from toxproxy.outbound.exit import Exit
 from toxproxy.pace import Notice
 from toxproxy.system.state import StateFolder, option
 from toxproxy.tox.node import ConnectionStatus
-from toxproxy.tunnel.friend import Friend, Phase, short
+from toxproxy.tunnel.friend import Friend, Phase
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +126,7 @@ class Server(End):
             limits=self._limits,
             grace=self.config.tox.grace,
             turned_away=lambda target: audited.refused(target, Refusal.TOO_MANY_STREAMS),
+            name_of=self.access.name,
         )
 
     def _save(self, *, seldom: bool = False) -> None:
@@ -149,8 +150,7 @@ class Server(End):
             self._told.pop(friend.key, None)
         else:
             self._told[friend.key] = now
-        name = self.access.name(friend.key)
-        who = short(friend.key) if name is None else f"{name} ({short(friend.key)})"
+        who = self.access.called(friend.key)
         tell = self._notice(friend.key)
         match was, now:
             case _ if was is now:

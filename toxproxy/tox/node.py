@@ -190,6 +190,14 @@ class Node:
         """How a friend is connected now."""
         return ConnectionStatus(self._tox.friend_get_connection_status(friend))
 
+    def friend_name(self, friend: int) -> str:
+        """What a friend calls itself, in at most 128 bytes; "" where that is not known."""
+        if self._running is None:
+            return ""
+        with suppress(ToxError):  # it was removed
+            return self._running.friend_get_name(friend)
+        return ""
+
     def map(self, places: Sequence[tuple[Address, int]]) -> None:
         """Public addresses and UDP ports at which a router now passes packets to this node. Tells friends."""
         if self._rendezvous is not None:
