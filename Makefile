@@ -3,7 +3,7 @@
 
 bin = .venv/bin
 
-.PHONY: help demo test lint bench faults outages nats fuzz valgrind audit lock clean
+.PHONY: help demo test lint bench faults outages nats fuzz valgrind man audit lock clean
 
 help:
 	@echo 'make demo      install toxproxy in .venv and try it: a private Tox network, a server, a client, a page'
@@ -15,6 +15,7 @@ help:
 	@echo 'make nats      a client and a server behind NATs of every kind; two hours, as root'
 	@echo 'make fuzz      arbitrary input for every parser; 8 minutes (better with: .venv/bin/pip install atheris)'
 	@echo 'make valgrind  whether a lying friend makes ENet misuse memory; 5 minutes (needs valgrind)'
+	@echo 'make man       write the manual page anew, from the command line (man/toxproxy.1)'
 	@echo 'make audit     whether anything in the locks is known to be vulnerable; asks PyPI'
 	@echo 'make lock      write the locks anew, with the newest versions that pyproject.toml allows; asks PyPI'
 	@echo 'make clean     remove .venv and whatever the tools left behind'
@@ -57,6 +58,10 @@ fuzz:
 valgrind:
 	@tools/install test
 	@$(bin)/python -m fuzz --valgrind --seconds 240
+
+man:
+	@tools/install run
+	@$(bin)/python tools/manual
 
 audit:
 	@tools/install run

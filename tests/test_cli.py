@@ -420,3 +420,24 @@ async def test_a_client_told_to_stop_waits_for_connections_until_it_is_told_agai
         assert await client.stop() == 0  # a SIGKILL would be -9
     writer.close()
     assert "waiting for" in client.tail[-1]
+
+
+async def test_a_user_without_a_home_needs_a_state_folder_and_nothing_else(config: Path) -> None:
+    program = (
+        "import pwd; pwd.getpwuid = lambda _: {}[0]\nfrom toxproxy.cli import main; raise SystemExit(main())"
+    )
+
+    async def run(*arguments: object) -> tuple[int | None, str, str]:
+        return await finished(await asyncio.create_subprocess_exec(
+            sys.executable, "-c", program, *map(str, arguments),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={"PATH": os.environ["PATH"]},
+            cwd=Path(toxproxy.__file__).parents[1],
+        ))  # fmt: skip
+
+    status, out, _ = await run("--help")
+    assert status == 0
+    assert "none, since this user has no home" in " ".join(out.split())
+    assert await run("status") == (
+        1, "", "toxproxy: this user has no home: name the folder for the state with --state\n"
+    )  # fmt: skip
+    assert (await run("--state", config.parent / "state", "id"))[0] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from pathlib import Path
 
@@ -61,11 +62,16 @@ async def test_a_client_that_is_ignored_waits_again_once_it_asks_again(tmp_path:
         assert len((await request(tmp_path, "waiting"))["waiting"]) == 1
 
 
-async def test_a_revoked_client_is_no_friend_any_more_nor_after_a_restart(tmp_path: Path) -> None:
+async def test_a_revoked_client_is_no_friend_any_more_nor_after_a_restart(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     async with server(tmp_path) as end:
         await request(tmp_path, "allow", key=name(1), name="laptop")
         assert await request(tmp_path, "revoke", key="laptop") == {"key": name(1), "was": "command"}
         await dismissed(end, key(1))
+    assert f"client laptop ({name(1)[:12]}) is allowed" in caplog.text
+    assert f"client laptop ({name(1)[:12]}) is revoked" in caplog.text
     async with server(tmp_path) as end:
         assert end.node.friends == {}
 

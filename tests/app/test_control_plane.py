@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import sys
@@ -106,7 +107,7 @@ async def client_of(server: Server, folder: Path, target: int) -> AsyncIterator[
 @asynccontextmanager
 async def running(folder: Path, access: str = "") -> AsyncIterator[Ends]:
     """The two ends, with an echo service behind them."""
-    text = f"{_TOX.format(node='none')}[access]\npermit = 127.0.0.1:*\n{access}"
+    text = f"{_TOX.format(node='none')}[server]\nname = home\n[access]\npermit = 127.0.0.1:*\n{access}"
     async with (
         service(echo) as port,
         Server(config.parse(text, "server"), StateFolder(folder / "server")) as server,
@@ -201,12 +202,16 @@ async def test_status_says_how_the_two_are_connected(ends: Ends) -> None:
     async with ends.talking():
         client, server = await ends.ask("client", "status"), await ends.ask("server", "status")
     assert client.out.startswith("Connected to the server, direct (")
-    assert f"  server {ends.server.node.public_key.hex().upper()[:12]}: connected for " in client.out
+    assert f"  server home ({ends.server.node.public_key.hex().upper()[:12]}): connected for " in client.out
     assert "1 connection, " in client.out
     assert "  echo: 127.0.0.1:" in client.out
     assert server.out.startswith("1 client is connected.\n")
     assert f"  client laptop ({ends.client.node.public_key.hex().upper()[:12]}): connected for " in server.out
     assert (client.err, server.err) == ("", "")
+
+
+async def test_a_server_can_be_called_as_it_calls_itself(ends: Ends) -> None:
+    assert (await ends.ask("client", "ping", "home", "--count", "1")).status == 0
 
 
 async def test_a_snapshot_counts_what_went_through(ends: Ends) -> None:
@@ -323,7 +328,10 @@ async def test_programs_are_told_in_words_of_their_own_what_explains_the_state(e
 # At the end, since the client is gone then
 
 
-async def test_a_blocked_client_loses_its_session_at_once_and_its_connections(ends: Ends) -> None:
+async def test_a_blocked_client_loses_its_session_at_once_and_its_connections(
+    ends: Ends, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     async with ends.talking() as (reader, _):
         done = await ends.ask("server", "block", "laptop")
         assert done.status == 0, done.err
@@ -339,6 +347,8 @@ async def test_a_blocked_client_loses_its_session_at_once_and_its_connections(en
     (client,) = (await ends.told("server", "clients"))["clients"]
     assert client["admission"] == "blocked"
     assert client["seen_unix_s"] is not None
+    assert f"client laptop ({client['key'][:12]}) is blocked" in caplog.text
+    assert f"session with home ({ends.server.node.public_key.hex().upper()[:12]}) ended" in caplog.text
 
 
 # Other situations

@@ -172,3 +172,32 @@ def test_a_closed_terminal_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     console.emit(log.makeRecord("toxproxy.test", logging.INFO, __file__, 1, "news", (), None))
     with pytest.raises(OSError, match="Input/output"):
         stream.close()  # which shows that a write was tried
+
+
+def test_in_the_journal_each_line_has_its_level_and_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    with open(reading) as journal, open(writing, "w") as stream:
+        status = os.fstat(writing)
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        with logging_to(stream, debug=True):
+            for level in ("debug", "info", "warning", "error"):
+                getattr(log, level)("one\ntwo")
+            try:
+                raise ValueError("three\nfour")
+            except ValueError:
+                log.exception("five")
+        stream.close()
+        lines = journal.read().splitlines()
+    assert lines[:5] == [r"<7>one\ntwo", r"<6>one\ntwo", r"<4>one\ntwo", r"<3>one\ntwo", "<3>five"]
+    assert all(line.startswith("<3>  | ") for line in lines[5:])
+    assert lines[-1].endswith("four")
+
+
+def test_another_stream_than_the_journal_keeps_its_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOURNAL_STREAM", "1:1")
+    reading, writing = os.pipe()
+    with open(reading) as other, open(writing, "w") as stream:
+        with logging_to(stream):
+            log.info("one")
+        stream.close()
+        assert other.read().endswith("Z INFO one\n")

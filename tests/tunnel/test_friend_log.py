@@ -32,6 +32,9 @@ class Wire:
     def __init__(self, send: Callable[[Any, int], bool]) -> None:
         self._send = send
 
+    def friend_name(self, number: int) -> str:
+        return ""
+
     def set_sink(self, number: int, sink: Carrier | None) -> None:
         self.sink = sink
 
@@ -70,6 +73,7 @@ async def test_sessions_that_come_and_go_write_few_short_lines(caplog: pytest.Lo
         changed=lambda friend: ends.append(friend.streams > 0),
         grace=GRACE,
         exit=Exit(ExitSettings(), Rules()),
+        name_of=lambda key: "laptop",
     )
     friend.connection_changed(ConnectionStatus.UDP)
     client = Carrier(pipe.near.send_from, Restless, connecting=True)
@@ -83,7 +87,8 @@ async def test_sessions_that_come_and_go_write_few_short_lines(caplog: pytest.Lo
                 await asyncio.sleep(0.002)
     lines = [record.getMessage() for record in caplog.records if record.name == log.name]
     assert 1 < len(lines) <= 10
-    assert all("ended: the peer said 'xxx" in line and "the end" not in line for line in lines)
+    beginning = "session with laptop (000000000000) ended: the peer said 'xxx"
+    assert all(line.startswith(beginning) and "the end" not in line for line in lines)
     assert all(len(line) < 200 for line in lines)
     await friend.close("done")
     await client.close()

@@ -23,6 +23,7 @@ from toxproxy.admission.words import words
 from toxproxy.config.settings import AccessSettings
 from toxproxy.errors import ConfigError
 from toxproxy.system.state import StateFolder
+from toxproxy.tunnel.friend import called
 
 REQUEST_BYTES = 921  # TOX_MAX_FRIEND_REQUEST_LENGTH
 
@@ -118,6 +119,10 @@ class Access:
         """What the owner calls a client."""
         record = self._clients.records.get(key)
         return record.name if record is not None else None
+
+    def called(self, key: bytes) -> str:
+        """A client, for the log: its name, if the owner gave it one, and its key."""
+        return called(key, self.name(key))
 
     def find(self, text: str) -> bytes:
         """The client with this name, these words, or a key that begins so; it is known, or waits.

@@ -12,7 +12,7 @@ from toxproxy.admission.access import Access, Claim
 from toxproxy.errors import StateError, ToxproxyError
 from toxproxy.tox.node import Node
 from toxproxy.tox.pytox import ToxError
-from toxproxy.tunnel.friend import Friend, short
+from toxproxy.tunnel.friend import Friend
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,9 @@ class Guests:
                 self._make_friend(key)
             except ToxError as error:
                 log.warning(
-                    "client %s is not let in: Tox does not accept its key (%s)", short(key), error.code
+                    "client %s is not let in: Tox does not accept its key (%s)",
+                    self._access.called(key),
+                    error.code,
                 )
 
     async def close(self) -> None:
@@ -147,7 +149,7 @@ class Guests:
             return
         for number, friend in self._friends.items():
             if number not in self._leaving and not self._access.admits(friend.key):
-                log.info("client %s is not allowed any more", short(friend.key))
+                log.info("client %s is not allowed any more", self._access.called(friend.key))
                 self._leaving[number] = asyncio.create_task(self._dismiss(number, friend))
 
     async def _dismiss(self, number: int, friend: Friend) -> None:

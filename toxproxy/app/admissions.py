@@ -19,7 +19,7 @@ from toxproxy.control.snapshots import (
     StrangerSnapshot,
     encoded,
 )
-from toxproxy.tunnel.friend import Friend, Phase, short
+from toxproxy.tunnel.friend import Friend, Phase
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Admissions:
         if expires is not None and (not isinstance(expires, int) or isinstance(expires, bool)):
             raise ValueError("expires_unix_s: expected whole seconds since 1970")
         self._guests.allow(key, name, expires)
-        log.info("client %s is allowed", short(key))
+        log.info("client %s is allowed", self._access.called(key))
         return {"key": key.hex().upper(), "words": words(key)}
 
     async def ignore(self, params: Params) -> object:
@@ -96,8 +96,9 @@ class Admissions:
         """Forget the client `key`, and end its session. The answer says by what it had come."""
         expect(params, "key")
         key = self._key(params)
+        who = self._access.called(key)
         reason = self._access.revoke(key)
-        log.info("client %s is revoked", short(key))
+        log.info("client %s is revoked", who)
         self._guests.recheck()
         return {"key": key.hex().upper(), "was": _ADMISSIONS[reason].value}
 
@@ -106,7 +107,7 @@ class Admissions:
         expect(params, "key")
         key = self._key(params)
         self._access.block(key)
-        log.info("client %s is blocked", short(key))
+        log.info("client %s is blocked", self._access.called(key))
         self._guests.recheck()
         return {"key": key.hex().upper()}
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from toxproxy.address import Target, ToxId, parse_host, parse_key
 from toxproxy.admission.access import request_message
+from toxproxy.admission.clients import is_name
 from toxproxy.app.connecting import Connecting
 from toxproxy.app.end import DRAIN, NICKNAME, End, Listening
 from toxproxy.app.known import KnownServers
@@ -25,7 +26,6 @@ from toxproxy.errors import ConfigError, StateError
 from toxproxy.inbound.stdio import NAME as STDIO
 from toxproxy.inbound.stdio import Stdio
 from toxproxy.system.state import StateFolder
-from toxproxy.tox.node import ConnectionStatus
 from toxproxy.tunnel.friend import Friend, short
 
 log = logging.getLogger(__name__)
@@ -48,13 +48,13 @@ class Client(End):
         *,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
-        self._changed = changed
         self._servers: dict[bytes, Friend] = {}
         self._listeners = Listeners(lambda entry: self._servers[entry.server.public_key])
         self._leaving: dict[bytes, asyncio.Task[None]] = {}  # from servers that were removed
         self._stdio = Stdio(config.limits)
         self._turn = asyncio.Lock()  # servers come and go one after the other
         super().__init__(config, state, NICKNAME)
+        self.watch(changed)
         self._known = KnownServers(self._state)
 
     async def _start(self) -> None:
@@ -141,7 +141,7 @@ class Client(End):
             self._state,
             friends=self._servers.values,
             listeners=self._listening,
-            name_of=self._name_of,
+            name_of=self._name,
             known=lambda key: self._known.knows(key),
         )
 
@@ -155,8 +155,17 @@ class Client(End):
             wait=self.config.tox.wait,
             limits=self._limits,
             grace=self.config.tox.grace,
+            name_of=self._name,
         )
         self._friends[number] = self._servers[server.public_key] = friend
+
+    def _name(self, key: bytes) -> str | None:
+        """What [exits] calls a server; else what it calls itself, if that is a word that fits a line."""
+        exits = (each.name for each in self.config.exits if each.server.public_key == key)
+        if exit_name := next(exits, None):
+            return exit_name
+        name = self._servers[key].nickname if key in self._servers else ""
+        return name if is_name(name) and name != NICKNAME else None
 
     def _remove(self, key: bytes) -> None:
         """Forget a server. Raises `StateError` as `Node.remove_friend`."""
@@ -169,7 +178,7 @@ class Client(End):
         if friend.met:
             self._known.met(friend.key)
         self._observer.peer_changed(friend)
-        self._changed()
+        self._tell()
 
     @property
     def connections(self) -> int:
@@ -185,10 +194,6 @@ class Client(End):
     def listening(self) -> Iterator[Listening]:
         for entry, address in self._listeners.addresses():
             yield Listening(entry.name, "forward" if isinstance(entry, Forward) else "socks", address)
-
-    def connection_changed(self, connection: ConnectionStatus) -> None:
-        super().connection_changed(connection)
-        self._changed()
 
     def dialer(self, server: ToxId | None = None) -> Dialer:
         """The way through `server`, or through the only one of the configuration.
@@ -213,10 +218,6 @@ class Client(End):
             return find_peer(self._observer, self._servers.values(), name)
         except ValueError as error:
             raise ConfigError(str(error)) from None
-
-    def _name_of(self, key: bytes) -> str | None:
-        """What [exits] calls a server."""
-        return next((each.name for each in self.config.exits if each.server.public_key == key), None)
 
     def _listening(self) -> Iterator[ListenerSnapshot]:
         yield from self._listeners.snapshots()

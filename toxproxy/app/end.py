@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -61,6 +61,7 @@ class End:
         self.mapper: Mapper | None = None  # of the node's UDP port, if the configuration lets it ask
         self.methods: Mapping[str, Method] = {}  # what this end can be asked, once it runs
         self._resources = contextlib.AsyncExitStack()
+        self._watchers: list[Callable[[], None]] = []
         self._observer = self._make_observer()
         self.reloader = Reloader(self.role, self.reload)
 
@@ -89,6 +90,14 @@ class End:
     async def measured(self) -> Snapshot:
         """`status` with rates. It takes half a second where nobody asked lately."""
         return await self._observer.measured()
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Have `changed` called whenever `peers`, or the way to the Tox network, may be another."""
+        self._watchers.append(changed)
+
+    def _tell(self) -> None:
+        for changed in self._watchers:
+            changed()
 
     def peers(self) -> tuple[PeerSnapshot, ...]:
         """The part of `status` about the other ends."""
@@ -180,6 +189,7 @@ class End:
     def connection_changed(self, connection: ConnectionStatus) -> None:
         self._observer.network_changed()
         log.debug("Tox network: %s", connection.name.lower())
+        self._tell()
 
     def friend_connection_changed(self, friend: int, connection: ConnectionStatus) -> None:
         if (known := self._friends.get(friend)) is not None:

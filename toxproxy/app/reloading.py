@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from enum import Enum
 
 from toxproxy.app.orders import expect
 from toxproxy.config import advice
@@ -18,15 +19,24 @@ from toxproxy.errors import ToxproxyError
 log = logging.getLogger(__name__)
 
 
+class Reload(Enum):
+    """How far a reload is."""
+
+    BEGUN = "begun"
+    ENDED = "ended"  # whether it was taken over or not
+
+
 class Reloader:
     """One reload at a time, and each to its end, even if who ordered it is gone.
 
     `source` reads the configuration as at the start; it is called in a thread. None: there is no file.
-    `reload` takes it over, or raises `ToxproxyError` and has changed nothing.
+    `reload` takes it over, or raises `ToxproxyError` and has changed nothing. `tell` is called when one
+    begins and when it has ended.
     """
 
     def __init__(self, role: Role, reload: Callable[[Config], Awaitable[Changes]]) -> None:
         self.source: Callable[[], Config] | None = None
+        self.tell: Callable[[Reload], None] = lambda _: None
         self._role: Role = role
         self._reload = reload
         self._now: asyncio.Task[ReloadSnapshot] | None = None
@@ -65,6 +75,13 @@ class Reloader:
         if before is not None:
             await asyncio.wait((before,))
         self._now, self._next = self._next, None
+        self.tell(Reload.BEGUN)
+        try:
+            return await self._read_again()
+        finally:
+            self.tell(Reload.ENDED)
+
+    async def _read_again(self) -> ReloadSnapshot:
         if self.source is None:
             raise ToxproxyError("there is nothing to read again: it was started without a configuration file")
         config = await asyncio.to_thread(self.source)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 import time
 from collections import OrderedDict
 from enum import Enum
@@ -22,9 +21,9 @@ from toxproxy.errors import Refusal, StateError
 from toxproxy.outbound.audited import AuditedExit
 from toxproxy.outbound.exit import Exit
 from toxproxy.pace import Notice
-from toxproxy.system.state import StateFolder, default_path
+from toxproxy.system.state import StateFolder, option
 from toxproxy.tox.node import ConnectionStatus
-from toxproxy.tunnel.friend import Friend, Phase, short
+from toxproxy.tunnel.friend import Friend, Phase
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +75,7 @@ class Server(End):
             config.access.secret,
             config.limits.friend_requests,
             let_in=self._guests.let_in,
-            command=lambda: f"toxproxy allow{self._option}",
+            command=lambda: f"toxproxy allow{option(self._state.path, 'server')}",
         )
 
     async def _take_over(self, config: Config) -> Config:
@@ -107,14 +106,8 @@ class Server(End):
     def friend_request(self, key: bytes, message: bytes) -> None:
         self._requests.received(key, message)
 
-    @property
-    def _option(self) -> str:
-        """What `toxproxy allow` needs to be told to find this server."""
-        path = self._state.path
-        return "" if path == default_path("server") else f" --state {shlex.quote(str(path))}"
-
     def connection_changed(self, connection: ConnectionStatus) -> None:
-        self._observer.network_changed()
+        super().connection_changed(connection)
         if connection is ConnectionStatus.NONE:
             log.info("the Tox network is lost; looking for it")
         else:
@@ -133,6 +126,7 @@ class Server(End):
             limits=self._limits,
             grace=self.config.tox.grace,
             turned_away=lambda target: audited.refused(target, Refusal.TOO_MANY_STREAMS),
+            name_of=self.access.name,
         )
 
     def _save(self, *, seldom: bool = False) -> None:
@@ -149,14 +143,14 @@ class Server(End):
 
     def _friend_changed(self, friend: Friend) -> None:
         self._observer.peer_changed(friend)
+        self._tell()
         was = self._told.get(friend.key, Presence.GONE)
         now = presence(friend, was)
         if now is Presence.GONE:
             self._told.pop(friend.key, None)
         else:
             self._told[friend.key] = now
-        name = self.access.name(friend.key)
-        who = short(friend.key) if name is None else f"{name} ({short(friend.key)})"
+        who = self.access.called(friend.key)
         tell = self._notice(friend.key)
         match was, now:
             case _ if was is now:

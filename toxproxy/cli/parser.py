@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from toxproxy import __version__
-from toxproxy.cli import admit, alone, configure, connect, doctor, look, pair, run, speed
+from toxproxy.cli import admit, alone, configure, connect, doctor, installing, look, pair, run, speed
 from toxproxy.config.advice import Role
 from toxproxy.program.logs import Console, escaped
-from toxproxy.system.state import default_path
+from toxproxy.system.state import default_shown
 from toxproxy.tox import library
 
 Command = Callable[[argparse.Namespace, Console], int]
@@ -199,6 +199,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_configuration(add)
     _add_questions(add)
     _add_admission(add)
+    installing.add_to(add, _add_common)
     identity = add("id", run.id_command, "print this machine's Tox ID, and make one if there is none")
     identity.add_argument(
         "role", choices=_ROLES, nargs="?", default="server", help="whose ID (default: server)"
@@ -309,7 +310,7 @@ class _ShowVersion(argparse.Action):
 
 
 def _add_common(parser: argparse.ArgumentParser, *roles: Role) -> None:
-    states = " or ".join(str(default_path(role)).replace("%", "%%") for role in roles)
+    states = " or ".join(default_shown(role).replace("%", "%%") for role in roles)
     parser.add_argument(
         "--state",
         metavar="DIR",

@@ -6,7 +6,6 @@ import argparse
 import logging
 from dataclasses import replace
 from pathlib import Path
-from shlex import quote
 
 from toxproxy import config, demo, web
 from toxproxy.app.client import Client
@@ -20,7 +19,7 @@ from toxproxy.program.interrupts import Interrupts
 from toxproxy.program.logs import Console
 from toxproxy.program.progress import Progress
 from toxproxy.rules import parse_rules
-from toxproxy.system.state import StateFolder, default_path
+from toxproxy.system.state import StateFolder, default_path, option
 from toxproxy.tox.identity import tox_id
 from toxproxy.tox.node import ConnectionStatus
 
@@ -33,13 +32,13 @@ def _state(args: argparse.Namespace, role: Role) -> StateFolder:
 
 def server_command(args: argparse.Namespace, console: Console) -> int:
     """Run the far end."""
-    settings = _server_settings(args)
+    settings = server_settings(args)
     _warn(settings, "server")
 
     async def serve() -> None:
         server = Server(settings, _state(args, "server"))
         if args.config:
-            server.reloader.source = lambda: _server_settings(args)
+            server.reloader.source = lambda: server_settings(args)
         await runner.run(
             server,
             beside=web.beside(server),
@@ -51,7 +50,8 @@ def server_command(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _server_settings(args: argparse.Namespace) -> Config:
+def server_settings(args: argparse.Namespace) -> Config:
+    """What the file and the options say to a server. Raises `ConfigError`."""
     settings = config.load(args.config) if args.config else config.DEFAULT
     return settings if args.permit is None else _permitting(settings, args.permit)
 
@@ -100,7 +100,7 @@ reaches, start it with --permit '*:*', or name what they may reach: --permit 'HO
 (in a configuration file: [access] permit).
 """
     if not (access.anyone or access.secret or server.access.admitted()):
-        state = f" --state {quote(str(args.state))}" if args.state else ""
+        state = option(args.state, "server") if args.state else ""
         text += f"""
 Nobody is allowed in yet. `toxproxy invite{state}` lets a client in by six words. Or start the client,
 then run this here. It shows who waits, in words, and asks:

@@ -15,8 +15,11 @@ from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from typing import TextIO
 
+from toxproxy.system import journal
+
 _ERASE = "\r\x1b[K"  # go to the start of the line and erase it (ECMA-48, EL)
 _CONTINUED = "\n  | "  # before each line of a traceback; no record begins like this
+_PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}  # of syslog(3)
 
 
 class Console(logging.StreamHandler[TextIO]):
@@ -30,6 +33,8 @@ class Console(logging.StreamHandler[TextIO]):
         self._status = ""
         if as_json:
             self.setFormatter(JsonFormatter())
+        elif journal.leads_to(stream):
+            self.setFormatter(JournalFormatter())
         else:
             self.setFormatter(TerminalFormatter() if terminal else TextFormatter())
 
@@ -81,6 +86,16 @@ class TerminalFormatter(TextFormatter):
 
     def prefix(self, record: logging.LogRecord) -> str:
         return "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
+
+
+class JournalFormatter(TextFormatter):
+    """For the system's journal: each line begins with its level, such as `<4>` (sd-daemon(3))."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return super().format(record).replace("\n", f"\n{self.prefix(record)}")
+
+    def prefix(self, record: logging.LogRecord) -> str:
+        return f"<{_PRIORITIES.get(record.levelno, 3)}>"
 
 
 class JsonFormatter(logging.Formatter):

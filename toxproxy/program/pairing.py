@@ -27,7 +27,7 @@ from toxproxy.program import runner
 from toxproxy.program.interrupts import Interrupts
 from toxproxy.program.logs import Console
 from toxproxy.system import privileges
-from toxproxy.system.state import StateFolder, default_path
+from toxproxy.system.state import StateFolder, option
 from toxproxy.tox import identity, library
 from toxproxy.tunnel.friend import short
 
@@ -242,7 +242,7 @@ The other machine did not confirm that it knows. If `toxproxy join` failed there
 """
     if runs:
         return text
-    command = "toxproxy server" + (f" {quote(str(file))}" if file else "") + _option(state, "server")
+    command = "toxproxy server" + (f" {quote(str(file))}" if file else "") + option(state.path, "server")
     text += f"""
 No server runs with this state folder yet. Start it:
 
@@ -268,15 +268,11 @@ The server must show the same two. If it does not, somebody is in between: delet
 
 {output} is written. Next:
 
-  toxproxy client {quote(str(output))}{_option(state, "client")}
+  toxproxy client {quote(str(output))}{option(state.path, "client")}
   curl -x socks5h://127.0.0.1:{port} URL
 
 Where to is up to the server: its ssh (see the example in {output}), or what --permit says there.
 """
-
-
-def _option(state: StateFolder, role: str) -> str:
-    return "" if state.path == default_path(role) else f" --state {quote(str(state.path))}"
 
 
 # The configuration file

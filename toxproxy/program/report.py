@@ -37,6 +37,11 @@ def short(key: str) -> str:
     return key[:12]
 
 
+def called(key: str, name: str | None) -> str:
+    """An end: its name, if it has one, and its key. Others choose their names, so the key is always there."""
+    return f"{name} ({short(key)})" if name else short(key)
+
+
 def lines(snapshot: Snapshot, *, verbose: bool = False) -> Iterator[str]:
     """The whole report: the verdict, peers, listeners, the network, then what explains it or needs an act."""
     yield verdict(snapshot)
@@ -113,7 +118,7 @@ def _trip(peer: PeerSnapshot) -> str:
 
 def waits(snapshot: Snapshot, peer: PeerSnapshot) -> str:
     """How far the way to a server is, as the status line says it."""
-    who = "the server" if len(snapshot.peers) == 1 else f"server {short(peer.key)}"
+    who = "the server" if len(snapshot.peers) == 1 else f"server {called(peer.key, peer.name)}"
     if peer.ready:
         trip = _trip(peer)
         return f"connected to {who}, {_PATHS[peer.path]}{f', {trip}' if trip else ''}"
@@ -148,7 +153,7 @@ def peer_line(snapshot: Snapshot, peer: PeerSnapshot) -> str:
     """One peer: who, its state, its path, and what goes through."""
     role = "client" if snapshot.end.role is EndRole.SERVER else "server"
     now = snapshot.taken_unix_s
-    who = f"{role} {peer.name} ({short(peer.key)})" if peer.name else f"{role} {short(peer.key)}"
+    who = f"{role} {called(peer.key, peer.name)}"
     parts = [f"{_STATES[peer.state]} for {duration(now - peer.since_unix_s)}"]
     if peer.state is PeerState.CONNECTED:
         parts.append(f"{_PATHS[peer.path]} for {duration(now - peer.path_since_unix_s)}")
@@ -286,7 +291,7 @@ def _who(snapshot: Snapshot, finding: Finding) -> str:
         return "The server"
     key = finding.peer_key or ""
     name = next((peer.name for peer in snapshot.peers if peer.key == key), None)
-    return f"{'Server' if snapshot.end.role is EndRole.CLIENT else 'Client'} {name or short(key)}"
+    return f"{'Server' if snapshot.end.role is EndRole.CLIENT else 'Client'} {called(key, name)}"
 
 
 def pong_line(pong: PongSnapshot) -> str:
@@ -301,7 +306,7 @@ def pong_line(pong: PongSnapshot) -> str:
 
 def client_line(client: ClientSnapshot, now_unix_s: float, *, verbose: bool = False) -> str:
     """One client of a server: who, when it was there, its bytes, and why it may connect."""
-    who = f"{client.name} ({short(client.key)})" if client.name else short(client.key)
+    who = called(client.key, client.name)
     parts = []
     if client.connected:
         parts.append("connected")

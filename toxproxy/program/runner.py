@@ -16,7 +16,9 @@ from toxproxy.app.client import Client
 from toxproxy.app.server import Server
 from toxproxy.errors import ToxproxyError
 from toxproxy.program.interrupts import Interrupts
+from toxproxy.program.supervision import Supervision
 from toxproxy.system import descriptors, privileges
+from toxproxy.system.notify import Notifier
 from toxproxy.tox import library
 
 log = logging.getLogger(__name__)
@@ -37,10 +39,11 @@ async def run(
     """Run `end` until a signal comes, then drain it. A second signal ends the draining. SIGHUP reloads.
 
     `beside` runs as long as `end`; what it returns is added to the ready file. `started` is called once
-    everything is bound. `ready_file` exists from then on until the end. The
+    everything is bound; a service manager is told, too. `ready_file` exists from then on until the end. The
     process gives up the rights in `privileges`, for good. Raises what the start of `end` raises, and
     `ToxproxyError` for a ready file that cannot be written.
     """
+    notifier = Notifier()
     confine()
     async with AsyncExitStack() as stack:
         interrupts = stack.enter_context(Interrupts(end.reloader.signalled))
@@ -58,8 +61,9 @@ async def run(
             log.warning("%s", warning)
         log.info("%s", _summary(end), extra={"event": "started"})
         started()
-        async with interrupts.ending():
-            await asyncio.get_running_loop().create_future()
+        with Supervision(end, notifier):
+            async with interrupts.ending():
+                await asyncio.get_running_loop().create_future()
         if count := end.connections:
             what = "1 connection" if count == 1 else f"{count} connections"
             log.info("waiting for %s to end (Ctrl-C again to leave now)", what)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
+from shlex import quote
 
 import platformdirs
 
@@ -23,8 +24,34 @@ _LOCK = "lock"
 
 
 def default_path(role: str) -> Path:
-    """The state folder of a role ("server" or "client") without --state."""
-    return platformdirs.user_state_path("toxproxy", appauthor=False) / role
+    """The state folder of a role ("server" or "client") without --state.
+
+    Raises `StateError` for a user without a home, as services have none.
+    """
+    try:
+        return platformdirs.user_state_path("toxproxy", appauthor=False) / role
+    except RuntimeError:
+        raise StateError("this user has no home: name the folder for the state with --state") from None
+
+
+def default_shown(role: str) -> str:
+    """The same for people, with ~ for the home."""
+    try:
+        path = default_path(role)
+    except StateError:
+        return "none, since this user has no home"
+    with suppress(ValueError, RuntimeError):
+        return f"~/{path.relative_to(Path.home())}"
+    return str(path)
+
+
+def option(path: Path, role: str) -> str:
+    """What a command needs for this state folder: " --state DIR", or "" where it is the default."""
+    try:
+        known = path == default_path(role)
+    except StateError:
+        known = False
+    return "" if known else f" --state {quote(str(path))}"
 
 
 class StateFlaw(Enum):

@@ -54,6 +54,7 @@ class Node:
 
     def __init__(self, settings: ToxSettings, state: StateFolder, name: str, events: NodeEvents) -> None:
         self.connection = ConnectionStatus.NONE
+        self.turns = 0  # how often libtoxcore was called: one that works has more every second
         self._settings = settings
         self._state = state
         self.name = name
@@ -191,6 +192,14 @@ class Node:
         """How a friend is connected now."""
         return ConnectionStatus(self._tox.friend_get_connection_status(friend))
 
+    def friend_name(self, friend: int) -> str:
+        """What a friend calls itself, in at most 128 bytes; "" where that is not known."""
+        if self._running is None:
+            return ""
+        with suppress(ToxError):  # it was removed
+            return self._running.friend_get_name(friend)
+        return ""
+
     def map(self, places: Sequence[tuple[Address, int]]) -> None:
         """Public addresses and UDP ports at which a router now passes packets to this node. Tells friends."""
         if self._rendezvous is not None:
@@ -250,6 +259,7 @@ class Node:
 
     def _iterate(self) -> None:
         tox = self._tox
+        self.turns += 1
         before = tox.packets
         events = self._sockets.take_events()
         self._guard(tox.iterate)

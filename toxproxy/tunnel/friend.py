@@ -41,7 +41,7 @@ class Friend:
 
     `wait` is how long a dial waits for the session, in seconds. `grace` is how long an interrupted
     session and its streams are kept, in seconds. `changed` is called when the phase or the kind of
-    connection changes. `turned_away`: see `Session`.
+    connection changes. `turned_away`: see `Session`. `name_of` is how the log calls it.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class Friend:
         wait: float = 0.0,
         limits: Limits | None = None,
         turned_away: Callable[[Target], None] = lambda _: None,
+        name_of: Callable[[bytes], str | None] = lambda _: None,
     ) -> None:
         self.key = key
         self.connection = ConnectionStatus.NONE
@@ -65,6 +66,7 @@ class Friend:
         self._number = number
         self._wait = wait
         self._changed = changed
+        self._name_of = name_of
         self._ready = asyncio.Event()
         self._waiting = 0
         self._tell_end = Notice(log, most=_LINES)
@@ -84,6 +86,11 @@ class Friend:
         if self._ready.is_set():
             return Phase.READY
         return Phase.ABSENT if self.connection is ConnectionStatus.NONE else Phase.LINKING
+
+    @property
+    def nickname(self) -> str:
+        """What the friend calls itself; it may say anything, in 128 bytes."""
+        return self._node.friend_name(self._number)
 
     @property
     def streams(self) -> int:
@@ -153,7 +160,7 @@ class Friend:
     def connection_changed(self, connection: ConnectionStatus) -> None:
         """Tox reports how the friend is connected now."""
         was, self.connection = self.connection, connection
-        log.debug("friend %s: %s", short(self.key), connection.name.lower())
+        log.debug("friend %s: %s", self._called, connection.name.lower())
         if connection is ConnectionStatus.NONE:
             self._keeper.lose()
         elif was is ConnectionStatus.NONE:
@@ -187,9 +194,13 @@ class Friend:
             )
         return f"the server was found but did not answer within {self._wait:g} s"
 
+    @property
+    def _called(self) -> str:
+        return called(self.key, self._name_of(self.key))
+
     def _session_changed(self, what: SessionEvent) -> None:
         tell = self._tell_end if what.change is Change.ENDED else log.debug  # the status shows the others
-        tell("session with %s %s", short(self.key), words(what))
+        tell("session with %s %s", self._called, words(what))
         self.resumed += what.change is Change.RESUMED
         if self._keeper.ready:
             self.met = True
@@ -202,6 +213,11 @@ class Friend:
 def short(key: bytes) -> str:
     """The first 12 digits of a key, enough for people to distinguish friends."""
     return key.hex().upper()[:12]
+
+
+def called(key: bytes, name: str | None) -> str:
+    """A friend, for people: its name, if it has one, and its key."""
+    return short(key) if name is None else f"{name} ({short(key)})"
 
 
 def words(what: SessionEvent) -> str:
