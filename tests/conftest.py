@@ -7,9 +7,28 @@ from contextlib import suppress
 from ipaddress import ip_address
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.machine import Hosts
 from toxproxy.app import end
+
+# The same code has the same verdict, also where it runs slowly. --hypothesis-profile=default tries others.
+settings.register_profile(
+    "toxproxy", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("toxproxy")
+
+
+# What takes longest comes first: else one worker of pytest-xdist has work at the end, and the others none.
+_FIRST = ("recovery/test_congestion", "end/", "pairing/", "test_fuzz", "tunnel/", "app/", "tox/", "mapping/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def turn(item: pytest.Item) -> int:
+        path = item.nodeid.removeprefix("tests/")
+        return next((at for at, start in enumerate(_FIRST) if path.startswith(start)), len(_FIRST))
+
+    items.sort(key=turn)
 
 
 class _NoMapper:

@@ -44,7 +44,7 @@ def changed(draw: st.DrawFn, inputs: list[bytes]) -> bytes:
 def test_new_inputs(target: str) -> None:
     inputs = [path.read_bytes() for path in corpus.inputs(target)]
 
-    @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=300, suppress_health_check=list(HealthCheck))
     @given(changed(inputs) | st.binary(max_size=300))
     def holds(data: bytes) -> None:
         TARGETS[target](data)

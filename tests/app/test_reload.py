@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 
 from tests.asking import request
-from tests.tox.pair import unused_port
+from tests.ports import unused_port
 from tests.tunnel.ends import echo, service
 from toxproxy import config
 from toxproxy.app.client import Client

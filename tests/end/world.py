@@ -10,10 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import random
 import resource
 import shlex
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -27,6 +25,7 @@ from bench import machine
 from tests.end.services import Page, answer_after_the_end, answer_and_reset, exchange
 from tests.inbound.http_origin import HttpOrigin
 from tests.inbound.peers import Origin, echo
+from tests.ports import unused_port
 from toxproxy import config
 from toxproxy.app.client import Client
 from toxproxy.app.server import Server
@@ -53,9 +52,13 @@ _SERVER = """\
 [access]
 permit = 127.0.0.1:*, localhost:*, nonexistent.invalid:*
 deny = 127.0.0.0/8:{denied}, [::1]:{denied}
+[exit]
+connect_timeout = 60
 """
 
 _CLIENT = """\
+[limits]
+handshake = 60
 [client]
 echo = 0:127.0.0.1:{echo}:TOXID
 knock = 0:127.0.0.1:{knock}:TOXID
@@ -83,8 +86,8 @@ class Services:
     web: HttpOrigin = field(default_factory=HttpOrigin)
     denied: HttpOrigin = field(default_factory=HttpOrigin)  # the rules deny its port
     page: Page = field(default_factory=Page)
-    dead: int = field(default_factory=lambda: quiet_port())  # nobody listens on it
-    ssh: int = field(default_factory=lambda: quiet_port())  # for the sshd that a test starts
+    dead: int = field(default_factory=unused_port)  # nobody listens on it
+    ssh: int = field(default_factory=unused_port)  # for the sshd that a test starts
 
     @property
     def ports(self) -> dict[str, int]:
@@ -283,15 +286,6 @@ async def ask(address: Address, question: bytes) -> bytes:
         return await reader.read()
     finally:
         writer.close()
-
-
-def quiet_port() -> int:
-    """A free port on loopback outside the range from which the system chooses ports."""
-    while True:
-        port = random.randrange(23000, 32000)
-        with socket.socket() as sock:
-            if sock.connect_ex(("127.0.0.1", port)):
-                return port
 
 
 def _address(text: str) -> Address:

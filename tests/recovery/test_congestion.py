@@ -298,7 +298,7 @@ class Watch:
         assert controller.resumes(now, MOST_WINDOW) == math.inf
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25)
 @example(  # losses that come together, and last while few packets come
     way=Way(delay=0.002, rate=700e3, queue=100e3, burst=(0.001, 0.08)), seed=501, late=0.0
 )
@@ -332,7 +332,6 @@ MOMENTS = st.tuples(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(MOMENTS, max_size=150))
 def test_any_sequence_of_measurements_leaves_a_window_and_a_pace(
     moments: list[tuple[float, int, float, float, tuple[float, float] | None, bool]],
