@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from contextlib import suppress
 from ipaddress import ip_address
@@ -18,6 +19,10 @@ settings.register_profile(
 )
 settings.load_profile("toxproxy")
 
+
+for number in (signal.SIGHUP, signal.SIGINT):
+    if signal.getsignal(number) is signal.SIG_IGN:  # after nohup; what a test starts would ignore it, too
+        signal.signal(number, lambda *_: None)
 
 # What takes longest comes first: else one worker of pytest-xdist has work at the end, and the others none.
 _FIRST = ("recovery/test_congestion", "end/", "pairing/", "test_fuzz", "tunnel/", "app/", "tox/", "mapping/")

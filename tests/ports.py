@@ -8,7 +8,7 @@ import socket
 from itertools import cycle
 
 # Below the range from which systems choose a port by themselves: no other program gets one by chance.
-_FIRST, _LAST, _WORKERS = 23000, 32000, 16
+_FIRST, _LAST, _WORKERS = 24000, 32000, 16
 
 _worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _WORKERS
 _own = range(_FIRST + _worker, _LAST, _WORKERS)
