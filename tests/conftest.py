@@ -25,7 +25,7 @@ for number in (signal.SIGHUP, signal.SIGINT):
         signal.signal(number, lambda *_: None)
 
 # What takes longest comes first: else one worker of pytest-xdist has work at the end, and the others none.
-_FIRST = ("recovery/test_congestion", "end/", "pairing/", "test_fuzz", "tunnel/", "app/", "tox/", "mapping/")
+_FIRST = ("recovery/", "end/", "pairing/", "test_fuzz", "tunnel/", "app/", "tox/", "mapping/")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
