@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import socket
+import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from ipaddress import ip_address
 
@@ -47,6 +49,15 @@ class _NoMapper:
 def ask_no_router(monkeypatch: pytest.MonkeyPatch) -> None:
     """No client or server of a test process may ask the machine's own router for a port mapping."""
     monkeypatch.setattr(end, "Mapper", _NoMapper)
+
+
+@pytest.fixture
+def untraced() -> Iterator[None]:
+    """Coverage is not measured during the test. (In a worker of pytest-xdist `no_cover` has no effect.)"""
+    tracer = sys.gettrace()
+    sys.settrace(None)
+    yield
+    sys.settrace(tracer)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from toxproxy.recovery.congestion import LEAST_WINDOW, MOST_WINDOW, Controller
 from toxproxy.recovery.sent import Report, Sent
 
 # A long run is many packets over the same lines. Tracing them would take most of its time.
-LONG = pytest.mark.no_cover
+LONG = pytest.mark.usefixtures("untraced")
 SEEDS = pytest.mark.parametrize("seed", [1, 2])
 MB = 1e6
 

@@ -14,7 +14,7 @@ from tests.recovery.tcp import Bbr, Bulk, Cubic, Governor
 from tests.recovery.world import World
 
 # Many packets take the same lines. Tracing them would take most of the time.
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.usefixtures("untraced")
 
 
 def shares(on: Path, until: float, second: float = 3.0, seed: int = 1) -> tuple[list[Download], World]:
