@@ -25,7 +25,7 @@ demo:
 	@$(bin)/toxproxy demo
 
 test: lint
-	@$(bin)/pytest --cov
+	@$(bin)/pytest --cov --numprocesses 5 --dist loadfile --no-loadscope-reorder
 
 lint:
 	@tools/install test

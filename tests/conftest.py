@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from ipaddress import ip_address
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.machine import Hosts
 from toxproxy.app import end
+
+# The same code has the same verdict, also where it runs slowly. --hypothesis-profile=default tries others.
+settings.register_profile(
+    "toxproxy", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("toxproxy")
+
+
+for number in (signal.SIGHUP, signal.SIGINT):
+    if signal.getsignal(number) is signal.SIG_IGN:  # after nohup; what a test starts would ignore it, too
+        signal.signal(number, lambda *_: None)
+
+# What takes longest comes first: else one worker of pytest-xdist has work at the end, and the others none.
+_FIRST = ("recovery/", "end/", "pairing/", "test_fuzz", "tunnel/", "app/", "tox/", "mapping/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def turn(item: pytest.Item) -> int:
+        path = item.nodeid.removeprefix("tests/")
+        return next((at for at, start in enumerate(_FIRST) if path.startswith(start)), len(_FIRST))
+
+    items.sort(key=turn)
 
 
 class _NoMapper:
@@ -23,6 +49,15 @@ class _NoMapper:
 def ask_no_router(monkeypatch: pytest.MonkeyPatch) -> None:
     """No client or server of a test process may ask the machine's own router for a port mapping."""
     monkeypatch.setattr(end, "Mapper", _NoMapper)
+
+
+@pytest.fixture
+def untraced() -> Iterator[None]:
+    """Coverage is not measured during the test. (In a worker of pytest-xdist `no_cover` has no effect.)"""
+    tracer = sys.gettrace()
+    sys.settrace(None)
+    yield
+    sys.settrace(tracer)
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import emulator, links, report, traces
-from bench.emulator import FAR_ADDRESS, Emulator, EmulatorError, Network
+from bench import links, report, traces
+from bench.emulator import FAR_ADDRESS, Network
 from bench.figures import Bound, Figure, Series, percentile, ratios, slope
 from bench.keystrokes import Typed, typed
 from bench.links import Direction, Link
@@ -30,6 +30,7 @@ from bench.origin import log, pieces
 from bench.plot import Axis, Dot, Plot, log_ticks, render, scatter, ticks
 from bench.report import Result
 from bench.tunnels import Tunnel, course
+from tests.emulated import emulator
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -202,11 +203,8 @@ def counted(network: Network) -> Counter[str]:
 
 def test_a_faulty_link_duplicates_reorders_and_corrupts() -> None:
     faulty = Link.alike("faulty", Direction(delay=5, loss=10, duplication=20, reordering=20, corruption=20))
-    try:
-        with Emulator() as emulator, emulator.network(faulty) as network:
-            arrived, said = carried(network), counted(network)
-    except EmulatorError as error:
-        pytest.skip(str(error))
+    with emulator() as here, here.network(faulty) as network:
+        arrived, said = carried(network), counted(network)
     times = Counter(arrived)
     wrong = [datagram for datagram in times if datagram != datagram[:2] * 50]
     late = sum(later < earlier for earlier, later in pairwise(arrived))
@@ -242,7 +240,7 @@ def link_program(tmp_path_factory: pytest.TempPathFactory) -> str:
     if shutil.which("cc") is None:
         pytest.skip("there is no C compiler")
     program = tmp_path_factory.mktemp("link") / "link"
-    source = Path(emulator.__file__).with_name("link.c")
+    source = Path(links.__file__).with_name("link.c")
     subprocess.run(["cc", "-Wall", "-Wextra", "-Werror", "-o", str(program), str(source)], check=True)
     return str(program)
 
@@ -268,11 +266,8 @@ def test_a_trace_that_goes_back_in_time_is_refused(link_program: str, tmp_path: 
 @contextmanager
 def network(*words: str) -> Iterator[Network]:
     """A network of a link by its words. Skips the test where there can't be one."""
-    try:
-        with Emulator() as here, here.network(links.parse(words)) as made:
-            yield made
-    except EmulatorError as error:
-        pytest.skip(str(error))
+    with emulator() as here, here.network(links.parse(words)) as made:
+        yield made
 
 
 def test_a_policer_drops_what_exceeds_its_rate() -> None:

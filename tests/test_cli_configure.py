@@ -17,7 +17,7 @@ import pytest
 
 from tests.alone import ALONE
 from tests.machine import pseudo_terminal
-from tests.tox.pair import unused_port
+from tests.ports import unused_port
 from toxproxy.cli import main
 
 SERVER = "A5A02FECA08E3EAC7E646B89C0507A8AAF9136E05DC756FF09F86230951820670F908F2E7719"

@@ -44,7 +44,7 @@ def changed(draw: st.DrawFn, inputs: list[bytes]) -> bytes:
 def test_new_inputs(target: str) -> None:
     inputs = [path.read_bytes() for path in corpus.inputs(target)]
 
-    @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=300, suppress_health_check=list(HealthCheck))
     @given(changed(inputs) | st.binary(max_size=300))
     def holds(data: bytes) -> None:
         TARGETS[target](data)
@@ -129,14 +129,13 @@ def test_only_valgrinds_complaints_about_enet_count() -> None:
     assert second.startswith("Invalid read")
 
 
+@pytest.mark.usefixtures("untraced")
 def test_work_without_end_is_noticed_where_no_other_tracer_counts() -> None:
     budget = Budget("recovery")
     budget.grant(20)
     came = Ranges()
     for number in range(0, 100, 2):
         came.add(number, number + 1)
-    if sys.gettrace() is not None:
-        pytest.skip("coverage is measured")
     with budget.spending():
         came.add(200, 201)
     with pytest.raises(AssertionError, match="20 were granted"), budget.spending():

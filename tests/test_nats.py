@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from bench.emulator import Emulator, EmulatorError
 from bench.links import Direction, Link
 from bench.program import python
 from faults.nats import matrix
@@ -28,6 +27,7 @@ from faults.nats.nodes import PROGRAM
 from faults.nats.pair import Setting, Way
 from faults.nats.probe import Address, Probe, socket_in
 from faults.nats.rig import LAN_ROUTER, PROXY_PORT, Arrived, Home, Rig, lacking
+from tests.emulated import emulator
 from toxproxy.demo.network import Place
 
 _LACKING = lacking()
@@ -187,15 +187,12 @@ async def test_what_comes_directly_is_counted_and_what_comes_from_others_is_not(
 
 @needs_rig
 async def test_a_link_delays_what_goes_to_and_from_a_home(tmp_path: Path) -> None:
-    try:
-        with Emulator() as emulator, Rig(emulator) as rig:
-            home, host = rig.home("client", KINDS["cone"], Link.alike("", Direction(delay=200))), rig.node()
-            with Probe(home.place) as inner, Probe(host) as outer:
-                inner.send(outer.address)
-                assert await outer.heard(0.1) is None
-                assert await outer.heard(5) is not None
-    except EmulatorError as error:
-        pytest.skip(str(error))
+    with emulator() as links, Rig(links) as rig:
+        home, host = rig.home("client", KINDS["cone"], Link.alike("", Direction(delay=200))), rig.node()
+        with Probe(home.place) as inner, Probe(host) as outer:
+            inner.send(outer.address)
+            assert await outer.heard(0.1) is None
+            assert await outer.heard(5) is not None
 
 
 # Pairs

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.inbound.peers import DirectDialer, Origin, echo, proxy, talk, unused_port
+from tests.inbound.peers import DirectDialer, Origin, echo, proxy, talk
 from tests.isolated import isolated, needs_namespaces
 from tests.machine import Hosts
+from tests.ports import unused_port
 from tests.simulation import DatagramPipe
 from tests.tunnel.ends import echo as echo_service
 from tests.tunnel.ends import service, tunnel

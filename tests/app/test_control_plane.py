@@ -18,7 +18,8 @@ import pytest
 import pytest_asyncio
 
 from tests.machine import pseudo_terminal
-from tests.tox.pair import PRIVATE, Diary, unused_port
+from tests.ports import unused_port
+from tests.tox.pair import PRIVATE, Diary
 from tests.tunnel.ends import echo, service
 from toxproxy import config
 from toxproxy.admission.words import words

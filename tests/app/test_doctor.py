@@ -19,7 +19,7 @@ import pytest_asyncio
 from tests.app.test_control_plane import Done, Ends, command, running
 from tests.isolated import needs_namespaces, resolving_with
 from tests.machine import pseudo_terminal
-from tests.tox.pair import unused_port
+from tests.ports import unused_port
 from toxproxy import config
 from toxproxy.admission.words import words
 from toxproxy.app.client import Client

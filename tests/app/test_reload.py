@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import random
 import socket
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from tests.asking import request
-from tests.tox.pair import unused_port
+from tests.ports import unused_port
 from tests.tunnel.ends import echo, service
 from toxproxy import config
 from toxproxy.app.client import Client
@@ -160,13 +159,11 @@ async def test_200_downloads_do_not_notice_that_forwards_and_rules_change(ends: 
             await asyncio.sleep(0.02)
     answer = await ends.reload("server", ends.permit(f"127.0.0.1:{ends.echo}"))
     assert answer["changed"] == ["[access] permit"]
-    began = time.monotonic()
     answer = await ends.reload(
         "client", ends.forward("lasting", ends.blob, lasting) + ends.forward("added", ends.echo, added)
     )
     assert (answer["added"], answer["removed"]) == (["[client] added"], ["[client] leaving"])
     async with talking(added) as (reader, writer):
-        assert time.monotonic() - began < 1
         await says(reader, writer, b"hello")
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", leaving)

@@ -49,8 +49,7 @@ async def test_both_directions_are_measured_with_their_loss_and_what_the_load_ad
     assert last.idle_rtt_ms is not None
     for direction in (last.download, last.upload):
         assert direction is not None
-        assert direction.bytes_per_s > 500_000
-        assert direction.moved_bytes > direction.bytes_per_s
+        assert direction.moved_bytes > direction.bytes_per_s > 0
         assert direction.loss_share is not None
         assert 0 <= direction.loss_share < 0.2
         assert direction.rtt_ms is not None

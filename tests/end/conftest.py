@@ -5,31 +5,36 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from tests.end.world import Door, Pair, Services, World, running
+from tests.end import world
+from tests.end.world import Door, Pair, Services
 from toxproxy.demo import PrivateNetwork
 
-
-@pytest_asyncio.fixture(scope="package", loop_scope="session")
-async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    async with running(tmp_path_factory.mktemp("world")) as world:
-        yield world
+shared = pytest_asyncio.fixture(scope="package", loop_scope="session")
 
 
-@pytest.fixture(scope="package")
-def services(world: World) -> Services:
-    return world.services
+@shared
+async def services() -> AsyncIterator[Services]:
+    async with world.serving() as services:
+        yield services
 
 
-@pytest.fixture(scope="package")
-def network(world: World) -> PrivateNetwork:
-    return world.network
+@shared
+async def network(
+    services: Services, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[PrivateNetwork]:
+    async with world.networking(tmp_path_factory.mktemp("network"), services) as network:
+        yield network
 
 
-@pytest.fixture(scope="package")
-def door(world: World) -> Door:
-    return world.door
+@shared
+async def door(
+    services: Services, network: PrivateNetwork, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Door]:
+    async with world.waiting(tmp_path_factory.mktemp("door"), services, network) as door:
+        yield door
 
 
-@pytest.fixture(scope="package")
-def pair(world: World) -> Pair:
-    return world.pair
+@shared
+async def pair(services: Services, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
+    async with world.pairing(tmp_path_factory.mktemp("pair"), services) as pair:
+        yield pair

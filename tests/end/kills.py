@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from statistics import median
 
-from tests.end.world import SETTLED, ask, known_by, running
+from tests.end.world import SETTLED, ask, known_by, networking, serving
 from tests.inbound.peers import Origin, echo
 from toxproxy.demo import PrivateNetwork
 from toxproxy.demo.network import HERE, Place, Process
@@ -210,11 +210,11 @@ async def main(times: int) -> None:
     figures: defaultdict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        os.mkdir(folder / "world")
-        async with running(folder / "world") as world:
+        os.mkdir(folder / "others")
+        async with serving() as services, networking(folder / "others", services) as others:
             for numbers in batched(range(times), AT_ONCE):
                 kills = (
-                    killed_of_pair(folder / str(number), world.network, ("server", "client")[number % 2])
+                    killed_of_pair(folder / str(number), others, ("server", "client")[number % 2])
                     for number in numbers
                 )
                 for side, resets, seconds in await asyncio.gather(*kills):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import socket
 import sys
@@ -29,7 +30,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 SERVER = "A5A02FECA08E3EAC7E646B89C0507A8AAF9136E05DC756FF09F86230951820670F908F2E7719"
 KEY = "1E" * 32
-SILENT = "127.0.0.77"  # a name server that never answers
+# A name server that never answers, where no other run of the tests has one
+SILENT = f"127.{random.randint(1, 254)}.{random.randint(1, 254)}.77"
 
 # What is mounted on the folder $0 before the program runs, in a mount namespace of its own
 READ_ONLY = 'mount -t tmpfs -o size=64k,mode=700,ro tmpfs "$0" && exec "$@"'

@@ -7,9 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-import pytest
-
-from tests.end.test_no_udp import _NO_UDP, _TOX, ip, places  # noqa: F401
+from tests.end.test_no_udp import _TOX, ip, three_places
 from tests.end.test_no_udp import pytestmark as pytestmark
 from toxproxy.demo.network import Place, Process
 
@@ -32,43 +30,46 @@ async def doctor(place: Place, *arguments: object) -> tuple[int | None, str]:
     return process.returncode, out.decode()
 
 
-@pytest.mark.parametrize(
-    ("rules", "said"),
-    [
-        (
-            None,
-            "This machine's own firewall refuses UDP, so every path is a slow relay: let toxproxy",
-        ),
-        (_SWALLOWED, "UDP does not get out or back here, so every path is a slow relay: let UDP out in the"),
-    ],
-)
-async def test_that_udp_is_dropped_is_named_in_the_first_line(
-    tmp_path: Path,
-    places: list[Place],  # noqa: F811
-    rules: str | None,
-    said: str,
-) -> None:
-    if rules is not None:
-        ip(f"netns exec {places[2].command[3]} nft", rules)
-    os.mkdir(tmp_path / "relay")
-    relay = Process("server", tmp_path / "relay", places[0])
-    server, client = Process("server", tmp_path, places[1]), Process("client", tmp_path, places[2])
-    try:
-        await relay.start(f"{_TOX.format(node='none')}port = 33445-33445\ntcp_relay = 33445\n")
-        tox = _TOX.format(node=f"{places[0].address}:33445:{relay.ready['dht_key']}")
-        await server.start(f"{tox}[access]\nallow = *\n")
-        text = f"{tox}[socks]\nbrowser = 0:{server.ready['tox_id']}\n"
-        client.config.write_text(text)
-        before = await doctor(places[2], client.config, "--state", tmp_path / "client.state")
-        elsewhere = await doctor(places[1], client.config, "--state", tmp_path / "elsewhere")
-        await client.start(text)
-        await client.wait_for("ready", 60)
-        await asyncio.sleep(12)  # until it is sure that UDP does not come
-        running = await doctor(places[2], "--state", tmp_path / "client.state")
-    finally:
-        await asyncio.gather(client.stop(), server.stop(), relay.stop())
-    for status, out in (before, running):
-        assert status == 1, out
-        assert out.startswith(said)
-    assert "through a relay" in running[1]
-    assert elsewhere[0] == 0, elsewhere[1]
+async def dropped(folder: Path, rules: str | None) -> tuple[tuple[int | None, str], ...]:
+    """What doctor says where UDP is refused, or what `rules` do: before the client runs, and while it runs.
+
+    And at the server, where UDP works.
+    """
+    os.makedirs(folder / "relay")
+    with three_places() as places:
+        if rules is not None:
+            ip(f"netns exec {places[2].command[3]} nft", rules)
+        relay = Process("server", folder / "relay", places[0])
+        server, client = Process("server", folder, places[1]), Process("client", folder, places[2])
+        try:
+            await relay.start(f"{_TOX.format(node='none')}port = 33445-33445\ntcp_relay = 33445\n")
+            tox = _TOX.format(node=f"{places[0].address}:33445:{relay.ready['dht_key']}")
+            await server.start(f"{tox}[access]\nallow = *\n")
+            text = f"{tox}[socks]\nbrowser = 0:{server.ready['tox_id']}\n"
+            client.config.write_text(text)
+            before, elsewhere = await asyncio.gather(
+                doctor(places[2], client.config, "--state", folder / "client.state"),
+                doctor(places[1], client.config, "--state", folder / "elsewhere"),
+            )
+            await client.start(text)
+            await client.wait_for("ready", 60)
+            await asyncio.sleep(12)  # until it is sure that UDP does not come
+            running = await doctor(places[2], "--state", folder / "client.state")
+        finally:
+            await asyncio.gather(client.stop(), server.stop(), relay.stop())
+    return before, running, elsewhere
+
+
+async def test_that_udp_is_dropped_is_named_in_the_first_line(tmp_path: Path) -> None:
+    refused, swallowed = await asyncio.gather(
+        dropped(tmp_path / "refused", None), dropped(tmp_path / "swallowed", _SWALLOWED)
+    )
+    for (before, running, elsewhere), said in (
+        (refused, "This machine's own firewall refuses UDP, so every path is a slow relay: let toxproxy"),
+        (swallowed, "UDP does not get out or back here, so every path is a slow relay: let UDP out in the"),
+    ):
+        for status, out in (before, running):
+            assert status == 1, out
+            assert out.startswith(said)
+        assert "through a relay" in running[1]
+        assert elsewhere[0] == 0, elsewhere[1]

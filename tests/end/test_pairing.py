@@ -14,8 +14,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from tests.end.clients import curl
-from tests.end.world import quiet_port
 from tests.inbound.http_origin import BIG, HttpOrigin
+from tests.ports import unused_port
 from tests.tox.pair import PRIVATE, Diary
 from toxproxy.demo.network import Process
 from toxproxy.system.state import StateFolder
@@ -117,7 +117,7 @@ async def test_a_client_joins_a_running_server_by_words_and_fetches_a_page(tmp_p
         server = Process("server", tmp_path)
         stack.push_async_callback(server.stop)
         await server.start((tmp_path / "server.ini").read_text())
-        port = quiet_port()
+        port = unused_port()
         invite, join = await paired(stack, tmp_path, port)
         assert check_words(invite) == check_words(join)
         assert server.ready["tox_id"] in join.said
@@ -138,7 +138,7 @@ async def test_words_before_the_first_start_of_the_server_and_then_the_printed_c
     async with AsyncExitStack() as stack:
         web = await stack.enter_async_context(HttpOrigin())
         await stack.enter_async_context(network(tmp_path))
-        port = quiet_port()
+        port = unused_port()
         invite, join = await paired(stack, tmp_path, port)
         assert check_words(invite) == check_words(join)
         await stack.enter_async_context(toxproxy(tmp_path, *invite.printed("server")))

@@ -1,23 +1,21 @@
-"""What the tests in this folder share. It is started once, since two Tox friends need ten seconds to connect.
+"""What the tests in this folder share. Each part is started when a test first needs it.
 
-`network` is for nearly all tests. `door` has a client that is not allowed yet and may be stopped. Both
-are on one Tox network: a killed client is found again soon only if there are more nodes than its
-server. Both ends of `pair` are in the test's own process.
+Two Tox friends need ten seconds to connect, so there is one of each for all tests of a process. `network`
+is for nearly all of them. `door` has a client that is not allowed yet and may be stopped. Both are on one
+Tox network: a killed client is found again soon only if there are more nodes than its server. Both ends
+of `pair` are in the test's own process.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import random
 import resource
 import shlex
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +25,7 @@ from bench import machine
 from tests.end.services import Page, answer_after_the_end, answer_and_reset, exchange
 from tests.inbound.http_origin import HttpOrigin
 from tests.inbound.peers import Origin, echo
+from tests.ports import unused_port
 from toxproxy import config
 from toxproxy.app.client import Client
 from toxproxy.app.server import Server
@@ -53,9 +52,13 @@ _SERVER = """\
 [access]
 permit = 127.0.0.1:*, localhost:*, nonexistent.invalid:*
 deny = 127.0.0.0/8:{denied}, [::1]:{denied}
+[exit]
+connect_timeout = 60
 """
 
 _CLIENT = """\
+[limits]
+handshake = 60
 [client]
 echo = 0:127.0.0.1:{echo}:TOXID
 knock = 0:127.0.0.1:{knock}:TOXID
@@ -83,8 +86,8 @@ class Services:
     web: HttpOrigin = field(default_factory=HttpOrigin)
     denied: HttpOrigin = field(default_factory=HttpOrigin)  # the rules deny its port
     page: Page = field(default_factory=Page)
-    dead: int = field(default_factory=lambda: quiet_port())  # nobody listens on it
-    ssh: int = field(default_factory=lambda: quiet_port())  # for the sshd that a test starts
+    dead: int = field(default_factory=unused_port)  # nobody listens on it
+    ssh: int = field(default_factory=unused_port)  # for the sshd that a test starts
 
     @property
     def ports(self) -> dict[str, int]:
@@ -175,59 +178,45 @@ class Door:
         await asyncio.gather(self.client.stop(), self.server.stop())
 
 
-@dataclass
-class World:
-    """Everything that the tests share."""
-
-    services: Services
-    network: PrivateNetwork
-    door: Door
-    pair: Pair
-
-
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[World]:
-    """Start everything. Yields when all are connected but the client of `door`, which is not let in yet."""
+async def serving() -> AsyncIterator[Services]:
+    """Start the services."""
     machine.see_processes()
+    services = Services()
     async with AsyncExitStack() as stack:
-        services = Services()
         for service in vars(services).values():
             if isinstance(service, Origin):
                 await stack.enter_async_context(service)
-        with soft_limit(FEW_DESCRIPTORS):
-            network = await stack.enter_async_context(_network(folder / "network", services))
-            async with asyncio.TaskGroup() as group:
-
-                def enter(part: AbstractAsyncContextManager[T]) -> asyncio.Task[T]:
-                    return group.create_task(stack.enter_async_context(part))
-
-                group.create_task(network.connected(PATIENCE))
-                door = enter(_door(folder / "door", services, known_by(network.server)))
-                pair = enter(_pair(folder / "pair", services))
-        yield World(services, network, door.result(), pair.result())
+        yield services
 
 
 @asynccontextmanager
-async def _network(folder: Path, services: Services) -> AsyncIterator[PrivateNetwork]:
-    os.mkdir(folder)
+async def networking(folder: Path, services: Services) -> AsyncIterator[PrivateNetwork]:
+    """Start a network. Yields when it is connected."""
     server, client = (text.format(**services.ports) for text in (_SERVER, _CLIENT))
-    async with PrivateNetwork(folder, server=server, client=client) as network:
+    async with AsyncExitStack() as stack:
+        with soft_limit(FEW_DESCRIPTORS):
+            network = PrivateNetwork(folder, server=server, client=client)
+            await stack.enter_async_context(network)
+        await network.connected(PATIENCE)
         yield network
 
 
 @asynccontextmanager
-async def _door(folder: Path, services: Services, bootstrap: str) -> AsyncIterator[Door]:
-    os.mkdir(folder)
-    door = Door(folder, services, bootstrap)
+async def waiting(folder: Path, services: Services, network: PrivateNetwork) -> AsyncIterator[Door]:
+    """Start a server and a client that is not let in yet."""
+    door = Door(folder, services, known_by(network.server))
     try:
-        await door.start()
+        with soft_limit(FEW_DESCRIPTORS):
+            await door.start()
         yield door
     finally:
         await door.stop()
 
 
 @asynccontextmanager
-async def _pair(folder: Path, services: Services) -> AsyncIterator[Pair]:
+async def pairing(folder: Path, services: Services) -> AsyncIterator[Pair]:
+    """Start both ends in this process. Yields when they are connected."""
     text = _PRIVATE.format(bootstrap="none") + "[access]\nallow = *\npermit = 127.0.0.1:*\n"
     async with Server(config.parse(text, "server"), StateFolder(folder / "server")) as server:
         node = f"127.0.0.1:{server.node.udp_port}:{server.node.dht_key.hex()}"
@@ -283,15 +272,6 @@ async def ask(address: Address, question: bytes) -> bytes:
         return await reader.read()
     finally:
         writer.close()
-
-
-def quiet_port() -> int:
-    """A free port on loopback outside the range from which the system chooses ports."""
-    while True:
-        port = random.randrange(23000, 32000)
-        with socket.socket() as sock:
-            if sock.connect_ex(("127.0.0.1", port)):
-                return port
 
 
 def _address(text: str) -> Address:

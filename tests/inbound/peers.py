@@ -150,14 +150,6 @@ async def flood(writer: asyncio.StreamWriter) -> int:
     return sent
 
 
-def unused_port() -> int:
-    """A port of 127.0.0.1 on which nobody listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until `condition` is true, for at most five seconds."""
     async with asyncio.timeout(5):

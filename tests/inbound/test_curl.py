@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.inbound.http_origin import BIG
-from tests.inbound.peers import Origin, unused_port
+from tests.inbound.peers import Origin
+from tests.ports import unused_port
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 

@@ -7,7 +7,8 @@ import logging
 
 import pytest
 
-from tests.inbound.peers import Origin, connect, echo, flood, forward, reset, talk, until, unused_port
+from tests.inbound.peers import Origin, connect, echo, flood, forward, reset, talk, until
+from tests.ports import unused_port
 from toxproxy.address import Target
 from toxproxy.config.settings import LimitSettings
 from toxproxy.errors import Refusal, StreamRefused

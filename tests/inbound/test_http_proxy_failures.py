@@ -9,7 +9,8 @@ from base64 import b64encode
 import pytest
 
 from tests.inbound.http_client import get, head_of, response
-from tests.inbound.peers import Origin, connect, echo, flood, proxy, reset, talk, until, unused_port
+from tests.inbound.peers import Origin, connect, echo, flood, proxy, reset, talk, until
+from tests.ports import unused_port
 from toxproxy.address import Target
 from toxproxy.config.settings import LimitSettings
 from toxproxy.errors import Refusal

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.inbound.peers import DirectDialer, Origin, connect, echo, forward, proxy, until, unused_port
+from tests.inbound.peers import DirectDialer, Origin, connect, echo, forward, proxy, until
 from tests.machine import has_ipv6
+from tests.ports import unused_port
 from toxproxy.address import Bind, Target
 from toxproxy.config.settings import LimitSettings
 from toxproxy.errors import Refusal, StreamRefused, ToxproxyError

@@ -7,8 +7,9 @@ import logging
 
 import pytest
 
-from tests.inbound.peers import Origin, connect, echo, proxy, reset, talk, until, unused_port
+from tests.inbound.peers import Origin, connect, echo, proxy, reset, talk, until
 from tests.inbound.test_handshake import REFUSED
+from tests.ports import unused_port
 from toxproxy.address import Target
 from toxproxy.config.settings import LimitSettings
 from toxproxy.errors import Refusal

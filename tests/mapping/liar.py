@@ -20,15 +20,14 @@ Pages = Callable[[str, bytes], AsyncIterator[bytes]]
 
 
 class _Udp(asyncio.DatagramProtocol):
-    def __init__(self, answers: Datagrams) -> None:
-        self.answers = answers
-        self.heard = 0
+    def __init__(self, liar: Liar, answers: Datagrams) -> None:
+        self.liar, self.answers = liar, answers
 
     def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
         self.transport = transport
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        self.heard += 1
+        self.liar.asker = addr
         for answer in self.answers(data):
             self.transport.sendto(answer, addr)
 
@@ -45,6 +44,7 @@ class Liar:
         self.pages: Pages = self.device
         self.asked: list[str] = []  # the paths and actions of the requests
         self.answers: dict[str, list[bytes]] = {}  # of the device, by action; the last one stays
+        self.asker = ("", 0)  # who sent the last datagram
         self.strayed = 0  # connections to `elsewhere`
 
     def found(self, url: str = "") -> bytes:
@@ -57,10 +57,10 @@ class Liar:
         host = str(self.gateway.address)
         udp = [
             await loop.create_datagram_endpoint(
-                lambda: _Udp(lambda data: self.pcp(data)), local_addr=(host, 5351)
+                lambda: _Udp(self, lambda data: self.pcp(data)), local_addr=(host, 5351)
             ),
             await loop.create_datagram_endpoint(
-                lambda: _Udp(lambda data: self.ssdp(data)), local_addr=(host, 1900)
+                lambda: _Udp(self, lambda data: self.ssdp(data)), local_addr=(host, 1900)
             ),
         ]
         web = await asyncio.start_server(self._serve, host, HTTP_PORT)

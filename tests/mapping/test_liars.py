@@ -103,8 +103,7 @@ async def test_an_answer_of_another_host_is_not_read(liar: Liar) -> None:
         other, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, local_addr=(host, port))
 
         def answer(data: bytes, other: asyncio.DatagramTransport = other) -> list[bytes]:
-            for source in range(32768, 61000):  # it does not know which port asks
-                other.sendto(granted(data), (str(liar.gateway.source), source))
+            other.sendto(granted(data), liar.asker)
             return []
 
         liar.pcp = answer
@@ -137,8 +136,7 @@ async def test_the_answer_of_another_host_to_a_search_is_not_read(liar: Liar) ->
     )
 
     def answer(data: bytes) -> list[bytes]:
-        for source in range(32768, 61000):
-            other.sendto(liar.found(), (str(liar.gateway.source), source))
+        other.sendto(liar.found(), liar.asker)
         return []
 
     liar.ssdp = answer

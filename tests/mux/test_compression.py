@@ -189,7 +189,7 @@ parts = st.one_of(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(parts, st.integers(40, 1336)), min_size=1, max_size=12), st.integers(100, 300_000))
 def test_any_sequence_of_writes_is_read(script: list[tuple[bytes, int]], credit: int) -> None:
     pair = Pair(server=Limits(early_window=0, window=credit))
@@ -202,7 +202,7 @@ def test_any_sequence_of_writes_is_read(script: list[tuple[bytes, int]], credit:
     assert pair.server.received(far) == b"".join(data for data, _ in script)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(0, 2), st.booleans(), parts), min_size=3, max_size=12),
     st.sampled_from(

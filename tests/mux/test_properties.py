@@ -159,7 +159,7 @@ script = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(plays(), script)
 def test_every_byte_arrives_in_order_and_every_stream_ends(
     play: Play, script: list[tuple[Act, bool, int, int]]
@@ -185,7 +185,7 @@ def test_every_byte_arrives_in_order_and_every_stream_ends(
                 assert (peer.closed[number], other.closed[number]) == (None, None)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(plays(), st.integers(1, 5), st.data())
 def test_a_stalled_reader_pauses_only_its_own_writer(play: Play, streams: int, data: st.DataObject) -> None:
     client, server = play.peers

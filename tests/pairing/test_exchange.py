@@ -90,7 +90,7 @@ def test_no_key_and_no_id_is_in_a_packet_in_clear() -> None:
     assert not any(KEY in packet or SERVER.raw in packet or SERVER.public_key in packet for packet in packets)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 1 << 32))
 def test_lost_repeated_and_disordered_packets_change_nothing(seed: int) -> None:
     roll = random.Random(seed).random

@@ -1,52 +1,32 @@
-"""Congestion control over paths in virtual time: rate, queue, shares, and changes of the path."""
+"""Congestion control over paths in virtual time: rate, queue, and changes of the path."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
-from statistics import median
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.recovery import path
-from tests.recovery.path import KB, MBIT, Path, Way, both
-from tests.recovery.tcp import Bbr, Bulk, Cubic, Governor
+from tests.recovery.download import Download, alone
+from tests.recovery.path import KB, MBIT, PACKET, USE, Path, Way, both
 from tests.recovery.tunnel import Tunnel
 from tests.recovery.world import Host, World
 from toxproxy.recovery.congestion import LEAST_WINDOW, MOST_WINDOW, Controller
-from toxproxy.recovery.sent import OVERHEAD, PACKET_SIZE, Report, Sent
+from toxproxy.recovery.sent import Report, Sent
 
-PACKET = PACKET_SIZE + OVERHEAD
-USE = 1321 / PACKET  # of a packet on the wire
+# A long run is many packets over the same lines. Tracing them would take most of its time.
+LONG = pytest.mark.usefixtures("untraced")
 SEEDS = pytest.mark.parametrize("seed", [1, 2])
 MB = 1e6
-
-
-class Download:
-    """A download and keystrokes, from time 0."""
-
-    def __init__(self, world: World, late: float = 0.0, begin: float = 0.0) -> None:
-        self.near, self.far = Tunnel(0, begin, begin + 0.2), Tunnel(math.inf, begin)
-        self.host, _ = world.join(self.near, self.far, begin, late)
-        self.controller = self.far.recovery.controller
-
-    @property
-    def lost(self) -> float:
-        return self.far.load.packets_lost / self.far.sent_packets
-
-
-def alone(on: Path, until: float, seed: int = 1, late: float = 0.0) -> Download:
-    world = World(on, seed)
-    download = Download(world, late)
-    world.run(until)
-    return download
 
 
 # One download and a keystroke. What fits: a link's rate in bytes of use.
 
 
+@LONG
 @SEEDS
 @pytest.mark.parametrize(
     ("on", "until", "rate", "keystroke"),
@@ -126,67 +106,6 @@ def test_both_directions_of_a_home_line() -> None:
     assert hosts[1].goodput(2, 15) >= 0.8 * 1 * MBIT * USE
     assert hosts[0].goodput(2, 15) >= 0.8 * 16 * MBIT * USE
     assert near.percentile(0.95, 2) <= 0.2
-
-
-# Others on the path
-
-
-def shares(on: Path, until: float, second: float = 3.0, seed: int = 1) -> tuple[list[Download], World]:
-    world = World(on, seed)
-    downloads = [Download(world), Download(world, begin=second)]
-    world.run(until)
-    return downloads, world
-
-
-@pytest.mark.parametrize(
-    ("on", "second", "until", "most"),
-    [
-        pytest.param(path.DEEP, 3.0, 25, 2.0, id="deep"),
-        pytest.param(path.DEEP, 0.3, 22, 1.5, id="deep, at once"),
-        pytest.param(path.WAN, 3.0, 14, 2.6, id="wan"),
-        pytest.param(path.POLICED, 5.0, 45, 5.0, id="policed, later"),
-        pytest.param(path.RELAY, 3.0, 25, 2.0, id="relay"),
-    ],
-)
-def test_two_downloads_share(on: Path, second: float, until: float, most: float) -> None:
-    downloads, _ = shares(on, until, second)
-    begin = math.ceil(second) + 1
-    rates = [each.host.goodput(begin, until) for each in downloads]
-    assert max(rates) <= most * min(rates)
-    assert max(each.near.percentile(0.95, begin) for each in downloads) <= on.round_trip + 0.07
-
-
-def test_two_downloads_share_a_policer() -> None:
-    """Usually: what happens depends on the moment at which the second one begins."""
-    ratios = []
-    for second in (2.0, 3.0, 4.4, 5.0, 6.2):
-        downloads, _ = shares(path.POLICED, second + 20, second)
-        rates = [each.host.goodput(second, second + 20) for each in downloads]
-        ratios.append(max(rates) / min(rates))
-    assert median(ratios) <= 3
-
-
-@pytest.mark.parametrize("second", [0.6, 1.7, 2.9, 4.1])
-def test_two_downloads_do_not_take_each_other_for_a_tcp(second: float) -> None:
-    downloads, _ = shares(path.DEEP, 16, second, seed=3)
-    assert max(each.near.percentile(0.95, second + 1) for each in downloads) <= 0.15
-
-
-@pytest.mark.parametrize("ours_first", [True, False], ids=["ours first", "theirs first"])
-@pytest.mark.parametrize(("make", "least"), [(Cubic, 0.15), (Bbr, 0.25)], ids=["cubic", "bbr"])
-def test_beside_a_tcp_both_get_a_share(make: type[Governor], least: float, ours_first: bool) -> None:
-    """On average, since what happens depends on the moment at which the second one begins."""
-    rates: list[list[float]] = [[], []]
-    for second in (2.0, 4.2, 7.1):
-        world = World(path.DEEP)
-        download = Download(world, begin=0.0 if ours_first else second)
-        begin = second if ours_first else 0.0
-        other, _ = world.join(Bulk(), Bulk(math.inf, make(), begin), begin)
-        world.run(40)
-        for each, host in zip(rates, (download.host, other), strict=True):
-            each.append(host.goodput(10, 40) / (20 * MBIT * USE))
-    assert sum(rates[0]) / 3 >= least
-    assert sum(rates[1]) / 3 >= 0.25
 
 
 # The path changes
@@ -298,7 +217,7 @@ class Watch:
         assert controller.resumes(now, MOST_WINDOW) == math.inf
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25)
 @example(  # losses that come together, and last while few packets come
     way=Way(delay=0.002, rate=700e3, queue=100e3, burst=(0.001, 0.08)), seed=501, late=0.0
 )
@@ -332,7 +251,6 @@ MOMENTS = st.tuples(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(MOMENTS, max_size=150))
 def test_any_sequence_of_measurements_leaves_a_window_and_a_pace(
     moments: list[tuple[float, int, float, float, tuple[float, float] | None, bool]],

@@ -32,7 +32,7 @@ def test_everything_arrives_once_on_a_good_path() -> None:
     assert pair.near.recovery.due == math.inf
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 2**32),
     loss=st.floats(0, 0.4),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tests.ports import unused_port
 from toxproxy.config.settings import BootstrapNode, ToxSettings
 from toxproxy.system.state import StateFolder
 from toxproxy.tox.node import ConnectionStatus, Node
@@ -111,12 +111,6 @@ async def befriended(
         await server_diary.until(lambda: server.friend_connection(client_number) is not ConnectionStatus.NONE)
         await client_diary.until(lambda: client.friend_connection(server_number) is not ConnectionStatus.NONE)
         yield Pair(server, client, server_diary, client_diary, client_number, server_number)
-
-
-def unused_port() -> int:
-    with socket.create_server(("", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
 
 
 class Catcher:

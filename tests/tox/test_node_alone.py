@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.machine import Hosts
-from tests.tox.pair import PRIVATE, Diary, unused_port
+from tests.ports import unused_port
+from tests.tox.pair import PRIVATE, Diary
 from toxproxy.address import ToxId
 from toxproxy.config.settings import BootstrapNode, ToxSettings, TransportProxy
 from toxproxy.errors import StateError, ToxproxyError
