@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.ports import unused_port
-from tests.tox.pair import PATIENCE, PRIVATE, WORDS, Catcher, Diary, befriended
+from tests.tox.pair import PRIVATE, WORDS, Catcher, Diary, befriended
 from toxproxy.config.settings import BootstrapNode
 from toxproxy.system.state import StateFolder
 from toxproxy.tox.node import Node
