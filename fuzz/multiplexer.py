@@ -50,7 +50,7 @@ def accounts(mux: Multiplexer) -> None:
         assert receiver._held <= 2 * receiver.window.size + _ONE
         assert receiver.window.received <= receiver.window.limit + 1
         assert stream.sender.offset <= max(stream.sender.limit, 0)
-    assert mux.limits.session_window - mux.memory._own.left == held
+    assert mux.memory.taken == held
     assert mux._opened == sum(mux.is_ours(stream.id) for stream in mux.streams.values())
 
 

@@ -158,7 +158,7 @@ class Game:
         for each in (self.client, self.server):
             if each is not None:
                 assert each.streams == 0
-                assert each._multiplexer.memory._own.left == each._multiplexer.limits.session_window
+                assert each._multiplexer.memory.taken == 0
                 assert each._recovery.flight.bytes == 0
                 assert not each._multiplexer.wants_to_send
         assert not self.ended

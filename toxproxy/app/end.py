@@ -55,8 +55,8 @@ class End:
         self.config = config
         self._state = state if isinstance(state, StateFolder) else StateFolder(Path(state))
         self.node = Node(config.tox, self._state, name, self)
-        self._pool = Pool(config.limits.process_memory)
-        self._limits = session_limits(config.limits, self._pool)
+        self._limits = Limits(pool=Pool(config.limits.process_memory))  # of each friend, and of all together
+        set_limits(self._limits, config.limits)
         self._friends: dict[int, Friend] = {}
         self.mapper: Mapper | None = None  # of the node's UDP port, if the configuration lets it ask
         self.methods: Mapping[str, Method] = {}  # what this end can be asked, once it runs
@@ -104,10 +104,7 @@ class End:
         now = self.config
         config = replace(config, tox=now.tox, web=now.web, server_name=now.server_name)
         self.config = await self._take_over(config)
-        self._pool.resize(config.limits.process_memory)
-        self._limits = session_limits(config.limits, self._pool)
-        for friend in self._friends.values():
-            friend.change(self._limits)
+        set_limits(self._limits, config.limits)
         self._observer.config = self.config
         return found
 
@@ -192,17 +189,14 @@ class End:
         log.debug("friend request of %s ignored", short(key))
 
 
-def session_limits(settings: LimitSettings, pool: Pool | None = None) -> Limits:
-    """What each of this process's friends may make it hold, all together no more than `pool`."""
-    usual = Limits()
-    return Limits(
-        window=min(usual.window, settings.stream_memory),
-        most_window=settings.stream_memory,
-        session_window=settings.memory,
-        pool=pool,
-        streams=settings.streams,
-        patience=settings.patience,
-    )
+def set_limits(limits: Limits, settings: LimitSettings) -> None:
+    """Bound what each of this process's friends may make it hold, and all together."""
+    limits.pool.size = settings.process_memory
+    limits.window = min(Limits().window, settings.stream_memory)
+    limits.most_window = settings.stream_memory
+    limits.session_window = settings.memory
+    limits.streams = settings.streams
+    limits.patience = settings.patience
 
 
 def waiting(count: int) -> str:

@@ -101,7 +101,7 @@ class Sender:
         if self._lost:
             return True
         if self._buffer:
-            if self._memory.exhausted and self._held - len(self._buffer) > LEAST_BUFFER:
+            if self._memory.left <= 0 and self._held - len(self._buffer) > LEAST_BUFFER:
                 return False  # what the peer does not acknowledge is memory, too
             return self.offset < self.limit
         return self.state is SendState.FINISHING

@@ -142,10 +142,6 @@ class Friend:
             raise StreamRefused(Refusal.OFFLINE, "the server is not connected")
         return await session.dial(protocol_factory, target, early=early, compress=compress)
 
-    def change(self, limits: Limits) -> None:
-        """Use other limits from now on; see `Multiplexer.change`."""
-        self._keeper.change(limits)
-
     async def idle(self) -> None:
         """Wait until all streams have ended, and everything received through them has been delivered."""
         await self._keeper.idle()

@@ -93,12 +93,6 @@ class SessionKeeper:
         """How many connections `idle` would wait for."""
         return max(self.streams, len(self._halves))
 
-    def change(self, limits: Limits) -> None:
-        """Use other limits, in the session that there is as well; see `Multiplexer.change`."""
-        self._limits = limits
-        if self.session is not None:
-            self.session.change(limits)
-
     def reach(self) -> None:
         """The peer is online now."""
         self._reachable = True

@@ -183,10 +183,6 @@ class Session(LinkOwner):
             self.changed()
             return await answer
 
-    def change(self, limits: Limits) -> None:
-        """Use other limits from now on; see `Multiplexer.change`."""
-        self._multiplexer.change(limits)
-
     async def idle(self) -> None:
         """Wait until all streams have ended."""
         self._look_whether_idle()
