@@ -21,10 +21,12 @@ from toxproxy.link.enet import EnetLink
 from toxproxy.link.filter import PACKET_SIZE
 from toxproxy.mux import frames
 from toxproxy.outbound.exit import Exit
+from toxproxy.outbound.serving import Serving
 from toxproxy.pace import TokenBucket
 from toxproxy.recovery.packet import close, closing
 from toxproxy.rules import Rules
 from toxproxy.tunnel.events import Change, SessionEvent
+from toxproxy.tunnel.host import Host
 from toxproxy.tunnel.keeper import SessionKeeper
 
 _ffi = cffi.FFI()
@@ -79,9 +81,9 @@ class Wire:
 class End:
     """A keeper on a wire, which sees that events come in an order that makes sense."""
 
-    def __init__(self, wire: Wire, to: int, exit: Exit | None) -> None:
+    def __init__(self, wire: Wire, to: int, host: Host | None) -> None:
         self.keeper = SessionKeeper(
-            wire.sender(to), changed=self._changed, grace=600, exit=exit, limits=LIMITS
+            wire.sender(to), changed=self._changed, grace=600, host=host, limits=LIMITS
         )
         # The pace of links is by the real clock, which stands still here.
         self.keeper.carrier._allowance = TokenBucket(1_000_000, 1.0)
@@ -114,8 +116,8 @@ class End:
 
 async def _packets(choices: Choices) -> None:
     wire = Wire()
-    exit = Exit(ExitSettings(), _NOWHERE)
-    far, near = End(wire, 1, exit), End(wire, 0, None)
+    host = Serving(Exit(ExitSettings(), _NOWHERE))
+    far, near = End(wire, 1, host), End(wire, 0, None)
 
     def fate(packet: bytes) -> list[bytes]:
         match choices.integer(7) if choices else 0:
@@ -159,9 +161,9 @@ class Friend:
 
     async def play(self) -> None:
         wire = self.wire = Wire()
-        exit = Exit(ExitSettings(), _NOWHERE)
+        host = Serving(Exit(ExitSettings(), _NOWHERE))
         self.begins = bool(self.choices.integer(1))
-        self.end = End(wire, 1, exit if self.begins else None)
+        self.end = End(wire, 1, host if self.begins else None)
         self.carrier = Carrier(wire.sender(0), self._own, connecting=self.begins)
         wire.ends.append(self.carrier)
         self.end.keeper.reach()

@@ -63,7 +63,6 @@ def test_a_session_has_the_limits_of_the_file() -> None:
     assert (limits.streams, limits.session_window) == (9, 2 << 20)
     assert limits.pool.left == 4 << 20
     assert limits.window == limits.most_window == 256 << 10
-    assert limits.patience == Patience(idle=5)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("0", 0), ("1.5", 1.5), ("604800", 604800)])

@@ -139,7 +139,7 @@ class End:
     @property
     def streams(self) -> int:
         """How many streams live, with all friends together."""
-        return sum(friend.streams for friend in self._friends.values())
+        return sum(len(friend.streams) for friend in self._friends.values())
 
     @property
     def connections(self) -> int:
@@ -196,7 +196,6 @@ def set_limits(limits: Limits, settings: LimitSettings) -> None:
     limits.most_window = settings.stream_memory
     limits.session_window = settings.memory
     limits.streams = settings.streams
-    limits.patience = settings.patience
 
 
 def waiting(count: int) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from toxproxy.patience import Patience
-
 
 @dataclass(slots=True)
 class Pool:
@@ -40,7 +38,6 @@ class Limits:
     Each stream may add `least_window` and `sender.LEAST_BUFFER` to it.
     `pool`: the same for all sessions of the process together.
     `streams`: how many streams the peer may have open at once.
-    `patience`: for how long a stream that the peer opened may be silent. `Session` enforces it.
 
     Compression needs `compression.HISTORY` bytes more for each direction of a compressed stream.
     """
@@ -52,4 +49,3 @@ class Limits:
     session_window: int = 64 * 1024 * 1024
     pool: Pool = field(default_factory=lambda: Pool(1 << 62), compare=False)
     streams: int = 8192
-    patience: Patience = field(default_factory=Patience)
