@@ -21,8 +21,6 @@ class ReceiveWindow:
     show that the window may be too small for the path: it was `used_up`.
     """
 
-    __slots__ = ("consumed", "given", "limit", "received", "size", "used_up")
-
     def __init__(self, size: int) -> None:
         self.limit = 0
         self.received = 0
@@ -71,8 +69,6 @@ class Allotment:
     most `limits.least_window` for each stream. What was written to streams counts too, until the peer has
     acknowledged it; `share` bounds what waits to be sent. Once nothing is `left`, no more is sent.
     """
-
-    __slots__ = ("_limits", "_pool", "taken")
 
     def __init__(self, limits: Limits) -> None:
         self.taken = 0
