@@ -14,6 +14,7 @@ from fuzz import scene
 from fuzz.choices import Choices
 from fuzz.multiplexer import LIMITS
 from fuzz.peer import any_frame, damaged
+from fuzz.wire import decode_all
 from toxproxy.config.settings import ExitSettings
 from toxproxy.link.base import LinkEnd
 from toxproxy.link.carrier import MAX_PACKET, PACKET_ID, Carrier
@@ -199,7 +200,7 @@ class Friend:
         assert read is not None, "what it sends is no packet"
         if read.eliciting:
             self.heard = max(self.heard, read.number)
-        assert frames.decode_all(read.frames) or not read.frames
+        assert decode_all(read.frames) or not read.frames
 
     def link_ready(self) -> None:
         pass
