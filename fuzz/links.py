@@ -14,6 +14,7 @@ from fuzz import scene
 from fuzz.choices import Choices
 from fuzz.multiplexer import LIMITS
 from fuzz.peer import any_frame, damaged
+from fuzz.wire import decode_all
 from toxproxy.config.settings import ExitSettings
 from toxproxy.link.base import LinkEnd
 from toxproxy.link.carrier import MAX_PACKET, PACKET_ID, Carrier
@@ -21,10 +22,12 @@ from toxproxy.link.enet import EnetLink
 from toxproxy.link.filter import PACKET_SIZE
 from toxproxy.mux import frames
 from toxproxy.outbound.exit import Exit
+from toxproxy.outbound.serving import Serving
 from toxproxy.pace import TokenBucket
 from toxproxy.recovery.packet import close, closing
 from toxproxy.rules import Rules
 from toxproxy.tunnel.events import Change, SessionEvent
+from toxproxy.tunnel.host import Host
 from toxproxy.tunnel.keeper import SessionKeeper
 
 _ffi = cffi.FFI()
@@ -79,9 +82,9 @@ class Wire:
 class End:
     """A keeper on a wire, which sees that events come in an order that makes sense."""
 
-    def __init__(self, wire: Wire, to: int, exit: Exit | None) -> None:
+    def __init__(self, wire: Wire, to: int, host: Host | None) -> None:
         self.keeper = SessionKeeper(
-            wire.sender(to), changed=self._changed, grace=600, exit=exit, limits=LIMITS
+            wire.sender(to), changed=self._changed, grace=600, host=host, limits=LIMITS
         )
         # The pace of links is by the real clock, which stands still here.
         self.keeper.carrier._allowance = TokenBucket(1_000_000, 1.0)
@@ -114,8 +117,8 @@ class End:
 
 async def _packets(choices: Choices) -> None:
     wire = Wire()
-    exit = Exit(ExitSettings(), _NOWHERE)
-    far, near = End(wire, 1, exit), End(wire, 0, None)
+    host = Serving(Exit(ExitSettings(), _NOWHERE))
+    far, near = End(wire, 1, host), End(wire, 0, None)
 
     def fate(packet: bytes) -> list[bytes]:
         match choices.integer(7) if choices else 0:
@@ -159,9 +162,9 @@ class Friend:
 
     async def play(self) -> None:
         wire = self.wire = Wire()
-        exit = Exit(ExitSettings(), _NOWHERE)
+        host = Serving(Exit(ExitSettings(), _NOWHERE))
         self.begins = bool(self.choices.integer(1))
-        self.end = End(wire, 1, exit if self.begins else None)
+        self.end = End(wire, 1, host if self.begins else None)
         self.carrier = Carrier(wire.sender(0), self._own, connecting=self.begins)
         wire.ends.append(self.carrier)
         self.end.keeper.reach()
@@ -197,7 +200,7 @@ class Friend:
         assert read is not None, "what it sends is no packet"
         if read.eliciting:
             self.heard = max(self.heard, read.number)
-        assert frames.decode_all(read.frames) or not read.frames
+        assert decode_all(read.frames) or not read.frames
 
     def link_ready(self) -> None:
         pass

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from fuzz.choices import Choices
 from fuzz.judge import forbidden
 from fuzz.peer import any_frame, damaged, packed
+from fuzz.wire import decode_all
 from toxproxy.address import Target
 from toxproxy.errors import CloseCode, Refusal, RemoteProtocolError, ResetCode, StreamRefused
 from toxproxy.mux import frames
@@ -50,7 +51,7 @@ def accounts(mux: Multiplexer) -> None:
         assert receiver._held <= 2 * receiver.window.size + _ONE
         assert receiver.window.received <= receiver.window.limit + 1
         assert stream.sender.offset <= max(stream.sender.limit, 0)
-    assert mux.limits.session_window - mux.memory._own.left == held
+    assert mux.memory.taken == held
     assert mux._opened == sum(mux.is_ours(stream.id) for stream in mux.streams.values())
 
 
@@ -266,7 +267,7 @@ class Game:
             return False
         message = b"".join(pieces)
         assert 0 < len(message) <= room
-        self.sent += len(frames.decode_all(message))
+        self.sent += len(decode_all(message))
         self.flight.append(contents)
         return True
 

@@ -16,6 +16,7 @@ from toxproxy.dialer import P
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.link.base import LinkEnd
 from toxproxy.mux.limits import Limits
+from toxproxy.outbound.serving import Serving
 from toxproxy.recovery.packet import introduction
 from toxproxy.recovery.sent import PACKET_SIZE
 from toxproxy.tunnel.events import Change, Closed, PeerClosed, SessionEvent
@@ -157,10 +158,10 @@ class Game:
             await asyncio.sleep(60)
         for each in (self.client, self.server):
             if each is not None:
-                assert each.streams == 0
-                assert each._multiplexer.memory._own.left == each._multiplexer.limits.session_window
-                assert each._recovery.flight.bytes == 0
-                assert not each._multiplexer.wants_to_send
+                assert not each.multiplexer.streams
+                assert each.multiplexer.memory.taken == 0
+                assert each.recovery.flight.bytes == 0
+                assert not each.multiplexer.wants_to_send
         assert not self.ended
 
     async def end(self) -> None:
@@ -181,8 +182,8 @@ class Game:
         assert not self.ended
         for each in (self.client, self.server):
             if each is not None:
-                accounts(each._multiplexer)
-                flight = each._recovery.flight
+                accounts(each.multiplexer)
+                flight = each.recovery.flight
                 assert flight.bytes == sum(packet.size for packet in flight._packets.values())
 
     # Links
@@ -257,7 +258,7 @@ class Game:
             self.server = Session(
                 changed=lambda what: self.changed("server", what),
                 introduced=ids[0],
-                exit=self.echo,
+                host=Serving(self.echo),
                 limits=self.limits[1],
             )
         else:

@@ -126,7 +126,7 @@ class Pair:
         for side, other in (self.sides, self.sides[::-1]):
             assert not side.mux.streams, "a stream is left"
             assert not side.mux.wants_to_send, "a frame is left"
-            assert side.mux.memory._own.left == side.mux.limits.session_window
+            assert side.mux.memory.taken == 0
             for number, written in side.written.items():
                 got = other.got.get(number, bytearray())
                 assert written.startswith(got), "other bytes, or in another order"

@@ -110,3 +110,12 @@ def _acknowledge(choices: Choices) -> None:
         assert any(first <= high + 1 - run and high < end for first, end in came)
         assert not gap or high - run not in came
         high -= run + gap
+
+
+def decode_all(packet: bytes, at: int = 0) -> list[frames.Frame]:
+    """All frames from `at` to the end of the packet. Raises `RemoteProtocolError`."""
+    found: list[frames.Frame] = []
+    while at < len(packet):
+        frame, at = frames.decode(packet, at)
+        found.append(frame)
+    return found

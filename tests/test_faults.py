@@ -386,4 +386,4 @@ async def test_streams_survive_a_faulty_path_that_is_cut(seed: int) -> None:
             while not ends.near_end.ready:
                 await asyncio.sleep(0.01)
         await ends.quiet()
-        assert ends.near_end.streams == ends.far_end.streams == 0
+        assert ends.near_end.streams == ends.far_end.streams == []

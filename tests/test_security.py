@@ -33,6 +33,7 @@ from toxproxy.link.carrier import Carrier
 from toxproxy.link.enet import EnetLink
 from toxproxy.mux import frames
 from toxproxy.outbound.exit import Exit
+from toxproxy.outbound.serving import Serving
 from toxproxy.program.logs import logging_to
 from toxproxy.recovery.packet import closing
 from toxproxy.rules import Machine, Rules, parse_rule
@@ -55,7 +56,7 @@ async def friend_of(exit: Exit | Liar) -> AsyncIterator[SessionKeeper]:
     """A new client, connected to a server whose exit is `exit`."""
     pipe = DatagramPipe(1)
     near = SessionKeeper(pipe.near.send_from, changed=lambda _: None, grace=GRACE)
-    far = SessionKeeper(pipe.far.send_from, changed=lambda _: None, grace=GRACE, exit=exit)
+    far = SessionKeeper(pipe.far.send_from, changed=lambda _: None, grace=GRACE, host=Serving(exit))
     for end, sessions in ((pipe.far, far), (pipe.near, near)):
         end.receive, end.batch_ended = sessions.carrier.packet_received, sessions.carrier.batch_ended
         sessions.reach()
@@ -214,7 +215,10 @@ async def test_a_friend_cannot_resume_the_session_of_another() -> None:
 
         near = Carrier(pipe.near.send_from, own, connecting=True)
         far = SessionKeeper(
-            pipe.far.send_from, changed=lambda _: None, grace=GRACE, exit=Exit(ExitSettings(), rules())
+            pipe.far.send_from,
+            changed=lambda _: None,
+            grace=GRACE,
+            host=Serving(Exit(ExitSettings(), rules())),
         )
         for end, carrier in ((pipe.near, near), (pipe.far, far.carrier)):
             end.receive, end.batch_ended = carrier.packet_received, carrier.batch_ended

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from toxproxy.app.end import session_limits
+from toxproxy.app.end import set_limits
 from toxproxy.config.parsing import parse
 from toxproxy.config.settings import DEFAULT, LimitSettings
 from toxproxy.errors import ConfigError
-from toxproxy.mux.limits import Limits, Pool
+from toxproxy.mux.limits import Limits
 from toxproxy.patience import Patience
 
 COUNT = "expected a number from"
@@ -49,19 +49,20 @@ def test_a_missing_key_has_its_default() -> None:
 
 
 def test_by_default_a_session_has_the_limits_of_the_specification() -> None:
-    assert session_limits(LimitSettings()) == Limits()
+    limits = Limits()
+    set_limits(limits, LimitSettings())
+    assert limits == Limits()
 
 
 def test_a_session_has_the_limits_of_the_file() -> None:
     settings = parse(
         "[limits]\nstreams = 9\nmemory = 2M\nstream_memory = 256K\nprocess_memory = 4M\nidle = 5", "tox.ini"
     ).limits
-    limits = session_limits(settings, Pool(settings.process_memory))
+    limits = Limits()
+    set_limits(limits, settings)
     assert (limits.streams, limits.session_window) == (9, 2 << 20)
-    assert limits.pool is not None
     assert limits.pool.left == 4 << 20
     assert limits.window == limits.most_window == 256 << 10
-    assert limits.patience == Patience(idle=5)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("0", 0), ("1.5", 1.5), ("604800", 604800)])

@@ -66,4 +66,4 @@ async def test_a_thousand_connections_share_one_enet_connection(pair: Pair) -> N
 def link(end: Client | Server) -> EnetLink | None:
     """The link to the only friend."""
     (friend,) = end._friends.values()
-    return friend._keeper.carrier.link
+    return friend.carrier.link

@@ -79,7 +79,7 @@ async def test_a_peer_that_comes_back_restarted(
 ) -> None:
     caplog.set_level(logging.INFO, "toxproxy.app")
     part(pair)
-    only_friend(pair.client)._keeper._expire()
+    only_friend(pair.client)._expire()
     assert statuses(pair.client.status()) == [(Phase.ABSENT, "the server is gone; looking for it")]
     await meet(pair)
     assert lines(caplog) == [

@@ -21,8 +21,8 @@ async def test_a_connection_is_compressed_if_its_dialer_wants_it(pair: Pair, ser
     packets = {}
 
     def sent() -> int:
-        assert friend._keeper.session is not None
-        return friend._keeper.session._recovery.flight.next_number
+        assert friend.session is not None
+        return friend.session.recovery.flight.next_number
 
     for compress in (True, False):
         reader = asyncio.StreamReader()

@@ -6,6 +6,7 @@ from typing import NamedTuple, TypeVar
 
 import pytest
 
+from fuzz.wire import decode_all
 from toxproxy.address import Target
 from toxproxy.errors import CloseCode, RemoteProtocolError
 from toxproxy.mux import frames
@@ -139,7 +140,7 @@ def a_sender(limit: int, *, compress: bool = False) -> Sender:
 
 def decoded(sent: list[Packet]) -> list[frames.Frame]:
     """The frames that a side sent."""
-    return [frame for packet in sent for frame in frames.decode_all(packet.frames)]
+    return [frame for packet in sent for frame in decode_all(packet.frames)]
 
 
 def consume_all(side: Side, stream: Stream) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fuzz.wire import decode_all
 from toxproxy.mux import frames
 
 from .pair import TARGET
@@ -26,7 +27,7 @@ def two_downloads(simulation: Simulation) -> tuple[Peer, list[int]]:
     def loses(packet: bytes) -> bool:
         return simulation.now < until and any(
             isinstance(frame, frames.Data) and (frame.stream, frame.offset) == (first, 0)
-            for frame in frames.decode_all(packet)
+            for frame in decode_all(packet)
         )
 
     server.loses = loses

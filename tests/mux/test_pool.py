@@ -147,9 +147,10 @@ def test_a_flood_of_questions_is_bounded_by_memory_too() -> None:
 
 def test_limits_that_change_count_for_what_is_opened_next_and_balance_in_the_end() -> None:
     pool = Pool(8 << 20)
-    pair = Pair(server=Limits(session_window=4 << 20, window=1 << 20, pool=pool, streams=2))
+    limits = Limits(session_window=4 << 20, window=1 << 20, pool=pool, streams=2)
+    pair = Pair(server=limits)
     pair.connect()
-    pair.server.mux.change(Limits(session_window=1 << 20, window=32 << 10, pool=pool, streams=1))
+    limits.session_window, limits.window, limits.streams = 1 << 20, 32 << 10, 1
     assert pair.server.mux.memory.first() <= 32 << 10
     other = Target("192.0.2.1", 80)
     pair.client.mux.open(other)
@@ -158,7 +159,7 @@ def test_limits_that_change_count_for_what_is_opened_next_and_balance_in_the_end
     [closed] = pair.client.of(StreamClosed)
     assert isinstance(closed.error, StreamRefused)
     assert closed.error.code is Refusal.TOO_MANY_STREAMS
-    pool.resize(6 << 20)
+    pool.size = 6 << 20
     assert pool.left < 6 << 20
     pair.server.mux.end(ResetCode.LINK_LOST)
     pair.server.mux.memory.end()

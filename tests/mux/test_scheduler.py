@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 
+from fuzz.wire import decode_all
 from toxproxy.mux import frames
 from toxproxy.mux.events import StreamDrained
 from toxproxy.mux.frames import DATA_HEADER, Credit, Data, Fin, Frame, Open, Refused, Reset
@@ -37,7 +38,7 @@ def next_packet(scheduler: Scheduler, size: int = SIZE) -> list[Frame]:
     """The frames of the next packet, which has room for DATA of `size` bytes."""
     pieces: list[bytes | memoryview] = []
     scheduler.fill(pieces, size + DATA_HEADER, 0.0)
-    return frames.decode_all(b"".join(pieces))
+    return decode_all(b"".join(pieces))
 
 
 def next_frame(scheduler: Scheduler) -> Frame | None:

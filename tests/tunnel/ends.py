@@ -13,6 +13,8 @@ from toxproxy.address import Target
 from toxproxy.config.settings import GRACE, ExitSettings
 from toxproxy.mux.limits import Limits
 from toxproxy.outbound.exit import Exit
+from toxproxy.outbound.serving import Serving
+from toxproxy.patience import Patience
 from toxproxy.rules import Rules, parse_rule
 from toxproxy.tunnel.events import Change, SessionEnd, SessionEvent
 from toxproxy.tunnel.keeper import SessionKeeper
@@ -80,19 +82,20 @@ async def tunnel(
     *,
     duplication: float = 0.0,
     reordering: float = 0.0,
+    patience: Patience = Patience(),  # noqa: B008
 ) -> AsyncIterator[Ends]:
     pipe = DatagramPipe(1, path, duplication=duplication, reordering=reordering)
     exit = Exit(ExitSettings(connect_timeout=5), Rules((parse_rule("*:*"),)))
     changes: list[tuple[str, SessionEvent]] = []
 
-    def keeper(side: str, send: Callable[[Any, int], bool], dialer: Exit | None) -> SessionKeeper:
+    def keeper(side: str, send: Callable[[Any, int], bool], host: Serving | None) -> SessionKeeper:
         def changed(what: SessionEvent) -> None:
             changes.append((side, what))
 
-        return SessionKeeper(send, changed=changed, exit=dialer, limits=limits, grace=grace)
+        return SessionKeeper(send, changed=changed, host=host, limits=limits, grace=grace)
 
     near = keeper("near", lambda *packet: not ends.refusing and pipe.near.send_from(*packet), None)
-    far = keeper("far", pipe.far.send_from, exit)
+    far = keeper("far", pipe.far.send_from, Serving(exit, lambda: patience))
     ends = Ends(near, far, pipe, changes)
     for end, carrier in ((pipe.near, near.carrier), (pipe.far, far.carrier)):
         end.receive, end.batch_ended = carrier.packet_received, carrier.batch_ended

@@ -17,6 +17,7 @@ from toxproxy.link.base import LinkEnd
 from toxproxy.link.carrier import Carrier
 from toxproxy.link.enet import EnetLink
 from toxproxy.outbound.exit import Exit
+from toxproxy.outbound.serving import Serving
 from toxproxy.recovery.packet import close
 from toxproxy.rules import Rules
 from toxproxy.tox.node import ConnectionStatus
@@ -70,9 +71,9 @@ async def test_sessions_that_come_and_go_write_few_short_lines(caplog: pytest.Lo
         wire,  # type: ignore[arg-type]
         0,
         bytes(32),
-        changed=lambda friend: ends.append(friend.streams > 0),
+        changed=lambda friend: ends.append(bool(friend.streams)),
         grace=GRACE,
-        exit=Exit(ExitSettings(), Rules()),
+        host=Serving(Exit(ExitSettings(), Rules())),
         name_of=lambda key: "laptop",
     )
     friend.connection_changed(ConnectionStatus.UDP)

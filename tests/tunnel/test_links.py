@@ -47,14 +47,14 @@ async def test_the_first_packet_on_another_link_resumes_an_interrupted_session()
     client, server = acquainted()
     for side in (client, server):
         side.session.link_down(LinkEnd.SILENT)
-        assert not side.session.linked
+        assert not side.session.recovery.met
         assert not side.session._timer.running
         side.new_line()
     assert introduction(client.line.sent[0]) == client.session._ids == server.session._ids
-    assert not client.session.linked
+    assert not client.session.recovery.met
     talk(client, server)
     for side in (client, server):
-        assert side.session.linked
+        assert side.session.recovery.met
         assert side.changes == [
             SessionEvent(Change.BEGAN),
             SessionEvent(Change.INTERRUPTED, LinkEnd.SILENT),

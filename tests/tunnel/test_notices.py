@@ -11,10 +11,9 @@ from tests.tunnel.ends import Ends, echo, service, tunnel
 from toxproxy.address import Target
 from toxproxy.dialer import P
 from toxproxy.errors import StreamRefused
-from toxproxy.mux.limits import Limits
 from toxproxy.patience import Patience
 
-IMPATIENT = Limits(patience=Patience(idle=0.05))
+IMPATIENT = Patience(idle=0.05)
 SILENT = "a connection was reset: no byte came for 0.05 s ([limits] idle)"
 FAILED = "opening a connection to 127.0.0.1:1 failed"
 
@@ -38,7 +37,7 @@ async def silence(ends: Ends, port: int) -> None:
 
 async def failure(ends: Ends) -> None:
     """Open a connection at which the exit fails."""
-    ends.far._exit = BrokenExit()
+    ends.far._host._exit = BrokenExit()
     with pytest.raises(StreamRefused, match="internal error"):
         await ends.open(1)
 
@@ -47,7 +46,7 @@ async def test_silent_connections_of_one_friend_do_not_hide_anothers(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO")
-    async with tunnel(limits=IMPATIENT) as one, tunnel(limits=IMPATIENT) as other, service(echo) as port:
+    async with tunnel(patience=IMPATIENT) as one, tunnel(patience=IMPATIENT) as other, service(echo) as port:
         await silence(one, port)
         await silence(one, port)
         await silence(other, port)
@@ -64,7 +63,7 @@ async def test_a_failing_exit_of_one_friend_does_not_hide_anothers(caplog: pytes
 
 async def test_a_new_session_does_not_let_a_friend_flood_again(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    async with tunnel(limits=IMPATIENT) as ends, service(echo) as port:
+    async with tunnel(patience=IMPATIENT) as ends, service(echo) as port:
         await silence(ends, port)
         before = ends.near
         before.close("restart")

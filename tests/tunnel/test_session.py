@@ -162,7 +162,7 @@ async def test_a_cancelled_dial_cancels_the_far_ends_dial() -> None:
         async with tunnel() as ends:
             dial = asyncio.create_task(ends.open(port))
             await asyncio.sleep(0.3)
-            assert ends.far.streams == 1
+            assert len(ends.far.streams) == 1
             dial.cancel()
             await asyncio.wait([dial])
             assert dial.cancelled()

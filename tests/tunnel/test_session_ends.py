@@ -19,6 +19,7 @@ from toxproxy.mux.limits import Limits
 from toxproxy.mux.receiver import ReceiveState
 from toxproxy.recovery.packet import close
 from toxproxy.tunnel.events import Change, Loss, PeerBroke, PeerClosed, SessionEvent
+from toxproxy.tunnel.host import Host
 
 
 async def test_the_peers_limit_of_streams_is_kept() -> None:
@@ -38,9 +39,9 @@ async def test_the_peers_limit_of_streams_is_kept() -> None:
 async def test_the_round_trip_is_known_at_once() -> None:
     async with tunnel(Path(delay=0.03)) as ends:
         for _ in range(2):
-            trip = ends.near.figures.round_trip
-            assert trip is not None
-            assert 0.06 <= trip < 1.0
+            trip = ends.near.recovery.trip
+            assert trip.known
+            assert 0.06 <= trip.smoothed < 1.0
             ends.near_end.lose()
             ends.near_end.reach()
             await ends.resumed()
@@ -75,7 +76,7 @@ async def test_a_stream_is_compressed_if_its_dialer_wants_it() -> None:
     async with tunnel() as ends, service(echo) as port:
 
         def sent() -> int:
-            return sum(session._recovery.flight.next_number for session in (ends.near, ends.far))
+            return sum(session.recovery.flight.next_number for session in (ends.near, ends.far))
 
         for compress in (True, False):
             before = sent()
@@ -93,7 +94,7 @@ async def test_a_stream_is_compressed_if_its_dialer_wants_it() -> None:
 
 async def test_without_an_exit_every_request_is_refused() -> None:
     async with tunnel() as ends:
-        ends.far._exit = None
+        ends.far._host = Host()
         with pytest.raises(StreamRefused) as caught:
             await ends.open(80)
         assert caught.value.code is Refusal.UNSUPPORTED
@@ -135,7 +136,7 @@ async def test_a_session_lost_after_the_last_byte_does_not_cut_the_answer_to_a_s
         listener = ForwardListener(forward, ends.near)
         await listener.start()
         host, _, local = listener.addresses[0].rpartition(":")
-        ends.far._multiplexer.scheduler.credit = lambda stream: None  # the last acknowledgement is lost
+        ends.far.multiplexer.scheduler.credit = lambda stream: None  # the last acknowledgement is lost
         loop = asyncio.get_running_loop()
         with socket.socket() as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
@@ -145,7 +146,7 @@ async def test_a_session_lost_after_the_last_byte_does_not_cut_the_answer_to_a_s
             async with asyncio.timeout(5):
                 while not ends.near.streams:
                     await asyncio.sleep(0.01)
-            (stream,) = ends.near._multiplexer.streams.values()
+            (stream,) = ends.near.multiplexer.streams.values()
             browser = stream.data.get_protocol()._sink
             browser.set_write_buffer_limits(high=2 * size)
             prepared.set()
@@ -178,7 +179,7 @@ async def test_a_target_that_is_still_being_written_to_is_waited_for_and_then_re
     async with tunnel() as ends, service(take_late) as port:
         reader, writer = await ends.open(port)
         assert await reader.read() == b""
-        (half,) = ends.far_end._halves._open
+        (half,) = ends.far_end._host._halves._open
         half.transport.set_write_buffer_limits(1 << 30)  # it takes all bytes of the stream
         writer.write(bytes(16 << 20))  # more than the buffers of a TCP connection hold
         writer.write_eof()
@@ -220,7 +221,7 @@ async def test_a_refusal_leaves_the_server_idle() -> None:
                 await released.wait()
                 raise StreamRefused(Refusal.FAILED, "no")
 
-        ends.far._exit = Slow()
+        ends.far._host._exit = Slow()
         dial = asyncio.create_task(ends.open(port))
         async with asyncio.timeout(5):
             while not ends.far.streams:

@@ -7,7 +7,6 @@ import asyncio
 import pytest
 
 from tests.tunnel.ends import echo, service, tunnel
-from toxproxy.mux.limits import Limits
 from toxproxy.patience import Patience
 
 
@@ -22,7 +21,7 @@ async def test_an_idle_connection_is_reset_at_both_ends() -> None:
         except ConnectionResetError:
             ended.set_result("reset")
 
-    async with tunnel(limits=Limits(patience=Patience(idle=0.2))) as ends, service(silent) as port:
+    async with tunnel(patience=Patience(idle=0.2)) as ends, service(silent) as port:
         reader, writer = await ends.open(port)
         writer.write(b"x")
         assert await reader.readexactly(1) == b"x"
@@ -38,7 +37,7 @@ async def test_a_half_closed_connection_is_reset_although_its_service_never_ends
         assert await reader.read() == b""
         await asyncio.sleep(30)
 
-    async with tunnel(limits=Limits(patience=Patience(half_closed=0.2))) as ends, service(deaf) as port:
+    async with tunnel(patience=Patience(half_closed=0.2)) as ends, service(deaf) as port:
         reader, writer = await ends.open(port)
         writer.write_eof()
         async with asyncio.timeout(10):
@@ -48,7 +47,7 @@ async def test_a_half_closed_connection_is_reset_although_its_service_never_ends
 
 
 async def test_a_connection_in_use_stays_open() -> None:
-    async with tunnel(limits=Limits(patience=Patience(idle=1.0))) as ends, service(echo) as port:
+    async with tunnel(patience=Patience(idle=1.0)) as ends, service(echo) as port:
         reader, writer = await ends.open(port)
         for _ in range(15):
             writer.write(b"x")

@@ -32,7 +32,7 @@ async def test_what_the_server_reads_for_a_client_without_credit_is_bounded(
         monkeypatch.setattr(Allotment, "first", lambda self: 0)  # the window of OPEN is 0
         kept = [await ends.open(port) for _ in range(STREAMS)]
         monkeypatch.undo()
-        streams = ends.far._multiplexer.streams.values()
+        streams = ends.far.multiplexer.streams.values()
         async with asyncio.timeout(10):
             while not all(stream.sender.full for stream in streams):
                 await asyncio.sleep(0.01)

@@ -55,8 +55,8 @@ class End:
         self.config = config
         self._state = state if isinstance(state, StateFolder) else StateFolder(Path(state))
         self.node = Node(config.tox, self._state, name, self)
-        self._pool = Pool(config.limits.process_memory)
-        self._limits = session_limits(config.limits, self._pool)
+        self._limits = Limits(pool=Pool(config.limits.process_memory))  # of each friend, and of all together
+        set_limits(self._limits, config.limits)
         self._friends: dict[int, Friend] = {}
         self.mapper: Mapper | None = None  # of the node's UDP port, if the configuration lets it ask
         self.methods: Mapping[str, Method] = {}  # what this end can be asked, once it runs
@@ -113,10 +113,7 @@ class End:
         now = self.config
         config = replace(config, tox=now.tox, web=now.web, server_name=now.server_name)
         self.config = await self._take_over(config)
-        self._pool.resize(config.limits.process_memory)
-        self._limits = session_limits(config.limits, self._pool)
-        for friend in self._friends.values():
-            friend.change(self._limits)
+        set_limits(self._limits, config.limits)
         self._observer.config = self.config
         return found
 
@@ -153,7 +150,7 @@ class End:
     @property
     def streams(self) -> int:
         """How many streams live, with all friends together."""
-        return sum(friend.streams for friend in self._friends.values())
+        return sum(len(friend.streams) for friend in self._friends.values())
 
     @property
     def connections(self) -> int:
@@ -204,17 +201,13 @@ class End:
         log.debug("friend request of %s ignored", short(key))
 
 
-def session_limits(settings: LimitSettings, pool: Pool | None = None) -> Limits:
-    """What each of this process's friends may make it hold, all together no more than `pool`."""
-    usual = Limits()
-    return Limits(
-        window=min(usual.window, settings.stream_memory),
-        most_window=settings.stream_memory,
-        session_window=settings.memory,
-        pool=pool,
-        streams=settings.streams,
-        patience=settings.patience,
-    )
+def set_limits(limits: Limits, settings: LimitSettings) -> None:
+    """Bound what each of this process's friends may make it hold, and all together."""
+    limits.pool.size = settings.process_memory
+    limits.window = min(Limits().window, settings.stream_memory)
+    limits.most_window = settings.stream_memory
+    limits.session_window = settings.memory
+    limits.streams = settings.streams
 
 
 def waiting(count: int) -> str:

@@ -31,8 +31,8 @@ from toxproxy.control.snapshots import (
 from toxproxy.system.state import StateFolder
 from toxproxy.tox import library
 from toxproxy.tox.node import ConnectionStatus, Node
-from toxproxy.tunnel.figures import Figures
 from toxproxy.tunnel.friend import Friend, Phase
+from toxproxy.tunnel.session import Session
 
 _NETWORK = {
     ConnectionStatus.NONE: NetworkPath.NONE,
@@ -136,7 +136,7 @@ class Observer:
 
     def peer(self, friend: Friend, now: float | None = None) -> PeerSnapshot:
         """One of them."""
-        since, carried, figures = self._noted(friend), friend.carried, friend.figures
+        since, carried = self._noted(friend), friend.carried
         rates = self._rates.of(friend.key, time.monotonic() if now is None else now, carried) or (None, None)
         return PeerSnapshot(
             key=friend.key.hex().upper(),
@@ -150,7 +150,7 @@ class Observer:
             path_since_unix_s=since.path_at,
             address=None,
             resumed=friend.resumed,
-            streams=friend.streams,
+            streams=len(friend.streams),
             waiting=friend.waiting,
             traffic=TrafficSnapshot(
                 sent_bytes=carried[0],
@@ -158,7 +158,7 @@ class Observer:
                 sent_bytes_per_s=rates[0],
                 received_bytes_per_s=rates[1],
             ),
-            link=None if figures is None else _link(figures),
+            link=None if friend.session is None else _link(friend.session),
         )
 
     def _noted(self, friend: Friend) -> _Since:
@@ -175,8 +175,7 @@ class Observer:
     def _state(self, friend: Friend) -> PeerState:
         match friend.phase:
             case Phase.READY:
-                figures = friend.figures
-                silent = figures is not None and (figures.silence or 0.0) > _SILENCE
+                silent = friend.session is not None and (friend.session.silence or 0.0) > _SILENCE
                 return PeerState.SILENT if silent else PeerState.CONNECTED
             case Phase.LINKING:
                 return PeerState.SILENT if friend.met else PeerState.CONNECTING
@@ -233,19 +232,22 @@ class Observer:
         )
 
 
-def _link(figures: Figures) -> LinkSnapshot:
+def _link(session: Session) -> LinkSnapshot:
+    recovery, silence = session.recovery, session.silence
+    trip, controller, flight = recovery.trip, recovery.controller, recovery.flight
+    sent = flight.next_number - 1
     return LinkSnapshot(
-        rtt_ms=_ms(figures.round_trip),
-        least_rtt_ms=_ms(figures.least_round_trip),
-        queue_ms=_ms(figures.queue) if figures.round_trip is not None else None,
-        sent_packets=figures.sent,
-        lost_packets=figures.lost,
-        loss_share=round(figures.lost / max(1, figures.sent), 6),
-        window_bytes=figures.window,
-        in_flight_bytes=figures.in_flight,
-        silent_s=None if figures.silence is None else round(figures.silence, 3),
-        phase=figures.state,
-        lossy=figures.lossy,
+        rtt_ms=_ms(trip.smoothed) if trip.known else None,
+        least_rtt_ms=_ms(trip.least) if trip.known else None,
+        queue_ms=_ms(max(0.0, trip.smoothed - trip.least)) if trip.known else None,
+        sent_packets=sent,
+        lost_packets=recovery.lost,
+        loss_share=round(recovery.lost / max(1, sent), 6),
+        window_bytes=controller.window,
+        in_flight_bytes=flight.bytes,
+        silent_s=None if silence is None else round(silence, 3),
+        phase=controller.state,
+        lossy=controller.lossy,
     )
 
 
@@ -253,5 +255,5 @@ def _unix() -> float:
     return round(time.time(), 3)
 
 
-def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 3)
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)

@@ -67,7 +67,7 @@ class Orders:
     async def streams(self, params: Params) -> object:
         """`StreamSnapshot`s, the oldest first, 10,000 at most; and how many there are."""
         expect(params)
-        found = [_stream(friend, each) for friend in self._friends() for each in friend.transports()]
+        found = [_stream(friend, each) for friend in self._friends() for each in friend.streams]
         found.sort(key=lambda stream: -stream.age_s)
         return {"streams": encoded(found[:_MOST_STREAMS]), "count": len(found)}
 
@@ -76,7 +76,7 @@ class Orders:
         expect(params, "id")
         wanted = text(params, "id").upper()
         for friend in self._friends():
-            for transport in friend.transports():
+            for transport in friend.streams:
                 if _id(friend, transport) == wanted:
                     log.info("stream %s to %s is closed by command", wanted, transport.target)
                     transport.abort()

@@ -20,6 +20,7 @@ from toxproxy.control.snapshots import EndRole
 from toxproxy.errors import Refusal, StateError
 from toxproxy.outbound.audited import AuditedExit
 from toxproxy.outbound.exit import Exit
+from toxproxy.outbound.serving import Serving
 from toxproxy.pace import Notice
 from toxproxy.system.state import StateFolder, option
 from toxproxy.tox.node import ConnectionStatus
@@ -117,15 +118,19 @@ class Server(End):
         audited = AuditedExit(
             self._exit.guest(), key, name=self.access.name, write=lambda record: self._ledger.write(record)
         )
+        serving = Serving(
+            audited,
+            patience=lambda: self.config.limits.patience,
+            turned_away=lambda target: audited.refused(target, Refusal.TOO_MANY_STREAMS),
+        )
         return Friend(
             self.node,
             number,
             key,
             changed=self._friend_changed,
-            exit=audited,
+            host=serving,
             limits=self._limits,
             grace=self.config.tox.grace,
-            turned_away=lambda target: audited.refused(target, Refusal.TOO_MANY_STREAMS),
             name_of=self.access.name,
         )
 
@@ -162,7 +167,7 @@ class Server(End):
                 self._guests.met(friend)
             case _, Presence.AWAY:
                 grace = self.config.tox.grace
-                tell("client %s is away; %s for it, for up to %g s", who, waiting(friend.streams), grace)
+                tell("client %s is away; %s for it, for up to %g s", who, waiting(len(friend.streams)), grace)
             case Presence.AWAY, _:
                 tell("client %s left; its connections are closed", who)
             case _:

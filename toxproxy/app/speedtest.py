@@ -15,7 +15,7 @@ from toxproxy.control.server import Method, Params
 from toxproxy.control.snapshots import DirectionSnapshot, SpeedPhase, SpeedSnapshot, encoded
 from toxproxy.errors import Refusal, StreamRefused, ToxproxyError
 from toxproxy.outbound.service import COUNT, HOST, Port, noise
-from toxproxy.tunnel.figures import Figures
+from toxproxy.recovery.recovery import Recovery
 from toxproxy.tunnel.friend import Friend, Phase
 
 _PINGS = 5  # before the load
@@ -81,7 +81,7 @@ class _Direction(asyncio.Protocol):
     """A stream to the server itself. `total` bytes have arrived, the last of them at `heard`."""
 
     friend: Friend
-    before: Figures | None = None
+    before: tuple[Recovery, int, int] | None = None  # counts of packets at the beginning
     began: float = 0.0
     total: int = 0
     heard: float = 0.0
@@ -96,7 +96,7 @@ class _Direction(asyncio.Protocol):
     async def begin(cls, friend: Friend) -> _Direction:
         """Open the stream. Raises `ToxproxyError`."""
         direction = cls(friend)
-        direction.before = friend.figures
+        direction.before = direction.counts()
         try:
             async with asyncio.timeout(_PATIENCE * 2):
                 await friend.dial(lambda: direction, Target(HOST, direction.port), compress=False)
@@ -141,9 +141,23 @@ class _Direction(asyncio.Protocol):
             rtt_ms=_median(self.trips),
         )
 
-    def losses(self) -> tuple[int, int]:
-        """Packets that were lost, of how many."""
+    def counts(self) -> tuple[Recovery, int, int] | None:
+        """Packets in this direction that were lost, of how many, in the session that there is."""
+        if self.friend.session is None:
+            return None
+        recovery = self.friend.session.recovery
+        return recovery, *self.counted(recovery)
+
+    def counted(self, recovery: Recovery) -> tuple[int, int]:
+        """Packets in this direction that were lost, of how many, since the session began."""
         raise NotImplementedError
+
+    def losses(self) -> tuple[int, int]:
+        """The same since the beginning; none of another session."""
+        before, now = self.before, self.counts()
+        if before is None or now is None or now[0] is not before[0]:
+            return 0, 0
+        return max(0, now[1] - before[1]), now[2] - before[2]
 
     def end(self) -> None:
         """Reset the stream."""
@@ -157,12 +171,9 @@ class _Down(_Direction):
     def data_received(self, data: bytes) -> None:
         self.arrived(self.total + len(data))
 
-    def losses(self) -> tuple[int, int]:
-        before, now = self.before, self.friend.figures
-        if before is None or now is None or now.numbered < before.numbered:
-            return 0, 0
-        sent = now.numbered - before.numbered
-        return max(0, sent - (now.received - before.received)), sent
+    def counted(self, recovery: Recovery) -> tuple[int, int]:
+        received, numbered = recovery.came
+        return numbered - received, numbered
 
 
 class _Up(_Direction):
@@ -193,11 +204,8 @@ class _Up(_Direction):
         if whole:
             self.arrived(COUNT.unpack_from(data, whole - COUNT.size)[0])
 
-    def losses(self) -> tuple[int, int]:
-        before, now = self.before, self.friend.figures
-        if before is None or now is None or now.sent < before.sent:
-            return 0, 0
-        return now.lost - before.lost, now.sent - before.sent
+    def counted(self, recovery: Recovery) -> tuple[int, int]:
+        return recovery.lost, recovery.flight.next_number - 1
 
 
 async def _ping(friend: Friend, *, pause: float) -> float | None:

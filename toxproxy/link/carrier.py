@@ -35,7 +35,6 @@ HEADER = MAX_PACKET - MTU
 LINKS_AT_ONCE = 10  # that the peer may begin at once …
 LINKS_A_SECOND = 2.0  # … and how many more each second
 _CONNECT = HEADER + connect.LENGTH
-_OLDER_CHANNELS = 255  # of the links of protocol version 1
 _REMEMBERED = 65  # CONNECTs that are remembered: the present link's, and 64 of replaced ones
 
 
@@ -97,7 +96,8 @@ class Carrier:
     def _connect_received(self, epoch: int, datagram: bytearray) -> None:
         connect.clamp_mtu(datagram, MTU)
         if self._connecting or not is_connect(datagram):
-            self._notice("dropped a CONNECT: %s", self._wrong_with(datagram))
+            wrong = "only the client sends one" if self._connecting else "SPEC.md gives its fields"
+            self._notice("dropped a CONNECT: %s", wrong)
             return
         asked = epoch << 32 | connect.connect_id(datagram)
         if asked not in self._asked:
@@ -109,13 +109,6 @@ class Carrier:
             self._asked.append(asked)
         if self.link is not None and asked == self._asked[-1]:  # not a late one of a link that was replaced
             self.link.datagram_received(memoryview(datagram))
-
-    def _wrong_with(self, datagram: bytearray) -> str:
-        if self._connecting:
-            return "only the client sends one"
-        if connect.channels(datagram) == _OLDER_CHANNELS:
-            return "the friend may run an older toxproxy, of protocol version 1; it must be updated"
-        return "SPEC.md gives its fields"
 
     def _begin(self, epoch: int) -> bool:
         header = bytes((PACKET_ID, epoch))

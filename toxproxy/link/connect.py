@@ -8,7 +8,6 @@ from __future__ import annotations
 
 LENGTH = 52  # bytes
 _MTU = slice(12, 16)
-_CHANNELS = slice(20, 24)
 _CONNECT_ID = slice(44, 48)
 
 
@@ -25,11 +24,6 @@ def is_connect(datagram: bytes | bytearray | memoryview) -> bool:
 def connect_id(datagram: bytes | bytearray | memoryview) -> int:
     """The random number by which a CONNECT names its connection."""
     return int.from_bytes(datagram[_CONNECT_ID])
-
-
-def channels(datagram: bytes | bytearray | memoryview) -> int:
-    """How many channels a CONNECT asks for."""
-    return int.from_bytes(datagram[_CHANNELS])
 
 
 def clamp_mtu(datagram: bytearray | memoryview, mtu: int) -> None:

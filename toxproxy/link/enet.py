@@ -73,9 +73,8 @@ class EnetLink:
         self._farewell = b""
         self._queued: list[int] = []  # the sizes of the packets in ENet that it has not sent
         self._written = 0  # datagrams that ENet wrote, when last read
-        self._waiting = 0  # datagrams in `_inbox`
-        # What came while `_inbox` was full. libtoxcore reads its socket until that is empty, which never
-        # happens while packets come faster than they are handled: so they are handled later, in batches.
+        # What came and was not handled. libtoxcore reads its socket until that is empty, which never happens
+        # while packets come faster than they are handled: so those beyond some batches are handled later.
         self._backlog: deque[bytes] = deque()
         self._works_off = False  # `_work_off` will be called
         self._ready = False  # datagrams were handled, and the owner was not told of their end yet
@@ -170,17 +169,14 @@ class EnetLink:
         if not is_packet(packet, at, len(datagram)) and not self._filter.incoming(datagram):
             self._notice("dropped a datagram of %d bytes that no link sends", len(datagram))
             return
-        if self._backlog or self._waiting == MOST:
-            if len(self._backlog) < _MOST_BACKLOG:
-                self._backlog.append(bytes(datagram))
-            return
-        self._inbox.put(self._waiting, datagram)
-        self._waiting += 1
+        if len(self._backlog) < _MOST_BACKLOG:
+            self._backlog.append(bytes(datagram))
 
     def batch_ended(self) -> None:
-        """No more datagrams came for now."""
-        if self._waiting:
-            self._service()
+        """No more datagrams came for now. The rest of many is handled after other work of the event loop."""
+        for _ in range(_BATCHES):
+            if self._backlog:
+                self._service()
         ready, self._ready = self._ready, False
         if ready and self.owner is not None:
             self.owner.link_ready()
@@ -189,23 +185,17 @@ class EnetLink:
             self._loop.call_soon(self._work_off)
 
     def _work_off(self) -> None:
-        """Handle a part of the backlog. Other work of the event loop has its turn before the next one."""
         self._works_off = False
-        backlog = self._backlog
-        for _ in range(_BATCHES):
-            while backlog and self._waiting < MOST:
-                self._inbox.put(self._waiting, memoryview(backlog.popleft()))
-                self._waiting += 1
-            if self._waiting:
-                self._service()
         self.batch_ended()
 
     # ENet
 
     def _service(self) -> None:
         """Give ENet the datagrams that came. It checks its timeouts and sends. Pass its packets on."""
-        host = self._host
-        count, self._waiting = self._waiting, 0
+        host, backlog = self._host, self._backlog
+        count = min(len(backlog), MOST)
+        for slot in range(count):
+            self._inbox.put(slot, memoryview(backlog.popleft()))
         if count:
             self._ready = True
             self.heard = self._loop.time()
@@ -339,7 +329,6 @@ class EnetLink:
     def _free(self) -> None:
         self._up = False
         self._greeting = b""
-        self._waiting = 0
         self._backlog.clear()
         self._set_timers()
         self._shim.close()

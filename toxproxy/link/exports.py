@@ -17,7 +17,6 @@ import enet
 
 log = logging.getLogger(__name__)
 
-_FULL = 32  # ENET_PEER_PACKET_THROTTLE_SCALE
 _NEVER = 0xFFFF_FFFF  # ms
 _STEPS = 16  # of ENET_PEER_PACKET_THROTTLE_ACCELERATION, 2, from a closed throttle to an open one
 
@@ -48,8 +47,7 @@ def open_throttle(peer: enet.Peer) -> None:
     handshake that took more than half a second closes it by a step.
     """
     for _ in range(_STEPS):
-        if peer.packetThrottle < _FULL:
-            _call("enet_peer_throttle", peer, 0)
+        _call("enet_peer_throttle", peer, 0)
 
 
 def _call(function: str, peer: enet.Peer, *arguments: int) -> bool:

@@ -35,8 +35,6 @@ class Compressor:
     After `_MISSES` in a row it pauses. Each further miss doubles the pause, up to `_LONGEST_REST`.
     """
 
-    __slots__ = ("_history", "_misses", "_ratio", "_rest", "_untried")
-
     def __init__(self) -> None:
         self._history = b""
         self._ratio = 1.0  # how many times smaller the last block became, less a margin
@@ -87,8 +85,6 @@ class Compressor:
 
 class Decompressor:
     """Reads the blocks of one direction, in the order in which they were made."""
-
-    __slots__ = ("_history",)
 
     def __init__(self) -> None:
         self._history = b""

@@ -179,15 +179,6 @@ def decode(packet: bytes, at: int = 0) -> tuple[Frame, int]:
     return frame, end
 
 
-def decode_all(packet: bytes, at: int = 0) -> list[Frame]:
-    """All frames from `at` to the end of the packet. Raises `RemoteProtocolError`."""
-    found = []
-    while at < len(packet):
-        frame, at = decode(packet, at)
-        found.append(frame)
-    return found
-
-
 def name(cls: type[Frame]) -> str:
     """The name of a frame type in SPEC.md."""
     return cls.__name__.upper()

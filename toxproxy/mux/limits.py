@@ -4,31 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from toxproxy.patience import Patience
 
-
+@dataclass(slots=True)
 class Pool:
-    """Bytes that the sessions of a process share: for windows of streams, and for data kept for a peer."""
+    """Bytes that the sessions of a process share: for windows of streams, and for data kept for a peer.
 
-    __slots__ = ("_size", "left")
+    When `size` is lowered, what was taken stays taken, so `left` may be below 0 for a while.
+    """
 
-    def __init__(self, size: int) -> None:
-        self.left = self._size = size
+    size: int
+    taken: int = 0
 
     @property
-    def for_new(self) -> int:
-        """Bytes that new streams may share. Half of the pool is for streams whose readers keep up."""
-        return max(0, self.left - self._size // 2)
-
-    def resize(self, size: int) -> None:
-        """Make it larger or smaller. What was taken stays taken, so `left` may be below 0 for a while."""
-        self.left += size - self._size
-        self._size = size
+    def left(self) -> int:
+        return self.size - self.taken
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Limits:
-    """The bounds of one session, on one side.
+    """The bounds of a session, on one side. One object may bound many.
+
+    They may change at any time, and count for what is opened next; living streams keep their windows. A
+    peer knows the `streams` of HELLO. It is refused more than there are now, but never asks for more than
+    it knows of.
 
     Windows are in bytes, and each is of one direction of a stream, at its receiver:
 
@@ -38,9 +36,8 @@ class Limits:
     `most_window`: to which a window grows while the application keeps up and the path needs it.
     `session_window`: for all windows, and for all bytes that were written and not acknowledged, together.
     Each stream may add `least_window` and `sender.LEAST_BUFFER` to it.
-    `pool`: the same for all sessions of the process together; None is without a bound.
+    `pool`: the same for all sessions of the process together.
     `streams`: how many streams the peer may have open at once.
-    `patience`: for how long a stream that the peer opened may be silent. `Session` enforces it.
 
     Compression needs `compression.HISTORY` bytes more for each direction of a compressed stream.
     """
@@ -50,6 +47,5 @@ class Limits:
     window: int = 1024 * 1024
     most_window: int = 8 * 1024 * 1024
     session_window: int = 64 * 1024 * 1024
-    pool: Pool | None = field(default=None, compare=False)
+    pool: Pool = field(default_factory=lambda: Pool(1 << 62), compare=False)
     streams: int = 8192
-    patience: Patience = field(default_factory=Patience)

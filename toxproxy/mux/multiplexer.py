@@ -65,15 +65,6 @@ class Multiplexer:
 
     # The owner's calls
 
-    def change(self, limits: Limits) -> None:
-        """Use other limits from now on. Living streams keep their windows.
-
-        The peer knows the old `streams` from HELLO. It is refused more than there are now, but never asks
-        for more than it knows of.
-        """
-        self.limits = limits
-        self.memory.change(limits)
-
     @property
     def established(self) -> bool:
         """Whether streams can be opened: the peer's HELLO came."""

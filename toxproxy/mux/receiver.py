@@ -31,10 +31,6 @@ class Receiver:
     piece beyond that is not stored.
     """
 
-    __slots__ = (
-        "_ahead", "_decompressor", "_held", "ended", "fin_at", "ignored", "pieces", "state", "told", "window",
-    )  # fmt: skip
-
     def __init__(self, limit: int, *, compress: bool = False) -> None:
         self.state = ReceiveState.OPEN
         self.window = ReceiveWindow(limit)

@@ -54,10 +54,6 @@ class Sender:
     when the writer should pause: when between `LEAST_BUFFER` and `HIGH_WATER` bytes wait.
     """
 
-    __slots__ = (
-        "_buffer", "_compressor", "_held", "_lost", "_memory", "full", "limit", "low", "offset", "state",
-    )  # fmt: skip
-
     def __init__(self, limit: int, memory: Allotment, *, compress: bool = False) -> None:
         self.state = SendState.READY
         self.offset = 0  # of the next byte that was never sent
@@ -101,7 +97,7 @@ class Sender:
         if self._lost:
             return True
         if self._buffer:
-            if self._memory.exhausted and self._held - len(self._buffer) > LEAST_BUFFER:
+            if self._memory.left <= 0 and self._held - len(self._buffer) > LEAST_BUFFER:
                 return False  # what the peer does not acknowledge is memory, too
             return self.offset < self.limit
         return self.state is SendState.FINISHING

@@ -8,6 +8,7 @@ OPENING   -> OPEN      opened here; from any state -> CLOSED
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 
 from toxproxy.mux import frames
@@ -22,29 +23,24 @@ class StreamState(Enum):
     CLOSED = "closed"
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Stream:
     """A handle on one stream. `Multiplexer` makes it, and its methods take it.
 
     `data` is free for the owner of the multiplexer to use.
     """
 
-    __slots__ = (
-        "base", "burst", "complete", "data", "id", "receiver", "rested_at", "said", "scheduled", "sender",
-        "state",
-    )  # fmt: skip
-
-    def __init__(self, id: int, state: StreamState, sender: Sender, receiver: Receiver) -> None:
-        self.id = id
-        self.state = state
-        self.sender = sender
-        self.receiver = receiver
-        self.said: frames.Open | frames.Opened | None = None  # by the peer
-        self.complete = False  # closed since both directions were done
-        self.scheduled = False
-        self.burst = 0  # for the scheduler: bytes sent lately
-        self.rested_at = 0  # for the scheduler: bytes that all streams had sent when this one last sent
-        self.base = 0  # for the scheduler: when the stream would be due if it had never had a byte to send
-        self.data: object = None
+    id: int
+    state: StreamState
+    sender: Sender
+    receiver: Receiver
+    said: frames.Open | frames.Opened | None = None  # by the peer
+    complete: bool = False  # closed since both directions were done
+    scheduled: bool = False
+    burst: int = 0  # for the scheduler: bytes sent lately
+    rested_at: int = 0  # for the scheduler: bytes that all streams had sent when this one last sent
+    base: int = 0  # for the scheduler: when the stream would be due if it had never had a byte to send
+    data: object = None
 
     @property
     def done(self) -> bool:

@@ -10,7 +10,6 @@ from toxproxy.errors import LocalProtocolError
 from toxproxy.mux.limits import Limits, Pool
 
 _SHARES = 32  # a new stream gets at most one of so many parts of what is left for new ones
-_UNBOUNDED = 1 << 62  # bytes
 
 
 class ReceiveWindow:
@@ -21,8 +20,6 @@ class ReceiveWindow:
     A sender that has more to send fills its credit to the last byte. So bytes that end exactly at a limit
     show that the window may be too small for the path: it was `used_up`.
     """
-
-    __slots__ = ("consumed", "given", "limit", "received", "size", "used_up")
 
     def __init__(self, size: int) -> None:
         self.limit = 0
@@ -70,49 +67,42 @@ class Allotment:
 
     All windows together exceed `limits.session_window`, and those of all sessions `limits.pool`, by at
     most `limits.least_window` for each stream. What was written to streams counts too, until the peer has
-    acknowledged it; `share` bounds what waits to be sent. Once the memory is `exhausted`, no more is sent.
+    acknowledged it; `share` bounds what waits to be sent. Once nothing is `left`, no more is sent.
     """
 
-    __slots__ = ("_limits", "_own", "_shared")
-
     def __init__(self, limits: Limits) -> None:
+        self.taken = 0
         self._limits = limits
-        self._own = Pool(limits.session_window)
-        self._shared = limits.pool or Pool(_UNBOUNDED)
+        self._pool = limits.pool
 
-    def change(self, limits: Limits) -> None:
-        """Use other limits from now on. Their pool does not count: it stays the one of the process."""
-        self._own.resize(limits.session_window)
-        self._limits = limits
+    @property
+    def left(self) -> int:
+        """How many bytes are left; 0 or less if none are."""
+        return min(self._limits.session_window - self.taken, self._pool.left)
 
     def first(self) -> int:
         """The size of a new stream's window, in bytes."""
-        limits = self._limits
-        left = min(self._own.for_new, self._shared.for_new)
-        return min(limits.window, max(limits.least_window, left // _SHARES))
+        limits, pool = self._limits, self._pool
+        for_new = min(limits.session_window // 2 - self.taken, pool.size // 2 - pool.taken)
+        return min(limits.window, max(limits.least_window, for_new // _SHARES))
 
     def widen(self, window: ReceiveWindow) -> None:
         """Make a window four times as large, if memory is left for that."""
         more = min(3 * window.size, self._limits.most_window - window.size)
-        if 0 < more <= min(self._own.left, self._shared.left):
+        if 0 < more <= self.left:
             self.hold(more)
             window.resize(window.size + more)
 
     def hold(self, size: int) -> None:
         """Take `size` bytes; a negative size returns them."""
-        self._own.left -= size
-        self._shared.left -= size
+        self.taken += size
+        self._pool.taken += size
 
     def share(self, least: int, most: int) -> int:
         """How many bytes one buffer may hold now, between `least` and `most`."""
-        return max(least, min(most, self._own.left // _SHARES, self._shared.left // _SHARES))
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether nothing is left."""
-        return self._own.left <= 0 or self._shared.left <= 0
+        return max(least, min(most, self.left // _SHARES))
 
     def end(self) -> None:
         """The session has ended: return all its memory to the pool, and take no more from it."""
-        self._shared.left += self._limits.session_window - self._own.left
-        self._shared = Pool(_UNBOUNDED)
+        self._pool.taken -= self.taken
+        self._pool = Pool(self._pool.size)

@@ -1,7 +1,7 @@
 """One friend on the Tox network: whether it is online, and the session with it.
 
 The client dials through a `Friend`, which waits for the session if there is none yet. The server
-gives it an exit, through which the friend dials.
+gives it a host, which serves the streams that the friend opens.
 """
 
 from __future__ import annotations
@@ -12,15 +12,14 @@ from collections.abc import Callable
 from enum import Enum
 
 from toxproxy.address import MAX_WORDS, Target, shown
-from toxproxy.dialer import Dialer, P
+from toxproxy.dialer import P
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.mux.limits import Limits
 from toxproxy.pace import Notice
 from toxproxy.tox.node import ConnectionStatus, Node
 from toxproxy.tunnel.events import Change, Closed, PeerBroke, PeerClosed, SessionEvent
-from toxproxy.tunnel.figures import Figures
+from toxproxy.tunnel.host import Host
 from toxproxy.tunnel.keeper import SessionKeeper
-from toxproxy.tunnel.transport import StreamTransport
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +35,12 @@ class Phase(Enum):
     READY = "ready"  # streams can be opened
 
 
-class Friend:
-    """At the client, a `Dialer` through the server. At the server, a client that dials through `exit`.
+class Friend(SessionKeeper):
+    """At the client, a `Dialer` through the server. At the server, a client that the `host` serves.
 
     `wait` is how long a dial waits for the session, in seconds. `grace` is how long an interrupted
     session and its streams are kept, in seconds. `changed` is called when the phase or the kind of
-    connection changes. `turned_away`: see `Session`. `name_of` is how the log calls it.
+    connection changes. `name_of` is how the log calls it.
     """
 
     def __init__(
@@ -52,12 +51,14 @@ class Friend:
         *,
         changed: Callable[[Friend], None],
         grace: float,
-        exit: Dialer | None = None,
+        host: Host | None = None,
         wait: float = 0.0,
         limits: Limits | None = None,
-        turned_away: Callable[[Target], None] = lambda _: None,
         name_of: Callable[[bytes], str | None] = lambda _: None,
     ) -> None:
+        super().__init__(
+            node.lossy_sender(number), changed=self._heard_of, grace=grace, host=host, limits=limits
+        )
         self.key = key
         self.connection = ConnectionStatus.NONE
         self.met = False  # there has been a session with it
@@ -65,20 +66,12 @@ class Friend:
         self._node = node
         self._number = number
         self._wait = wait
-        self._changed = changed
+        self._tell = changed
         self._name_of = name_of
         self._ready = asyncio.Event()
-        self._waiting = 0
+        self.waiting = 0  # dials that wait for the session
         self._tell_end = Notice(log, most=_LINES)
-        self._keeper = SessionKeeper(
-            node.lossy_sender(number),
-            changed=self._session_changed,
-            exit=exit,
-            limits=limits,
-            grace=grace,
-            turned_away=turned_away,
-        )
-        node.set_sink(number, self._keeper.carrier)
+        node.set_sink(number, self.carrier)
 
     @property
     def phase(self) -> Phase:
@@ -92,43 +85,11 @@ class Friend:
         """What the friend calls itself; it may say anything, in 128 bytes."""
         return self._node.friend_name(self._number)
 
-    @property
-    def streams(self) -> int:
-        """How many streams have not ended."""
-        return self._keeper.streams
-
-    @property
-    def waiting(self) -> int:
-        """How many dials wait for the session."""
-        return self._waiting
-
-    @property
-    def figures(self) -> Figures | None:
-        """What was measured in the session; None without one."""
-        session = self._keeper.session
-        return session.figures if session is not None else None
-
-    @property
-    def carried(self) -> tuple[int, int]:
-        """Bytes that streams have sent and received since the program began, before compression."""
-        return self._keeper.carried
-
-    def transports(self) -> list[StreamTransport]:
-        """The streams that have not ended."""
-        session = self._keeper.session
-        return session.transports() if session is not None else []
-
     async def ping(self) -> float:
         """Ask the friend for an answer; see `Session.ping`. Raises `StreamRefused`."""
-        session = self._keeper.session
-        if session is None:
+        if self.session is None:
             raise StreamRefused(Refusal.OFFLINE, "the peer is not connected")
-        return await session.ping()
-
-    @property
-    def connections(self) -> int:
-        """How many connections `idle` would wait for."""
-        return self._keeper.connections
+        return await self.session.ping()
 
     async def dial(
         self,
@@ -144,45 +105,36 @@ class Friend:
         """
         if not self._ready.is_set():
             await self._wait_for_session()
-        session = self._keeper.session
-        if session is None:
+        if self.session is None:
             raise StreamRefused(Refusal.OFFLINE, "the server is not connected")
-        return await session.dial(protocol_factory, target, early=early, compress=compress)
-
-    def change(self, limits: Limits) -> None:
-        """Use other limits from now on; see `Multiplexer.change`."""
-        self._keeper.change(limits)
-
-    async def idle(self) -> None:
-        """Wait until all streams have ended, and everything received through them has been delivered."""
-        await self._keeper.idle()
+        return await self.session.dial(protocol_factory, target, early=early, compress=compress)
 
     def connection_changed(self, connection: ConnectionStatus) -> None:
         """Tox reports how the friend is connected now."""
         was, self.connection = self.connection, connection
         log.debug("friend %s: %s", self._called, connection.name.lower())
         if connection is ConnectionStatus.NONE:
-            self._keeper.lose()
+            self.lose()
         elif was is ConnectionStatus.NONE:
-            self._keeper.reach()
-        self._changed(self)
+            self.reach()
+        self._tell(self)
 
     async def close(self, text: str) -> None:
         """End the session, tell the peer why, and stop taking the friend's packets."""
-        await self._keeper.close(text)
+        await super().close(text)
         self._node.set_sink(self._number, None)
 
     async def _wait_for_session(self) -> None:
-        if self._waiting >= _WAITING:
+        if self.waiting >= _WAITING:
             raise StreamRefused(Refusal.OFFLINE, "too many connections wait for the server")
-        self._waiting += 1
+        self.waiting += 1
         try:
             async with asyncio.timeout(self._wait):
                 await self._ready.wait()
         except TimeoutError:
             raise StreamRefused(Refusal.OFFLINE, self._missing()) from None
         finally:
-            self._waiting -= 1
+            self.waiting -= 1
 
     def _missing(self) -> str:
         if self._node.connection is ConnectionStatus.NONE:
@@ -198,16 +150,16 @@ class Friend:
     def _called(self) -> str:
         return called(self.key, self._name_of(self.key))
 
-    def _session_changed(self, what: SessionEvent) -> None:
+    def _heard_of(self, what: SessionEvent) -> None:
         tell = self._tell_end if what.change is Change.ENDED else log.debug  # the status shows the others
         tell("session with %s %s", self._called, words(what))
         self.resumed += what.change is Change.RESUMED
-        if self._keeper.ready:
+        if self.ready:
             self.met = True
             self._ready.set()
         else:
             self._ready.clear()
-        self._changed(self)
+        self._tell(self)
 
 
 def short(key: bytes) -> str:

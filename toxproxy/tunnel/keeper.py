@@ -11,8 +11,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from toxproxy.address import Target
-from toxproxy.dialer import Dialer
 from toxproxy.errors import CloseCode
 from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.carrier import Carrier
@@ -20,24 +18,31 @@ from toxproxy.link.enet import EnetLink
 from toxproxy.mux.limits import Limits
 from toxproxy.pace import Backoff, Pace
 from toxproxy.recovery.packet import close, closing, introduction
-from toxproxy.relay.half import Halves
 from toxproxy.timer import Timer
 from toxproxy.tunnel.events import Change, Loss, SessionEnd, SessionEvent
-from toxproxy.tunnel.session import Notices, Session
+from toxproxy.tunnel.host import Host
+from toxproxy.tunnel.session import Session
+from toxproxy.tunnel.transport import StreamTransport
 
 _LAST_WORDS = 1.0  # seconds that a session's CLOSE has to arrive, before a new link replaces its link
 _SESSIONS = 60  # how many a client may begin in a minute
 _STEADY = 30.0  # seconds of a working link after which pauses start again from none
 # After these ends the next link may begin at once: the path failed, or they took seconds anyway.
 _NO_PAUSE = frozenset({LinkEnd.UNANSWERED, LinkEnd.SILENT, LinkEnd.REPLACED, LinkEnd.UNREACHABLE})
+_TOO_OFTEN = f"more than {_SESSIONS} sessions were begun within a minute: try again later"
+_FORGOTTEN = (
+    "this session is not known here: the program was restarted, or the session was interrupted for too long"
+)
 
 
-class SessionKeeper:
+class SessionKeeper(LinkOwner):
     """Keeps a session with one peer. `carrier` must be given the peer's packets; `send` is for it.
 
+    At the server it owns a new link until a packet says which session the link is for.
+
     `changed` is called when a session began, was interrupted, was resumed or has ended. An interrupted
-    session is kept for `grace` seconds. With an `exit` this is the server, otherwise the client.
-    `turned_away`: see `Session`.
+    session is kept for `grace` seconds. With a `host`, which serves the peer's streams, this is the server,
+    otherwise the client.
 
     If the path failed, the client begins a new link at once. If the peer ended the link or the session,
     or if no link can be made, it backs off: the pauses grow up to 30 seconds, until a link has worked
@@ -50,54 +55,44 @@ class SessionKeeper:
         *,
         changed: Callable[[SessionEvent], None],
         grace: float,
-        exit: Dialer | None = None,
+        host: Host | None = None,
         limits: Limits | None = None,
-        turned_away: Callable[[Target], None] = lambda _: None,
     ) -> None:
-        self.carrier = Carrier(send, self._own, connecting=exit is None)
+        self.carrier = Carrier(send, self._own, connecting=host is None)
         self.session: Session | None = None
         self._carried = 0, 0  # bytes of streams, sent and received, in sessions that have ended
-        self._halves = Halves()  # connections dialled for the peer, in all sessions
-        self._near = exit is None
-        self._exit = exit
+        self._near = host is None
+        self._host = host or Host()
         self._limits = limits
-        self._turned_away = turned_away
         self._changed = changed
         self._grace = grace
         self._reachable = False
         self._backoff = Backoff()
         self._begun = Pace(_SESSIONS)
         self._works_since: float | None = None  # since when the current link works, by the loop's clock
-        self._notices = Notices()
         self._retry = Timer(self._connect)
         self._expiry = Timer(self._expire)
 
     @property
     def ready(self) -> bool:
         """Whether streams can be opened, and there is a link for them."""
-        return self.session is not None and self.session.established and self.session.linked
+        return self.session is not None and self.session.established and self.session.recovery.met
 
     @property
-    def streams(self) -> int:
-        """How many streams have not ended."""
-        return self.session.streams if self.session is not None else 0
+    def streams(self) -> list[StreamTransport]:
+        """The streams that have not ended."""
+        return self.session.streams if self.session is not None else []
 
     @property
     def carried(self) -> tuple[int, int]:
         """Bytes that streams have sent and received in all sessions, before compression."""
-        now = self.session.carried if self.session is not None else (0, 0)
+        now = self.session.multiplexer.carried if self.session is not None else (0, 0)
         return self._carried[0] + now[0], self._carried[1] + now[1]
 
     @property
     def connections(self) -> int:
         """How many connections `idle` would wait for."""
-        return max(self.streams, len(self._halves))
-
-    def change(self, limits: Limits) -> None:
-        """Use other limits, in the session that there is as well; see `Multiplexer.change`."""
-        self._limits = limits
-        if self.session is not None:
-            self.session.change(limits)
+        return max(len(self.streams), self._host.connections)
 
     def reach(self) -> None:
         """The peer is online now."""
@@ -116,7 +111,7 @@ class SessionKeeper:
         """Wait until all streams have ended, and everything received through them has been delivered."""
         if self.session is not None:
             await self.session.idle()
-        await self._halves.idle()
+        await self._host.idle()
 
     async def close(self, text: str) -> None:
         """End the session, tell the peer why, and free everything."""
@@ -124,7 +119,7 @@ class SessionKeeper:
         self._retry.stop()
         if self.session is not None:
             self.session.close(text)
-        self._halves.reset()
+        self._host.reset()
         await self.carrier.close()
 
     # Links
@@ -146,13 +141,15 @@ class SessionKeeper:
 
     def _own(self, link: EnetLink) -> LinkOwner:
         if not self._near:
-            return _Greeter(self, link)
+            return self
         session = self.session or self._begin()
         session.attach(link)
         return session
 
-    def greeted(self, link: EnetLink, packet: bytes) -> None:
+    def packet_received(self, packet: bytes) -> None:
         """A packet came on a link that the peer began, and none before it said which session it is for."""
+        link = self.carrier.link
+        assert link is not None
         if closing(packet) is not None and self.session is not None:
             self._continue(link, packet, self.session)  # the client has ended its session
         elif (ids := introduction(packet)) is None:
@@ -178,13 +175,7 @@ class SessionKeeper:
 
     def _begin(self, introduced: int | None = None) -> Session:
         self.session = Session(
-            changed=self._session_changed,
-            introduced=introduced,
-            exit=self._exit,
-            halves=self._halves,
-            limits=self._limits,
-            notices=self._notices,
-            turned_away=self._turned_away,
+            changed=self._session_changed, introduced=introduced, host=self._host, limits=self._limits
         )
         return self.session
 
@@ -208,20 +199,3 @@ class SessionKeeper:
         """End the session, if there is one: it will not be resumed."""
         if self.session is not None:
             self.session.expire(reason)
-
-
-_TOO_OFTEN = f"more than {_SESSIONS} sessions were begun within a minute: try again later"
-_FORGOTTEN = (
-    "this session is not known here: the program was restarted, or the session was interrupted for too long"
-)
-
-
-class _Greeter(LinkOwner):
-    """The owner of a link that the peer began, until a packet says which session it is for."""
-
-    def __init__(self, keeper: SessionKeeper, link: EnetLink) -> None:
-        self._keeper = keeper
-        self._link = link
-
-    def packet_received(self, packet: bytes) -> None:
-        self._keeper.greeted(self._link, packet)

@@ -14,15 +14,13 @@ through the tunnel, and a relay can join a socket and a stream.
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import secrets
 from collections.abc import Callable
 from time import monotonic
 
-from toxproxy import relay
 from toxproxy.address import Target
-from toxproxy.dialer import Dialer, P
+from toxproxy.dialer import P
 from toxproxy.errors import CloseCode, Refusal, RemoteProtocolError, ResetCode, StreamRefused
 from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.enet import EnetLink
@@ -42,28 +40,16 @@ from toxproxy.mux.frames import close_code
 from toxproxy.mux.limits import Limits
 from toxproxy.mux.multiplexer import Multiplexer
 from toxproxy.mux.stream import Stream
-from toxproxy.pace import Notice
 from toxproxy.recovery.packet import close, closing
 from toxproxy.recovery.recovery import Recovery
 from toxproxy.system import heap
 from toxproxy.timer import Timer
 from toxproxy.tunnel.events import Change, Closed, Loss, PeerBroke, PeerClosed, SessionEnd, SessionEvent
-from toxproxy.tunnel.figures import Figures, measured
-from toxproxy.tunnel.pings import Pings
+from toxproxy.tunnel.host import Host
 from toxproxy.tunnel.transport import StreamTransport
-
-log = logging.getLogger(__name__)
 
 _TRIM_AFTER = 5.0  # seconds after the last stream's end until freed memory is returned to the system
 _BATCH = 64  # packets queued in the link before it sends them
-
-
-class Notices:
-    """Log lines that a peer can cause as often as it likes. One object serves all sessions with that peer."""
-
-    def __init__(self) -> None:
-        self.silent = Notice(log)  # a connection was reset, since no byte came
-        self.failed = Notice(log, logging.ERROR, most=5)  # a connection was not opened because of a bug
 
 
 class Session(LinkOwner):
@@ -73,9 +59,7 @@ class Session(LinkOwner):
     both sides know each other; the keeper of the session then attaches the next one.
 
     `introduced` is at the server the session id with which the client introduced itself; None at the
-    client. `exit` dials the peer's targets; without it every request is refused. The connections that it
-    made are added to `halves`, since they may still have bytes to deliver when the session has ended.
-    `turned_away` gets the targets of streams beyond the limit, which were refused.
+    client. `host` serves the streams that the peer opens; without it every one is refused.
     `changed` gets what happens to the session. ENDED is the last, after all streams were closed.
     """
 
@@ -84,70 +68,49 @@ class Session(LinkOwner):
         *,
         changed: Callable[[SessionEvent], None],
         introduced: int | None = None,
-        exit: Dialer | None = None,
-        halves: relay.Halves | None = None,
+        host: Host | None = None,
         limits: Limits | None = None,
-        notices: Notices | None = None,
-        turned_away: Callable[[Target], None] = lambda _: None,
     ) -> None:
         own = secrets.randbits(64) or 1  # 0 stands for an id that is not known yet
         self._client = introduced is None
         self._ids = (own, 0) if introduced is None else (introduced, own)
         self._loop = asyncio.get_running_loop()
-        self._multiplexer = Multiplexer(client=self._client, session=own, limits=limits)
-        self._recovery = Recovery(self._multiplexer, monotonic())
+        self.multiplexer = Multiplexer(client=self._client, session=own, limits=limits)
+        self.recovery = Recovery(self.multiplexer, monotonic())
         if self._client:
-            self._recovery.introduce(*self._ids)
+            self.recovery.introduce(*self._ids)
         self._link: EnetLink | None = None
         self._interrupted = False  # it has lost a link, and nothing has come on another one yet
         self._timer = Timer(self._run)
         self._trimming = Timer(self._trim)
-        self._exit = exit
-        self._halves = relay.Halves() if halves is None else halves
-        self._notices = notices or Notices()
-        self._turned_away = turned_away
+        self._host = host or Host()
         self._tell = changed
         self._serving: dict[Stream, asyncio.Task[None]] = {}
         self._idle = asyncio.Event()  # no stream lives
         self._idle.set()
         self._scheduled = False
         self._ended = False
-        self._pings = Pings()
+        self._pings: dict[int, asyncio.Future[float]] = {}  # by value: when the answer came
 
     @property
     def established(self) -> bool:
         """Whether streams can be opened."""
-        return self._multiplexer.established and not self._ended
+        return self.multiplexer.established and not self._ended
 
     @property
-    def linked(self) -> bool:
-        """Whether there is a link on which the peer was heard."""
-        return self._recovery.met
+    def silence(self) -> float | None:
+        """Seconds since a datagram came; None without a link. A peer that is there sends one within two."""
+        return None if self._link is None else self._loop.time() - self._link.heard
 
     @property
-    def figures(self) -> Figures:
-        """What was measured on the current link, and counted since the session began."""
-        silence = None if self._link is None else self._loop.time() - self._link.heard
-        return measured(self._recovery, silence)
-
-    @property
-    def carried(self) -> tuple[int, int]:
-        """Bytes that streams have sent and received, before compression."""
-        return self._multiplexer.carried
-
-    def transports(self) -> list[StreamTransport]:
+    def streams(self) -> list[StreamTransport]:
         """The streams that the application knows of and that have not ended."""
-        living = self._multiplexer.streams.values()
+        living = self.multiplexer.streams.values()
         return [stream.data for stream in living if isinstance(stream.data, StreamTransport)]
 
     def is_meant(self, client: int, server: int) -> bool:
         """Whether an INTRODUCTION with these ids is for this session."""
         return client == self._ids[0] and server in (0, self._ids[1])
-
-    @property
-    def streams(self) -> int:
-        """How many streams have not ended."""
-        return len(self._multiplexer.streams)
 
     # The application's calls
 
@@ -162,8 +125,8 @@ class Session(LinkOwner):
         """Open a stream to `target`; see `Dialer.dial`. Raises `StreamRefused`."""
         if not self.established:
             raise StreamRefused(Refusal.OFFLINE, "the server is not connected")
-        stream = self._multiplexer.open(target, compress=compress)
-        transport = StreamTransport(self._multiplexer, stream, self.changed, target)
+        stream = self.multiplexer.open(target, compress=compress)
+        transport = StreamTransport(self.multiplexer, stream, self.changed, target)
         self.changed()
         if not early:
             await transport.answered()
@@ -178,14 +141,14 @@ class Session(LinkOwner):
         """
         if not self.established:
             raise StreamRefused(Refusal.OFFLINE, "the peer is not connected")
-        with self._pings.asking() as (value, answer):
-            self._multiplexer.ping(value)
+        value, asked_at = secrets.randbits(64), monotonic()
+        self._pings[value] = self._loop.create_future()
+        try:
+            self.multiplexer.ping(value)
             self.changed()
-            return await answer
-
-    def change(self, limits: Limits) -> None:
-        """Use other limits from now on; see `Multiplexer.change`."""
-        self._multiplexer.change(limits)
+            return await self._pings[value] - asked_at
+        finally:
+            del self._pings[value]
 
     async def idle(self) -> None:
         """Wait until all streams have ended."""
@@ -204,7 +167,7 @@ class Session(LinkOwner):
 
     def expire(self, reason: LinkEnd | Loss) -> None:
         """End the session: it will not be resumed. The peer is not told."""
-        self._multiplexer.end(ResetCode.LINK_LOST)
+        self.multiplexer.end(ResetCode.LINK_LOST)
         self._end(reason)
 
     # The link's calls
@@ -214,7 +177,7 @@ class Session(LinkOwner):
         self._link = link
 
     def link_up(self) -> None:
-        self._recovery.link_up(monotonic())
+        self.recovery.link_up(monotonic())
         self.changed()
 
     def packet_received(self, packet: bytes) -> None:
@@ -225,11 +188,11 @@ class Session(LinkOwner):
             self._end(PeerClosed(close_code(code), text))
             return
         try:
-            self._recovery.receive(packet, monotonic())
+            self.recovery.receive(packet, monotonic())
         except RemoteProtocolError as error:
             self._broken(error)
             return
-        if self._interrupted and self._recovery.met:
+        if self._interrupted and self.recovery.met:
             self._interrupted = False
             self._tell(SessionEvent(Change.RESUMED))
 
@@ -239,7 +202,7 @@ class Session(LinkOwner):
     def link_down(self, reason: LinkEnd) -> None:
         self._link = None
         self._timer.stop()
-        self._recovery.link_down(monotonic())
+        self.recovery.link_down(monotonic())
         if self._client and not self.established:
             self.expire(reason)
         else:
@@ -257,7 +220,7 @@ class Session(LinkOwner):
             self._deliver()
 
     def _send(self) -> None:
-        recovery, link = self._recovery, self._link
+        recovery, link = self.recovery, self._link
         if link is None or self._ended:
             return
         while True:
@@ -275,7 +238,7 @@ class Session(LinkOwner):
 
     def _arm(self, now: float) -> None:
         """Set the timer for what the recovery has to do next, unless it rings before that."""
-        due = self._recovery.due
+        due = self.recovery.due
         if math.isinf(due):
             return
         due = now + max(1, math.ceil((due - now) * 1000)) / 1000  # uvloop would round down
@@ -283,13 +246,13 @@ class Session(LinkOwner):
             self._timer.set_at(due)
 
     def _deliver(self) -> None:
-        while (event := self._multiplexer.next_event()) is not None:
+        while (event := self.multiplexer.next_event()) is not None:
             self._handle(event)
         self._look_whether_idle()
 
     def _look_whether_idle(self) -> None:
         """Count the streams, since not every end of one causes an event."""
-        if self.streams:
+        if self.multiplexer.streams:
             self._idle.clear()
         elif not self._idle.is_set():
             self._idle.set()
@@ -311,14 +274,14 @@ class Session(LinkOwner):
                     task.cancel()
                 _transport(stream).closed(error)
             case StreamRequested(stream, target):
-                transport = StreamTransport(self._multiplexer, stream, self.changed, target)
-                task = self._loop.create_task(self._serve(transport, target))
-                self._serving[stream] = task
+                transport = StreamTransport(self.multiplexer, stream, self.changed, target)
+                self._serving[stream] = task = self._loop.create_task(self._host.serve(transport, target))
                 task.add_done_callback(lambda _: self._serving.pop(stream, None))
             case StreamTurnedAway(target):
-                self._turned_away(target)
+                self._host.turned_away(target)
             case PongReceived(value):
-                self._pings.answered(value)
+                if (answer := self._pings.get(value)) is not None and not answer.done():
+                    answer.set_result(monotonic())
             case Established(session):
                 self._established(session)
 
@@ -327,34 +290,15 @@ class Session(LinkOwner):
             return
         if self._client:
             self._ids = (self._ids[0], peer)
-            self._recovery.introduce(*self._ids)
+            self.recovery.introduce(*self._ids)
         elif peer != self._ids[0]:
             self._broken(RemoteProtocolError("HELLO has another session id than INTRODUCTION"))
             return
         self._tell(SessionEvent(Change.BEGAN))
 
     def _trim(self) -> None:
-        if not self.streams:
+        if not self.multiplexer.streams:
             heap.trim()
-
-    async def _serve(self, transport: StreamTransport, target: Target) -> None:
-        """Dial the target of a stream that the peer opened, and join the two."""
-        near, far = relay.pair(self._multiplexer.limits.patience, self._notices.silent)
-        try:
-            if self._exit is None:
-                raise StreamRefused(Refusal.UNSUPPORTED, "a client opens no connections for its server")
-            await self._exit.dial(lambda: far, target)
-            log.debug("stream to %s opened", target)
-        except StreamRefused as error:
-            log.debug("stream to %s refused: %s", target, error.text)
-            transport.refuse(error.code, error.text)
-        except Exception:
-            self._notices.failed("opening a connection to %s failed", target, exc_info=True)
-            transport.refuse(Refusal.FAILED, "internal error; the server's log says more")
-        else:
-            self._halves.add(far)
-            if not transport.accept(near):
-                far.reset()
 
     def _broken(self, error: RemoteProtocolError) -> None:
         """The peer broke the protocol: tell it, and end the session."""
@@ -364,7 +308,7 @@ class Session(LinkOwner):
         if self._ended:
             return
         self._ended = True
-        self._multiplexer.end()
+        self.multiplexer.end()
         self._timer.stop()
         if self._link is not None:
             link, self._link = self._link, None
@@ -372,7 +316,7 @@ class Session(LinkOwner):
         for task in list(self._serving.values()):
             task.cancel()
         self._deliver()
-        self._multiplexer.memory.end()
+        self.multiplexer.memory.end()
         self._tell(SessionEvent(Change.ENDED, reason))
 
 

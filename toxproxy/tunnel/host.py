@@ -1,0 +1,29 @@
+"""What is done with the streams that the peer opens."""
+
+from __future__ import annotations
+
+from toxproxy.address import Target
+from toxproxy.errors import Refusal
+from toxproxy.tunnel.transport import StreamTransport
+
+
+class Host:
+    """Serves the streams that one peer opens, in all of its sessions. By itself it refuses them."""
+
+    @property
+    def connections(self) -> int:
+        """How many connections that were made for the peer have not ended."""
+        return 0
+
+    async def serve(self, transport: StreamTransport, target: Target) -> None:
+        """Answer the peer's request for a stream to `target`. Cancelled when the stream has ended."""
+        transport.refuse(Refusal.UNSUPPORTED, "a client opens no connections for its server")
+
+    def turned_away(self, target: Target) -> None:
+        """The peer opened more streams than it may: this one was refused."""
+
+    async def idle(self) -> None:
+        """Wait until all connections have ended. They may outlive their session."""
+
+    def reset(self) -> None:
+        """Reset the connections that are left."""
