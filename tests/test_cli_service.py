@@ -30,7 +30,10 @@ case "$*" in
     *show\\ *) for each in ActiveState={state} SubState=running UnitFileState=enabled 'StatusText=It runs.'
         do echo "$each"; done ;;
 esac
-[ "$(basename "$0")" != systemd-run ] || exit {confines}
+case "$(basename "$0") $*" in
+    systemd-run*) exit {confines} ;;
+    *show-environment) [ {bus} = yes ] || {{ echo "Failed to connect to bus" >&2; exit 1; }} ;;
+esac
 """
 
 
@@ -50,13 +53,15 @@ class System:
         monkeypatch.setattr(services, "runs", lambda: True)
         self.answer()
 
-    def answer(self, *, state: str = "active", linger: str = "no", confines: int = 0) -> None:
+    def answer(
+        self, *, state: str = "active", linger: str = "no", confines: int = 0, bus: str = "yes"
+    ) -> None:
         """What it answers from now on."""
         for name in ("systemctl", "loginctl", "systemd-run"):
             program = self.folder / "bin" / name
             program.parent.mkdir(exist_ok=True)
             program.write_text(
-                SYSTEMCTL.format(said=self._said, state=state, linger=linger, confines=confines)
+                SYSTEMCTL.format(said=self._said, state=state, linger=linger, confines=confines, bus=bus)
             )
             program.chmod(0o755)
 
@@ -109,6 +114,15 @@ def test_a_users_systemd_that_may_not_make_namespaces_is_not_asked_to(system: Sy
     assert "PrivateUsers" not in text
     assert "CapabilityBoundingSet" not in text
     assert "SystemCallFilter=@system-service" in text
+
+
+def test_where_the_users_systemd_does_not_run_nothing_is_written(
+    system: System, capsys: pytest.CaptureFixture[str]
+) -> None:
+    system.answer(bus="no")
+    assert main(["service", "install", "--user", "client", str(system.config)]) == 1
+    assert "systemctl --user show-environment: Failed to connect to bus" in capsys.readouterr().err
+    assert not system.units.exists()
 
 
 def test_a_running_end_has_to_end_first(system: System, capsys: pytest.CaptureFixture[str]) -> None:

@@ -100,6 +100,10 @@ def test_only_what_listens_below_1024_keeps_a_right() -> None:
     assert values(unit.text(SYSTEM), "PrivateUsers") == ["yes"]
 
 
+def test_the_program_may_give_up_what_it_has() -> None:
+    assert values(unit.text(USER), "SystemCallFilter") == ["@system-service", "~@privileged", "capset"]
+
+
 def test_pauses_grow_where_systemd_can_do_that() -> None:
     assert values(unit.text(replace(OWNER, version=252)), "RestartSteps") == []
     assert values(unit.text(replace(OWNER, version=254)), "RestartSteps") == ["6"]

@@ -42,6 +42,7 @@ def install_command(args: argparse.Namespace, console: Console) -> int:
     _require_systemd(f"toxproxy {service.role}{option(service.state, service.role)}")
     if system and not services.is_root():
         raise ToxproxyError("a service of the system is installed by root: use sudo, or leave --system out")
+    services.systemctl("show-environment", system=system)  # raises where this user's systemd does not run
     own = None
     if service.runner is Runner.OWNER:
         own = tox_id(
