@@ -102,6 +102,11 @@ class Friend:
         return session.figures if session is not None else None
 
     @property
+    def udp_there(self) -> bool | None:
+        """Whether UDP packets reach the friend's node, as it says; None if it has not told."""
+        return self._node.udp_there(self._number)
+
+    @property
     def carried(self) -> tuple[int, int]:
         """Bytes that streams have sent and received since the program began, before compression."""
         return self._keeper.carried
