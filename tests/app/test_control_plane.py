@@ -25,7 +25,8 @@ from toxproxy import config
 from toxproxy.admission.words import words
 from toxproxy.app.client import Client
 from toxproxy.app.server import Server
-from toxproxy.control.snapshots import PeerState, Snapshot, decoded
+from toxproxy.control.encoding import decoded
+from toxproxy.control.snapshots import PeerState, Snapshot
 from toxproxy.demo import PrivateNetwork
 from toxproxy.system.state import StateFolder
 from toxproxy.tox import library

@@ -11,7 +11,8 @@ import pytest
 import pytest_asyncio
 
 from tests.app.test_control_plane import Ends, command, running
-from toxproxy.control.snapshots import SpeedPhase, SpeedSnapshot, decoded
+from toxproxy.control.encoding import decoded
+from toxproxy.control.snapshots import SpeedPhase, SpeedSnapshot
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.outbound import service
 from toxproxy.outbound.service import COUNT, HOST, Port

@@ -14,15 +14,18 @@ from toxproxy.control.snapshots import (
     LinkSnapshot,
     ListenerKind,
     ListenerSnapshot,
+    MappingSnapshot,
     NetworkPath,
     NetworkSnapshot,
     PathKind,
     PeerSnapshot,
     PeerState,
+    RelayReason,
     Snapshot,
     StrangerSnapshot,
     TrafficSnapshot,
 )
+from toxproxy.mapping.grant import By, Progress
 from toxproxy.recovery.congestion import State
 
 NOW = 1_800_000_000.0
@@ -52,6 +55,7 @@ PEER = PeerSnapshot(
     ready=True,
     path=PathKind.DIRECT,
     path_since_unix_s=NOW - 3600,
+    relay_reason=None,
     address=None,
     resumed=0,
     streams=3,
@@ -63,6 +67,15 @@ PEER = PeerSnapshot(
         received_bytes_per_s=0.0,
     ),
     link=LINK,
+)
+RELAYED = replace(PEER, path=PathKind.RELAY, relay_reason=RelayReason.NOT_FOUND)
+MAPPING = MappingSnapshot(
+    state=Progress.MAPPED,
+    protocol=By.PCP,
+    external_address="203.0.113.5",
+    external_port=33445,
+    public=True,
+    failure=None,
 )
 AWAITED = replace(
     PEER, state=PeerState.WAITING, met=False, ready=False, path=PathKind.UNKNOWN, streams=0, link=None
@@ -99,7 +112,13 @@ CLIENT = Snapshot(
         process_id=4711,
     ),
     network=NetworkSnapshot(
-        path=NetworkPath.UDP, since_unix_s=NOW - 7400, nodes_asked=4, udp_port=33445, tcp_port=None
+        path=NetworkPath.UDP,
+        since_unix_s=NOW - 7400,
+        nodes_asked=4,
+        udp_port=33445,
+        udp_silent_s=None,
+        tcp_port=None,
+        mapping=None,
     ),
     peers=(PEER,),
     listeners=(FORWARD, PROXY),

@@ -13,13 +13,14 @@ from tests.control.examples import (
     FORWARD,
     LINK,
     NOW,
+    RELAYED,
     SERVER,
     STRANGER,
     with_network,
     with_peer,
 )
 from toxproxy.control.findings import FindingKind, findings
-from toxproxy.control.snapshots import Advice, NetworkPath, PathKind, PeerState, Snapshot
+from toxproxy.control.snapshots import Advice, NetworkPath, PeerState, RelayReason, Snapshot
 
 K = FindingKind
 
@@ -34,7 +35,10 @@ def kinds(snapshot: Snapshot) -> list[FindingKind]:
         (CLIENT, []),
         (SERVER, []),
         (with_network(CLIENT, path=NetworkPath.NONE), [K.NETWORK_NOT_FOUND]),
-        (with_peer(CLIENT, path=PathKind.RELAY), [K.NO_DIRECT_PATH]),
+        (with_peer(CLIENT, RELAYED), [K.NO_DIRECT_PATH]),
+        (with_peer(CLIENT, RELAYED, relay_reason=RelayReason.SEARCHING), [K.PATH_SEARCHED]),
+        (with_peer(CLIENT, RELAYED, relay_reason=RelayReason.NO_UDP_THERE), [K.NO_UDP_THERE]),
+        (with_peer(SERVER, RELAYED, state=PeerState.SILENT), [K.PEER_SILENT]),
         (with_peer(CLIENT, AWAITED), [K.NOT_LET_IN]),
         (with_peer(CLIENT, state=PeerState.SILENT), [K.PEER_SILENT]),
         (with_peer(CLIENT, state=PeerState.OFFLINE), [K.SERVER_GONE]),
@@ -54,22 +58,26 @@ def test_each_situation_is_recognised(snapshot: Snapshot, expected: list[Finding
 
 
 def test_udp_that_does_not_get_out_explains_a_relay() -> None:
-    blocked = with_network(with_peer(CLIENT, path=PathKind.RELAY), path=NetworkPath.TCP)
+    relayed = with_peer(CLIENT, RELAYED, relay_reason=RelayReason.UDP_BLOCKED)
+    blocked = with_network(relayed, path=NetworkPath.TCP)
     assert kinds(blocked) == [K.UDP_BLOCKED]
+    assert kinds(with_network(relayed, udp_silent_s=3.5)) == [K.UDP_BLOCKED]
     assert kinds(with_network(blocked, udp_port=None)) == [K.UDP_OFF]
 
 
 def test_tcp_in_the_first_seconds_says_nothing_about_udp() -> None:
-    relayed = with_peer(CLIENT, path=PathKind.RELAY)
-    assert kinds(with_network(relayed, path=NetworkPath.TCP, since_unix_s=NOW - 3)) == []
+    relayed = with_peer(CLIENT, RELAYED, relay_reason=RelayReason.SEARCHING)
+    fresh = with_network(relayed, path=NetworkPath.TCP, since_unix_s=NOW - 3)
+    assert kinds(fresh) == [K.PATH_SEARCHED]
 
 
 def test_a_direct_path_shows_that_udp_gets_out() -> None:
     assert kinds(with_network(CLIENT, path=NetworkPath.TCP)) == []
+    assert kinds(with_network(CLIENT, udp_silent_s=60.0)) == []
 
 
 def test_with_nodes_of_a_local_network_nothing_is_said_about_udp() -> None:
-    assert kinds(with_network(with_peer(CLIENT, path=PathKind.RELAY), path=NetworkPath.LOCAL)) == []
+    assert kinds(with_network(CLIENT, path=NetworkPath.LOCAL)) == []
 
 
 def test_where_the_network_is_lost_the_server_is_not_called_gone() -> None:

@@ -15,15 +15,8 @@ from hypothesis import strategies as st
 
 from tests.control.examples import CLIENT, LINK, PEER, SERVER
 from toxproxy.control import snapshots
-from toxproxy.control.snapshots import (
-    ClientSnapshot,
-    PeerState,
-    PongSnapshot,
-    Snapshot,
-    StreamSnapshot,
-    decoded,
-    encoded,
-)
+from toxproxy.control.encoding import decoded, encoded
+from toxproxy.control.snapshots import ClientSnapshot, PeerState, PongSnapshot, Snapshot, StreamSnapshot
 
 KINDS = [
     each
@@ -33,8 +26,8 @@ KINDS = [
 UNITS = ("_s", "_ms", "_unix_s", "_share", "_bytes", "_per_s", "_packets")
 # Numbers that count things by their name, or name one thing.
 COUNTS = {
-    "version", "process_id", "nodes_asked", "udp_port", "tcp_port", "resumed", "streams", "waiting",
-    "connections", "accepted", "refused", "friend_requests", "admitted",
+    "version", "process_id", "nodes_asked", "udp_port", "external_port", "tcp_port", "resumed", "streams",
+    "waiting", "connections", "accepted", "refused", "friend_requests", "admitted",
 }  # fmt: skip
 
 FIELDS = sorted({field.name for kind in KINDS for field in fields(kind)})

@@ -12,9 +12,11 @@ from tests.control.examples import (
     CLIENT,
     CLIENT_KEY,
     LINK,
+    MAPPING,
     NOW,
     OTHER_KEY,
     PEER,
+    RELAYED,
     SERVER,
     SERVER_KEY,
     STRANGER,
@@ -31,8 +33,10 @@ from toxproxy.control.snapshots import (
     PathKind,
     PeerState,
     PongSnapshot,
+    RelayReason,
     Snapshot,
 )
+from toxproxy.mapping.grant import Failure, Progress
 from toxproxy.program.amounts import counted, duration, size
 from toxproxy.program.report import (
     client_line,
@@ -73,6 +77,7 @@ def test_a_servers_report_with_what_v_adds() -> None:
         "    20 of 10000 packets lost, 350 kB of 700 kB on the way, queue 3 ms, cruise",
         "",
         "  Tox network: connected by UDP for 2 h 3 min, UDP port 33445, bootstrap nodes asked 4 times",
+        "  router: not asked for a port ([tox] port_mapping)",
         "  toxproxy 0.1.0 with libtoxcore 0.2.18, process 4711",
         "  running for 1 d 1 h, state in /home/me/.local/state/toxproxy/client",
         f"  Tox ID {CLIENT_KEY}000000000000",
@@ -86,7 +91,14 @@ def test_a_servers_report_with_what_v_adds() -> None:
 @pytest.mark.parametrize(
     ("snapshot", "expected"),
     [
-        (with_peer(CLIENT, path=PathKind.RELAY), "Connected to the server, through a relay (23 ms)."),
+        (
+            with_peer(CLIENT, RELAYED),
+            "Connected to the server, through a relay (23 ms): no direct path was found.",
+        ),
+        (
+            with_peer(CLIENT, RELAYED, relay_reason=RelayReason.UDP_BLOCKED),
+            "Connected to the server, through a relay (23 ms): UDP is blocked here.",
+        ),
         (with_peer(CLIENT, link=None), "Connected to the server, direct."),
         (with_peer(CLIENT, AWAITED), "Not connected: the server is off, or it has not let this client in."),
         (
@@ -185,6 +197,16 @@ def test_of_several_servers_each_is_named() -> None:
             FindingKind.UDP_BLOCKED,
             "UDP does not get out here, so the path is a relay",
         ),
+        (
+            with_peer(CLIENT, RELAYED, relay_reason=RelayReason.NO_UDP_THERE),
+            FindingKind.NO_UDP_THERE,
+            "UDP works here, but not at the server: it is blocked there, or off ([tox] udp).",
+        ),
+        (
+            with_peer(CLIENT, RELAYED),
+            FindingKind.NO_DIRECT_PATH,
+            "a NAT or firewall between them is strict. A port of either router that leads to",
+        ),
         (with_peer(CLIENT, AWAITED), FindingKind.NOT_LET_IN, f"words are:\n\n  {WORDS}"),
         (
             with_peer(CLIENT, state=PeerState.OFFLINE),
@@ -206,6 +228,33 @@ def test_of_several_servers_each_is_named() -> None:
 )
 def test_a_finding_is_told_in_the_report(snapshot: Snapshot, kind: FindingKind, expected: str) -> None:
     assert expected in "\n".join(lines(snapshot))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "router: its UDP port 203.0.113.5:33445 leads here, by PCP"),
+        (
+            {"public": False},
+            "router: its UDP port 203.0.113.5:33445 leads here, by PCP; that is not public: another NAT "
+            "is in front of it",
+        ),
+        ({"state": Progress.ASKING}, "router: asked for a port, no answer yet"),
+        ({"state": Progress.NO_ROUTER}, "router: there is none to ask for a port"),
+        ({"state": Progress.NOT_NEEDED}, "router: none is needed, this machine has a public address"),
+        (
+            {"state": Progress.FAILED, "failure": Failure.SILENT},
+            "router: it leads no port here: it does not answer by PCP, NAT-PMP or UPnP",
+        ),
+        (
+            {"state": Progress.FAILED, "failure": Failure.REFUSED},
+            "router: it leads no port here: it refuses (by PCP)",
+        ),
+    ],
+)
+def test_the_port_of_the_router(changes: dict[str, object], expected: str) -> None:
+    mapping = replace(MAPPING, **changes)
+    assert f"  {expected}" in lines(with_network(CLIENT, mapping=mapping))
 
 
 @pytest.mark.parametrize("kind", FindingKind)

@@ -8,7 +8,7 @@ import logging
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -66,8 +66,10 @@ def tox(machine: Machine) -> Iterator[Recorder]:
     tox.kill()
 
 
-def meeting(tox: Tox, *, local: bool = False) -> Rendezvous:
-    return Rendezvous(tox, bytes(32), 33445, local=local)
+def meeting(
+    tox: Tox, *, local: bool = False, port: int | None = 33445, deaf: Callable[[], bool] = lambda: False
+) -> Rendezvous:
+    return Rendezvous(tox, bytes(32), port, local=local, deaf=deaf)
 
 
 def relayed(meet: Rendezvous, *friends: int) -> None:
@@ -175,6 +177,42 @@ async def test_a_direct_friend_is_asked_a_few_times_after_the_system_reports_ano
     assert tox.told[-1] == (0, Whereabouts(bytes(32), ()))
     meet.close()
     system.close()
+
+
+async def test_a_friend_is_told_that_no_udp_comes_here_and_when_it_does_again(
+    tox: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rendezvous, "_FIRST_PAUSE", 0.01)
+    deaf = False
+    meet = meeting(tox, deaf=lambda: deaf)
+    relayed(meet, 0)
+    assert tox.told[-1][1].udp
+    for deaf in (True, False):
+        async with asyncio.timeout(5):
+            while tox.told[-1][1].udp is deaf:
+                await asyncio.sleep(0.01)
+    assert [told.udp for _, told in tox.told] == [True, False, True]
+    meet.close()
+
+
+async def test_a_node_without_udp_says_so_and_asks_nobody(tox: Recorder) -> None:
+    meet = meeting(tox, port=None)
+    relayed(meet, 0)
+    meet.told(0, LIE.packet())
+    assert tox.told == [(0, Whereabouts(bytes(32), (), udp=False))]
+    assert tox.asked == []
+    meet.close()
+
+
+async def test_what_a_friend_says_of_udp_there_is_known(tox: Recorder) -> None:
+    meet = meeting(tox)
+    assert meet.udp_there(0) is None
+    for udp in (True, False):
+        meet.told(0, Whereabouts(bytes(32), (VICTIM,), udp).packet())
+        assert meet.udp_there(0) is udp
+    meet.forget(0)
+    assert meet.udp_there(0) is None
+    meet.close()
 
 
 async def test_pauses_grow_and_a_removed_friend_is_forgotten(

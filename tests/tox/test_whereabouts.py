@@ -14,18 +14,18 @@ PLACES = st.tuples(st.ip_addresses(), st.integers(1, 65535))
 WHERE = Whereabouts(bytes(range(32)), ((ip_address("192.0.2.1"), 33445), (ip_address("2001:db8::1"), 2)))
 
 
-@given(st.binary(min_size=32, max_size=32), st.lists(PLACES, max_size=MOST))
-def test_there_and_back(key: bytes, places: list[tuple[IPv4Address, int]]) -> None:
-    where = Whereabouts(key, tuple(places))
+@given(st.binary(min_size=32, max_size=32), st.lists(PLACES, max_size=MOST), st.booleans())
+def test_there_and_back(key: bytes, places: list[tuple[IPv4Address, int]], udp: bool) -> None:
+    where = Whereabouts(key, tuple(places), udp)
     assert parse(where.packet()) == where
 
 
 def test_the_packet_as_the_specification_has_it() -> None:
     addresses = "04c000020182a5" + "0620010db8000000000000000000000001" + "0002"
-    assert WHERE.packet().hex() == "ba01" + bytes(range(32)).hex() + addresses
+    assert WHERE.packet().hex() == "ba01" + bytes(range(32)).hex() + "01" + addresses
 
 
-@pytest.mark.parametrize("end", [n for n in range(len(WHERE.packet())) if n not in (34, 41)])
+@pytest.mark.parametrize("end", [n for n in range(len(WHERE.packet())) if n not in (35, 42)])
 def test_a_packet_that_ends_too_early(end: int) -> None:
     with pytest.raises(ValueError, match=r"bytes|formed"):
         parse(WHERE.packet()[:end])
@@ -37,7 +37,7 @@ def test_a_packet_that_ends_too_early(end: int) -> None:
         b"\xbb" + WHERE.packet()[1:],
         b"\xba\x02" + WHERE.packet()[2:],
         WHERE.packet() + b"\4",
-        WHERE.packet()[:34] + b"\5" + WHERE.packet()[35:],
+        WHERE.packet()[:35] + b"\5" + WHERE.packet()[36:],
         Whereabouts(bytes(32), ((ip_address("192.0.2.1"), 0),)).packet(),
         Whereabouts(bytes(32), WHERE.places * 5).packet(),
     ],
@@ -49,12 +49,12 @@ def test_what_is_not_one(packet: bytes) -> None:
 
 @given(st.binary(max_size=250))
 def test_arbitrary_bytes_are_one_or_refused(packet: bytes) -> None:
-    for data in (packet, WHERE.packet()[:34] + packet):
+    for data in (packet, WHERE.packet()[:35] + packet):
         try:
             where = parse(data)
         except ValueError:
             continue
-        assert where.packet() == data
+        assert where.packet() == data[:34] + bytes([data[34] & 1]) + data[35:]  # unknown flags are ignored
 
 
 @pytest.mark.parametrize(

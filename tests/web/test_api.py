@@ -10,7 +10,8 @@ import subprocess
 import pytest
 
 from tests.web.site import PATIENCE, SECRET, Site
-from toxproxy.control.snapshots import Snapshot, decoded
+from toxproxy.control.encoding import decoded
+from toxproxy.control.snapshots import Snapshot
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -6,21 +6,21 @@ import asyncio
 import re
 import shutil
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from tests.web.browser import Tab, tab
+from tests.web import chromium, firefox
+from tests.web.page import Tab
 from tests.web.site import PATIENCE, SECRET, Site
+from toxproxy.app.client import Client
 from toxproxy.control.snapshots import PeerState
+from toxproxy.system.state import StateFolder
 
-pytestmark = [
-    pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.skipif(shutil.which("chromium") is None, reason="this system has no chromium"),
-]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 _UNITS = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}
 
@@ -57,16 +57,28 @@ async def downloading(site: Site) -> AsyncIterator[Download]:
         await site.idle()
 
 
-@asynccontextmanager
-async def page(url: str, folder: Path) -> AsyncIterator[Tab]:
-    """The page, logged in."""
-    async with tab(folder, f"{url}/") as browser:
-        await browser.until("!document.getElementById('login').hidden")
-        await browser.click("document.getElementById('secret')")
-        await browser.type(SECRET)
-        await browser.click("document.querySelector('#login button')")
-        await browser.until("document.querySelector('.peer .state') !== null")
-        yield browser
+Open = Callable[[str], AbstractAsyncContextManager[Tab]]
+
+
+@pytest.fixture(params=["chromium", "firefox"])
+def page(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+    """Opens the page at an address in a browser, and logs in."""
+    name: str = request.param
+    if (shutil.which(name) if name == "chromium" else firefox.COMMAND) is None:
+        pytest.skip(f"this system has no {name}")
+    tab = chromium.tab if name == "chromium" else firefox.tab
+
+    @asynccontextmanager
+    async def opened(url: str) -> AsyncIterator[Tab]:
+        async with tab(tmp_path, f"{url}/") as browser:
+            await browser.until("!document.getElementById('login').hidden")
+            await browser.click("document.getElementById('secret')")
+            await browser.type(SECRET)
+            await browser.click("document.querySelector('#login button')")
+            await browser.until("document.querySelector('.peer .state') !== null")
+            yield browser
+
+    return opened
 
 
 def bytes_of(text: str) -> float:
@@ -75,8 +87,8 @@ def bytes_of(text: str) -> float:
     return float(number) * _UNITS[unit]
 
 
-async def test_the_rate_of_a_download_is_the_one_that_its_client_counts(site: Site, tmp_path: Path) -> None:
-    async with downloading(site) as download, page(site.client_page, tmp_path) as browser:
+async def test_the_rate_of_a_download_is_the_one_that_its_client_counts(site: Site, page: Open) -> None:
+    async with downloading(site) as download, page(site.client_page) as browser:
         await asyncio.sleep(7)
         shown = await browser.evaluate("document.querySelector('.peer .one').textContent")
         assert bytes_of(shown) == pytest.approx(download.rate(5), rel=0.1)
@@ -94,12 +106,12 @@ async def test_the_rate_of_a_download_is_the_one_that_its_client_counts(site: Si
         assert [each for each in errors if "401" not in each] == []  # 401: before the login
 
 
-async def test_exactly_the_connection_that_is_clicked_is_closed(site: Site, tmp_path: Path) -> None:
+async def test_exactly_the_connection_that_is_clicked_is_closed(site: Site, page: Open) -> None:
     async with (
         site.talking() as (first, _),
         site.talking() as (second, _),
         site.talking() as (third, last),
-        page(site.client_page, tmp_path) as browser,
+        page(site.client_page) as browser,
     ):
         ids = [each["id"] for each in await site.streams()]
         row = f"document.querySelector('#streams li[data-key=\"{ids[1]}\"]')"
@@ -119,34 +131,39 @@ async def test_exactly_the_connection_that_is_clicked_is_closed(site: Site, tmp_
     await site.idle()
 
 
-async def test_a_client_that_waits_is_let_in_by_a_click(site: Site, tmp_path: Path) -> None:
-    assert site.stranger.peers()[0].state is PeerState.WAITING
-    async with page(site.server_page, tmp_path) as browser:
-        key = site.stranger.node.public_key.hex().upper()
+async def test_a_client_that_waits_is_let_in_by_a_click(site: Site, page: Open, tmp_path: Path) -> None:
+    async with (
+        Client(site.stranger.config, StateFolder(tmp_path / "state")) as stranger,
+        page(site.server_page) as browser,
+    ):
+        key = stranger.node.public_key.hex().upper()
         row = f"document.querySelector('#waiting li[data-key=\"{key}\"]')"
         await browser.until(f"{row} !== null")
+        assert stranger.peers()[0].state is PeerState.WAITING
         words = await browser.evaluate(f"{row}.querySelector('.words').textContent")
-        assert words == site.stranger.status().end.words
+        assert words == stranger.status().end.words
         await browser.click(f"{row}.querySelector('button')")
         async with asyncio.timeout(PATIENCE):
-            while site.stranger.peers()[0].state is not PeerState.CONNECTED:
+            while stranger.peers()[0].state is not PeerState.CONNECTED:
                 await asyncio.sleep(0.1)
         await browser.until(f"{row} === null")
 
 
-async def test_a_name_with_markup_is_text(site: Site, tmp_path: Path) -> None:
-    async with page(site.server_page, tmp_path) as browser:
+async def test_a_name_with_markup_is_text(site: Site, page: Open) -> None:
+    async with page(site.server_page) as browser:
         titles = await browser.until("[...document.querySelectorAll('.peer h2')].map(e => e.textContent)")
         assert any(title.startswith("<b onclick=alert(1)>laptop</b> · ") for title in titles)
         assert await browser.evaluate("document.querySelectorAll('b').length") == 0
 
 
-async def test_a_script_that_got_into_the_page_does_not_run(site: Site, tmp_path: Path) -> None:
-    async with page(site.client_page, tmp_path) as browser:
+async def test_a_script_that_got_into_the_page_does_not_run(site: Site, page: Open) -> None:
+    async with page(site.client_page) as browser:
         script = "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.ran = 1\">');"
         script += "const made = document.createElement('script'); made.textContent = 'window.ran = 1';"
         script += "document.body.append(made)"
         await browser.evaluate(f"(() => {{ {script} }})()")
         await asyncio.sleep(0.5)
         assert await browser.evaluate("window.ran === undefined")
-        assert any("Content Security Policy" in each for each in browser.complaints)
+        assert any(
+            "Content Security Policy" in each or "Content-Security" in each for each in browser.complaints
+        )

@@ -11,14 +11,9 @@ from toxproxy.admission.clients import Reason, Record
 from toxproxy.admission.guests import Guests
 from toxproxy.admission.words import words
 from toxproxy.app.orders import expect, text
+from toxproxy.control.encoding import encoded
 from toxproxy.control.server import Method, Params
-from toxproxy.control.snapshots import (
-    AccessSnapshot,
-    Admission,
-    ClientSnapshot,
-    StrangerSnapshot,
-    encoded,
-)
+from toxproxy.control.snapshots import AccessSnapshot, Admission, ClientSnapshot, StrangerSnapshot
 from toxproxy.tunnel.friend import Friend, Phase
 
 log = logging.getLogger(__name__)

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from toxproxy.app.observer import Observer
 from toxproxy.app.orders import expect
-from toxproxy.app.passage import Passage
+from toxproxy.app.passage import Passage, quality
 from toxproxy.control.checks import Check, CheckKind, Fault, fine, note, ordered, untried, wrong
+from toxproxy.control.encoding import encoded
 from toxproxy.control.server import Method, Params
 from toxproxy.control.snapshots import (
     Advice,
     EndRole,
+    MappingSnapshot,
     NetworkPath,
     PathKind,
     PeerSnapshot,
     PeerState,
     Snapshot,
-    encoded,
 )
+from toxproxy.mapping.grant import Failure, Progress
 from toxproxy.outbound.service import answers
 from toxproxy.system.resolver import Resolver
 from toxproxy.system.sockets import routes_ipv6
@@ -30,7 +32,7 @@ from toxproxy.tunnel.friend import Friend
 
 SETTLED = 12.0  # seconds that a node takes to join the network, by UDP as well
 _SECONDS = 12.0  # for the name service
-_MOST_TARGETS = 16  # of one server
+_MOST_TARGETS = 16  # of one server, and clients whose paths are shown
 
 
 class Checkup:
@@ -62,6 +64,7 @@ class Checkup:
         checks = [
             _library(snapshot),
             ipv6(),
+            _router(snapshot.network.mapping),
             *network(snapshot.network.path, found, udp=snapshot.network.udp_port is not None,
                      settled=settled, direct=any(p.path is PathKind.DIRECT for p in snapshot.peers)),
             *(self._peer(snapshot, peer) for peer in snapshot.peers if client),
@@ -69,6 +72,7 @@ class Checkup:
             *(check for each in tried for check in each),
             *_access(snapshot),
             *([] if client else [names]),
+            *([] if client else _paths(snapshot)),
         ]  # fmt: skip
         return {"checks": encoded(list(ordered(checks))), "snapshot": encoded(snapshot)}
 
@@ -153,6 +157,31 @@ def _udp(path: NetworkPath, *, udp: bool, refused_here: bool, settled: bool, ans
 def ipv6() -> Check:
     """Whether this machine has IPv6."""
     return fine(CheckKind.IPV6) if routes_ipv6() else note(CheckKind.IPV6, Fault.IPV6_NONE)
+
+
+def _router(mapping: MappingSnapshot | None) -> Check:
+    if mapping is None or mapping.state is Progress.NO_ROUTER:
+        return untried(CheckKind.ROUTER, Fault.NOT_ASKED_FOR)
+    about = f"{mapping.external_address}:{mapping.external_port}"
+    match mapping.state:
+        case Progress.MAPPED if mapping.public:
+            return fine(CheckKind.ROUTER, about)
+        case Progress.MAPPED:
+            return note(CheckKind.ROUTER, Fault.ROUTER_NOT_PUBLIC, about)
+        case Progress.ASKING:
+            return untried(CheckKind.ROUTER, Fault.CONNECTING)
+        case Progress.NOT_NEEDED:
+            return fine(CheckKind.ROUTER)
+    says = mapping.failure in (Failure.REFUSED, Failure.TAKEN, Failure.NONSENSE)
+    return note(CheckKind.ROUTER, Fault.ROUTER_REFUSES if says else Fault.ROUTER_SILENT)
+
+
+def _paths(snapshot: Snapshot) -> Iterator[Check]:
+    """The paths to the clients of a server, as they were measured by what they carry."""
+    there = [peer for peer in snapshot.peers if peer.state is PeerState.CONNECTED]
+    for peer in there[:_MOST_TARGETS]:
+        if peer.link is not None and peer.link.rtt_ms is not None:
+            yield from quality(peer, peer.link.rtt_ms, peer.name or peer.key[:12])
 
 
 def _library(snapshot: Snapshot) -> Check:

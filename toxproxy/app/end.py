@@ -139,6 +139,7 @@ class End:
         if self.config.tox.maps_port and self.node.udp_port is not None:
             self.mapper = Mapper(self.node.udp_port, changed=self.mapping_changed)
             self.mapper.start()
+            self._observer.mapper = self.mapper
             self._resources.push_async_callback(self.mapper.close)
         self._resources.push_async_callback(self._close_friends)
 

@@ -12,6 +12,7 @@ from toxproxy import __version__
 from toxproxy.admission.words import words
 from toxproxy.app.rates import LEAST, Rates
 from toxproxy.config.settings import Config
+from toxproxy.control.findings import udp_blocked
 from toxproxy.control.snapshots import (
     AccessSnapshot,
     Advice,
@@ -20,14 +21,18 @@ from toxproxy.control.snapshots import (
     LimitsSnapshot,
     LinkSnapshot,
     ListenerSnapshot,
+    MappingSnapshot,
     NetworkPath,
     NetworkSnapshot,
     PathKind,
     PeerSnapshot,
     PeerState,
+    RelayReason,
     Snapshot,
     TrafficSnapshot,
 )
+from toxproxy.mapping.grant import Progress
+from toxproxy.mapping.mapper import Mapper
 from toxproxy.system.state import StateFolder
 from toxproxy.tox import library
 from toxproxy.tox.node import ConnectionStatus, Node
@@ -47,6 +52,7 @@ _PATH = {
 
 
 _SILENCE = 4.0  # seconds without a datagram; one that is asked for comes after two and a round trip
+_SEARCH = 30.0  # seconds in which a direct path is found if there is one
 
 
 @dataclass(slots=True)
@@ -63,7 +69,8 @@ class Observer:
     """The snapshots of one end. Call `network_changed` and `peer_changed` when something may have changed.
 
     `listeners` and `access` return what only the one or the other role has. `known` says whether a
-    server has let this client in before. `config` is set again when another one holds.
+    server has let this client in before. `config` is set again when another one holds; `mapper` is set
+    where the router is asked for a port.
     """
 
     def __init__(
@@ -82,6 +89,7 @@ class Observer:
         self._role = role
         self._node = node
         self.config = config
+        self.mapper: Mapper | None = None
         self._folder = state.path
         self._friends = friends
         self._listeners = listeners
@@ -138,6 +146,7 @@ class Observer:
         """One of them."""
         since, carried = self._noted(friend), friend.carried
         rates = self._rates.of(friend.key, time.monotonic() if now is None else now, carried) or (None, None)
+        relayed = since.path is PathKind.RELAY
         return PeerSnapshot(
             key=friend.key.hex().upper(),
             name=self._name_of(friend.key),
@@ -148,6 +157,7 @@ class Observer:
             ready=friend.phase is Phase.READY,
             path=since.path,
             path_since_unix_s=since.path_at,
+            relay_reason=self._relay_reason(friend, since.path_at) if relayed else None,
             address=None,
             resumed=friend.resumed,
             streams=len(friend.streams),
@@ -185,6 +195,16 @@ class Observer:
             return PeerState.CONNECTING
         return PeerState.OFFLINE if self._known(friend.key) else PeerState.WAITING
 
+    def _relay_reason(self, friend: Friend, since: float) -> RelayReason:
+        node, now = self._node, _unix()
+        if node.udp_port is None:
+            return RelayReason.UDP_OFF
+        if udp_blocked(self._network(), now):
+            return RelayReason.UDP_BLOCKED
+        if friend.udp_there is False:
+            return RelayReason.NO_UDP_THERE
+        return RelayReason.SEARCHING if now - since < _SEARCH else RelayReason.NOT_FOUND
+
     def _sample(self, now: float) -> None:
         self._rates.note(now, {friend.key: friend.carried for friend in self._friends()})
 
@@ -210,12 +230,15 @@ class Observer:
         path = _NETWORK[node.connection]
         if path is NetworkPath.TCP and not public:  # libtoxcore says so also by UDP
             path = NetworkPath.LOCAL
+        deaf = node.deaf_s
         return NetworkSnapshot(
             path=path,
             since_unix_s=self._network_at,
             nodes_asked=asked,
             udp_port=node.udp_port,
+            udp_silent_s=None if deaf is None else round(deaf, 3),
             tcp_port=node.tcp_port,
+            mapping=None if self.mapper is None else _mapping(self.mapper),
         )
 
     def _limits(self) -> LimitsSnapshot:
@@ -248,6 +271,28 @@ def _link(session: Session) -> LinkSnapshot:
         silent_s=None if silence is None else round(silence, 3),
         phase=controller.state,
         lossy=controller.lossy,
+    )
+
+
+def _mapping(mapper: Mapper) -> MappingSnapshot:
+    mapping, error = mapper.mapping, mapper.error
+    if mapping is not None:
+        return MappingSnapshot(
+            state=Progress.MAPPED,
+            protocol=mapping.by,
+            external_address=str(mapping.address),
+            external_port=mapping.port,
+            public=mapping.public,
+            failure=None,
+        )
+    failed = error if mapper.progress is Progress.FAILED else None
+    return MappingSnapshot(
+        state=mapper.progress,
+        protocol=None if failed is None else failed.by,
+        external_address=None,
+        external_port=None,
+        public=False,
+        failure=None if failed is None else failed.failure,
     )
 
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 
 from toxproxy.app.observer import Observer
+from toxproxy.control.encoding import encoded
 from toxproxy.control.findings import findings
 from toxproxy.control.server import Method, Params
 from toxproxy.control.snapshots import (
@@ -17,7 +18,6 @@ from toxproxy.control.snapshots import (
     PongSnapshot,
     Snapshot,
     StreamSnapshot,
-    encoded,
 )
 from toxproxy.errors import StreamRefused
 from toxproxy.tunnel.friend import Friend, short

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from toxproxy.address import Target
 from toxproxy.control.checks import Check, CheckKind, Fault, fine, note, untried, wrong
@@ -118,17 +119,18 @@ class Passage:
         return list(quality(self._look(), 1000 * min(trips)))
 
 
-def quality(peer: PeerSnapshot, rtt_ms: float) -> list[Check]:
+def quality(peer: PeerSnapshot, rtt_ms: float, about: str | None = None) -> list[Check]:
     """What is to be known of the path."""
     found = []
     if peer.path is PathKind.RELAY:
-        found.append(note(CheckKind.QUALITY, Fault.RELAYED, value=round(rtt_ms, 1)))
+        relayed = note(CheckKind.QUALITY, Fault.RELAYED, about, round(rtt_ms, 1))
+        found.append(replace(relayed, relay_reason=peer.relay_reason))
     link = peer.link
     if link is not None and link.sent_packets >= _ENOUGH_PACKETS and link.loss_share > _MUCH_LOSS:
-        found.append(note(CheckKind.QUALITY, Fault.MUCH_LOSS, value=link.loss_share))
+        found.append(note(CheckKind.QUALITY, Fault.MUCH_LOSS, about, link.loss_share))
     if link is not None and link.queue_ms is not None and link.queue_ms > _LONG_QUEUE:
-        found.append(note(CheckKind.QUALITY, Fault.LONG_QUEUE, value=link.queue_ms))
-    return found or [fine(CheckKind.QUALITY, value=round(rtt_ms, 1))]
+        found.append(note(CheckKind.QUALITY, Fault.LONG_QUEUE, about, link.queue_ms))
+    return found or [fine(CheckKind.QUALITY, about, round(rtt_ms, 1))]
 
 
 async def _nothing(kind: CheckKind) -> Check:

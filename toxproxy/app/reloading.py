@@ -12,8 +12,9 @@ from toxproxy.config import advice
 from toxproxy.config.advice import Role
 from toxproxy.config.changes import Changes
 from toxproxy.config.settings import Config
+from toxproxy.control.encoding import encoded
 from toxproxy.control.server import Params
-from toxproxy.control.snapshots import ReloadSnapshot, encoded
+from toxproxy.control.snapshots import ReloadSnapshot
 from toxproxy.errors import ToxproxyError
 
 log = logging.getLogger(__name__)

@@ -29,7 +29,14 @@ _FLAWS = {
     StateFlaw.UNUSABLE: Fault.STATE_UNUSABLE,
     StateFlaw.IN_USE: Fault.STATE_IN_USE,
 }
-_THROUGH = (CheckKind.PEER, CheckKind.TARGETS, CheckKind.NAMES, CheckKind.CLOCK, CheckKind.QUALITY)
+_THROUGH = (
+    CheckKind.ROUTER,
+    CheckKind.PEER,
+    CheckKind.TARGETS,
+    CheckKind.NAMES,
+    CheckKind.CLOCK,
+    CheckKind.QUALITY,
+)
 
 
 async def trial(config: Config, folder: Path) -> tuple[Check, ...]:

@@ -18,8 +18,9 @@ from toxproxy.cli.asking import say, say_json
 from toxproxy.config.settings import AccessSettings
 from toxproxy.control import client
 from toxproxy.control.client import NotRunning
+from toxproxy.control.encoding import decoded, encoded
 from toxproxy.control.messages import ControlError, ErrorCode
-from toxproxy.control.snapshots import Admission, ClientSnapshot, StrangerSnapshot, decoded, encoded
+from toxproxy.control.snapshots import Admission, ClientSnapshot, StrangerSnapshot
 from toxproxy.errors import ConfigError, StateError, ToxproxyError
 from toxproxy.program import report
 from toxproxy.program.amounts import counted

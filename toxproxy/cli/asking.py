@@ -12,8 +12,8 @@ from typing import TypeVar
 from toxproxy.config.advice import Role
 from toxproxy.control import client
 from toxproxy.control.client import NotRunning
+from toxproxy.control.encoding import decoded
 from toxproxy.control.messages import ControlError, ErrorCode
-from toxproxy.control.snapshots import decoded
 from toxproxy.errors import ConfigError, StateError
 from toxproxy.program.logs import escaped
 from toxproxy.system.state import default_path

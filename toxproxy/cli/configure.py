@@ -11,8 +11,9 @@ from toxproxy.cli.asking import ask, say, say_json
 from toxproxy.cli.run import client_settings
 from toxproxy.config import advice
 from toxproxy.config.advice import Role
+from toxproxy.control.encoding import decoded
 from toxproxy.control.messages import ControlError, ErrorCode
-from toxproxy.control.snapshots import ReloadSnapshot, decoded
+from toxproxy.control.snapshots import ReloadSnapshot
 from toxproxy.errors import ConfigError
 from toxproxy.program import meaning
 from toxproxy.program.logs import Console, escaped

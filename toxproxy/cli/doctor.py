@@ -17,8 +17,9 @@ from toxproxy.config.settings import Config
 from toxproxy.control import client
 from toxproxy.control.checks import Check, CheckKind, Fault, fine, ordered, verdict, wrong
 from toxproxy.control.client import NotRunning
+from toxproxy.control.encoding import encoded
 from toxproxy.control.messages import ControlError, ErrorCode
-from toxproxy.control.snapshots import Snapshot, encoded
+from toxproxy.control.snapshots import Snapshot
 from toxproxy.errors import ConfigError, StateError, ToxproxyError
 from toxproxy.program import diagnosis, runner
 from toxproxy.program.bundle import bundle

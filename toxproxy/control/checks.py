@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from toxproxy.control.snapshots import RelayReason
+
 
 class CheckKind(Enum):
     """What was tried. What is wrong with an earlier one explains the later ones."""
@@ -17,6 +19,7 @@ class CheckKind(Enum):
     NODES = "nodes"  # of the Tox network, to start from
     UDP = "udp"
     IPV6 = "ipv6"
+    ROUTER = "router"  # whether it leads a port to Tox's
     PEER = "peer"
     TARGETS = "targets"
     NAMES = "names"  # the name service at the server
@@ -53,6 +56,9 @@ class Fault(Enum):
     UDP_REFUSED_HERE = "udp_refused_here"  # by a firewall of this machine
     UDP_OFF = "udp_off"
     IPV6_NONE = "ipv6_none"
+    ROUTER_SILENT = "router_silent"  # it speaks none of the protocols for that
+    ROUTER_REFUSES = "router_refuses"
+    ROUTER_NOT_PUBLIC = "router_not_public"  # another NAT is in front of it; `about` the address and port
     CONNECTING = "connecting"
     NOT_LET_IN = "not_let_in"
     SECRET_NOT_TAKEN = "secret_not_taken"  # there is a secret, and the server has not answered
@@ -66,7 +72,7 @@ class Fault(Enum):
     TARGET_NAME_UNKNOWN = "target_name_unknown"
     RESOLVER_DEAD = "resolver_dead"
     CLOCK_DIFFERS = "clock_differs"  # from the server's; `value` in seconds, above 0: ours is ahead
-    RELAYED = "relayed"
+    RELAYED = "relayed"  # `relay_reason` says why
     MUCH_LOSS = "much_loss"  # `value`: a share
     LONG_QUEUE = "long_queue"  # `value`: milliseconds
     NOT_RUNNING = "not_running"  # nothing runs here that could be asked
@@ -79,7 +85,7 @@ class Fault(Enum):
 class Check:
     """One thing that was tried.
 
-    `about` is a place: a path, an address, a target, a key. `detail` is a text from elsewhere.
+    `about` is a place: a path, an address, a target, a key, a name. `detail` is a text from elsewhere.
     `value` is a number whose unit the fault or the kind says.
     """
 
@@ -89,6 +95,7 @@ class Check:
     about: str | None = None
     detail: str | None = None
     value: float | None = None
+    relay_reason: RelayReason | None = None
 
 
 def fine(kind: CheckKind, about: str | None = None, value: float | None = None) -> Check:

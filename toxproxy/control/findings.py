@@ -10,9 +10,11 @@ from toxproxy.control.snapshots import (
     Advice,
     EndRole,
     NetworkPath,
+    NetworkSnapshot,
     PathKind,
     PeerSnapshot,
     PeerState,
+    RelayReason,
     Snapshot,
 )
 
@@ -29,7 +31,9 @@ class FindingKind(Enum):
     NOT_LET_IN = "not_let_in"  # a server was asked and has not answered
     SERVER_GONE = "server_gone"
     PEER_SILENT = "peer_silent"  # Tox reaches it, the session is interrupted
-    NO_DIRECT_PATH = "no_direct_path"  # UDP works here, and yet a peer is behind a relay
+    NO_UDP_THERE = "no_udp_there"  # a peer is behind a relay since it has no UDP
+    PATH_SEARCHED = "path_searched"  # it is behind a relay, and a direct path may still be found
+    NO_DIRECT_PATH = "no_direct_path"  # UDP works at both ends, and yet a peer is behind a relay
     MUCH_LOSS = "much_loss"
     CLIENTS_WAIT = "clients_wait"  # to be let in
     NOBODY_ALLOWED = "nobody_allowed"
@@ -64,9 +68,22 @@ def _about_network(snapshot: Snapshot) -> Iterator[Finding]:
         yield Finding(kind=FindingKind.NETWORK_NOT_FOUND)
     elif network.udp_port is None:
         yield Finding(kind=FindingKind.UDP_OFF)
-    elif network.path is NetworkPath.TCP and snapshot.taken_unix_s - network.since_unix_s >= _SETTLED:
+    elif udp_blocked(network, snapshot.taken_unix_s):
         direct = any(peer.path is PathKind.DIRECT for peer in snapshot.peers)  # to one of the same network
         yield from [] if direct else [Finding(kind=FindingKind.UDP_BLOCKED)]
+
+
+def udp_blocked(network: NetworkSnapshot, now_unix_s: float) -> bool:
+    """Whether no UDP packet comes here, though it should. A direct path shows that one does."""
+    only_tcp = network.path is NetworkPath.TCP and now_unix_s - network.since_unix_s >= _SETTLED
+    return network.udp_silent_s is not None or only_tcp
+
+
+_RELAYED = {
+    RelayReason.NO_UDP_THERE: FindingKind.NO_UDP_THERE,
+    RelayReason.SEARCHING: FindingKind.PATH_SEARCHED,
+    RelayReason.NOT_FOUND: FindingKind.NO_DIRECT_PATH,
+}  # the others are about the network
 
 
 def _about_peer(snapshot: Snapshot, peer: PeerSnapshot) -> Iterator[Finding]:
@@ -78,8 +95,8 @@ def _about_peer(snapshot: Snapshot, peer: PeerSnapshot) -> Iterator[Finding]:
             yield Finding(kind=FindingKind.PEER_SILENT, peer_key=peer.key, count=peer.streams)
         case PeerState.OFFLINE if client and snapshot.network.path is not NetworkPath.NONE:
             yield Finding(kind=FindingKind.SERVER_GONE, peer_key=peer.key, count=peer.streams)
-        case PeerState.CONNECTED if peer.path is PathKind.RELAY and snapshot.network.path is NetworkPath.UDP:
-            yield Finding(kind=FindingKind.NO_DIRECT_PATH, peer_key=peer.key)
+        case PeerState.CONNECTED if peer.relay_reason in _RELAYED:
+            yield Finding(kind=_RELAYED[peer.relay_reason], peer_key=peer.key)
     link = peer.link
     if link is not None and link.sent_packets >= _ENOUGH_PACKETS and link.loss_share > _MUCH_LOSS:
         yield Finding(kind=FindingKind.MUCH_LOSS, peer_key=peer.key)

@@ -1,26 +1,20 @@
 """What a running end tells of itself, as values: states are Enums, units are in the names.
 
-Pure. `encoded` makes JSON objects of them, `decoded` the values again. A field that a later version adds
-does no harm: it is ignored. `VERSION` changes when a field loses its meaning.
+Pure. `VERSION` changes when a field loses its meaning. `control.encoding` makes JSON of them.
 
 Names ending in `_unix_s` are seconds since 1970 (UTC); other `_s` are durations.
 """
 
 from __future__ import annotations
 
-import types
-import typing
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from enum import Enum
-from typing import Any, TypeVar
 
+from toxproxy.mapping.grant import By, Failure, Progress
 from toxproxy.mux.stream import StreamState
 from toxproxy.recovery.congestion import State
 
 VERSION = 1
-
-T = TypeVar("T")
 
 
 class EndRole(Enum):
@@ -55,6 +49,16 @@ class PathKind(Enum):
     UNKNOWN = "unknown"
     DIRECT = "direct"
     RELAY = "relay"
+
+
+class RelayReason(Enum):
+    """Why a path is a relay, and not direct."""
+
+    UDP_OFF = "udp_off"  # here, by the configuration
+    UDP_BLOCKED = "udp_blocked"  # here: no UDP packet comes
+    NO_UDP_THERE = "no_udp_there"  # off or blocked at the other end, as that says
+    SEARCHING = "searching"  # the direct path may still be found
+    NOT_FOUND = "not_found"  # UDP works at both ends: a NAT or firewall between them is strict
 
 
 class ListenerKind(Enum):
@@ -110,17 +114,37 @@ class EndSnapshot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MappingSnapshot:
+    """The port of the router that leads to this node's UDP port.
+
+    `external_address` and `external_port` are None unless `state` is MAPPED. `public` is False where the
+    address is of another NAT. `protocol` is the one by which it is mapped, or that gave the `failure`.
+    """
+
+    state: Progress
+    protocol: By | None
+    external_address: str | None
+    external_port: int | None
+    public: bool
+    failure: Failure | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkSnapshot:
     """The Tox network. `nodes_asked`: how often a bootstrap node was asked.
 
-    `udp_port` is None where UDP is switched off.
+    `udp_port` is None where UDP is switched off. `udp_silent_s`: how long no UDP packet has come although
+    nodes were asked; None if they come, or if it is not known. `mapping` is None where the router is not
+    asked.
     """
 
     path: NetworkPath
     since_unix_s: float
     nodes_asked: int
     udp_port: int | None
+    udp_silent_s: float | None
     tcp_port: int | None
+    mapping: MappingSnapshot | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,8 +187,9 @@ class LinkSnapshot:
 class PeerSnapshot:
     """The other end of a tunnel. `link` is None without a session.
 
-    `met`: there has been a session. `ready`: there is one, with a link. `address` is None where it is not
-    known: libtoxcore does not tell it. `waiting` connections wait for a session, beside the `streams`.
+    `met`: there has been a session. `ready`: there is one, with a link. `relay_reason` is None unless the
+    path is a relay. `address` is None where it is not known: libtoxcore does not tell it. `waiting`
+    connections wait for a session, beside the `streams`.
     """
 
     key: str
@@ -176,6 +201,7 @@ class PeerSnapshot:
     ready: bool
     path: PathKind
     path_since_unix_s: float
+    relay_reason: RelayReason | None
     address: str | None
     resumed: int
     streams: int
@@ -333,45 +359,3 @@ class SpeedSnapshot:
     idle_rtt_ms: float | None
     download: DirectionSnapshot | None
     upload: DirectionSnapshot | None
-
-
-def encoded(value: Any) -> Any:
-    """The value as `json` takes it: dataclasses become objects, Enums their values, tuples arrays."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: encoded(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, tuple | list):
-        return [encoded(each) for each in value]
-    return value
-
-
-def decoded(kind: type[T], data: object) -> T:
-    """A dataclass from what `encoded` made of it. Raises `ValueError` for anything else."""
-    if not isinstance(data, Mapping):
-        raise ValueError(f"expected an object for {kind.__name__}")
-    hints = typing.get_type_hints(kind)
-    values = {}
-    for field in fields(kind):  # type: ignore[arg-type]
-        if field.name not in data:
-            raise ValueError(f"{kind.__name__} has no {field.name}")
-        values[field.name] = _decoded(hints[field.name], data[field.name], f"{kind.__name__}.{field.name}")
-    return kind(**values)
-
-
-def _decoded(hint: Any, data: object, where: str) -> Any:
-    if isinstance(hint, types.UnionType):
-        (kind,) = (each for each in typing.get_args(hint) if each is not type(None))
-        return None if data is None else _decoded(kind, data, where)
-    if typing.get_origin(hint) is tuple:
-        if not isinstance(data, list):
-            raise ValueError(f"expected an array for {where}")
-        return tuple(_decoded(typing.get_args(hint)[0], each, where) for each in data)
-    if is_dataclass(hint):
-        return decoded(typing.cast(type, hint), data)
-    if issubclass(hint, Enum):
-        return hint(data)
-    accepted = (int, float) if hint is float else hint
-    if not isinstance(data, accepted) or (isinstance(data, bool) and hint is not bool):
-        raise ValueError(f"expected {hint.__name__} for {where}")
-    return data

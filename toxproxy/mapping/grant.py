@@ -20,23 +20,37 @@ class By(Enum):
 
 
 class Failure(Enum):
-    """Why there is no mapping. The values are for people."""
+    """Why there is no mapping. The first ones tell most."""
 
-    SILENT = "no answer"
-    UNREACHABLE = "not spoken there"
-    UNSUPPORTED = "not supported"
     REFUSED = "refused"
-    TAKEN = "the external port is another's"
-    NONSENSE = "an answer that makes no sense"
+    TAKEN = "taken"  # the external port is another host's
+    NONSENSE = "nonsense"  # an answer that makes no sense
+    UNSUPPORTED = "unsupported"
+    UNREACHABLE = "unreachable"  # the protocol is not spoken there
+    SILENT = "silent"
+
+
+class Progress(Enum):
+    """How far the asking for a mapping is."""
+
+    ASKING = "asking"
+    MAPPED = "mapped"
+    NO_ROUTER = "no_router"  # that could be asked: there is no IPv4 gateway
+    NOT_NEEDED = "not_needed"  # this machine has a public address itself
+    FAILED = "failed"
 
 
 class MappingError(ToxproxyError):
-    """A router grants no mapping. `code` is its own number for the reason, where it gave one."""
+    """A router grants no mapping. `code` is its own number for the reason, where it gave one.
+
+    `by` is the protocol, where one was asked.
+    """
 
     def __init__(self, failure: Failure, code: int | None = None) -> None:
         super().__init__(failure.value if code is None else f"{failure.value} ({code})")
         self.failure = failure
         self.code = code
+        self.by: By | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from toxproxy.mapping.announcements import Announced, listen
 from toxproxy.mapping.epoch import Epoch
-from toxproxy.mapping.grant import By, Grant, Mapping, MappingError
+from toxproxy.mapping.grant import By, Grant, Mapping, MappingError, Progress
 from toxproxy.mapping.router import Router
 from toxproxy.pace import Backoff, Pace
 from toxproxy.system.changes import drain, watch
@@ -29,7 +29,8 @@ _log = logging.getLogger(__name__)
 class Mapper:
     """Asks the default gateway to lead a UDP port of its external address to `port` of this machine.
 
-    `mapping` is what it granted, or None; `changed` is called when that is another address or port. The
+    `mapping` is what it granted, or None; `changed` is called when that is another address or port.
+    `progress` says why there is none, with `error` where the router gives none. The
     mapping is renewed at half of its lifetime, asked for again when the router was restarted or this
     machine has another gateway or address, and given back by `close`. Only an IPv4 gateway is asked, and
     none where this machine's own address is public.
@@ -39,6 +40,8 @@ class Mapper:
         self, port: int, *, lifetime: int = LIFETIME, changed: Callable[[], None] = lambda: None
     ) -> None:
         self.mapping: Mapping | None = None
+        self.progress = Progress.ASKING
+        self.error: MappingError | None = None
         self._port = port
         self._lifetime = lifetime
         self._changed = changed
@@ -97,12 +100,15 @@ class Mapper:
             by, grant = await router.map(wanted)
         except MappingError as error:
             _log.debug("no port mapping: the router %s: %s", router.gateway.address, error)
+            self.error = error
             pause = max(self._backoff.pause(), _SHORTEST)
             if self.mapping is None:
+                self.progress = Progress.FAILED
                 return pause
             if (left := self.mapping.expires - time.monotonic()) > 0:
                 return min(pause, left)
             self._set(None)
+            self.progress = Progress.FAILED
             return pause
         self._granted(by, grant)
         return max(grant.lifetime / 2, _SHORTEST)
@@ -110,11 +116,11 @@ class Mapper:
     def _look(self) -> Router | None:
         """The router to ask: the one that was asked before, unless the network is another since."""
         found = _find()
-        if found is None:
-            self._router = None
+        if isinstance(found, Progress):
+            self._router, self.progress = None, found
         elif self._router is None or self._router.gateway != found:
             self._set(None)  # it cannot be given back either: the router is out of reach
-            self._router = Router(found, self._port, self._lifetime)
+            self._router, self.progress = Router(found, self._port, self._lifetime), Progress.ASKING
             self._epoch = Epoch()
             self._backoff.restart()
         return self._router
@@ -124,6 +130,7 @@ class Mapper:
         if grant.epoch is not None:
             self._epoch.hear(grant.epoch, now)
         self._backoff.restart()
+        self.progress, self.error = Progress.MAPPED, None
         self._set(Mapping(grant.address, grant.port, by, now + grant.lifetime))
 
     def _set(self, mapping: Mapping | None) -> None:
@@ -142,7 +149,7 @@ class Mapper:
 
     def _network_changed(self, network: socket.socket) -> None:
         drain(network)
-        if _find() != (None if self._router is None else self._router.gateway):
+        if _find() != (self.progress if self._router is None else self._router.gateway):
             self._wake()
 
     def _announced(self, sender: str, announced: Announced) -> None:
@@ -158,11 +165,13 @@ class Mapper:
             self._hint.set()
 
 
-def _find() -> Gateway | None:
-    """The gateway, if a mapping there can help: not where this machine has a public address of its own."""
+def _find() -> Gateway | Progress:
+    """The gateway, or why none can help: there is none, or this machine has a public address of its own."""
     try:
         found = default_gateway()
     except OSError as error:
         _log.debug("the default gateway is not known: %s", error)
-        return None
-    return None if found is None or found.address.is_loopback or found.source.is_global else found
+        return Progress.NO_ROUTER
+    if found is None or found.address.is_loopback:
+        return Progress.NO_ROUTER
+    return Progress.NOT_NEEDED if found.source.is_global else found

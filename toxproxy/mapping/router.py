@@ -11,6 +11,7 @@ from toxproxy.system.gateway import Gateway
 
 _WAY_SECONDS = 10.0  # for one protocol
 _RELEASE_SECONDS = 2.0  # for giving back everything
+_TELLING = list(Failure)
 
 _log = logging.getLogger(__name__)
 
@@ -28,9 +29,9 @@ class Router:
         """Get or renew the mapping, with this external port if possible, else with another.
 
         The protocols are asked one after the other: PCP, NAT-PMP, UPnP; on renewal the one that worked
-        is first. Takes at most half a minute. Raises the `MappingError` of the last one.
+        is first. Takes at most half a minute. Raises the `MappingError` that tells most.
         """
-        failure = MappingError(Failure.SILENT)
+        failures = []
         for way in sorted(self._ways, key=lambda way: way not in self._held):
             worked = way in self._held
             if not worked:
@@ -42,10 +43,12 @@ class Router:
                 failure = MappingError(Failure.SILENT)
             except MappingError as error:
                 failure = error
+            failure.by = way.by
+            failures.append(failure)
             if not worked:
                 self._held.remove(way)
             _log.debug("%s at the router %s: %s", way.by.value, self.gateway.address, failure)
-        raise failure
+        raise min(failures, key=lambda error: _TELLING.index(error.failure))
 
     async def give_back(self) -> None:
         """Give back what the router has granted, or may have. Takes at most two seconds; never raises."""

@@ -12,11 +12,13 @@ from typing import Any
 
 from toxproxy.config.settings import Config
 from toxproxy.control.checks import Check, verdict
-from toxproxy.control.snapshots import Snapshot, encoded
+from toxproxy.control.encoding import encoded
+from toxproxy.control.snapshots import Snapshot
 
 #: The only fields of a snapshot whose texts are written: Enums, versions.
 _TEXTS = frozenset(
     {"role", "version", "libtoxcore_version", "libtoxcore_advice", "state", "path", "kind", "phase"}
+    | {"relay_reason", "protocol", "failure"}
 )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from toxproxy.address import shown
 from toxproxy.control.checks import Check, CheckKind, Fault, Outcome, ordered, verdict
 from toxproxy.program.amounts import counted, duration
+from toxproxy.program.report import RELAY_REASONS
 
 _MARKS = {Outcome.FINE: "ok", Outcome.NOTE: "note", Outcome.WRONG: "WRONG", Outcome.UNTRIED: "-"}
 _LABELS = {
@@ -54,6 +55,7 @@ def explained(check: Check) -> str:
         about=check.about or "it",
         detail=shown(check.detail or "", 160) if quoted else check.detail or "",
         amount=_amount(check),
+        why=RELAY_REASONS[check.relay_reason] if check.relay_reason else "slow",
     )
 
 
@@ -71,7 +73,10 @@ def _said(check: Check) -> str:
         case CheckKind.CLOCK:
             return f"within {max(1.0, abs(value or 0)):.0f} s of the server's"
         case CheckKind.QUALITY:
-            return f"{value or 0:.0f} ms, direct"
+            who = "" if about is None else f"{about}: "
+            return f"{who}{value or 0:.0f} ms, direct"
+        case CheckKind.ROUTER if about is not None:
+            return f"its UDP port {about} leads here"
         case CheckKind.PORTS:
             return f"{about} can be used"
         case CheckKind.TARGETS:
@@ -95,6 +100,7 @@ _FINE = {
     CheckKind.CONFIGURATION: "it can be used",
     CheckKind.UDP: "it gets out and comes back",
     CheckKind.IPV6: "there is a way out",
+    CheckKind.ROUTER: "none is needed, this machine has a public address",
     CheckKind.NAMES: "the server's resolver answers",
 }
 
@@ -138,6 +144,14 @@ _SENTENCES = {
     ),
     Fault.UDP_OFF: "UDP is off ([tox] udp or proxy), so every path is a slow relay",
     Fault.IPV6_NONE: "there is no way out by IPv6; IPv4 is enough",
+    Fault.ROUTER_SILENT: (
+        "it leads no port here: it speaks neither PCP, NAT-PMP nor UPnP. Where no direct path is found, "
+        "switch one on there"
+    ),
+    Fault.ROUTER_REFUSES: (
+        "it refuses to lead a port here. Where no direct path is found, let it do that for this machine"
+    ),
+    Fault.ROUTER_NOT_PUBLIC: "its UDP port {about} leads here, but another NAT is in front of it",
     Fault.CONNECTING: "not connected yet: ask again in half a minute",
     Fault.NOT_LET_IN: (
         "server {about} has never answered this client: if it runs, let the client in there: "
@@ -167,7 +181,7 @@ _SENTENCES = {
         "the clock here is {amount} the server's: set the wrong one (timedatectl set-ntp true); "
         "Tox goes on, but times in logs, allow --expires and TLS do not fit"
     ),
-    Fault.RELAYED: "{amount}, through a relay: slow, and others use it too",
+    Fault.RELAYED: "{amount}, through a relay: {why}",
     Fault.MUCH_LOSS: "{amount} of the packets are lost: weak Wi-Fi, mobile, or a line that is full",
     Fault.LONG_QUEUE: "{amount} of the round trip are a queue: the line is full",
     Fault.NOT_RUNNING: "not tried: no toxproxy runs here with this state",

@@ -15,13 +15,16 @@ from toxproxy.control.snapshots import (
     LinkSnapshot,
     ListenerKind,
     ListenerSnapshot,
+    MappingSnapshot,
     NetworkPath,
     PathKind,
     PeerSnapshot,
     PeerState,
     PongSnapshot,
+    RelayReason,
     Snapshot,
 )
+from toxproxy.mapping.grant import Failure, Progress
 from toxproxy.program.amounts import counted, duration, moment, rate, size
 from toxproxy.tunnel.friend import Phase
 
@@ -29,6 +32,24 @@ _PATHS = {
     PathKind.DIRECT: "direct",
     PathKind.RELAY: "through a relay",
     PathKind.UNKNOWN: "not connected",
+}
+
+
+#: Why a path is a relay: after "through a relay: ".
+RELAY_REASONS = {
+    RelayReason.UDP_OFF: "UDP is off here",
+    RelayReason.UDP_BLOCKED: "UDP is blocked here",
+    RelayReason.NO_UDP_THERE: "UDP is off or blocked at the other end",
+    RelayReason.SEARCHING: "a direct path is being looked for",
+    RelayReason.NOT_FOUND: "no direct path was found",
+}
+_FAILURES = {
+    Failure.REFUSED: "refuses",
+    Failure.TAKEN: "says that the port is taken",
+    Failure.NONSENSE: "answers nonsense",
+    Failure.UNSUPPORTED: "does not support that",
+    Failure.UNREACHABLE: "does not speak PCP, NAT-PMP or UPnP",
+    Failure.SILENT: "does not answer by PCP, NAT-PMP or UPnP",
 }
 
 
@@ -57,6 +78,8 @@ def lines(snapshot: Snapshot, *, verbose: bool = False) -> Iterator[str]:
             yield f"  {listener_line(listener)}"
     yield ""
     yield f"  {network_line(snapshot)}"
+    if snapshot.network.mapping is not None or verbose:
+        yield f"  {router_line(snapshot.network.mapping)}"
     if verbose:
         for line in _details(snapshot):
             yield f"  {line}"
@@ -97,7 +120,8 @@ def _client_verdict(snapshot: Snapshot) -> str:
     (peer,) = snapshot.peers
     if peer.state is PeerState.CONNECTED:
         trip = _trip(peer)
-        return f"Connected to the server, {_PATHS[peer.path]}{f' ({trip})' if trip else ''}."
+        why = "" if peer.relay_reason is None else f": {RELAY_REASONS[peer.relay_reason]}"
+        return f"Connected to the server, {_PATHS[peer.path]}{f' ({trip})' if trip else ''}{why}."
     if snapshot.network.path is NetworkPath.NONE:
         return "Not connected: the Tox network was not found."
     return {
@@ -149,6 +173,12 @@ def phase(peer: PeerSnapshot) -> Phase:
     return Phase.ABSENT if peer.path is PathKind.UNKNOWN else Phase.LINKING
 
 
+def path(peer: PeerSnapshot) -> str:
+    """What carries the packets, and for a relay why."""
+    why = "" if peer.relay_reason is None else f": {RELAY_REASONS[peer.relay_reason]}"
+    return f"{_PATHS[peer.path]}{why}"
+
+
 def peer_line(snapshot: Snapshot, peer: PeerSnapshot) -> str:
     """One peer: who, its state, its path, and what goes through."""
     role = "client" if snapshot.end.role is EndRole.SERVER else "server"
@@ -159,6 +189,8 @@ def peer_line(snapshot: Snapshot, peer: PeerSnapshot) -> str:
         parts.append(f"{_PATHS[peer.path]} for {duration(now - peer.path_since_unix_s)}")
         if peer.address:
             parts[-1] += f" to {peer.address}"
+        if peer.relay_reason is not None:
+            parts[-1] += f" ({RELAY_REASONS[peer.relay_reason]})"
     if (link := peer.link) is not None and peer.state is PeerState.CONNECTED:
         if link.rtt_ms is not None:
             parts.append(f"{link.rtt_ms:.0f} ms (least {link.least_rtt_ms:.0f})")
@@ -220,6 +252,29 @@ def network_line(snapshot: Snapshot) -> str:
     return f"Tox network: {how} for {since}, {port}, {asked}"
 
 
+def router_line(mapping: MappingSnapshot | None) -> str:
+    """The router's port, or why there is none."""
+    if mapping is None:
+        return "router: not asked for a port ([tox] port_mapping)"
+    match mapping.state:
+        case Progress.MAPPED:
+            note = "" if mapping.public else "; that is not public: another NAT is in front of it"
+            where = f"{mapping.external_address}:{mapping.external_port}"
+            by = mapping.protocol.value if mapping.protocol is not None else "?"
+            return f"router: its UDP port {where} leads here, by {by}{note}"
+        case Progress.ASKING:
+            return "router: asked for a port, no answer yet"
+        case Progress.NO_ROUTER:
+            return "router: there is none to ask for a port"
+        case Progress.NOT_NEEDED:
+            return "router: none is needed, this machine has a public address"
+    failure = mapping.failure or Failure.SILENT
+    by = ""
+    if mapping.protocol is not None and failure not in (Failure.SILENT, Failure.UNREACHABLE):
+        by = f" (by {mapping.protocol.value})"
+    return f"router: it leads no port here: it {_FAILURES[failure]}{by}"
+
+
 def _details(snapshot: Snapshot) -> Iterator[str]:
     end, limits = snapshot.end, snapshot.limits
     running = duration(snapshot.taken_unix_s - end.started_unix_s)
@@ -268,9 +323,13 @@ def explanation(snapshot: Snapshot, finding: Finding) -> str:
                     f"This client's words are:\n\n  {snapshot.end.words}"
                 )
             return gone
+        case FindingKind.NO_UDP_THERE:
+            return f"UDP works here, but not at {whom}: it is blocked there, or off ([tox] udp)."
+        case FindingKind.PATH_SEARCHED:
+            return f"A direct path to {whom} is being looked for; until then the path is a relay."
         case FindingKind.NO_DIRECT_PATH:
-            why = "UDP is blocked there, or a NAT is strict"
-            return f"UDP works here, but Tox finds no direct path to {whom}: {why}."
+            why = f"a NAT or firewall between them is strict.{_advice(snapshot)}"
+            return f"UDP works at both ends, but Tox finds no direct path to {whom}: {why}"
         case FindingKind.MUCH_LOSS:
             return f"The path to {whom} loses many packets: weak Wi-Fi, mobile, or a line that is full."
         case FindingKind.CLIENTS_WAIT:
@@ -284,6 +343,14 @@ def explanation(snapshot: Snapshot, finding: Finding) -> str:
                 f"libtoxcore {snapshot.end.libtoxcore_version} has a known hole (GHSA-42vg-9mg3-399f), "
                 "unless your distribution has mended it: see its package's changelog, or install 0.2.23."
             )
+
+
+def _advice(snapshot: Snapshot) -> str:
+    """What would help against a strict NAT."""
+    mapping = snapshot.network.mapping
+    if mapping is not None and mapping.state in (Progress.MAPPED, Progress.NOT_NEEDED) and mapping.public:
+        return ""
+    return " A port of either router that leads to Tox's UDP port helps: UPnP or PCP on, or by hand."
 
 
 def _who(snapshot: Snapshot, finding: Finding) -> str:

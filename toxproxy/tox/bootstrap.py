@@ -18,6 +18,7 @@ from toxproxy.address import join_host_port, parse_host, parse_key
 from toxproxy.config.settings import BootstrapNode, ToxSettings
 from toxproxy.pace import Notice
 from toxproxy.system.resolver import Resolver
+from toxproxy.tox.hearing import Hearing
 from toxproxy.tox.pytox import Tox, ToxError
 from toxproxy.tox.relays import Peer, Relays
 
@@ -106,6 +107,8 @@ class Bootstrap:
         self._online = False
         self.asked = 0  # times that a node was asked at one of its addresses
         self.asked_public = False  # one of them was not of a local network
+        self.hearing: Hearing | None = None  # is told of each question by UDP
+        self._doubts_udp = False
         self._relayed = True  # there is a relay, or nobody knows
         self._failed = Notice(_log, logging.WARNING)
         self._relays: Relays | None = None
@@ -133,6 +136,11 @@ class Bootstrap:
             self._online = online
             self._changed.set()
 
+    def ask_by_udp(self) -> None:
+        """Ask some nodes once more, to know whether UDP works."""
+        self._doubts_udp = True
+        self._changed.set()
+
     async def run(self) -> None:
         """Run until cancelled."""
         async with asyncio.TaskGroup() as group:
@@ -146,6 +154,9 @@ class Bootstrap:
             self._changed.clear()
             if self._online and self._relayed:
                 pause = _FIRST_PAUSE
+                if self._doubts_udp:
+                    self._doubts_udp = False
+                    await self._ask(relayed=False)
                 await self._changed.wait()
                 continue
             await self._ask()
@@ -176,6 +187,8 @@ class Bootstrap:
             for address in await self._resolve(node.host):
                 self.asked += 1
                 self.asked_public |= not is_local(address)
+                if self.hearing is not None:
+                    self.hearing.asked(address, asyncio.get_running_loop().time())
                 try:
                     self._tox.bootstrap(address, node.port, key)
                 except ToxError as error:  # no UDP packet may leave this machine: a relay will do

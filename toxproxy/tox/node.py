@@ -17,6 +17,7 @@ from toxproxy.system.state import StateFolder
 from toxproxy.timer import Timer
 from toxproxy.tox.bootstrap import Bootstrap
 from toxproxy.tox.flow import Flow
+from toxproxy.tox.hearing import Hearing
 from toxproxy.tox.identity import open_identity, save_identity
 from toxproxy.tox.inbox import ConnectionStatus, Inbox, NodeEvents, PacketSink
 from toxproxy.tox.knock import Knocks
@@ -72,6 +73,9 @@ class Node:
         self._saved_at = -_SAVE_EVERY
         self._knocks: Knocks | None = None
         self._rendezvous: Rendezvous | None = None
+        self._hearing: Hearing | None = None
+        self._over_tcp: set[int] = set()  # friends
+        self._direct = False  # one is
         self._rest: asyncio.TimerHandle | None = None  # until it expires, no socket is watched
 
     async def __aenter__(self) -> Self:
@@ -100,17 +104,19 @@ class Node:
         self._running = tox
         self._sockets, self._sharing = RelaySockets(self.tcp_port), RelaySharing(tox)
         self._udp = None
+        local, deaf = self._settings.local_discovery, lambda: self.deaf_s is not None
+        self._rendezvous = Rendezvous(tox, self.dht_key, self.udp_port, local=local, deaf=deaf)
         if self.udp_port is not None:
-            local = self._settings.local_discovery
-            self._rendezvous = Rendezvous(tox, self.dht_key, self.udp_port, local=local)
             self._udp = find_udp_socket(self.udp_port)
         if self._udp is not None:
             self._knocks = Knocks(self._udp, tox.friend_send_lossy_packet)
+            self._hearing = Hearing(self._udp)
         self._descriptors = [each for each in (self._udp, self._sockets.descriptor) if each is not None]
         for descriptor in self._descriptors:
             self._loop.add_reader(descriptor, self._iterate)
         if self._settings.bootstrap != () or self._settings.relays:
             self._bootstrap = Bootstrap.configured(tox, self._settings, resolver, ipv6=options.ipv6_enabled)
+            self._bootstrap.hearing = self._hearing
             self._bootstrapping = asyncio.create_task(self._bootstrap.run(), name="tox bootstrap")
         self._sockets.search(self._loop.time())
         self._refresh()
@@ -125,8 +131,9 @@ class Node:
             self._loop.remove_reader(descriptor)  # before the descriptor is closed and may be reused
         self._sockets.close()
         self._sharing.close()
-        if self._knocks is not None:
-            self._knocks.close()
+        for each in (self._knocks, self._hearing):
+            if each is not None:
+                each.close()
         if self._rendezvous is not None:
             self._rendezvous.close()
         self._timer.stop()
@@ -200,6 +207,17 @@ class Node:
             return self._running.friend_get_name(friend)
         return ""
 
+    @property
+    def deaf_s(self) -> float | None:
+        """How long no UDP packet has come, in seconds, though one should; None if they do, or if unknown."""
+        if self._hearing is None or self._direct:
+            return None
+        return self._hearing.deaf_for(self._loop.time())
+
+    def udp_there(self, friend: int) -> bool | None:
+        """Whether UDP packets reach a friend's node, as it says; None if it has not told."""
+        return None if self._rendezvous is None else self._rendezvous.udp_there(friend)
+
     def map(self, places: Sequence[tuple[Address, int]]) -> None:
         """Public addresses and UDP ports at which a router now passes packets to this node. Tells friends."""
         if self._rendezvous is not None:
@@ -262,6 +280,8 @@ class Node:
         self.turns += 1
         before = tox.packets
         events = self._sockets.take_events()
+        if self._hearing is not None:
+            self._hearing.look()
         self._guard(tox.iterate)
         if self._descriptors:
             self._watch(self._flow.pause(max(tox.packets - before, events), time.monotonic()))
@@ -323,9 +343,12 @@ class Node:
         if self._bootstrap is not None:
             self._bootstrap.connection_changed(self.connection is not ConnectionStatus.NONE)
             self._bootstrap.relays_changed(self._sockets.peers)
-        over_tcp = self._settings.tcp_relay > 0 or any(
-            self.friend_connection(friend) is ConnectionStatus.TCP for friend in tox.self_get_friend_list()
-        )
+        before, ways = self._over_tcp, {n: self.friend_connection(n) for n in tox.self_get_friend_list()}
+        self._over_tcp = {n for n, way in ways.items() if way is ConnectionStatus.TCP}
+        self._direct = ConnectionStatus.UDP in ways.values()
+        if self._bootstrap is not None and not self._over_tcp <= before:
+            self._bootstrap.ask_by_udp()
+        over_tcp = self._settings.tcp_relay > 0 or bool(self._over_tcp)
         unknown = self._udp is None and self.udp_port is not None
         self._polls = unknown or (over_tcp and not self._sockets.count)
 

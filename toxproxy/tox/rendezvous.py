@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -58,16 +58,20 @@ class _Friend:
 
 
 class Rendezvous:
-    """The friends of one node. `key` is its DHT key, `port` its UDP port.
+    """The friends of one node. `key` is its DHT key, `port` its UDP port, None without UDP.
 
-    Unless `local`, addresses of private networks are neither told nor tried.
+    Unless `local`, addresses of private networks are neither told nor tried. `deaf` says whether no UDP
+    packet reaches this node.
     """
 
-    def __init__(self, tox: Tox, key: bytes, port: int, *, local: bool) -> None:
+    def __init__(
+        self, tox: Tox, key: bytes, port: int | None, *, local: bool, deaf: Callable[[], bool]
+    ) -> None:
         self._tox = tox
         self._key = key
         self._port = port
         self._local = local
+        self._deaf = deaf
         self._loop = asyncio.get_running_loop()
         self._changes = watch()
         if self._changes is not None:
@@ -95,6 +99,11 @@ class Rendezvous:
         self._mapped = tuple(places)
         self._tell_all()
 
+    def udp_there(self, number: int) -> bool | None:
+        """Whether UDP packets reach the friend's node; None if it has not told."""
+        friend = self._friends.get(number)
+        return None if friend is None or friend.where is None else friend.where.udp
+
     def friend_changed(self, number: int, *, connected: bool, relayed: bool) -> None:
         """Tox has connected a friend, directly or through a relay, or lost it."""
         friend = self._friends.setdefault(number, _Friend())
@@ -103,7 +112,7 @@ class Rendezvous:
         friend.connected, friend.relayed = connected, relayed
         friend.since = self._loop.time()
         friend.rest()
-        self._notice_move()
+        self._look_again()
         self._tell(number, friend)
         if relayed and friend.timer is None:
             self._begin(number, friend)
@@ -141,7 +150,9 @@ class Rendezvous:
         if friend.relayed or friend.tried < _BRIEF:
             friend.timer = self._loop.call_later(friend.pause, self._try_again, number, friend)
             friend.pause = min(2 * friend.pause, _LONGEST_PAUSE)
-        if friend.where is None or not (friend.tries.take() and self._tries.take()):
+        if self._port is None or friend.where is None:
+            return
+        if not (friend.tries.take() and self._tries.take()):
             return
         waited = friend.relayed and self._loop.time() - friend.since > _PUBLIC_FIRST
         near = self._local and waited
@@ -151,7 +162,7 @@ class Rendezvous:
                     self._tox.bootstrap(str(address), port, friend.where.key.hex())
 
     def _try_again(self, number: int, friend: _Friend) -> None:
-        self._notice_move()
+        self._look_again()
         self._tell(number, friend)
         self._try(number, friend)
 
@@ -165,6 +176,11 @@ class Rendezvous:
     def _settle(self) -> None:
         self._settling = None
         self._notice_move()
+
+    def _look_again(self) -> None:
+        self._notice_move()
+        if self._here.udp is self._deaf():
+            self._tell_all()
 
     def _notice_move(self) -> None:
         """If this machine has other addresses now, tell the friends, and ask them all.
@@ -192,11 +208,13 @@ class Rendezvous:
                     friend.told = self._here
 
     def _look(self) -> Whereabouts:
+        if self._port is None:
+            return Whereabouts(self._key, (), udp=False)
         own = sorted(self._own, key=str)
         places = [*self._mapped, *((address, self._port) for address in own if is_public(address))]
         if self._local:
             places += ((address, self._port) for address in own if is_private(address))
-        return Whereabouts(self._key, tuple(places[:MOST]))
+        return Whereabouts(self._key, tuple(places[:MOST]), udp=not self._deaf())
 
 
 def _addresses() -> frozenset[Address]:

@@ -2,7 +2,8 @@
 
 The packet, in network byte order (SPEC.md, section 2):
 
-    u8 186 · u8 1 · DHT key, 32 bytes · 0 to 8 times: u8 4 or 6 · address, 4 or 16 bytes · u16 UDP port
+    u8 186 · u8 1 · DHT key, 32 bytes · u8 flags
+    0 to 8 times: u8 4 or 6 · address, 4 or 16 bytes · u16 UDP port
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ PACKET_ID = 186  # lossless, free in the public registry of custom packet ids
 MOST = 8  # addresses in a packet
 
 _LAYOUT = 1
-_HEAD = struct.Struct("!BB32s")
+_HEAD = struct.Struct("!BB32sB")
+_UDP = 0x01  # the flag that UDP packets reach the node; the other bits are ignored
 _SIZES = {4: 4, 6: 16}  # bytes of an address
 _PUBLIC_IPV6 = IPv6Network("2000::/3")  # global unicast (RFC 4291, section 2.4)
 # RFC 1918: reachable only from within. Packets for 10.0.0.1 reach another host in every such network.
@@ -31,14 +33,18 @@ _NEVER = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Whereabouts:
-    """A node's DHT key, and the addresses and UDP ports where it may be reached; the best ones are first."""
+    """A node's DHT key, and the addresses and UDP ports where it may be reached; the best ones are first.
+
+    `udp`: as far as the node knows, UDP packets reach it.
+    """
 
     key: bytes
     places: tuple[tuple[Address, int], ...]
+    udp: bool = True
 
     def packet(self) -> bytes:
         """The packet that tells it."""
-        pieces = [_HEAD.pack(PACKET_ID, _LAYOUT, self.key)]
+        pieces = [_HEAD.pack(PACKET_ID, _LAYOUT, self.key, _UDP if self.udp else 0)]
         for address, port in self.places:
             pieces += bytes([address.version]), address.packed, port.to_bytes(2)
         return b"".join(pieces)
@@ -48,7 +54,7 @@ def parse(packet: bytes) -> Whereabouts:
     """The whereabouts in a friend's packet. Raises `ValueError` for anything that is not exactly one."""
     if len(packet) < _HEAD.size:
         raise ValueError(f"expected {_HEAD.size} bytes or more, found {len(packet)}")
-    which, layout, key = _HEAD.unpack_from(packet)
+    which, layout, key, flags = _HEAD.unpack_from(packet)
     if (which, layout) != (PACKET_ID, _LAYOUT):
         raise ValueError("another packet or layout")
     places: list[tuple[Address, int]] = []
@@ -63,7 +69,7 @@ def parse(packet: bytes) -> Whereabouts:
             raise ValueError("a port is 0")
         places.append((address, port))
         at += 3 + size
-    return Whereabouts(key, tuple(places))
+    return Whereabouts(key, tuple(places), bool(flags & _UDP))
 
 
 def is_public(address: Address) -> bool:

@@ -85,6 +85,11 @@ class Friend(SessionKeeper):
         """What the friend calls itself; it may say anything, in 128 bytes."""
         return self._node.friend_name(self._number)
 
+    @property
+    def udp_there(self) -> bool | None:
+        """Whether UDP packets reach the friend's node, as it says; None if it has not told."""
+        return self._node.udp_there(self._number)
+
     async def ping(self) -> float:
         """Ask the friend for an answer; see `Session.ping`. Raises `StreamRefused`."""
         if self.session is None:

@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator
 
 from aiohttp import web
 
+from toxproxy.control.encoding import encoded
 from toxproxy.control.server import Method, Params
-from toxproxy.control.snapshots import encoded
 from toxproxy.errors import ToxproxyError
 
 

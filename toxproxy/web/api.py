@@ -10,7 +10,7 @@ from toxproxy.app.client import Client
 from toxproxy.app.orders import explained
 from toxproxy.app.server import Server
 from toxproxy.control.findings import findings
-from toxproxy.control.snapshots import EndRole, NetworkPath, PeerState, Snapshot
+from toxproxy.control.snapshots import EndRole, NetworkPath, PathKind, PeerState, Snapshot
 from toxproxy.program import report
 from toxproxy.web import metrics, pac
 from toxproxy.web.answers import answer, asked, failure, params_of, text_of
@@ -100,11 +100,16 @@ class Api:
 
 def told(snapshot: Snapshot) -> Mapping[str, object]:
     """A snapshot with what `toxproxy status` says of it in sentences."""
+    mapping = snapshot.network.mapping
     explanations = [report.explanation(snapshot, finding) for finding in findings(snapshot)]
     return {
         "status": explained(snapshot),
         "verdict": report.verdict(snapshot),
         "network": report.network_line(snapshot),
+        "router": None if mapping is None else report.router_line(mapping),
+        "paths": {
+            peer.key: report.path(peer) for peer in snapshot.peers if peer.path is not PathKind.UNKNOWN
+        },
         "explanations": explanations,
     }
 

@@ -10,6 +10,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from toxproxy.control.snapshots import LinkSnapshot, NetworkPath, PathKind, PeerSnapshot, PeerState, Snapshot
+from toxproxy.mapping.grant import Progress
 
 __all__ = ["CONTENT_TYPE", "exposition"]
 
@@ -64,6 +65,9 @@ def _end(snapshot: Snapshot) -> Iterator[Metric]:
     yield _gauge("network_path", "1 for the way to the Tox network.", *paths, labels=("path",))
     asked = ((), float(network.nodes_asked))
     yield _counter("bootstrap_requests", "How often a bootstrap node was asked.", asked)
+    if network.mapping is not None:
+        mapped = ((), float(network.mapping.state is Progress.MAPPED))
+        yield _gauge("port_mapped", "1 if a port of the router leads here.", mapped)
     if snapshot.access is not None:
         yield _gauge("clients_admitted", "Clients that may connect.", ((), snapshot.access.admitted))
         waiting = ((), float(len(snapshot.access.waiting)))

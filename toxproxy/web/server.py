@@ -159,7 +159,9 @@ class Page:
     def __init__(self) -> None:
         self._text = (resources.files("toxproxy.web") / "page.html").read_text("utf-8")
         script, style = (_hash(self._text, tag) for tag in ("script", "style"))
-        self._policy = f"{_NOTHING}; script-src '{script}'; style-src '{style}'; connect-src 'self'"
+        self._policy = (
+            f"{_NOTHING}; script-src '{script}'; style-src '{style}'; img-src data:; connect-src 'self'"
+        )
 
     async def show(self, request: web.Request) -> web.Response:
         """The page for a browser; for a program, what a dashboard expects there."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import aiohttp
 
-PATIENCE = 30
+from tests.web.page import PATIENCE, Tab
 
 CHROMIUM = [
     "chromium",
@@ -30,13 +30,13 @@ CHROMIUM = [
 ]
 
 
-class Tab:
-    """One page. Console messages and failures of the page are collected in `complaints`."""
+class ChromiumTab(Tab):
+    """One page."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        super().__init__()
         self._socket = socket
         self._number = 0
-        self.complaints: list[str] = []
 
     async def call(self, method: str, **params: object) -> Any:
         """A command of the protocol, and its result."""
@@ -51,39 +51,20 @@ class Tab:
                 self.complaints.append(json.dumps(message["params"]))
 
     async def evaluate(self, script: str) -> Any:
-        """The value of an expression in the page."""
         got = await self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in got, got
         return got["result"].get("value")
 
-    async def until(self, script: str) -> Any:
-        """Wait until an expression has a value that is true."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + PATIENCE
-        while not (value := await self.evaluate(script)):
-            assert loop.time() < end, (
-                script,
-                self.complaints,
-                await self.evaluate("document.body.innerText"),
-            )
-            await asyncio.sleep(0.1)
-        return value
-
-    async def click(self, element: str) -> None:
-        """Click with the mouse in the middle of what a script finds."""
-        script = f"(() => {{ const e = {element}; e.scrollIntoView({{block: 'center'}}); "
-        script += "const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()"
-        x, y = await self.evaluate(script)
+    async def _press_at(self, x: float, y: float) -> None:
         for kind in ("mousePressed", "mouseReleased"):
             await self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     async def type(self, text: str) -> None:
-        """Type into what has the focus."""
         await self.call("Input.insertText", text=text)
 
 
 @asynccontextmanager
-async def tab(folder: Path, url: str) -> AsyncIterator[Tab]:
+async def tab(folder: Path, url: str) -> AsyncIterator[ChromiumTab]:
     """Chromium with one page."""
     process = await asyncio.create_subprocess_exec(
         *CHROMIUM, f"--user-data-dir={folder}", "about:blank",
@@ -98,7 +79,7 @@ async def tab(folder: Path, url: str) -> AsyncIterator[Tab]:
                 while not (pages := await _pages(http, port)):
                     await asyncio.sleep(0.1)
             async with http.ws_connect(pages[0]["webSocketDebuggerUrl"], max_msg_size=0) as socket:
-                page = Tab(socket)
+                page = ChromiumTab(socket)
                 for domain in ("Runtime", "Log", "Page"):
                     await page.call(f"{domain}.enable")
                 await page.call("Page.navigate", url=url)
