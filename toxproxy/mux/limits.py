@@ -40,6 +40,7 @@ class Limits:
     Each stream may add `least_window` and `sender.LEAST_BUFFER` to it.
     `pool`: the same for all sessions of the process together; None is without a bound.
     `streams`: how many streams the peer may have open at once.
+    `flows`: how many of these may be flows of datagrams.
     `patience`: for how long a stream that the peer opened may be silent. `Session` enforces it.
 
     Compression needs `compression.HISTORY` bytes more for each direction of a compressed stream.
@@ -52,4 +53,5 @@ class Limits:
     session_window: int = 64 * 1024 * 1024
     pool: Pool | None = field(default=None, compare=False)
     streams: int = 8192
+    flows: int = 1024
     patience: Patience = field(default_factory=Patience)

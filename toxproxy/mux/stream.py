@@ -11,6 +11,7 @@ from __future__ import annotations
 from enum import Enum
 
 from toxproxy.mux import frames
+from toxproxy.mux.datagrams import Flow
 from toxproxy.mux.receiver import Receiver, ReceiveState
 from toxproxy.mux.sender import Sender, SendState
 
@@ -29,8 +30,8 @@ class Stream:
     """
 
     __slots__ = (
-        "base", "burst", "complete", "data", "id", "receiver", "rested_at", "said", "scheduled", "sender",
-        "state",
+        "base", "burst", "complete", "data", "flow", "id", "receiver", "rested_at", "said", "scheduled",
+        "sender", "state",
     )  # fmt: skip
 
     def __init__(self, id: int, state: StreamState, sender: Sender, receiver: Receiver) -> None:
@@ -45,6 +46,14 @@ class Stream:
         self.rested_at = 0  # for the scheduler: bytes that all streams had sent when this one last sent
         self.base = 0  # for the scheduler: when the stream would be due if it had never had a byte to send
         self.data: object = None
+        self.flow: Flow | None = None  # of a stream of kind UDP, which carries nothing else
+
+    @property
+    def carried(self) -> tuple[int, int]:
+        """Bytes that were sent and that came in order, before compression."""
+        if self.flow is not None:
+            return self.flow.sent_bytes, self.flow.received_bytes
+        return self.sender.offset, self.receiver.carried
 
     @property
     def done(self) -> bool:
