@@ -71,8 +71,9 @@ def test_a_flow_goes_on_on_the_next_link_and_what_was_late_by_then_is_dropped() 
 def test_a_probe_repeats_what_matters_and_not_the_datagrams_before_it() -> None:
     near, far = Side(client=True), Side(client=False)
     world = World(LINK, seed=4)
-    world.join(near, far)
+    hosts = world.join(near, far)
     world.run(2.0)
+    hosts[0].wake = 2.0
     flow, stream = near.mux.open(UdpTarget("h", 9)), near.mux.open(Target("h", 10))
     world.run(4.0)
     near.mux.send(flow, b"a datagram", 4.0)

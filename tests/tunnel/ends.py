@@ -82,7 +82,7 @@ async def tunnel(
     reordering: float = 0.0,
 ) -> AsyncIterator[Ends]:
     pipe = DatagramPipe(1, path, duplication=duplication, reordering=reordering)
-    exit = Exit(ExitSettings(connect_timeout=5), Rules((parse_rule("*:*"),)))
+    exit = Exit(ExitSettings(connect_timeout=5), Rules((parse_rule("*:*"), parse_rule("*:*/udp"))))
     changes: list[tuple[str, SessionEvent]] = []
 
     def keeper(side: str, send: Callable[[Any, int], bool], dialer: Exit | None) -> SessionKeeper:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from toxproxy.address import Target, ToxId, parse_host
+from toxproxy.address import Target, ToxId, UdpTarget, parse_host
 from toxproxy.admission.access import request_message
 from toxproxy.app.end import DRAIN, NICKNAME, End, Listening
 from toxproxy.app.known import KnownServers
@@ -22,6 +22,7 @@ from toxproxy.dialer import Dialer
 from toxproxy.errors import ConfigError, StateError
 from toxproxy.system.state import StateFolder
 from toxproxy.tox.node import ConnectionStatus
+from toxproxy.tunnel.endpoint import DatagramEndpoint
 from toxproxy.tunnel.friend import Friend, short
 
 log = logging.getLogger(__name__)
@@ -176,7 +177,8 @@ class Client(End):
 
     def listening(self) -> Iterator[Listening]:
         for entry, address in self._listeners.addresses():
-            yield Listening(entry.name, "forward" if isinstance(entry, Forward) else "socks", address)
+            kind = "socks" if not isinstance(entry, Forward) else "udp" if entry.udp else "forward"
+            yield Listening(entry.name, kind, address)
 
     def connection_changed(self, connection: ConnectionStatus) -> None:
         super().connection_changed(connection)
@@ -187,6 +189,9 @@ class Client(End):
 
         Raises `ConfigError` where that does not say which server.
         """
+        return self._friend(server)
+
+    def _friend(self, server: ToxId | None) -> Friend:
         key = self._only_server() if server is None else server.public_key
         if key not in self._servers:
             raise ConfigError(
@@ -218,3 +223,16 @@ class Client(End):
             lambda: asyncio.StreamReaderProtocol(reader, loop=loop), target
         )
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+    async def open_datagram(self, host: str, port: int, *, server: ToxId | None = None) -> DatagramEndpoint:
+        """A flow of datagrams (UDP) from the server's side to one target.
+
+        Waits for the server as long as the configuration says, and for its answer. Raises as
+        `open_connection`.
+        """
+        target = UdpTarget(parse_host(host), port)
+        friend = self._friend(server)
+        await friend.reached()
+        endpoint = DatagramEndpoint()
+        await endpoint.open(friend, target)
+        return endpoint

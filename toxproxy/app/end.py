@@ -37,7 +37,7 @@ class Listening:
     """One listener's entry in the ready file."""
 
     name: str
-    kind: str  # "forward" or "socks"
+    kind: str  # "forward", "udp" (one for datagrams) or "socks"
     address: str
 
 
@@ -201,6 +201,7 @@ def session_limits(settings: LimitSettings, pool: Pool | None = None) -> Limits:
         session_window=settings.memory,
         pool=pool,
         streams=settings.streams,
+        flows=settings.flows,
         patience=settings.patience,
     )
 

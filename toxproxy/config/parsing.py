@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeVar
 from toxproxy.address import (
     Bind,
     Target,
+    UdpTarget,
     parse_bind_host,
     parse_host,
     parse_key,
@@ -90,7 +91,9 @@ def parse(text: str, name: str) -> Config:
     nickname = partial(scalars.parse_text, what="a nickname", limit=MAX_NICKNAME_BYTES)
     config = Config(
         server_name=_get(sections["server"], "name", nickname, None),
-        forwards=tuple(entry.parse(partial(_forward, key, entry.line)) for key, entry in forwards),
+        forwards=tuple(
+            each for key, entry in forwards for each in entry.parse(partial(_forwards, key, entry.line))
+        ),
         proxies=tuple(_parse_login(entry, partial(_proxy, key, entry.line)) for key, entry in proxies),
         uncompressed=_uncompressed(sections["compress"], [*sections["client"], *sections["socks"]]),
         access=_access(sections["access"]),
@@ -174,7 +177,9 @@ def _tox(entries: dict[str, ini.Entry]) -> ToxSettings:
 
 def _limits(entries: dict[str, ini.Entry]) -> LimitSettings:
     given = _given(entries, _LIMIT_PARSERS)
-    patience = Patience(**{key: given.pop(key) for key in ("idle", "half_closed") if key in given})
+    patience = Patience(
+        **{key: given.pop(key) for key in ("idle", "half_closed", "udp_idle") if key in given}
+    )
     return LimitSettings(**given, patience=patience)
 
 
@@ -200,15 +205,28 @@ def _web_bind(text: str) -> Bind:
     return _bind(fields)
 
 
-def _forward(name: str, line: int, text: str) -> Forward:
+def _forwards(name: str, line: int, text: str) -> tuple[Forward, ...]:
+    """One forward, or of `/tcp+udp` one of each."""
     fields = split_listener(text)
     if fields[0].lower() == "tcp" and len(fields) > 4:  # as the toxtun of 2018 writes it
         del fields[0]
     if len(fields) not in (4, 5):
-        expected = "[localip:]localport:remotehost:remoteport:toxid (an IPv6 address in brackets)"
+        expected = "[localip:]localport:remotehost:remoteport[/udp]:toxid (an IPv6 address in brackets)"
         raise ValueError(f"expected {expected}, found {len(fields)} fields")
     *bind, host, port, server = fields
-    return Forward(name, _bind(bind), Target(parse_host(host), parse_port(port)), parse_tox_id(server), line)
+    port, slash, word = port.partition("/")
+    kinds = _TARGETS.get(word.lower()) if slash else (Target,)
+    if kinds is None:
+        raise ValueError(f"expected /udp, /tcp or /tcp+udp after the remote port, found {shown(word)}")
+    targets = [kind(parse_host(host), parse_port(port)) for kind in kinds]
+    return tuple(Forward(name, _bind(bind), each, parse_tox_id(server), line) for each in targets)
+
+
+_TARGETS: Mapping[str, tuple[type[Target], ...]] = {
+    "tcp": (Target,),
+    "udp": (UdpTarget,),
+    "tcp+udp": (Target, UdpTarget),
+}
 
 
 def _proxy(name: str, line: int, text: str) -> ProxyPort:
@@ -278,12 +296,13 @@ def _audit_format(text: str) -> AuditFormat:
 
 def _check_binds(config: Config, file: str) -> None:
     """Raise `ConfigError` for two listeners on one local address."""
-    by_port: dict[int, list[Forward | ProxyPort | WebSettings]] = {}
+    by_port: dict[tuple[int, bool], list[Forward | ProxyPort | WebSettings]] = {}
     page = (config.web,) if config.web is not None else ()
     for listener in sorted((*config.listeners, *page), key=attrgetter("line")):
         if listener.bind.port == 0:
             continue  # each gets a free port of its own
-        others = by_port.setdefault(listener.bind.port, [])
+        udp = isinstance(listener, Forward) and listener.udp
+        others = by_port.setdefault((listener.bind.port, udp), [])
         for other in others:
             if listener.bind.clashes(other.bind):
                 found = f"{listener.bind} beside {other.bind} on line {other.line}"
@@ -308,6 +327,7 @@ _TOX_PARSERS: Mapping[str, Callable[[str], object]] = {
 
 _LIMIT_PARSERS: Mapping[str, Callable[[str], object]] = {
     "streams": partial(scalars.parse_count, lowest=1, highest=1_000_000),
+    "flows": partial(scalars.parse_count, lowest=1, highest=65_536),
     "dials": partial(scalars.parse_count, lowest=1, highest=65_536),
     "connections": partial(scalars.parse_count, lowest=1, highest=1_000_000),
     "handshake": partial(scalars.parse_seconds, lowest=1),
@@ -316,6 +336,7 @@ _LIMIT_PARSERS: Mapping[str, Callable[[str], object]] = {
     "process_memory": partial(scalars.parse_size, lowest=MIB, highest=64 * GIB),
     "friend_requests": partial(scalars.parse_count, lowest=0, highest=10_000),
     "idle": partial(scalars.parse_seconds, lowest=0, highest=_WEEK),
+    "udp_idle": partial(scalars.parse_seconds, lowest=1, highest=_WEEK),
     "half_closed": partial(scalars.parse_seconds, lowest=0, highest=_WEEK),
 }
 

@@ -11,15 +11,17 @@ import logging
 from collections.abc import Callable
 from enum import Enum
 
-from toxproxy.address import MAX_WORDS, Target, shown
-from toxproxy.dialer import Dialer, P
+from toxproxy.address import MAX_WORDS, Target, UdpTarget, shown
+from toxproxy.dialer import FlowOwner, P, Way
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.mux.limits import Limits
 from toxproxy.pace import Notice
 from toxproxy.tox.node import ConnectionStatus, Node
 from toxproxy.tunnel.events import Change, Closed, PeerBroke, PeerClosed, SessionEvent
 from toxproxy.tunnel.figures import Figures
+from toxproxy.tunnel.flow import FlowTransport
 from toxproxy.tunnel.keeper import SessionKeeper
+from toxproxy.tunnel.session import Session
 from toxproxy.tunnel.transport import StreamTransport
 
 log = logging.getLogger(__name__)
@@ -37,7 +39,7 @@ class Phase(Enum):
 
 
 class Friend:
-    """At the client, a `Dialer` through the server. At the server, a client that dials through `exit`.
+    """At the client, a `Way` through the server. At the server, a client that dials through `exit`.
 
     `wait` is how long a dial waits for the session, in seconds. `grace` is how long an interrupted
     session and its streams are kept, in seconds. `changed` is called when the phase or the kind of
@@ -52,7 +54,7 @@ class Friend:
         *,
         changed: Callable[[Friend], None],
         grace: float,
-        exit: Dialer | None = None,
+        exit: Way | None = None,
         wait: float = 0.0,
         limits: Limits | None = None,
         turned_away: Callable[[Target], None] = lambda _: None,
@@ -106,7 +108,7 @@ class Friend:
         """Bytes that streams have sent and received since the program began, before compression."""
         return self._keeper.carried
 
-    def transports(self) -> list[StreamTransport]:
+    def transports(self) -> list[StreamTransport | FlowTransport]:
         """The streams that have not ended."""
         session = self._keeper.session
         return session.transports() if session is not None else []
@@ -135,12 +137,25 @@ class Friend:
 
         Raises `StreamRefused`, with the code OFFLINE if there is no session after `wait` seconds.
         """
+        await self.reached()
+        return await self._session().dial(protocol_factory, target, early=early, compress=compress)
+
+    async def reached(self) -> None:
+        """Wait for the session, as `dial` does. Raises `StreamRefused`."""
         if not self._ready.is_set():
             await self._wait_for_session()
-        session = self._keeper.session
-        if session is None:
+
+    def open_flow(self, owner: FlowOwner, target: UdpTarget) -> FlowTransport:
+        """Open a flow of datagrams; see `FlowDialer.open_flow`. Does not wait for a session.
+
+        Raises `StreamRefused`, with the code OFFLINE if there is none.
+        """
+        return self._session().open_flow(owner, target)
+
+    def _session(self) -> Session:
+        if (session := self._keeper.session) is None:
             raise StreamRefused(Refusal.OFFLINE, "the server is not connected")
-        return await session.dial(protocol_factory, target, early=early, compress=compress)
+        return session
 
     def change(self, limits: Limits) -> None:
         """Use other limits from now on; see `Multiplexer.change`."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from toxproxy.address import Target
-from toxproxy.dialer import Dialer
+from toxproxy.dialer import Way
 from toxproxy.errors import CloseCode
 from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.carrier import Carrier
@@ -50,7 +50,7 @@ class SessionKeeper:
         *,
         changed: Callable[[SessionEvent], None],
         grace: float,
-        exit: Dialer | None = None,
+        exit: Way | None = None,
         limits: Limits | None = None,
         turned_away: Callable[[Target], None] = lambda _: None,
     ) -> None:
@@ -91,7 +91,8 @@ class SessionKeeper:
     @property
     def connections(self) -> int:
         """How many connections `idle` would wait for."""
-        return max(self.streams, len(self._halves))
+        flows = self.session.flows if self.session is not None else 0
+        return max(self.streams - flows, len(self._halves))
 
     def change(self, limits: Limits) -> None:
         """Use other limits, in the session that there is as well; see `Multiplexer.change`."""

@@ -21,12 +21,13 @@ from collections.abc import Callable
 from time import monotonic
 
 from toxproxy import relay
-from toxproxy.address import Target
-from toxproxy.dialer import Dialer, P
+from toxproxy.address import Target, UdpTarget
+from toxproxy.dialer import FlowOwner, P, Way
 from toxproxy.errors import CloseCode, Refusal, RemoteProtocolError, ResetCode, StreamRefused
 from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.enet import EnetLink
 from toxproxy.mux.events import (
+    DatagramReceived,
     DataReceived,
     EndReceived,
     Established,
@@ -49,6 +50,7 @@ from toxproxy.system import heap
 from toxproxy.timer import Timer
 from toxproxy.tunnel.events import Change, Closed, Loss, PeerBroke, PeerClosed, SessionEnd, SessionEvent
 from toxproxy.tunnel.figures import Figures, measured
+from toxproxy.tunnel.flow import AnsweredFlow, FlowTransport, end_of, flow_of
 from toxproxy.tunnel.pings import Pings
 from toxproxy.tunnel.transport import StreamTransport
 
@@ -84,7 +86,7 @@ class Session(LinkOwner):
         *,
         changed: Callable[[SessionEvent], None],
         introduced: int | None = None,
-        exit: Dialer | None = None,
+        exit: Way | None = None,
         halves: relay.Halves | None = None,
         limits: Limits | None = None,
         notices: Notices | None = None,
@@ -135,10 +137,10 @@ class Session(LinkOwner):
         """Bytes that streams have sent and received, before compression."""
         return self._multiplexer.carried
 
-    def transports(self) -> list[StreamTransport]:
+    def transports(self) -> list[StreamTransport | FlowTransport]:
         """The streams that the application knows of and that have not ended."""
         living = self._multiplexer.streams.values()
-        return [stream.data for stream in living if isinstance(stream.data, StreamTransport)]
+        return [stream.data for stream in living if isinstance(stream.data, StreamTransport | FlowTransport)]
 
     def is_meant(self, client: int, server: int) -> bool:
         """Whether an INTRODUCTION with these ids is for this session."""
@@ -148,6 +150,11 @@ class Session(LinkOwner):
     def streams(self) -> int:
         """How many streams have not ended."""
         return len(self._multiplexer.streams)
+
+    @property
+    def flows(self) -> int:
+        """How many of them are flows of datagrams."""
+        return self._multiplexer.flows
 
     # The application's calls
 
@@ -171,6 +178,14 @@ class Session(LinkOwner):
         transport.attach(protocol)
         return transport, protocol
 
+    def open_flow(self, owner: FlowOwner, target: UdpTarget) -> FlowTransport:
+        """Open a flow of datagrams; see `FlowDialer.open_flow`. Raises `StreamRefused`."""
+        if not self.established:
+            raise StreamRefused(Refusal.OFFLINE, "the server is not connected")
+        stream = self._multiplexer.open(target)
+        self.changed()
+        return FlowTransport(self._multiplexer, stream, self.changed, target, owner)
+
     async def ping(self) -> float:
         """Ask the peer, and wait for its answer. Returns the seconds; a link that is lost adds to them.
 
@@ -188,7 +203,7 @@ class Session(LinkOwner):
         self._multiplexer.change(limits)
 
     async def idle(self) -> None:
-        """Wait until all streams have ended."""
+        """Wait until all streams have ended. Flows of datagrams do not count: nobody knows their end."""
         self._look_whether_idle()
         await self._idle.wait()
 
@@ -289,7 +304,7 @@ class Session(LinkOwner):
 
     def _look_whether_idle(self) -> None:
         """Count the streams, since not every end of one causes an event."""
-        if self.streams:
+        if self.streams > self.flows:
             self._idle.clear()
         elif not self._idle.is_set():
             self._idle.set()
@@ -305,11 +320,15 @@ class Session(LinkOwner):
             case StreamDrained(stream):
                 _transport(stream).drained()
             case StreamOpened(stream):
-                _transport(stream).opened()
+                end_of(stream).opened()
+            case DatagramReceived(stream, data):
+                flow_of(stream).receive(data)
             case StreamClosed(stream, error):
                 if (task := self._serving.get(stream)) is not None:
                     task.cancel()
-                _transport(stream).closed(error)
+                end_of(stream).closed(error)
+            case StreamRequested(stream, UdpTarget() as target):
+                AnsweredFlow(self._multiplexer, stream, self.changed, target, self._exit)
             case StreamRequested(stream, target):
                 transport = StreamTransport(self._multiplexer, stream, self.changed, target)
                 task = self._loop.create_task(self._serve(transport, target))
