@@ -151,6 +151,7 @@ class Observer:
             address=None,
             resumed=friend.resumed,
             streams=friend.streams,
+            flows=friend.flows,
             waiting=friend.waiting,
             traffic=TrafficSnapshot(
                 sent_bytes=carried[0],
@@ -223,6 +224,7 @@ class Observer:
         limits, tox = self.config.limits, self.config.tox
         return LimitsSnapshot(
             streams=limits.streams,
+            flows=limits.flows,
             connections=limits.connections,
             memory_bytes=limits.memory,
             stream_memory_bytes=limits.stream_memory,
@@ -241,6 +243,9 @@ def _link(figures: Figures) -> LinkSnapshot:
         sent_packets=figures.sent,
         lost_packets=figures.lost,
         loss_share=round(figures.lost / max(1, figures.sent), 6),
+        sent_datagrams=figures.datagrams[0],
+        received_datagrams=figures.datagrams[1],
+        dropped_datagrams=figures.datagrams[2],
         window_bytes=figures.window,
         in_flight_bytes=figures.in_flight,
         silent_s=None if figures.silence is None else round(figures.silence, 3),

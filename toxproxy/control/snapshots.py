@@ -141,7 +141,8 @@ class LinkSnapshot:
 
     `rtt_ms` is smoothed, `least_rtt_ms` the lowest of the last 10 to 20 seconds, `queue_ms` the difference;
     None before the first measurement. Packets are counted since the session began. `loss_share` is from
-    0 to 1 of what was sent. `silent_s`: since when nothing came; None without a link. `phase` is what
+    0 to 1 of what was sent. Datagrams are those of flows, `dropped_datagrams` those that were late or too
+    many, and did not leave; they are counted since the session began, too. `silent_s`: since when nothing came; None without a link. `phase` is what
     congestion control is doing.
     """
 
@@ -151,6 +152,9 @@ class LinkSnapshot:
     sent_packets: int
     lost_packets: int
     loss_share: float
+    sent_datagrams: int
+    received_datagrams: int
+    dropped_datagrams: int
     window_bytes: int
     in_flight_bytes: int
     silent_s: float | None
@@ -163,7 +167,8 @@ class PeerSnapshot:
     """The other end of a tunnel. `link` is None without a session.
 
     `met`: there has been a session. `ready`: there is one, with a link. `address` is None where it is not
-    known: libtoxcore does not tell it. `waiting` connections wait for a session, beside the `streams`.
+    known: libtoxcore does not tell it. `waiting` connections wait for a session, beside the `streams`; `flows` of
+    these are of datagrams (UDP).
     """
 
     key: str
@@ -178,6 +183,7 @@ class PeerSnapshot:
     address: str | None
     resumed: int
     streams: int
+    flows: int
     waiting: int
     traffic: TrafficSnapshot
     link: LinkSnapshot | None
@@ -205,6 +211,7 @@ class LimitsSnapshot:
     """[limits], as far as they bound what is shown here; `wait_s` and `grace_s` are [tox]'s."""
 
     streams: int
+    flows: int
     connections: int
     memory_bytes: int
     stream_memory_bytes: int

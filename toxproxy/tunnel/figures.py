@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from toxproxy.mux.multiplexer import Multiplexer
 from toxproxy.recovery.congestion import State
 from toxproxy.recovery.recovery import Recovery
 
@@ -16,7 +17,8 @@ class Figures:
     measured on this link. `queue` is by how much the first exceeds the second. `sent` and `lost` count
     packets since the session began; a packet that only was late may be among the lost. `silence`: since when
     no datagram came on the link; a peer that is there sends one within two seconds. None without a link.
-    `received` packets came of the `numbered` ones that the peer has sent; some may be on their way.
+    `datagrams`: those of flows that were sent, that came, and that were dropped before they left, since the
+    session began. `received` packets came of the `numbered` ones that the peer has sent; some may be on their way.
     """
 
     round_trip: float | None
@@ -31,10 +33,12 @@ class Figures:
     silence: float | None
     received: int
     numbered: int
+    datagrams: tuple[int, int, int]
 
 
-def measured(recovery: Recovery, silence: float | None) -> Figures:
-    """The figures of a session's recovery, with the silence of its link."""
+def measured(recovery: Recovery, multiplexer: Multiplexer, silence: float | None) -> Figures:
+    """The figures of a session's recovery and of its datagrams, with the silence of its link."""
+    outgoing, assembly = multiplexer.scheduler.datagrams, multiplexer.assembly
     trip, controller, flight = recovery.trip, recovery.controller, recovery.flight
     return Figures(
         round_trip=trip.smoothed if trip.known else None,
@@ -49,4 +53,5 @@ def measured(recovery: Recovery, silence: float | None) -> Figures:
         silence=silence,
         received=recovery.came[0],
         numbered=recovery.came[1],
+        datagrams=(outgoing.sent, assembly.received, outgoing.dropped),
     )

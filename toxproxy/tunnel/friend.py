@@ -93,6 +93,11 @@ class Friend:
         return self._keeper.streams
 
     @property
+    def flows(self) -> int:
+        """How many of them are flows of datagrams."""
+        return self._keeper.flows
+
+    @property
     def waiting(self) -> int:
         """How many dials wait for the session."""
         return self._waiting

@@ -83,6 +83,11 @@ class SessionKeeper:
         return self.session.streams if self.session is not None else 0
 
     @property
+    def flows(self) -> int:
+        """How many of them are flows of datagrams."""
+        return self.session.flows if self.session is not None else 0
+
+    @property
     def carried(self) -> tuple[int, int]:
         """Bytes that streams have sent and received in all sessions, before compression."""
         now = self.session.carried if self.session is not None else (0, 0)
@@ -91,8 +96,7 @@ class SessionKeeper:
     @property
     def connections(self) -> int:
         """How many connections `idle` would wait for."""
-        flows = self.session.flows if self.session is not None else 0
-        return max(self.streams - flows, len(self._halves))
+        return max(self.streams - self.flows, len(self._halves))
 
     def change(self, limits: Limits) -> None:
         """Use other limits, in the session that there is as well; see `Multiplexer.change`."""

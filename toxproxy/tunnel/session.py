@@ -130,7 +130,7 @@ class Session(LinkOwner):
     def figures(self) -> Figures:
         """What was measured on the current link, and counted since the session began."""
         silence = None if self._link is None else self._loop.time() - self._link.heard
-        return measured(self._recovery, silence)
+        return measured(self._recovery, self._multiplexer, silence)
 
     @property
     def carried(self) -> tuple[int, int]:
