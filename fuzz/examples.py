@@ -33,6 +33,8 @@ _FRAMES: tuple[frames.Frame, ...] = (
     frames.Reset(1, 2),
     frames.Credit(1, 25, 1 << 20),
     frames.Packed(1, 25, 60, packed(60 * b"x")),
+    frames.Datagram(3, b"a question"),
+    frames.Part(3, 7, 3000, 1300, 1300 * b"x"),
 )
 _GREETING = b"\x05\x01\x00"
 _SOCKS = {

@@ -43,6 +43,12 @@ def forbidden(mux: Multiplexer, message: bytes) -> str | None:
 
 def _forbidden_in(stream: Stream, frame: frames.Frame) -> str | None:
     receiver = stream.receiver
+    datagram = isinstance(frame, frames.Datagram | frames.Part)
+    flow = isinstance(frame, frames.Data | frames.Packed | frames.Fin | frames.Credit)
+    if datagram and stream.flow is None:
+        return "a datagram for a stream of bytes"
+    if flow and stream.flow is not None:
+        return "a frame of streams for a flow of datagrams"
     match frame:
         case frames.Data() | frames.Packed():
             size = len(frame.payload) if isinstance(frame, frames.Data) else frame.length

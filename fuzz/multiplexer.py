@@ -11,10 +11,18 @@ from fuzz.choices import Choices
 from fuzz.judge import forbidden
 from fuzz.peer import any_frame, damaged, packed
 from fuzz.wire import decode_all
-from toxproxy.address import Target
+from toxproxy.address import Target, UdpTarget
 from toxproxy.errors import CloseCode, Refusal, RemoteProtocolError, ResetCode, StreamRefused
 from toxproxy.mux import frames
-from toxproxy.mux.events import DataReceived, EndReceived, Established, StreamClosed, StreamRequested
+from toxproxy.mux.datagrams import _LEAST_WAITING, _MOST_HELD, MOST_DATAGRAM
+from toxproxy.mux.events import (
+    DatagramReceived,
+    DataReceived,
+    EndReceived,
+    Established,
+    StreamClosed,
+    StreamRequested,
+)
 from toxproxy.mux.limits import Limits
 from toxproxy.mux.multiplexer import Multiplexer
 from toxproxy.mux.receiver import _OVERHEAD, ReceiveState
@@ -23,7 +31,7 @@ from toxproxy.mux.stream import Stream, StreamState
 from toxproxy.recovery.sent import PACKET_SIZE
 
 LIMITS = Limits(
-    early_window=64, least_window=64, window=256, most_window=1024, session_window=2048, streams=4
+    early_window=64, least_window=64, window=256, most_window=1024, session_window=2048, streams=4, flows=2
 )
 LEAST_ROOM = PACKET_SIZE - 7 - 16 - 139  # bytes of a packet beside header, introduction and acknowledgement
 _MOVES_MOST = 300
@@ -43,7 +51,12 @@ def server(data: bytes) -> None:
 
 def accounts(mux: Multiplexer) -> None:
     """The memory that is counted is what there is, and no more is held than the limits allow."""
-    held = mux.scheduler._waiting
+    held = mux.scheduler._waiting + mux.scheduler.datagrams._held + mux.assembly._held
+    assert mux.assembly._held == sum(partial.held for partial in mux.assembly._partial.values())
+    assert mux.assembly._held <= _MOST_HELD
+    flows = [stream.flow for stream in mux.streams.values() if stream.flow is not None]
+    assert mux.flows == len(flows) <= mux.limits.flows
+    assert mux.scheduler.datagrams._held == sum(flow.held for flow in flows) <= 2 * _LEAST_WAITING
     for stream in mux.streams.values():
         receiver = stream.receiver
         held += receiver.window.size + stream.sender._held
@@ -157,6 +170,9 @@ class Game:
         stream = self.some(lambda s: s.receiver.state is ReceiveState.OPEN)
         if stream is None:
             return
+        if stream.flow is not None:
+            self.datagram(stream)
+            return
         window = stream.receiver.window
         offset = max(0, window.received + self.choices.pick((0, 0, 0, 1, 7, 40, -5, -300)))
         raw = bytes(max(0, min(window.limit - offset, 1 + self.choices.integer(300))))
@@ -166,6 +182,16 @@ class Game:
                 frame = frames.Data(stream.id, offset, raw)
             case 2 if raw:
                 frame = frames.Packed(stream.id, offset, len(raw), packed(raw))
+        self.receive(damaged(self.choices, frames.encode(frame)))
+
+    def datagram(self, stream: Stream) -> None:
+        """The peer sends a datagram, or a part of one."""
+        payload = self.choices.chunk(300)
+        frame: frames.Frame = frames.Datagram(stream.id, payload)
+        if payload and self.choices.integer(1):
+            at = self.choices.pick((0, len(payload), 300, 60_000))
+            size = self.choices.pick((at + len(payload), 65_535, 400))
+            frame = frames.Part(stream.id, self.choices.integer(100), size, at, payload)
         self.receive(damaged(self.choices, frames.encode(frame)))
 
     def crumble(self) -> None:
@@ -191,7 +217,11 @@ class Game:
                     assert target.port
                     assert target.host
                     self.unread[stream] = 0
+                case DatagramReceived(stream, data):
+                    assert stream.flow is not None
+                    assert len(data) <= MOST_DATAGRAM
                 case DataReceived(stream):
+                    assert stream.flow is None
                     assert all(event.pieces)
                     assert stream not in self.ended
                     self.unread[stream] += len(event.data)
@@ -206,7 +236,8 @@ class Game:
     def open(self) -> None:
         if self.mux.established:
             try:
-                stream = self.mux.open(Target("host.example", 80), compress=bool(self.choices.integer(1)))
+                kind = self.choices.pick((Target, Target, UdpTarget))
+                stream = self.mux.open(kind("host.example", 80), compress=bool(self.choices.integer(1)))
             except StreamRefused:
                 return
             self.unread[stream] = 0
@@ -223,11 +254,16 @@ class Game:
         if (stream := self.some(lambda s: s.sender.state is SendState.READY)) is not None:
             data = (b"toxproxy" * 100)[: self.choices.integer(600)]
             self.written += len(data)
-            self.mux.write(stream, data)
+            if stream.flow is None:
+                self.mux.write(stream, data)
+            elif stream.state is not StreamState.REQUESTED:
+                datagram = data * self.choices.pick((1, 3, 100))
+                self.causes += len(datagram) // 1000
+                self.mux.send(stream, datagram[:MOST_DATAGRAM], self.causes / 100)
 
     def take(self) -> None:
         """The application reads some bytes."""
-        if (stream := self.some(lambda s: not s.receiver.ignored)) is not None:
+        if (stream := self.some(lambda s: not s.receiver.ignored and s.flow is None)) is not None:
             length = self.choices.integer(self.unread[stream])
             self.unread[stream] -= length
             window = stream.receiver.window
@@ -242,7 +278,7 @@ class Game:
     def end(self) -> None:
         if (stream := self.some(lambda _: True)) is None:
             return
-        match self.choices.integer(2):
+        match 2 if stream.flow is not None else self.choices.integer(2):
             case 0:
                 self.mux.finish(stream)
             case 1:
@@ -260,6 +296,8 @@ class Game:
         pieces: list[bytes | memoryview] = []
         room = room or self.choices.pick(_ROOMS)
         contents = self.mux.fill(pieces, room, self.causes / 100)
+        if contents is None and self.mux.wants_to_send:  # a datagram waits for a packet to itself, once
+            contents = self.mux.fill(pieces, room, self.causes / 100)
         self.listen()
         if contents is None:
             assert not pieces

@@ -21,6 +21,8 @@ _FIELDS: dict[int, tuple[tuple[int, ...], int]] = {
     0x15: ((4, 1), 0),  # RESET
     0x16: ((4, 8, 8), 0),  # CREDIT
     0x18: ((4, 8, 4), 2),  # PACKED
+    0x20: ((4,), 2),  # DATAGRAM
+    0x21: ((4, 2, 2, 2), 2),  # PART
 }
 _TYPES = tuple(_FIELDS)
 _OPEN, _PACKED = 0x10, 0x18

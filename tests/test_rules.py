@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toxproxy.address import Target, parse_host
+from toxproxy.address import Target, UdpTarget, parse_host
 from toxproxy.rules import NETWORKS, HostSet, Machine, Rules, Verdict, parse_rule, parse_rules
 
 SOMEWHERE = "192.0.2.77"  # the address of a name where the test does not depend on it
@@ -407,3 +407,62 @@ def test_unix_sockets_are_judged_by_path_alone() -> None:
         assert rules.decide_path(path, real) == (True, rules.permit[1])
     assert rules.decide_path("/run/y.sock", real) == (False, rules.deny[1])
     assert rules.decide_path("/run/z.sock", real) == (False, None)
+
+
+# Datagrams
+
+
+@pytest.mark.parametrize(
+    ("permit", "deny", "tcp", "udp"),
+    [
+        ("10.0.0.1:53", "", True, False),
+        ("10.0.0.1:53/tcp", "", True, False),
+        ("10.0.0.1:53/udp", "", False, True),
+        ("10.0.0.1:53/tcp+udp", "", True, True),
+        ("10.0.0.0/8:1-100/UDP", "", False, True),
+        ("*:*", "", True, False),
+        ("*:* *:*/udp", "", True, True),
+        ("*:*/tcp+udp", "private:*", False, False),
+        ("*:*/tcp+udp", "10.0.0.1:53/udp", True, False),
+        ("*:*/tcp+udp", "10.0.0.1:53/tcp", False, True),
+    ],
+)
+def test_a_rule_may_be_about_datagrams(permit: str, deny: str, tcp: bool, udp: bool) -> None:
+    rules = Rules(tuple(map(parse_rule, permit.split())), tuple(map(parse_rule, deny.split())))
+    for kind, expected in ((Target, tcp), (UdpTarget, udp)):
+        assert rules.allows(kind("10.0.0.1", 53), ip_address("10.0.0.1"), Machine()) is expected
+
+
+@pytest.mark.parametrize(
+    ("permit", "deny", "tcp", "udp"),
+    [
+        ("*.example.org:53/udp", "", Verdict.DENIED, Verdict.PERMITTED),
+        ("*:*/udp", "private:*", Verdict.DENIED, Verdict.UNLESS_DENIED),
+        ("*:*/tcp+udp", "private:*/udp", Verdict.PERMITTED, Verdict.UNLESS_DENIED),
+        ("10.0.0.0/8:*/udp", "", Verdict.DENIED, Verdict.IF_PERMITTED),
+        ("*:*/tcp+udp", "*.example.org:*", Verdict.DENIED, Verdict.DENIED),
+    ],
+)
+def test_names_are_judged_by_the_rules_for_their_transport(
+    permit: str, deny: str, tcp: Verdict, udp: Verdict
+) -> None:
+    rules = Rules(tuple(map(parse_rule, permit.split())), tuple(map(parse_rule, deny.split())))
+    assert rules.judge_name(Target("a.example.org", 53)) is tcp
+    assert rules.judge_name(UdpTarget("a.example.org", 53)) is udp
+
+
+@pytest.mark.parametrize("address", ["224.0.0.1", "239.255.255.250", "ff02::1"])
+def test_datagrams_never_go_to_multicast_addresses(address: str) -> None:
+    (rule,) = parse_rules("224.0.0.0/4:*/udp" if "." in address else "[ff00::/8]:*/udp")
+    for permit in (rule, parse_rule("*:*/udp")):
+        assert not Rules((permit,)).allows(UdpTarget(address, 53), ip_address(address))
+
+
+@pytest.mark.parametrize("text", ["*:53/udp", "[2001:db8::/32]:*/udp", "private:1-9/tcp+udp", "a.b:80/tcp"])
+def test_a_rule_of_datagrams_is_written_as_it_was_read(text: str) -> None:
+    assert str(parse_rule(text)) == text
+
+
+def test_another_word_behind_the_port_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"expected /udp, /tcp or /tcp\+udp after the port, found"):
+        parse_rule("*:1/sctp")

@@ -76,6 +76,14 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class UdpTarget(Target):
+    """The same for datagrams (UDP)."""
+
+    def __str__(self) -> str:
+        return f"{join_host_port(self.host, self.port)}/udp"
+
+
+@dataclass(frozen=True, slots=True)
 class Bind:
     """Where to listen: an address, or "" for every address of this machine. Port 0 takes a free port."""
 

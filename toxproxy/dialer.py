@@ -10,7 +10,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol, TypeVar, cast
 
-from toxproxy.address import Target
+from toxproxy.address import Target, UdpTarget
+from toxproxy.errors import StreamError
 
 AnyProtocol = asyncio.Protocol | asyncio.BufferedProtocol
 P = TypeVar("P", bound=AnyProtocol)
@@ -63,3 +64,46 @@ class Dialer(Protocol):
         Raises `StreamRefused`.
         """
         ...
+
+
+class FlowOwner(Protocol):
+    """Is told what happens to a flow of datagrams; never from within a call of its own to the flow."""
+
+    def flow_opened(self) -> None:
+        """The far end has found the target."""
+        ...
+
+    def datagram_received(self, data: bytes) -> None:
+        """A datagram of the target came, whole."""
+        ...
+
+    def flow_ended(self, error: StreamError | None) -> None:
+        """The flow has ended: refused, reset, or since nothing came for long (None). The last call."""
+        ...
+
+
+class Flow(Protocol):
+    """Datagrams to one target, and those that it answers. Nothing waits, and nothing is sent again."""
+
+    def send(self, data: bytes) -> None:
+        """Send a datagram. It may get lost; one that is longer than the target's network takes is dropped."""
+        ...
+
+    def close(self, error: StreamError | None = None) -> None:
+        """End it, in order or for this reason. The owner is not told."""
+        ...
+
+
+class FlowDialer(Protocol):
+    """Opens flows at the far end."""
+
+    def open_flow(self, owner: FlowOwner, target: UdpTarget) -> Flow:
+        """A flow to `target`. Datagrams may be sent at once. A refusal comes as the end of the flow.
+
+        Raises `StreamRefused` where the far end cannot even be asked, for example if it is not connected.
+        """
+        ...
+
+
+class Way(Dialer, FlowDialer, Protocol):
+    """Opens both."""

@@ -1,6 +1,8 @@
 """The rules of `permit` and `deny`: where a server may connect. Pure: no look-up, no connection.
 
-A rule is `host:port`. The port is a number, a range or `*`. The host is one of these:
+A rule is `host:port`, or `host:port/udp` for datagrams, or `host:port/tcp+udp` for both. Without such a word
+`permit` means TCP, and `deny` means both: what is closed for one is not left open for the other. The port is
+a number, a range or `*`. The host is one of these:
 
 - an address or a network;
 - a name. `*` in it is any run of characters: `*.example.org` is every name below example.org, but not
@@ -29,7 +31,8 @@ a name never matches a literal address. Some addresses lead to another one and a
 - `0.0.0.0` and `::` are judged as themselves and as loopback, where a connection to them goes.
 
 6to4 and Teredo addresses are judged as IPv6 only: they lead to IPv6 hosts. Multicast and broadcast
-addresses need no rule: the system makes no TCP connection to them.
+addresses need no rule: the system makes no TCP connection to them. Datagrams never go to multicast
+addresses, whatever the rules say, and the system sends none to broadcast addresses.
 """
 
 from __future__ import annotations
@@ -47,6 +50,7 @@ from toxproxy.address import (
     UNIX_PORT,
     Address,
     Target,
+    UdpTarget,
     is_unix,
     parse_host,
     parse_port_range,
@@ -115,6 +119,17 @@ class Verdict(Enum):
     DENIED = "whatever its addresses are, denied"
 
 
+class Transport(Enum):
+    """What a rule is about, if it says so."""
+
+    TCP = "tcp"
+    UDP = "udp"
+    BOTH = "tcp+udp"
+
+
+_TRANSPORTS = frozenset(each.value for each in Transport)
+
+
 @dataclass(frozen=True, slots=True)
 class SocketPath:
     """The path of a Unix socket, as a rule names it."""
@@ -132,6 +147,7 @@ class Rule:
 
     host: Network | HostSet | SocketPath | str
     ports: range
+    transport: Transport | None = None  # TCP in `permit`, both in `deny`
 
     def __str__(self) -> str:
         """As in a file: `parse_rule` makes the same rule of it."""
@@ -148,7 +164,13 @@ class Rule:
             host += "."
         first, last = self.ports[0], self.ports[-1]
         ports = str(first) if first == last else f"{first}-{last}"
-        return f"{host}:{'*' if (first, last) == (1, 65535) else ports}"
+        word = f"/{self.transport.value}" if self.transport is not None else ""
+        return f"{host}:{'*' if (first, last) == (1, 65535) else ports}{word}"
+
+    def is_about(self, target: Target, default: Transport) -> bool:
+        """Whether this rule is about targets of this transport; `default` is for one that does not say."""
+        udp = isinstance(target, UdpTarget)
+        return (self.transport or default) in (Transport.BOTH, Transport.UDP if udp else Transport.TCP)
 
     @property
     def about_addresses(self) -> bool:
@@ -226,18 +248,20 @@ class Rules:
     def judge_name(self, target: Target) -> Verdict:
         """The verdict on a `target` that is a name, before it is looked up."""
         name, port = target.host.removesuffix(".").lower(), target.port
-        if any(rule.matches_name(name, port) for rule in self.deny):
+        permit, deny = self._about(target)
+        if any(rule.matches_name(name, port) for rule in deny):
             return Verdict.DENIED
-        if any(rule.matches_name(name, port) for rule in self.permit):
-            may_deny = any(rule.about_addresses and port in rule.ports for rule in self.deny)
+        if any(rule.matches_name(name, port) for rule in permit):
+            may_deny = any(rule.about_addresses and port in rule.ports for rule in deny)
             return Verdict.UNLESS_DENIED if may_deny else Verdict.PERMITTED
-        may_permit = any(rule.about_addresses and port in rule.ports for rule in self.permit)
+        may_permit = any(rule.about_addresses and port in rule.ports for rule in permit)
         return Verdict.IF_PERMITTED if may_permit else Verdict.DENIED
 
     def deciding(self, target: Target) -> Rule | None:
         """The rule that decides on a `target` that is a name, by its name; None: none does."""
         name, port = target.host.removesuffix(".").lower(), target.port
-        return next((rule for rule in self.deny + self.permit if rule.matches_name(name, port)), None)
+        permit, deny = self._about(target)
+        return next((rule for rule in deny + permit if rule.matches_name(name, port)), None)
 
     def allows(self, target: Target, address: Address, machine: Machine | None = None) -> bool:
         """Whether `address` may be dialled for a connection to `target`; see `decide`."""
@@ -257,11 +281,19 @@ class Rules:
         def matches(rule: Rule) -> bool:
             return rule.matches_name(name, target.port) or rule.matches_address(faces, target.port, machine)
 
-        if (denying := next(filter(matches, self.deny), None)) is not None:
+        permit, deny = self._about(target)
+        if (denying := next(filter(matches, deny), None)) is not None:
             return Decision(False, denying)
-        about = (rule for rule in self.permit if rule.names_link_local or not link_local)
+        if isinstance(target, UdpTarget) and any(face.is_multicast for face in faces):
+            return Decision(False, None)
+        about = (rule for rule in permit if rule.names_link_local or not link_local)
         permitting = next(filter(matches, about), None)
         return Decision(permitting is not None, permitting)
+
+    def _about(self, target: Target) -> tuple[tuple[Rule, ...], tuple[Rule, ...]]:
+        """The rules of `permit` and of `deny` for the target's transport."""
+        permit = tuple(rule for rule in self.permit if rule.is_about(target, Transport.TCP))
+        return permit, tuple(rule for rule in self.deny if rule.is_about(target, Transport.BOTH))
 
     def decide_path(self, path: str, real: Callable[[str], str]) -> Decision:
         """Whether the Unix socket at `path` may be connected to, and by which rule.
@@ -323,8 +355,12 @@ def parse_rule(text: str) -> Rule:
     bracketed = host.startswith("[") and host.endswith("]")
     if not colon or (":" in host and not bracketed):
         raise ValueError(f"expected host:port (IPv6 in brackets, * for any port), found {shown(text)}")
+    ports, slash, word = ports.partition("/")
+    if slash and word.lower() not in _TRANSPORTS:
+        raise ValueError(f"expected /udp, /tcp or /tcp+udp after the port, found {shown(text)}")
     first, last = (1, 65535) if ports == "*" else parse_port_range(ports)
-    return Rule(_parse_hosts(host[1:-1] if bracketed else host, bracketed), range(first, last + 1))
+    hosts = _parse_hosts(host[1:-1] if bracketed else host, bracketed)
+    return Rule(hosts, range(first, last + 1), Transport(word.lower()) if slash else None)
 
 
 def _parse_hosts(text: str, bracketed: bool) -> Network | HostSet | str:

@@ -1,4 +1,4 @@
-"""The proxy port, for SOCKS5, SOCKS4, SOCKS4a and HTTP. The client's first byte tells which it speaks."""
+"""The proxy port, for SOCKS5 and its UDP, SOCKS4, SOCKS4a and HTTP. The client's first byte tells which."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import logging
 from toxproxy import relay
 from toxproxy.address import Target
 from toxproxy.config.settings import LimitSettings, ProxyPort
-from toxproxy.dialer import Dialer
-from toxproxy.errors import StreamRefused
+from toxproxy.dialer import Way
+from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.http.reader import MAX_EMPTY_LINES
+from toxproxy.inbound.flows import Openings
 from toxproxy.inbound.guard import Guard
 from toxproxy.inbound.handshake import SOCKS4, SOCKS5, Credentials, Handshake, HandshakeError, WrongLogin
 from toxproxy.inbound.http_proxy import HttpProxy
 from toxproxy.inbound.listener import DEFAULTS, Listener
+from toxproxy.inbound.socks_udp import Association
 from toxproxy.pace import Notice
 from toxproxy.relay.stream import ByteStream
 
@@ -33,9 +35,11 @@ class ProxyListener(Listener):
     """
 
     def __init__(
-        self, proxy: ProxyPort, dialer: Dialer, limits: LimitSettings = DEFAULTS, *, compress: bool = True
+        self, proxy: ProxyPort, dialer: Way, limits: LimitSettings = DEFAULTS, *, compress: bool = True
     ) -> None:
         super().__init__(proxy.name, proxy.bind, dialer, limits, compress=compress)
+        self._way = dialer
+        self._openings = Openings(limits.flows)
         self._odd = Notice(log, most=_ODD_LINES)
         self._guard: Guard | None = None
         if proxy.username is not None:
@@ -68,8 +72,12 @@ class ProxyListener(Listener):
         handshake = Handshake(self._guard.credentials if self._guard is not None else None)
         try:
             async with asyncio.timeout_at(deadline):
-                target = await self._request(handshake, client)
-            far = await self.open(client, target)
+                await self._request(handshake, client)
+            if handshake.association is not None:
+                await self._associate(handshake, handshake.association, client)
+                return
+            assert handshake.target is not None
+            far = await self.open(client, handshake.target)
         except TimeoutError:
             self.log_slow("a SOCKS client did not finish its request")
             return
@@ -92,9 +100,23 @@ class ProxyListener(Listener):
         finally:
             far.reset()
 
-    async def _request(self, handshake: Handshake, client: ByteStream) -> Target:
+    async def _associate(self, handshake: Handshake, asked: tuple[str, int], client: ByteStream) -> None:
+        """Carry datagrams for the client as long as its TCP connection lasts."""
+        self.has_asked()
+        self._openings.most = self._limits.flows
+        try:
+            association = Association(client, asked, self._way, self._openings, self.log_refused)
+        except OSError as error:
+            raise StreamRefused(Refusal.FAILED, f"no UDP socket: {error}") from error
+        try:
+            await client.write(handshake.associated(*association.bound))
+            await association.run()
+        finally:
+            association.close()
+
+    async def _request(self, handshake: Handshake, client: ByteStream) -> None:
         """Do the handshake up to the request. The bytes behind the request stay unread."""
-        while handshake.target is None:
+        while not handshake.done:
             if not (data := await client.read()):
                 raise ConnectionResetError("the client left during the SOCKS handshake")
             if self._guard is not None and handshake.reads_a_login and not await self._guard.turn(client):
@@ -110,7 +132,6 @@ class ProxyListener(Listener):
             if replies:
                 await client.write(replies)
         client.unread(handshake.rest)
-        return handshake.target
 
     async def _serve_http(self, client: ByteStream, deadline: float) -> None:
         async def open_to(target: Target) -> ByteStream:

@@ -20,6 +20,7 @@ def test_every_key() -> None:
     text = """
         [limits]
         streams = 100
+        flows = 50
         dials = 8
         connections = 200
         handshake = 2.5
@@ -29,9 +30,11 @@ def test_every_key() -> None:
         friend_requests = 0
         idle = 7200
         half_closed = 604800
+        udp_idle = 300
     """
     assert parse(text, "tox.ini").limits == LimitSettings(
         streams=100,
+        flows=50,
         dials=8,
         connections=200,
         handshake=2.5,
@@ -39,7 +42,7 @@ def test_every_key() -> None:
         stream_memory=512 << 10,
         process_memory=2 << 30,
         friend_requests=0,
-        patience=Patience(idle=7200, half_closed=604800),
+        patience=Patience(idle=7200, half_closed=604800, udp_idle=300),
     )
 
 

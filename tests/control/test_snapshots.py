@@ -23,11 +23,11 @@ KINDS = [
     for each in vars(snapshots).values()
     if isinstance(each, type) and is_dataclass(each) and each.__module__ == snapshots.__name__
 ]
-UNITS = ("_s", "_ms", "_unix_s", "_share", "_bytes", "_per_s", "_packets")
+UNITS = ("_s", "_ms", "_unix_s", "_share", "_bytes", "_per_s", "_packets", "_datagrams")
 # Numbers that count things by their name, or name one thing.
 COUNTS = {
     "version", "process_id", "nodes_asked", "udp_port", "external_port", "tcp_port", "resumed", "streams",
-    "waiting", "connections", "accepted", "refused", "friend_requests", "admitted",
+    "flows", "waiting", "connections", "accepted", "refused", "friend_requests", "admitted",
 }  # fmt: skip
 
 FIELDS = sorted({field.name for kind in KINDS for field in fields(kind)})

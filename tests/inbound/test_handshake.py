@@ -84,7 +84,6 @@ TURNED_AWAY = {
     "an empty login": (ALICE, LOGIN_GREETING + b"\x01\x00\x00", b"\x05\x02\x01\x01"),
     "a login of another version": (ALICE, LOGIN_GREETING + b"\x05", b"\x05\x02\x01\x01"),
     "BIND": (None, GREETING + b"\x05\x02" + TO_NAME[2:], b"\x05\x00\x05\x07\x00\x01" + bytes(6)),
-    "UDP ASSOCIATE": (None, GREETING + b"\x05\x03" + TO_NAME[2:], b"\x05\x00\x05\x07\x00\x01" + bytes(6)),
     "an unknown address type": (
         None,
         GREETING + b"\x05\x01\x00\x09",
@@ -230,3 +229,25 @@ def test_only_the_right_login_is_accepted(username, password, guess):
     else:
         with pytest.raises(HandshakeError):
             handshake.receive(login)
+
+
+@pytest.mark.parametrize("step", [1, 1000])
+@pytest.mark.parametrize(
+    ("request_", "asked"),
+    [
+        (b"\x05\x03\x00\x01" + bytes(6), ("0.0.0.0", 0)),
+        (b"\x05\x03\x00\x01\x7f\x00\x00\x01\x30\x39", ("127.0.0.1", 12345)),
+        (b"\x05\x03\x00\x04" + bytes(15) + b"\x01\x30\x39", ("::1", 12345)),
+        (b"\x05\x03\x00\x03\x01x\x30\x39", ("0.0.0.0", 12345)),  # a name is no address to compare with
+    ],
+)
+def test_udp_associate_names_from_where_the_client_will_send(request_, asked, step):
+    handshake = Handshake()
+    data = GREETING + request_
+    for start in range(0, len(data), step):
+        handshake.receive(data[start : start + step])
+    assert handshake.done
+    assert handshake.association == asked
+    assert handshake.target is None
+    assert handshake.associated("127.0.0.1", 258) == b"\x05\x00\x00\x01\x7f\x00\x00\x01\x01\x02"
+    assert handshake.associated("fe80::1%eth0", 258)[3:6] == b"\x04\xfe\x80"

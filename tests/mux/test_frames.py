@@ -13,12 +13,14 @@ from toxproxy.mux.frames import (
     MAX_RAW,
     Credit,
     Data,
+    Datagram,
     Fin,
     Frame,
     Hello,
     Open,
     Opened,
     Packed,
+    Part,
     Ping,
     Pong,
     Refused,
@@ -39,6 +41,9 @@ EXAMPLES: list[tuple[Frame, str]] = [
     (Reset(1, 2), "15 00000001 02"),
     (Credit(1, 9, 0x40009), "16 00000001 0000000000000009 0000000000040009"),
     (Packed(1, 7, 5, b"\x00\xff"), "18 00000001 0000000000000007 00000005 0002 00ff"),
+    (Datagram(1, b"\x00\xff"), "20 00000001 0002 00ff"),
+    (Datagram(1, b""), "20 00000001 0000"),
+    (Part(1, 2, 3000, 7, b"\x00\xff"), "21 00000001 0002 0bb8 0007 0002 00ff"),
 ]
 
 u8 = st.integers(0, 0xFF)
@@ -59,6 +64,8 @@ any_frame: st.SearchStrategy[Frame] = st.one_of(
     st.builds(Fin, u32, u64),
     st.builds(Reset, u32, u8),
     st.builds(Credit, u32, u64, u64),
+    st.builds(Datagram, u32, st.binary(max_size=1400)),
+    st.builds(Part, u32, u16, st.just(0xFFFF), st.integers(0, 60_000), st.binary(min_size=1, max_size=1400)),
 )
 
 examples = pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from toxproxy.address import Target, ToxId, parse_host, parse_key
+from toxproxy.address import Target, ToxId, UdpTarget, parse_host, parse_key
 from toxproxy.admission.access import request_message
 from toxproxy.admission.clients import is_name
 from toxproxy.app.connecting import Connecting
@@ -26,6 +26,7 @@ from toxproxy.errors import ConfigError, StateError
 from toxproxy.inbound.stdio import NAME as STDIO
 from toxproxy.inbound.stdio import Stdio
 from toxproxy.system.state import StateFolder
+from toxproxy.tunnel.endpoint import DatagramEndpoint
 from toxproxy.tunnel.friend import Friend, short
 
 log = logging.getLogger(__name__)
@@ -193,13 +194,17 @@ class Client(End):
 
     def listening(self) -> Iterator[Listening]:
         for entry, address in self._listeners.addresses():
-            yield Listening(entry.name, "forward" if isinstance(entry, Forward) else "socks", address)
+            kind = "socks" if not isinstance(entry, Forward) else "udp" if entry.udp else "forward"
+            yield Listening(entry.name, kind, address)
 
     def dialer(self, server: ToxId | None = None) -> Dialer:
         """The way through `server`, or through the only one of the configuration.
 
         Raises `ConfigError` where that does not say which server.
         """
+        return self._friend(server)
+
+    def _friend(self, server: ToxId | None) -> Friend:
         key = self._only_server() if server is None else server.public_key
         if key not in self._servers:
             raise ConfigError(
@@ -257,3 +262,16 @@ class Client(End):
             lambda: asyncio.StreamReaderProtocol(reader, loop=loop), target
         )
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+    async def open_datagram(self, host: str, port: int, *, server: ToxId | None = None) -> DatagramEndpoint:
+        """A flow of datagrams (UDP) from the server's side to one target.
+
+        Waits for the server as long as the configuration says, and for its answer. Raises as
+        `open_connection`.
+        """
+        target = UdpTarget(parse_host(host), port)
+        friend = self._friend(server)
+        await friend.reached()
+        endpoint = DatagramEndpoint()
+        await endpoint.open(friend, target)
+        return endpoint

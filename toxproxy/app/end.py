@@ -37,7 +37,7 @@ class Listening:
     """One listener's entry in the ready file."""
 
     name: str
-    kind: str  # "forward" or "socks"
+    kind: str  # "forward", "udp" (one for datagrams) or "socks"
     address: str
 
 
@@ -209,6 +209,8 @@ def set_limits(limits: Limits, settings: LimitSettings) -> None:
     limits.most_window = settings.stream_memory
     limits.session_window = settings.memory
     limits.streams = settings.streams
+    limits.flows = settings.flows
+    limits.flow_idle = settings.patience.udp_idle
 
 
 def waiting(count: int) -> str:

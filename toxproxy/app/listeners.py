@@ -10,13 +10,14 @@ from toxproxy.address import Bind, UnixBind
 from toxproxy.config.changes import Entry, same
 from toxproxy.config.settings import Config, Forward
 from toxproxy.control.snapshots import ListenerKind, ListenerSnapshot
-from toxproxy.dialer import Dialer
+from toxproxy.dialer import Way
 from toxproxy.errors import ToxproxyError
 from toxproxy.forward import ForwardListener
 from toxproxy.inbound.listener import listening
+from toxproxy.inbound.udp import UdpForwardListener
 from toxproxy.socks import ProxyListener
 
-Listener = ForwardListener | ProxyListener
+Listener = ForwardListener | ProxyListener | UdpForwardListener
 Place = tuple[str, ...]  # where an entry listens; a free port is another place for each name
 Sockets = dict[Place, list[socket.socket]]
 
@@ -27,7 +28,7 @@ class Listeners:
     `dialer` gives the way through the server of an entry. First `bind` what is new, then `switch`.
     """
 
-    def __init__(self, dialer: Callable[[Entry], Dialer]) -> None:
+    def __init__(self, dialer: Callable[[Entry], Way]) -> None:
         self._dialer = dialer
         self._current: list[tuple[Entry, Listener]] = []
         self._retired: list[tuple[Entry, Listener]] = []
@@ -47,10 +48,10 @@ class Listeners:
 
     async def _bound(self, entry: Entry) -> list[socket.socket]:
         try:
-            return await listening(entry.name, entry.bind)
+            return await listening(entry.name, entry.bind, _kind(entry))
         except ToxproxyError as error:
             for other, _ in self._current:
-                if _port(entry) == _port(other) != 0:
+                if _port(other) == _port(entry) is not None:
                     hint = f"{other.name} still listens on {other.bind}: remove that first, and reload again"
                     raise ToxproxyError(f"{error} ({hint})") from error
             raise
@@ -83,6 +84,8 @@ class Listeners:
 
     def _make(self, entry: Entry, config: Config, compress: bool) -> Listener:
         dialer, limits = self._dialer(entry), config.limits
+        if isinstance(entry, Forward) and entry.udp:
+            return UdpForwardListener(entry, dialer, limits)
         if isinstance(entry, Forward):
             return ForwardListener(entry, dialer, limits, compress=compress)
         return ProxyListener(entry, dialer, limits, compress=compress)
@@ -136,11 +139,17 @@ def close(sockets: Sockets) -> None:
 
 
 def _place(entry: Entry) -> Place:
-    bind = entry.bind
+    bind, kind = entry.bind, _kind(entry).name
     if isinstance(bind, UnixBind):
         return str(bind), f"{bind.mode:o}"
-    return (str(bind),) if bind.port else (str(bind), type(entry).__name__, entry.name)
+    return (str(bind), kind) if bind.port else (str(bind), kind, type(entry).__name__, entry.name)
 
 
-def _port(entry: Entry) -> int | str:
-    return entry.bind.port if isinstance(entry.bind, Bind) else entry.bind.path
+def _kind(entry: Entry) -> socket.SocketKind:
+    return socket.SOCK_DGRAM if isinstance(entry, Forward) and entry.udp else socket.SOCK_STREAM
+
+
+def _port(entry: Entry) -> tuple[int | str, socket.SocketKind] | None:
+    """What only one listener can have; None: any free port."""
+    where = entry.bind.port if isinstance(entry.bind, Bind) else entry.bind.path
+    return (where, _kind(entry)) if where else None

@@ -161,6 +161,7 @@ class Observer:
             address=None,
             resumed=friend.resumed,
             streams=len(friend.streams),
+            flows=friend.flows,
             waiting=friend.waiting,
             traffic=TrafficSnapshot(
                 sent_bytes=carried[0],
@@ -245,6 +246,7 @@ class Observer:
         limits, tox = self.config.limits, self.config.tox
         return LimitsSnapshot(
             streams=limits.streams,
+            flows=limits.flows,
             connections=limits.connections,
             memory_bytes=limits.memory,
             stream_memory_bytes=limits.stream_memory,
@@ -259,6 +261,7 @@ def _link(session: Session) -> LinkSnapshot:
     recovery, silence = session.recovery, session.silence
     trip, controller, flight = recovery.trip, recovery.controller, recovery.flight
     sent = flight.next_number - 1
+    outgoing, assembly = session.multiplexer.scheduler.datagrams, session.multiplexer.assembly
     return LinkSnapshot(
         rtt_ms=_ms(trip.smoothed) if trip.known else None,
         least_rtt_ms=_ms(trip.least) if trip.known else None,
@@ -266,6 +269,9 @@ def _link(session: Session) -> LinkSnapshot:
         sent_packets=sent,
         lost_packets=recovery.lost,
         loss_share=round(recovery.lost / max(1, sent), 6),
+        sent_datagrams=outgoing.sent,
+        received_datagrams=assembly.received,
+        dropped_datagrams=outgoing.dropped,
         window_bytes=controller.window,
         in_flight_bytes=flight.bytes,
         silent_s=None if silence is None else round(silence, 3),

@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from toxproxy.address import Target
+from toxproxy.address import Target, UdpTarget
 from toxproxy.control.checks import Check, CheckKind, Fault, fine, note, untried, wrong
 from toxproxy.control.snapshots import PathKind, PeerSnapshot
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.outbound.service import COUNT, HOST, Port
 from toxproxy.rules import is_literal
+from toxproxy.tunnel.endpoint import DatagramEndpoint
 from toxproxy.tunnel.friend import Friend, Phase
 
 _SECONDS = 12.0  # a server gives up after 10 s, unless told otherwise
@@ -60,7 +61,7 @@ class Passage:
         about = str(target)
         try:
             async with asyncio.timeout(_SECONDS):
-                transport, _ = await self._friend.dial(asyncio.Protocol, target)
+                transport = await self._opened(target)
         except TimeoutError:
             return wrong(CheckKind.TARGETS, Fault.TARGET_UNREACHABLE, about)
         except StreamRefused as refused:
@@ -70,6 +71,15 @@ class Passage:
             return wrong(CheckKind.TARGETS, fault, about, detail=refused.text)
         transport.abort()
         return fine(CheckKind.TARGETS, about)
+
+    async def _opened(self, target: Target) -> asyncio.Transport | DatagramEndpoint:
+        """A connection to the target, or a flow of datagrams: whether it answers those nobody can tell."""
+        if isinstance(target, UdpTarget):
+            endpoint = DatagramEndpoint()
+            await endpoint.open(self._friend, target)
+            return endpoint
+        transport, _ = await self._friend.dial(asyncio.Protocol, target)
+        return transport
 
     async def _names(self) -> Check:
         try:

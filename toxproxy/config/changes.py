@@ -53,7 +53,9 @@ def same(old: Entry, new: Entry) -> bool:
 
 
 def _called(entry: Entry) -> str:
-    return f"[{'client' if isinstance(entry, Forward) else 'socks'}] {entry.name}"
+    if isinstance(entry, Forward):
+        return f"[client] {entry.name}{'/udp' if entry.udp else ''}"
+    return f"[socks] {entry.name}"
 
 
 def _page(config: Config) -> object:

@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeVar
 from toxproxy.address import (
     Bind,
     Target,
+    UdpTarget,
     UnixBind,
     is_unix,
     join_unix,
@@ -96,7 +97,11 @@ def parse(text: str, name: str) -> Config:
     nickname = partial(scalars.parse_text, what="a nickname", limit=MAX_NICKNAME_BYTES)
     config = Config(
         server_name=_get(sections["server"], "name", nickname, None),
-        forwards=tuple(entry.parse(partial(_forward, key, entry.line, names)) for key, entry in forwards),
+        forwards=tuple(
+            each
+            for key, entry in forwards
+            for each in entry.parse(partial(_forwards, key, entry.line, names))
+        ),
         proxies=tuple(_parse_login(entry, partial(_proxy, key, entry.line, names)) for key, entry in proxies),
         exits=named,
         uncompressed=_uncompressed(sections["compress"], [*sections["client"], *sections["socks"]]),
@@ -181,7 +186,9 @@ def _tox(entries: dict[str, ini.Entry]) -> ToxSettings:
 
 def _limits(entries: dict[str, ini.Entry]) -> LimitSettings:
     given = _given(entries, _LIMIT_PARSERS)
-    patience = Patience(**{key: given.pop(key) for key in ("idle", "half_closed") if key in given})
+    patience = Patience(
+        **{key: given.pop(key) for key in ("idle", "half_closed", "udp_idle") if key in given}
+    )
     return LimitSettings(**given, patience=patience)
 
 
@@ -207,21 +214,41 @@ def _web_bind(text: str) -> Bind:
     return _bind(fields)
 
 
-def _forward(name: str, line: int, names: exits.Names, text: str) -> Forward:
+def _forwards(name: str, line: int, names: exits.Names, text: str) -> tuple[Forward, ...]:
+    """One forward, or of `/tcp+udp` one of each."""
     fields = join_unix(split_listener(text))
     if fields[0].lower() == "tcp" and len(fields) > 4:  # as the toxtun of 2018 writes it
         del fields[0]
+    targets: list[Target]
     if len(fields) > 1 and is_unix(fields[-2]):
         *bind, target, last = fields
-        server, *others = exits.parse_servers(last, names)
-        return Forward(name, _local(bind), parse_unix_target(target), server, line, tuple(others))
-    if len(fields) not in ((4,) if is_unix(fields[0]) else (4, 5)):
-        expected = "[localip:]localport:remotehost:remoteport:toxid (an IPv6 address in brackets)"
+        targets = [parse_unix_target(target)]
+    elif len(fields) in ((4,) if is_unix(fields[0]) else (4, 5)):
+        *bind, host, port, last = fields
+        targets = _targets(host, port)
+    else:
+        expected = "[localip:]localport:remotehost:remoteport[/udp]:toxid (an IPv6 address in brackets)"
         raise ValueError(f"expected {expected}, found {len(fields)} fields")
-    *bind, host, port, last = fields
-    where, there = _local(bind), Target(parse_host(host), parse_port(port))
+    where = _local(bind)
+    if isinstance(where, UnixBind) and any(isinstance(each, UdpTarget) for each in targets):
+        raise ValueError("expected a local port for /udp, found a Unix socket")
     server, *others = exits.parse_servers(last, names)
-    return Forward(name, where, there, server, line, tuple(others))
+    return tuple(Forward(name, where, each, server, line, tuple(others)) for each in targets)
+
+
+def _targets(host: str, port: str) -> list[Target]:
+    port, slash, word = port.partition("/")
+    kinds = _TARGETS.get(word.lower()) if slash else (Target,)
+    if kinds is None:
+        raise ValueError(f"expected /udp, /tcp or /tcp+udp after the remote port, found {shown(word)}")
+    return [kind(parse_host(host), parse_port(port)) for kind in kinds]
+
+
+_TARGETS: Mapping[str, tuple[type[Target], ...]] = {
+    "tcp": (Target,),
+    "udp": (UdpTarget,),
+    "tcp+udp": (Target, UdpTarget),
+}
 
 
 def _proxy(name: str, line: int, names: exits.Names, text: str) -> ProxyPort:
@@ -301,11 +328,12 @@ def _audit_format(text: str) -> AuditFormat:
 
 def _check_binds(config: Config, file: str) -> None:
     """Raise `ConfigError` for two listeners on one local address."""
-    by_place: dict[int | str, list[Forward | ProxyPort | WebSettings]] = {}
+    by_place: dict[tuple[int | str, bool], list[Forward | ProxyPort | WebSettings]] = {}
     page = (config.web,) if config.web is not None else ()
     for listener in sorted((*config.listeners, *page), key=attrgetter("line")):
         bind = listener.bind
-        others = by_place.setdefault(bind.port if isinstance(bind, Bind) else bind.path, [])
+        udp = isinstance(listener, Forward) and listener.udp
+        others = by_place.setdefault((bind.port if isinstance(bind, Bind) else bind.path, udp), [])
         if isinstance(bind, Bind) and bind.port == 0:
             continue  # each gets a free port of its own
         for other in others:
@@ -332,6 +360,7 @@ _TOX_PARSERS: Mapping[str, Callable[[str], object]] = {
 
 _LIMIT_PARSERS: Mapping[str, Callable[[str], object]] = {
     "streams": partial(scalars.parse_count, lowest=1, highest=1_000_000),
+    "flows": partial(scalars.parse_count, lowest=1, highest=65_536),
     "dials": partial(scalars.parse_count, lowest=1, highest=65_536),
     "connections": partial(scalars.parse_count, lowest=1, highest=1_000_000),
     "handshake": partial(scalars.parse_seconds, lowest=1),
@@ -340,6 +369,7 @@ _LIMIT_PARSERS: Mapping[str, Callable[[str], object]] = {
     "process_memory": partial(scalars.parse_size, lowest=MIB, highest=64 * GIB),
     "friend_requests": partial(scalars.parse_count, lowest=0, highest=10_000),
     "idle": partial(scalars.parse_seconds, lowest=0, highest=_WEEK),
+    "udp_idle": partial(scalars.parse_seconds, lowest=1, highest=_WEEK),
     "half_closed": partial(scalars.parse_seconds, lowest=0, highest=_WEEK),
 }
 

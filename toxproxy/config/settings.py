@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 from operator import attrgetter
 from typing import Literal
 
-from toxproxy.address import Bind, Target, ToxId, UnixBind
+from toxproxy.address import Bind, Target, ToxId, UdpTarget, UnixBind
 from toxproxy.errors import ConfigError
 from toxproxy.patience import Patience
 from toxproxy.rules import Rule, Rules, parse_rule
@@ -30,7 +30,10 @@ GRACE = 600.0  # seconds that an interrupted session is kept
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """A line of [client]: connections to `bind` go to `target`, as the server sees it."""
+    """A line of [client]: connections to `bind` go to `target`, as the server sees it.
+
+    If that is a `UdpTarget`, it is datagrams that go there. A line for both makes two forwards.
+    """
 
     name: str
     bind: Bind | UnixBind
@@ -43,6 +46,11 @@ class Forward:
     def servers(self) -> tuple[ToxId, ...]:
         """All of its servers, in order."""
         return self.server, *self.others
+
+    @property
+    def udp(self) -> bool:
+        """Whether this is about datagrams."""
+        return isinstance(self.target, UdpTarget)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +190,7 @@ class LimitSettings:
 
     `streams`: open connections of one friend. One more is refused. Each takes up to 24 KiB besides
     the memory below.
+    `flows`: of these, flows of datagrams (UDP); also how many flows one listener may have.
     `dials`: of these, the ones that the server is still connecting. More wait for their turn.
     `connections`: of one listener. At the limit, the one that has been silent longest before its
     request is reset; where all have sent theirs, new ones wait to be accepted.
@@ -194,6 +203,7 @@ class LimitSettings:
     """
 
     streams: int = 8192
+    flows: int = 1024
     dials: int = 256
     connections: int = 4096
     handshake: float = 10.0

@@ -166,8 +166,9 @@ class LinkSnapshot:
 
     `rtt_ms` is smoothed, `least_rtt_ms` the lowest of the last 10 to 20 seconds, `queue_ms` the difference;
     None before the first measurement. Packets are counted since the session began. `loss_share` is from
-    0 to 1 of what was sent. `silent_s`: since when nothing came; None without a link. `phase` is what
-    congestion control is doing.
+    0 to 1 of what was sent. Datagrams are those of flows, `dropped_datagrams` those that were late or too
+    many, and did not leave; they are counted since the session began, too. `silent_s`: since when nothing
+    came; None without a link. `phase` is what congestion control is doing.
     """
 
     rtt_ms: float | None
@@ -176,6 +177,9 @@ class LinkSnapshot:
     sent_packets: int
     lost_packets: int
     loss_share: float
+    sent_datagrams: int
+    received_datagrams: int
+    dropped_datagrams: int
     window_bytes: int
     in_flight_bytes: int
     silent_s: float | None
@@ -189,7 +193,7 @@ class PeerSnapshot:
 
     `met`: there has been a session. `ready`: there is one, with a link. `relay_reason` is None unless the
     path is a relay. `address` is None where it is not known: libtoxcore does not tell it. `waiting`
-    connections wait for a session, beside the `streams`.
+    connections wait for a session, beside the `streams`; `flows` of these are of datagrams (UDP).
     """
 
     key: str
@@ -205,6 +209,7 @@ class PeerSnapshot:
     address: str | None
     resumed: int
     streams: int
+    flows: int
     waiting: int
     traffic: TrafficSnapshot
     link: LinkSnapshot | None
@@ -233,6 +238,7 @@ class LimitsSnapshot:
     """[limits], as far as they bound what is shown here; `wait_s` and `grace_s` are [tox]'s."""
 
     streams: int
+    flows: int
     connections: int
     memory_bytes: int
     stream_memory_bytes: int

@@ -10,7 +10,7 @@ import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NoReturn
 
 from toxproxy.address import Target, parse_host, shown
@@ -22,7 +22,7 @@ MAX_FIELD_BYTES = 255  # of SOCKS4's NUL-terminated fields, as SOCKS5's length b
 
 _NO_AUTHENTICATION, _USERNAME_PASSWORD, _NO_METHOD = 0x00, 0x02, 0xFF
 _LOGIN_VERSION, _LOGIN_GRANTED, _LOGIN_REFUSED = 0x01, 0x00, 0x01
-_CONNECT = 0x01
+_CONNECT, _UDP_ASSOCIATE = 0x01, 0x03
 _SUCCEEDED, _ADDRESS_TYPE_NOT_SUPPORTED = 0x00, 0x08
 _GRANTED_4, _REJECTED_4 = 0x5A, 0x5B
 _IPV4, _NAME, _IPV6 = 0x01, 0x03, 0x04
@@ -69,11 +69,13 @@ class Handshake:
     """One client's handshake, from its first byte to its request.
 
     With `credentials`, only SOCKS5 clients with the right user name and password are accepted. `target`
-    is set once the request is complete; `rest` then holds the bytes behind it.
+    is set once the request is complete; `rest` then holds the bytes behind it. For UDP ASSOCIATE it is
+    `association` that is set: from which address and port the client will send, zeros if it does not know.
     """
 
     def __init__(self, credentials: Credentials | None = None) -> None:
         self.target: Target | None = None
+        self.association: tuple[str, int] | None = None
         self._credentials = credentials
         self._version = SOCKS5
         self._state = Expecting.VERSION
@@ -112,6 +114,17 @@ class Handshake:
         if login:
             return bytes((_LOGIN_VERSION, _LOGIN_REFUSED))
         return bytes((SOCKS5, _NO_METHOD))
+
+    @property
+    def done(self) -> bool:
+        """Whether the request is complete."""
+        return self._state is Expecting.DONE
+
+    def associated(self, host: str, port: int) -> bytes:
+        """The last reply to UDP ASSOCIATE: where the client has to send."""
+        address = ip_address(host.partition("%")[0])
+        kind = _IPV4 if address.version == 4 else _IPV6
+        return bytes((SOCKS5, _SUCCEEDED, 0, kind)) + address.packed + port.to_bytes(2)
 
     def granted(self) -> bytes:
         """The last reply: the connection is open."""
@@ -197,9 +210,15 @@ class Handshake:
         if (message := self._take(4 + size + 2)) is None:
             return False
         _, command, _, kind = message[:4]
-        if command != _CONNECT:
-            self._fail(f"expected CONNECT (1), found command {command}", self.refused(Refusal.UNSUPPORTED))
+        if command not in (_CONNECT, _UDP_ASSOCIATE):
+            text = f"expected CONNECT (1) or UDP ASSOCIATE (3), found command {command}"
+            self._fail(text, self.refused(Refusal.UNSUPPORTED))
         address, port = message[4:-2], int.from_bytes(message[-2:], "big")
+        if command == _UDP_ASSOCIATE:
+            source = "0.0.0.0" if kind == _NAME else str(ip_address(address))
+            self.association = source, port
+            self._state = Expecting.DONE
+            return True
         if kind == _NAME:
             host = self._name(address[1:])
         else:

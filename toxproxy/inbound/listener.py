@@ -23,7 +23,7 @@ from toxproxy.pace import Notice
 from toxproxy.relay.stream import ByteStream, cancelled_when
 from toxproxy.system.descriptors import scarce
 from toxproxy.system.local import SocketFile
-from toxproxy.system.sockets import keep_lively, os_errors
+from toxproxy.system.sockets import bound_datagrams, keep_lively, os_errors
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ class Listener(ABC):
         If the client is reset meanwhile, its task is cancelled. A half-close does not cancel it: such a
         client waits for its answer. Raises `StreamRefused`, after logging it.
         """
-        self._silent.pop(_current_task(), None)
+        self.has_asked()
         try:
             with cancelled_when(client.lost):
                 _, far = await self._dialer.dial(ByteStream, target, early=early, compress=self._compress)
@@ -136,6 +136,10 @@ class Listener(ABC):
             self.log_refused(target, refused)
             raise
         return far
+
+    def has_asked(self) -> None:
+        """The client of this task has made its request: it is not reset to make room for others."""
+        self._silent.pop(_current_task(), None)
 
     def log_refused(self, target: Target, refused: StreamRefused) -> None:
         """Log why the far end opened no connection. Its text is quoted and cut, and the lines are bounded."""
@@ -246,21 +250,23 @@ def _address(sock: socket.socket) -> str:
     return join_host_port(*sock.getsockname()[:2])
 
 
-async def bound(bind: Bind | UnixBind) -> list[socket.socket]:
+async def bound(bind: Bind | UnixBind, kind: socket.SocketKind = socket.SOCK_STREAM) -> list[socket.socket]:
     """Sockets that listen at `bind`. Raises `OSError`."""
     if isinstance(bind, UnixBind):
         sockets: list[socket.socket] = [SocketFile(bind.path, bind.mode, _BACKLOG)]
     else:
-        sockets = bind_sockets(await _resolve(bind), bind.port)
+        sockets = bind_sockets(await _resolve(bind), bind.port, kind)
     for sock in sockets:
         sock.setblocking(False)
     return sockets
 
 
-async def listening(name: str, bind: Bind | UnixBind) -> list[socket.socket]:
+async def listening(
+    name: str, bind: Bind | UnixBind, kind: socket.SocketKind = socket.SOCK_STREAM
+) -> list[socket.socket]:
     """`bound`, for the listener `name`. Raises `ToxproxyError` if it cannot listen there."""
     try:
-        return await bound(bind)
+        return await bound(bind, kind)
     except OSError as error:
         raise ToxproxyError(f"{name}: cannot listen on {bind}: {_why(error)}") from error
 
@@ -275,7 +281,11 @@ async def _resolve(bind: Bind) -> list[tuple[socket.AddressFamily, str]]:
     return list(dict.fromkeys((family, str(address[0])) for family, _, _, _, address in infos))
 
 
-def bind_sockets(addresses: list[tuple[socket.AddressFamily, str]], port: int) -> list[socket.socket]:
+def bind_sockets(
+    addresses: list[tuple[socket.AddressFamily, str]],
+    port: int,
+    kind: socket.SocketKind = socket.SOCK_STREAM,
+) -> list[socket.socket]:
     """Listening sockets on one port of all addresses. Port 0 is a port that is free on all of them.
 
     An address of a family that this machine does not have is left out. Raises `OSError`, also if no
@@ -283,7 +293,7 @@ def bind_sockets(addresses: list[tuple[socket.AddressFamily, str]], port: int) -
     """
     for _ in range(_PORT_ATTEMPTS):
         try:
-            return _bind_all(addresses, port)
+            return _bind_all(addresses, port, kind)
         except OSError as error:
             if port or error.errno != errno.EADDRINUSE:
                 raise
@@ -291,13 +301,18 @@ def bind_sockets(addresses: list[tuple[socket.AddressFamily, str]], port: int) -
     raise failure
 
 
-def _bind_all(addresses: list[tuple[socket.AddressFamily, str]], port: int) -> list[socket.socket]:
+def _bind_all(
+    addresses: list[tuple[socket.AddressFamily, str]], port: int, kind: socket.SocketKind
+) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     missing: OSError | None = None
     try:
         for family, host in addresses:
             try:
-                sock = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+                if kind is socket.SOCK_STREAM:
+                    sock = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+                else:
+                    sock = bound_datagrams(family, host, port)
             except OSError as error:
                 if error.errno not in _NO_SUCH_FAMILY:
                     raise

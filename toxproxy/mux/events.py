@@ -51,6 +51,13 @@ class EndReceived(NamedTuple):
     stream: Stream
 
 
+class DatagramReceived(NamedTuple):
+    """A datagram of a flow came, whole."""
+
+    stream: Stream
+    data: bytes
+
+
 class StreamDrained(NamedTuple):
     """A send buffer that was full has room again."""
 
@@ -77,6 +84,7 @@ Event = (
     | StreamOpened
     | DataReceived
     | EndReceived
+    | DatagramReceived
     | StreamDrained
     | StreamClosed
     | PongReceived

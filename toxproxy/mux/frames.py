@@ -15,9 +15,10 @@ from toxproxy.recovery.packet import cut, printable
 
 MAX_STREAM = 0xFFFF_FFFF
 MAX_RAW = 64 * 1024  # bytes that a PACKED frame may hold, decompressed
-TCP = 0x01  # a kind of stream, the only one yet
+TCP, UDP = 0x01, 0x02  # kinds of streams; one of kind UDP is a flow of datagrams
 PLAIN = 0x80  # added to the kind: the opener takes no PACKED frames of this stream
 LZ4 = 0x01  # a bit of HELLO's features: this side understands PACKED frames
+DATAGRAMS = 0x02  # another: it understands flows of datagrams
 
 
 class Hello(NamedTuple):
@@ -26,7 +27,7 @@ class Hello(NamedTuple):
     oldest: int  # the lowest protocol version that the sender understands
     newest: int  # the highest
     session: int  # 64 random bits, new for every session
-    features: int  # bits: LZ4
+    features: int  # bits: LZ4, DATAGRAMS
     window: int  # the early window: bytes that may follow an OPEN before OPENED
     streams: int  # how many streams the peer may have open at once
     more: bytes = b""  # fields of a later version
@@ -108,7 +109,24 @@ class Credit(NamedTuple):
     limit: int
 
 
-Frame = Hello | Ping | Pong | Open | Opened | Refused | Data | Packed | Fin | Reset | Credit
+class Datagram(NamedTuple):
+    """A whole datagram of a flow."""
+
+    stream: int
+    payload: bytes
+
+
+class Part(NamedTuple):
+    """Bytes of a datagram of `size` bytes, from `offset` on. Its parts have the same `number`."""
+
+    stream: int
+    number: int
+    size: int
+    offset: int
+    payload: bytes
+
+
+Frame = Hello | Ping | Pong | Open | Opened | Refused | Data | Packed | Fin | Reset | Credit | Datagram | Part
 
 
 def _host(tail: bytes) -> str:
@@ -119,7 +137,7 @@ def _host(tail: bytes) -> str:
 
 def _bytes(tail: bytes) -> bytes:
     if not tail:
-        raise RemoteProtocolError("DATA or PACKED frame without bytes")
+        raise RemoteProtocolError("DATA, PACKED or PART frame without bytes")
     return tail
 
 
@@ -136,6 +154,8 @@ _TABLE: dict[int, tuple[type[Frame], Struct, Callable[[bytes], object] | None]] 
     0x15: (Reset, Struct("!IB"), None),
     0x16: (Credit, Struct("!IQQ"), None),
     0x18: (Packed, Struct("!IQIH"), _bytes),
+    0x20: (Datagram, Struct("!IH"), bytes),
+    0x21: (Part, Struct("!IHHHH"), _bytes),
 }
 _HEADS = {cls: (bytes((number,)), layout, tail) for number, (cls, layout, tail) in _TABLE.items()}
 
@@ -143,6 +163,8 @@ DATA_TYPE = 0x13
 DATA = Struct("!BIQH")  # the header of a DATA frame: type, stream, offset, length
 DATA_HEADER = DATA.size  # bytes in front of a DATA frame's payload
 PACKED_HEADER = 1 + _TABLE[0x18][1].size  # the same for a PACKED frame's block
+DATAGRAM_HEADER = 1 + _TABLE[0x20][1].size
+PART_HEADER = 1 + _TABLE[0x21][1].size
 
 
 def encode(frame: Frame) -> bytes:
@@ -176,6 +198,8 @@ def decode(packet: bytes, at: int = 0) -> tuple[Frame, int]:
         raise RemoteProtocolError("OPEN frame without a port")
     if isinstance(frame, Packed) and not 0 < frame.length <= MAX_RAW:
         raise RemoteProtocolError(f"PACKED frame of {frame.length} bytes, expected 1 to {MAX_RAW}")
+    if isinstance(frame, Part) and frame.offset + len(frame.payload) > frame.size:
+        raise RemoteProtocolError(f"PART frame beyond the {frame.size} bytes of its datagram")
     return frame, end
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from toxproxy.address import Target
+from toxproxy.address import Target, UdpTarget
 from toxproxy.errors import CloseCode, Refusal, RemoteProtocolError, StreamRefused, StreamReset
 from toxproxy.mux import events, frames
 from toxproxy.mux.frames import DATA, DATA_HEADER, DATA_TYPE
@@ -67,6 +67,8 @@ class Incoming:
                 self._handle_reset(frame)
             case frames.Data() | frames.Packed() | frames.Fin() | frames.Credit():
                 return self._handle_flow(frame)
+            case frames.Datagram() | frames.Part():
+                self._handle_datagram(frame)
         return True
 
     # The session
@@ -103,16 +105,19 @@ class Incoming:
         if mux.was_used(number):
             return
         mux.use(number)
-        if mux.full:
-            text = f"{mux.limits.streams} connections are open"
+        kind = frame.kind & ~frames.PLAIN
+        target = (UdpTarget if kind == frames.UDP else Target)(frame.host, frame.port)
+        if mux.full or (kind == frames.UDP and mux.full_of_flows):
+            most = mux.limits.streams if mux.full else mux.limits.flows
+            text = f"{most} {'connections' if mux.full else 'flows of datagrams'} are open"
             mux.scheduler.control(frames.encode(frames.Refused(number, Refusal.TOO_MANY_STREAMS, text)))
-            mux.events.append(events.StreamTurnedAway(Target(frame.host, frame.port)))
-        elif (kind := frame.kind & ~frames.PLAIN) != frames.TCP:
-            text = f"streams of kind {kind} are not supported, only of kind {frames.TCP} (TCP)"
+            mux.events.append(events.StreamTurnedAway(target))
+        elif kind not in (frames.TCP, frames.UDP):
+            text = f"streams of kind {kind} are not supported, only of kind 1 (TCP) and 2 (UDP)"
             mux.scheduler.control(frames.encode(frames.Refused(number, Refusal.UNSUPPORTED, text)))
         else:
             stream = mux.request(frame)
-            self._mux.events.append(events.StreamRequested(stream, Target(frame.host, frame.port)))
+            self._mux.events.append(events.StreamRequested(stream, target))
 
     def _handle_answer(self, frame: frames.Opened | frames.Refused) -> None:
         stream = self._mux.streams.get(frame.stream)
@@ -154,6 +159,8 @@ class Incoming:
         stream = self._mux.streams.get(frame.stream)
         if stream is None:
             return self._mux.was_used(frame.stream)
+        if stream.flow is not None:
+            raise RemoteProtocolError(f"{frames.name(type(frame))} frame for a flow of datagrams")
         self._opened(stream)
         match frame:
             case frames.Data(_, start, payload):
@@ -168,6 +175,21 @@ class Incoming:
                 self._mux.scheduler.ready(stream)
                 self._mux.close_if_done(stream)
         return True
+
+    def _handle_datagram(self, frame: frames.Datagram | frames.Part) -> None:
+        """What comes before its OPEN, or after the end, is dropped: nothing comes again."""
+        stream = self._mux.streams.get(frame.stream)
+        if stream is None:
+            self._mux.was_used(frame.stream)
+            return
+        if stream.flow is None:
+            raise RemoteProtocolError(f"datagram for stream {stream.id}, which is no flow of datagrams")
+        self._opened(stream)
+        assembly = self._mux.assembly
+        data = frame.payload if isinstance(frame, frames.Datagram) else assembly.add(frame)
+        if data is not None:
+            assembly.whole(stream.flow, data)
+            self._mux.events.append(events.DatagramReceived(stream, data))
 
     def _take(self, stream: Stream, start: int, end: int, data: bytes, packed: bool) -> bool:
         if stream.state is StreamState.OPENING:

@@ -38,6 +38,8 @@ class Limits:
     Each stream may add `least_window` and `sender.LEAST_BUFFER` to it.
     `pool`: the same for all sessions of the process together.
     `streams`: how many streams the peer may have open at once.
+    `flows`: how many of these may be flows of datagrams. `flow_idle`: for how many seconds one of them may
+    be silent; 0 is without limit. `FlowTransport` enforces it.
 
     Compression needs `compression.HISTORY` bytes more for each direction of a compressed stream.
     """
@@ -49,3 +51,5 @@ class Limits:
     session_window: int = 64 * 1024 * 1024
     pool: Pool = field(default_factory=lambda: Pool(1 << 62), compare=False)
     streams: int = 8192
+    flows: int = 1024
+    flow_idle: float = 120.0

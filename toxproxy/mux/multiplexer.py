@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import deque
 from typing import cast
 
-from toxproxy.address import Target
+from toxproxy.address import Target, UdpTarget
 from toxproxy.errors import (
     LocalProtocolError,
     Refusal,
@@ -26,6 +26,7 @@ from toxproxy.errors import (
     StreamReset,
 )
 from toxproxy.mux import events, frames
+from toxproxy.mux.datagrams import Assembly, Flow
 from toxproxy.mux.incoming import NEWEST, OLDEST, Incoming
 from toxproxy.mux.limits import Limits
 from toxproxy.mux.receiver import Receiver, ReceiveState
@@ -53,12 +54,14 @@ class Multiplexer:
         self.closed = False
         self.events: deque[events.Event] = deque()
         self.scheduler = Scheduler(self.memory, self.events)
+        self.assembly = Assembly(self.memory)
+        self._flows = 0  # how many streams are flows of datagrams
         self._next_id = 1 if client else 2
         self._opened = 0  # how many streams of this side have not ended
         self._used = Ranges()  # halves of the ids that the peer has used
         self._sent = self._received = 0  # bytes of the streams that have ended
         window, most = self.limits.early_window, self.limits.streams
-        hello = frames.Hello(OLDEST, NEWEST, session, frames.LZ4, window, most)
+        hello = frames.Hello(OLDEST, NEWEST, session, frames.LZ4 | frames.DATAGRAMS, window, most)
         self._incoming = Incoming(self, hello, client=client)
         if client:
             self.scheduler.control(frames.encode(hello))
@@ -74,8 +77,13 @@ class Multiplexer:
     def carried(self) -> tuple[int, int]:
         """Bytes that streams have sent and received, before compression; those that have ended count too."""
         living = self.streams.values()
-        sent = self._sent + sum(stream.sender.offset for stream in living)
-        return sent, self._received + sum(stream.receiver.carried for stream in living)
+        sent = self._sent + sum(stream.carried[0] for stream in living)
+        return sent, self._received + sum(stream.carried[1] for stream in living)
+
+    @property
+    def flows(self) -> int:
+        """How many of the streams are flows of datagrams."""
+        return self._flows
 
     def ping(self, value: int) -> None:
         """Ask the peer for a `PongReceived` with this value (64 bits)."""
@@ -84,9 +92,10 @@ class Multiplexer:
         self.scheduler.control(frames.encode(frames.Ping(value)))
 
     def open(self, target: Target, *, compress: bool = True) -> Stream:
-        """Open a stream to `target`. Bytes may be written at once, within the peer's early window.
+        """Open a stream to `target`, or a flow of datagrams if it is a `UdpTarget`.
 
-        Without `compress` neither side compresses what it sends. Raises `StreamRefused` where a side allows
+        Bytes may be written at once, within the peer's early window, and datagrams be sent. Without
+        `compress` neither side compresses what it sends. Raises `StreamRefused` where a side allows
         no more streams, or all ids of the session are used up.
         """
         if self.closed or self.peer is None:
@@ -97,12 +106,17 @@ class Multiplexer:
         if self._next_id > frames.MAX_STREAM:
             text = "this session has opened as many connections as it can: restart the client"
             raise StreamRefused(Refusal.FAILED, text)
+        udp = isinstance(target, UdpTarget)
+        if udp:
+            self._expect_flows(self.peer)
         # A peer that does not understand compression does not understand the flag either.
         kind = frames.TCP | frames.PLAIN if self.compress and not compress else frames.TCP
-        compress = compress and self.compress
-        sender = Sender(self.peer.window, self.memory, compress=compress)
-        receiver = Receiver(self.memory.first(), compress=compress)
+        kind = frames.UDP if udp else kind
+        compress = compress and self.compress and not udp
+        sender = Sender(0 if udp else self.peer.window, self.memory, compress=compress)
+        receiver = Receiver(0 if udp else self.memory.first(), compress=compress)
         stream = Stream(self._next_id, StreamState.OPENING, sender, receiver)
+        stream.flow = Flow() if udp else None
         opening = frames.Open(stream.id, kind, receiver.window.limit, target.port, target.host)
         self.scheduler.control(frames.encode(opening), stream)  # raises if no frame can carry the target
         self._next_id += 2
@@ -116,7 +130,7 @@ class Multiplexer:
         stream.state = StreamState.OPEN
         window = stream.receiver.window
         self.memory.hold(-window.size)
-        window.resize(max(window.size, self.memory.first()))
+        window.resize(0 if stream.flow else max(window.size, self.memory.first()))
         self.memory.hold(window.size)
         self.scheduler.control(frames.encode(frames.Opened(stream.id, window.grant())), stream)
         if stream.receiver.state is ReceiveState.DONE:
@@ -128,6 +142,12 @@ class Multiplexer:
         _expect_request(stream)
         self.scheduler.control(frames.encode(frames.Refused(stream.id, code, text)))
         self.forget(stream)
+
+    def send(self, stream: Stream, datagram: bytes, now: float) -> None:
+        """Queue a datagram, 65,535 bytes at most, on a flow. It may be dropped."""
+        if stream.state is not StreamState.CLOSED:
+            assert stream.flow is not None
+            self.scheduler.datagrams.push(stream.id, stream.flow, datagram, now)
 
     def write(self, stream: Stream, data: bytes) -> bool:
         """Queue bytes on a stream; returns whether the writer should pause until `StreamDrained`."""
@@ -164,6 +184,7 @@ class Multiplexer:
         """End the session: every stream is reset, as its owner is told, and nothing is sent any more."""
         self.closed = True
         self.scheduler.clear()
+        self.assembly.clear()
         for stream in list(self.streams.values()):
             self.forget(stream, StreamReset(code))
 
@@ -214,6 +235,11 @@ class Multiplexer:
         """Whether the peer has as many streams as it may."""
         return len(self.streams) - self._opened >= self.limits.streams
 
+    @property
+    def full_of_flows(self) -> bool:
+        """Whether there are as many flows as there may be."""
+        return self._flows >= self.limits.flows
+
     def is_ours(self, number: int) -> bool:
         """Whether streams of this side have such ids."""
         return number % 2 == self._next_id % 2
@@ -232,10 +258,12 @@ class Multiplexer:
 
     def request(self, frame: frames.Open) -> Stream:
         """OPEN came: a new stream of the peer's."""
-        packs = self.compress and not frame.kind & frames.PLAIN
-        sender = Sender(frame.window, self.memory, compress=packs)
-        receiver = Receiver(self.limits.early_window, compress=self.compress)
+        udp = frame.kind & ~frames.PLAIN == frames.UDP
+        packs = self.compress and not frame.kind & frames.PLAIN and not udp
+        sender = Sender(0 if udp else frame.window, self.memory, compress=packs)
+        receiver = Receiver(0 if udp else self.limits.early_window, compress=self.compress and not udp)
         stream = Stream(frame.stream, StreamState.REQUESTED, sender, receiver)
+        stream.flow = Flow() if udp else None
         stream.said = frame
         self._keep(stream)
         return stream
@@ -266,8 +294,11 @@ class Multiplexer:
             self.events.append(events.StreamClosed(stream, error))
         del self.streams[stream.id]
         self._opened -= self.is_ours(stream.id)
-        self._sent += stream.sender.offset
-        self._received += stream.receiver.carried
+        if stream.flow is not None:
+            self._flows -= 1
+            self.scheduler.datagrams.end(stream.flow)
+        self._sent += stream.carried[0]
+        self._received += stream.carried[1]
         self.memory.hold(-stream.receiver.window.size)
         stream.complete = stream.done
         stream.state = StreamState.CLOSED
@@ -283,7 +314,17 @@ class Multiplexer:
             window.used_up = False
         self.close_if_done(stream)
 
+    def _expect_flows(self, peer: frames.Hello) -> None:
+        """Raise `StreamRefused` if the peer takes no datagrams, or there are too many flows."""
+        if not peer.features & frames.DATAGRAMS:
+            text = "the server's version of toxproxy carries no UDP: upgrade it"
+            raise StreamRefused(Refusal.UNSUPPORTED, text)
+        if self.full_of_flows:
+            text = f"this side allows {self.limits.flows} flows of datagrams at once"
+            raise StreamRefused(Refusal.TOO_MANY_STREAMS, text)
+
     def _keep(self, stream: Stream) -> None:
+        self._flows += stream.flow is not None
         self.streams[stream.id] = stream
         self.memory.hold(stream.receiver.window.size)
 

@@ -12,6 +12,9 @@ goes before an object, a page's objects go one after the other, and none waits f
 What was lost goes again in its stream's turn, before new bytes. Small segments of short streams go twice:
 the second time in any packet that leaves `_REPEAT_AFTER` to `_REPEAT_UNTIL` seconds after the first, so that
 the loss of one packet does not delay a keystroke.
+
+Datagrams go before the streams, and nothing waits for them again: a packet that carried only datagrams has
+no contents. Where they would take more than streams do, for longer than `_LEAD` bytes, the two take turns.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from collections import deque
 from heapq import heappop, heappush
 from typing import NamedTuple
 
+from toxproxy.mux.datagrams import Outgoing
 from toxproxy.mux.events import Event, StreamDrained
 from toxproxy.mux.sender import Segment
 from toxproxy.mux.stream import Stream, StreamState
@@ -36,6 +40,7 @@ _LEAST_BYTES = 512 * 1024  # their bound where memory is short
 _OVERHEAD = 64  # bytes of memory for each frame that waits, beside its contents
 _CREDIT = 21  # bytes of a CREDIT frame
 
+_LEAD = 16 * 1024  # bytes of datagrams before streams get as many
 _REPEATED = 300  # bytes: larger segments are not repeated
 _REPEAT_AFTER, _REPEAT_UNTIL = 0.004, 0.050  # seconds
 _MOST_REPEATS = 64  # segments that wait to be repeated; the oldest give way
@@ -78,10 +83,12 @@ class Scheduler:
         self._bulk: deque[Stream] = deque()
         self._in_a_row = 0  # turns of short streams while bulk waits
         self._sent = 0  # bytes of data, by all streams: the clock of the streams' turns
+        self.datagrams = Outgoing(memory)
+        self._lead = 0  # bytes of datagrams more than of streams, lately
 
     def __bool__(self) -> bool:
         """Whether anything waits. It may not be needed any more; then `fill` drops it."""
-        return bool(self._short or self._bulk or self._credits or self._control)
+        return bool(self._short or self._bulk or self._credits or self._control or self.datagrams)
 
     @property
     def overfull(self) -> bool:
@@ -117,6 +124,7 @@ class Scheduler:
     def clear(self) -> None:
         """Drop everything: the session ends."""
         self._hold(-self._waiting)
+        self.datagrams.clear()
         for queue in (self._control, self._credits, self._repeats, self._short, self._bulk):
             queue.clear()
 
@@ -143,13 +151,20 @@ class Scheduler:
     def fill(self, pieces: list[Piece], room: int, now: float) -> Contents | None:
         """See `Source.fill`. A lost PACKED frame waits for a room of its length, `MAX_PACKED` at most."""
         items: Contents = []
+        before = len(pieces)
         if self._control or self._credits or self._repeats:
             room = self._fill_first(pieces, room, now, items)
+        if self.datagrams:
+            alone = not (self._short or self._bulk)
+            if alone or self._lead < _LEAD:
+                used = self.datagrams.fill(pieces, room, now)
+                self._lead = min(self._lead + used, _LEAD) if alone else self._lead + used
+                room -= used
         unfit: list[Stream] = []
         while room >= _LEAST_ROOM and not self._control and (stream := self._next_stream()) is not None:
             stream.scheduled = False
             sender = stream.sender
-            segment = sender.take(stream, room, bool(items))
+            segment = sender.take(stream, room, len(pieces) > before)
             if segment is None:
                 unfit.append(stream)
                 continue
@@ -160,6 +175,7 @@ class Scheduler:
             if used <= _REPEATED and stream.burst < _SHORT:
                 self._repeats.append((now, segment))
             self._sent += used
+            self._lead = max(self._lead - used, -_LEAD)
             stream.burst = min(stream.burst + used, _REMEMBERED)
             stream.rested_at = self._sent
             if sender.sendable:
@@ -170,7 +186,7 @@ class Scheduler:
         for stream in unfit:
             if stream.sender.sendable:
                 self._queue(stream)
-        return items or None
+        return items if len(pieces) > before else None
 
     def _fill_first(self, pieces: list[Piece], room: int, now: float, items: Contents) -> int:
         """Append all that goes before the streams' turns. Returns the room that is left."""

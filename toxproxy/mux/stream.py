@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from toxproxy.mux import frames
+from toxproxy.mux.datagrams import Flow
 from toxproxy.mux.receiver import Receiver, ReceiveState
 from toxproxy.mux.sender import Sender, SendState
 
@@ -41,6 +42,14 @@ class Stream:
     rested_at: int = 0  # for the scheduler: bytes that all streams had sent when this one last sent
     base: int = 0  # for the scheduler: when the stream would be due if it had never had a byte to send
     data: object = None
+    flow: Flow | None = None  # of a stream of kind UDP, which carries nothing else
+
+    @property
+    def carried(self) -> tuple[int, int]:
+        """Bytes that were sent and that came in order, before compression."""
+        if self.flow is not None:
+            return self.flow.sent_bytes, self.flow.received_bytes
+        return self.sender.offset, self.receiver.carried
 
     @property
     def done(self) -> bool:

@@ -6,10 +6,10 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from toxproxy.address import Target
+from toxproxy.address import Target, UdpTarget
 from toxproxy.audit.record import End, Record, Verdict
-from toxproxy.dialer import P
-from toxproxy.errors import Refusal, ResetCode, StreamRefused, StreamReset
+from toxproxy.dialer import Flow, FlowOwner, P
+from toxproxy.errors import Refusal, ResetCode, StreamError, StreamRefused, StreamReset
 from toxproxy.outbound.exit import Exit
 from toxproxy.outbound.trail import Trail
 from toxproxy.relay.half import Half
@@ -20,7 +20,7 @@ _VERDICTS = {True: Verdict.PERMITTED, False: Verdict.DENIED, None: Verdict.NONE}
 
 
 class AuditedExit:
-    """A `Dialer` through `exit` for the client `key`. `name` is what its owner calls it, asked at the end.
+    """A `Way` through `exit` for the client `key`. `name` is what its owner calls it, asked at the end.
 
     A relay's half that is dialled is watched until both of its ends are over; `write` gets the record.
     """
@@ -55,6 +55,10 @@ class AuditedExit:
             half: Half = protocol
             half.lost.add_done_callback(lambda _: self._far_lost(half, target, trail, began))
         return transport, protocol
+
+    def open_flow(self, owner: FlowOwner, target: UdpTarget) -> Flow:
+        """As `Exit.open_flow`."""
+        return _WatchedFlow(owner, self._exit, target, self._record)
 
     def refused(self, target: Target, code: Refusal) -> None:
         """A target was refused before it came here."""
@@ -98,6 +102,46 @@ class AuditedExit:
             end=end,
         )
         self._write(record)
+
+
+class _WatchedFlow:
+    """A flow whose record is written at its end. It stands between the flow of the exit and its owner."""
+
+    def __init__(self, owner: FlowOwner, exit: Exit, target: UdpTarget, write: Callable[..., None]) -> None:
+        self._owner = owner
+        self._target = target
+        self._trail, self._began = Trail(), time.monotonic()
+        self._write = write
+        self._opened = False
+        self._to_client = self._to_target = 0  # bytes
+        self._flow = exit.open_flow(self, target, self._trail)
+
+    def send(self, data: bytes) -> None:
+        self._to_target += len(data)
+        self._flow.send(data)
+
+    def close(self, error: StreamError | None = None) -> None:
+        self._flow.close(error)
+        end = End.FINISHED if self._opened else End.ABANDONED
+        if isinstance(error, StreamReset):
+            end = End.SESSION_ENDED if error.code in _SESSION else End.CLIENT_RESET
+        self._record(end)
+
+    def flow_opened(self) -> None:
+        self._opened = True
+        self._owner.flow_opened()
+
+    def datagram_received(self, data: bytes) -> None:
+        self._to_client += len(data)
+        self._owner.datagram_received(data)
+
+    def flow_ended(self, error: StreamError | None) -> None:
+        self._record(End.REFUSED, error.code if isinstance(error, StreamRefused) else None)
+        self._owner.flow_ended(error)
+
+    def _record(self, end: End, refusal: Refusal | None = None) -> None:
+        carried = self._to_client, self._to_target
+        self._write(self._target, self._trail, self._began, end, refusal=refusal, carried=carried)
 
 
 def _end(stream: StreamTransport, error: Exception | None, far: Half) -> End:

@@ -16,12 +16,13 @@ from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 from weakref import WeakSet
 
-from toxproxy.address import Address, Target, parse_host
+from toxproxy.address import Address, Target, UdpTarget, parse_host
 from toxproxy.config.settings import DEFAULT, ExitSettings
-from toxproxy.dialer import P, feed
+from toxproxy.dialer import FlowOwner, P, feed
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.outbound import eyeballs, service, unix
 from toxproxy.outbound.trail import Trail
+from toxproxy.outbound.udp import UdpFlow, connected
 from toxproxy.outbound.upstream import Upstream
 from toxproxy.pace import Notice
 from toxproxy.rules import Decision, Rules, Verdict
@@ -121,6 +122,28 @@ class Exit:
             feed(protocol, early_bytes)
         return transport, protocol
 
+    def open_flow(self, owner: FlowOwner, target: UdpTarget, trail: Trail | None = None) -> UdpFlow:
+        """A flow of datagrams to `target`; see `FlowDialer`. `trail` is filled in."""
+        return UdpFlow(owner, lambda: self._udp_socket(target, trail or Trail()))
+
+    async def _udp_socket(self, target: UdpTarget, trail: Trail) -> socket.socket:
+        """A UDP socket that is connected to `target`. Raises `StreamRefused`."""
+        if self._upstream is not None:
+            text = "the server connects through an upstream proxy, which carries no UDP"
+            raise StreamRefused(Refusal.UNSUPPORTED, text)
+        try:
+            async with asyncio.timeout(self._settings.connect_timeout), self._turns:
+                address = _literal(target)
+                verdict = self._judged_name(target, trail) if address is None else None
+                permitted = await self._permitted(target, address, verdict, trail)
+                sock = connected(target, list(permitted))
+        except TimeoutError:
+            text = f"its name was not found within {self._settings.connect_timeout:g} seconds"
+            raise StreamRefused(Refusal.TIMED_OUT, text) from None
+        self._check_files(sock)
+        trail.connected(_plain(sock.getpeername()[0]), permitted)
+        return sock
+
     def _check_files(self, sock: socket.socket) -> None:
         if scarce(sock):
             sock.close()
@@ -133,13 +156,30 @@ class Exit:
         if target.path is not None:
             return await unix.connect(target.path, self._rules, trail), b""
         address = _literal(target)
-        verdict = self._rules.judge_name(target) if address is None else None
-        if verdict is Verdict.DENIED:
-            trail.permitted, trail.rule = False, self._rules.deciding(target)
-            raise _not_permitted()
+        verdict = self._judged_name(target, trail) if address is None else None
         if verdict is Verdict.PERMITTED and self._upstream is not None:
             trail.permitted, trail.rule = True, self._rules.deciding(target)
             return await self._upstream.connect(target)
+        permitted = await self._permitted(target, address, verdict, trail)
+        if self._upstream is not None:
+            return await _connect_through(self._upstream, target, list(permitted))
+        sock = await _connect_directly(target, list(permitted))
+        with contextlib.suppress(OSError):  # it is gone already
+            trail.connected(_plain(sock.getpeername()[0]), permitted)
+        return sock, b""
+
+    def _judged_name(self, target: Target, trail: Trail) -> Verdict:
+        """What the rules say about a name. Raises `StreamRefused` if they deny it."""
+        verdict = self._rules.judge_name(target)
+        if verdict is Verdict.DENIED:
+            trail.permitted, trail.rule = False, self._rules.deciding(target)
+            raise _not_permitted(target)
+        return verdict
+
+    async def _permitted(
+        self, target: Target, address: Address | None, verdict: Verdict | None, trail: Trail
+    ) -> dict[Address, Decision]:
+        """The addresses of `target`, one at least, that the rules permit. Raises `StreamRefused`."""
         try:
             found = await self._look_up(target) if address is None else [address]
         except StreamRefused as refused:
@@ -150,15 +190,10 @@ class Exit:
             found = []
         decisions = self._decide(target, found)
         trail.judged(decisions)
-        permitted = [each for each, decision in decisions.items() if decision.permitted]
+        permitted = {each: decision for each, decision in decisions.items() if decision.permitted}
         if not permitted:
-            raise _not_permitted()
-        if self._upstream is not None:
-            return await _connect_through(self._upstream, target, permitted)
-        sock = await _connect_directly(target, permitted)
-        with contextlib.suppress(OSError):  # it is gone already
-            trail.connected(_plain(sock.getpeername()[0]), decisions)
-        return sock, b""
+            raise _not_permitted(target)
+        return permitted
 
     def _decide(self, target: Target, addresses: list[Address]) -> dict[Address, Decision]:
         try:
@@ -251,6 +286,7 @@ def _refused(code: Refusal) -> StreamRefused:
     return StreamRefused(code, code.words)
 
 
-def _not_permitted() -> StreamRefused:
+def _not_permitted(target: Target) -> StreamRefused:
     """One text for every reason: a client does not learn whether a rule, an address or a name decided."""
-    return StreamRefused(Refusal.NOT_PERMITTED, "not permitted (on the server: [access] permit)")
+    where = "[access] permit, with /udp" if isinstance(target, UdpTarget) else "[access] permit"
+    return StreamRefused(Refusal.NOT_PERMITTED, f"not permitted (on the server: {where})")

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable
 
 from toxproxy import relay
-from toxproxy.address import Target
-from toxproxy.dialer import Dialer
+from toxproxy.address import Target, UdpTarget
+from toxproxy.dialer import Flow, FlowOwner, Way
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.pace import Notice
 from toxproxy.patience import Patience
@@ -25,7 +25,7 @@ class Serving(Host):
 
     def __init__(
         self,
-        exit: Dialer,
+        exit: Way,
         patience: Callable[[], Patience] = Patience,
         turned_away: Callable[[Target], None] = lambda _: None,
     ) -> None:
@@ -55,6 +55,9 @@ class Serving(Host):
             self._halves.add(far)
             if not transport.accept(near):
                 far.reset()
+
+    def open_flow(self, owner: FlowOwner, target: UdpTarget) -> Flow:
+        return self._exit.open_flow(owner, target)
 
     def turned_away(self, target: Target) -> None:
         self._turned_away(target)

@@ -197,6 +197,8 @@ def peer_line(snapshot: Snapshot, peer: PeerSnapshot) -> str:
         parts.append(f"{100 * link.loss_share:.1f} % lost")
     if peer.streams or peer.waiting or peer.state is PeerState.CONNECTED:
         parts.append(counted(peer.streams + peer.waiting, "connection"))
+        if peer.flows:
+            parts[-1] += f" ({peer.flows} UDP)"
     traffic = peer.traffic
     if peer.met or peer.state is PeerState.CONNECTED:
         parts.append(f"sent {_amount(traffic.sent_bytes, traffic.sent_bytes_per_s)}")
@@ -223,6 +225,8 @@ def link_line(link: LinkSnapshot) -> str:
     """What congestion control does."""
     queue = "" if link.queue_ms is None else f", queue {link.queue_ms:.0f} ms"
     packets = f"{link.lost_packets} of {counted(link.sent_packets, 'packet')} lost"
+    if datagrams := link.sent_datagrams + link.dropped_datagrams:
+        packets += f", {link.dropped_datagrams} of {counted(datagrams, 'datagram')} dropped"
     flight = f"{size(link.in_flight_bytes)} of {size(link.window_bytes)} on the way"
     return f"{packets}, {flight}{queue}, {link.phase.value}{', lossy' if link.lossy else ''}"
 

@@ -47,6 +47,11 @@ class Flight:
         return next(iter(self._packets.values()), None)
 
     @property
+    def oldest_to_repeat(self) -> Sent | None:
+        """The same of those that have contents which would go again."""
+        return next((packet for packet in self._packets.values() if packet.contents), None)
+
+    @property
     def floor(self) -> int:
         """The lowest number whose acknowledgement would still tell something."""
         return next(iter(self._given_up or self._packets), self.next_number)

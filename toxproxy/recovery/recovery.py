@@ -227,7 +227,8 @@ class Recovery:
         self._waits_since = now
         fill = self._may_fill
         if fill and (oldest := self.flight.oldest) is not None:
-            self._lose([oldest])
+            if (again := self.flight.oldest_to_repeat) is not None:
+                self._lose([again])
             if self._probes > _MOST_PROBES:
                 self.flight.withdraw(oldest.number)
         return self._build(now, packet.PROBE, fill=fill)

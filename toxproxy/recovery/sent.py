@@ -17,7 +17,7 @@ class Sent:
     number: int
     sent_at: float
     size: int  # bytes on the wire, with `OVERHEAD`
-    contents: object  # for the source; None if there are none
+    contents: object  # for the source; None or empty if nothing of it would be sent again
 
 
 class Report(NamedTuple):

@@ -14,7 +14,10 @@ class Source(Protocol):
         ...
 
     def fill(self, pieces: list[bytes | memoryview], room: int, now: float) -> object | None:
-        """Append frames of at most `room` bytes in all, for one packet. Returns what they are, or None."""
+        """Append frames of at most `room` bytes in all, for one packet. Returns what they are, or None.
+
+        What would not be sent again is left out: a packet of such frames alone has empty contents.
+        """
         ...
 
     def delivered(self, contents: object) -> None:

@@ -62,6 +62,19 @@ def unsent(sock: socket.socket) -> int:
     return int.from_bytes(ioctl(sock.fileno(), TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
+def bound_datagrams(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+    """A UDP socket that is bound; one of IPv6 to that family only. Raises `OSError`."""
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
 def enlarge(sock: socket.socket, size: int) -> None:
     """Ask for buffers of `size` bytes. The system may give less."""
     for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):

@@ -11,15 +11,17 @@ import logging
 from collections.abc import Callable
 from enum import Enum
 
-from toxproxy.address import MAX_WORDS, Target, shown
-from toxproxy.dialer import P
+from toxproxy.address import MAX_WORDS, Target, UdpTarget, shown
+from toxproxy.dialer import FlowOwner, P
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.mux.limits import Limits
 from toxproxy.pace import Notice
 from toxproxy.tox.node import ConnectionStatus, Node
 from toxproxy.tunnel.events import Change, Closed, PeerBroke, PeerClosed, SessionEvent
+from toxproxy.tunnel.flow import FlowTransport
 from toxproxy.tunnel.host import Host
 from toxproxy.tunnel.keeper import SessionKeeper
+from toxproxy.tunnel.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +38,7 @@ class Phase(Enum):
 
 
 class Friend(SessionKeeper):
-    """At the client, a `Dialer` through the server. At the server, a client that the `host` serves.
+    """At the client, a `Way` through the server. At the server, a client that the `host` serves.
 
     `wait` is how long a dial waits for the session, in seconds. `grace` is how long an interrupted
     session and its streams are kept, in seconds. `changed` is called when the phase or the kind of
@@ -108,11 +110,25 @@ class Friend(SessionKeeper):
 
         Raises `StreamRefused`, with the code OFFLINE if there is no session after `wait` seconds.
         """
+        await self.reached()
+        return await self._current().dial(protocol_factory, target, early=early, compress=compress)
+
+    async def reached(self) -> None:
+        """Wait for the session, as `dial` does. Raises `StreamRefused`."""
         if not self._ready.is_set():
             await self._wait_for_session()
+
+    def open_flow(self, owner: FlowOwner, target: UdpTarget) -> FlowTransport:
+        """Open a flow of datagrams; see `FlowDialer.open_flow`. Does not wait for a session.
+
+        Raises `StreamRefused`, with the code OFFLINE if there is none.
+        """
+        return self._current().open_flow(owner, target)
+
+    def _current(self) -> Session:
         if self.session is None:
             raise StreamRefused(Refusal.OFFLINE, "the server is not connected")
-        return await self.session.dial(protocol_factory, target, early=early, compress=compress)
+        return self.session
 
     def connection_changed(self, connection: ConnectionStatus) -> None:
         """Tox reports how the friend is connected now."""

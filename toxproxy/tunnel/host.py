@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from toxproxy.address import Target
-from toxproxy.errors import Refusal
+from toxproxy.address import Target, UdpTarget
+from toxproxy.dialer import Flow, FlowOwner
+from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.tunnel.transport import StreamTransport
+
+_NOTHING = "a client opens no connections for its server"
 
 
 class Host:
@@ -17,7 +20,11 @@ class Host:
 
     async def serve(self, transport: StreamTransport, target: Target) -> None:
         """Answer the peer's request for a stream to `target`. Cancelled when the stream has ended."""
-        transport.refuse(Refusal.UNSUPPORTED, "a client opens no connections for its server")
+        transport.refuse(Refusal.UNSUPPORTED, _NOTHING)
+
+    def open_flow(self, owner: FlowOwner, target: UdpTarget) -> Flow:
+        """Open the flow that the peer asks for; see `FlowDialer`. Raises `StreamRefused`."""
+        raise StreamRefused(Refusal.UNSUPPORTED, _NOTHING)
 
     def turned_away(self, target: Target) -> None:
         """The peer opened more streams than it may: this one was refused."""

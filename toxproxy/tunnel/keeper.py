@@ -20,6 +20,7 @@ from toxproxy.pace import Backoff, Pace
 from toxproxy.recovery.packet import close, closing, introduction
 from toxproxy.timer import Timer
 from toxproxy.tunnel.events import Change, Loss, SessionEnd, SessionEvent
+from toxproxy.tunnel.flow import FlowTransport
 from toxproxy.tunnel.host import Host
 from toxproxy.tunnel.session import Session
 from toxproxy.tunnel.transport import StreamTransport
@@ -79,9 +80,14 @@ class SessionKeeper(LinkOwner):
         return self.session is not None and self.session.established and self.session.recovery.met
 
     @property
-    def streams(self) -> list[StreamTransport]:
+    def streams(self) -> list[StreamTransport | FlowTransport]:
         """The streams that have not ended."""
         return self.session.streams if self.session is not None else []
+
+    @property
+    def flows(self) -> int:
+        """How many of them are flows of datagrams."""
+        return self.session.flows if self.session is not None else 0
 
     @property
     def carried(self) -> tuple[int, int]:
@@ -92,7 +98,7 @@ class SessionKeeper(LinkOwner):
     @property
     def connections(self) -> int:
         """How many connections `idle` would wait for."""
-        return max(len(self.streams), self._host.connections)
+        return max(len(self.streams) - self.flows, self._host.connections)
 
     def reach(self) -> None:
         """The peer is online now."""

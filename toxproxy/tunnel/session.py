@@ -19,12 +19,13 @@ import secrets
 from collections.abc import Callable
 from time import monotonic
 
-from toxproxy.address import Target
-from toxproxy.dialer import P
+from toxproxy.address import Target, UdpTarget
+from toxproxy.dialer import FlowOwner, P
 from toxproxy.errors import CloseCode, Refusal, RemoteProtocolError, ResetCode, StreamRefused
 from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.enet import EnetLink
 from toxproxy.mux.events import (
+    DatagramReceived,
     DataReceived,
     EndReceived,
     Established,
@@ -45,6 +46,7 @@ from toxproxy.recovery.recovery import Recovery
 from toxproxy.system import heap
 from toxproxy.timer import Timer
 from toxproxy.tunnel.events import Change, Closed, Loss, PeerBroke, PeerClosed, SessionEnd, SessionEvent
+from toxproxy.tunnel.flow import AnsweredFlow, FlowTransport, end_of, flow_of
 from toxproxy.tunnel.host import Host
 from toxproxy.tunnel.transport import StreamTransport
 
@@ -103,10 +105,15 @@ class Session(LinkOwner):
         return None if self._link is None else self._loop.time() - self._link.heard
 
     @property
-    def streams(self) -> list[StreamTransport]:
+    def streams(self) -> list[StreamTransport | FlowTransport]:
         """The streams that the application knows of and that have not ended."""
         living = self.multiplexer.streams.values()
-        return [stream.data for stream in living if isinstance(stream.data, StreamTransport)]
+        return [stream.data for stream in living if isinstance(stream.data, StreamTransport | FlowTransport)]
+
+    @property
+    def flows(self) -> int:
+        """How many of them are flows of datagrams."""
+        return self.multiplexer.flows
 
     def is_meant(self, client: int, server: int) -> bool:
         """Whether an INTRODUCTION with these ids is for this session."""
@@ -134,6 +141,14 @@ class Session(LinkOwner):
         transport.attach(protocol)
         return transport, protocol
 
+    def open_flow(self, owner: FlowOwner, target: UdpTarget) -> FlowTransport:
+        """Open a flow of datagrams; see `FlowDialer.open_flow`. Raises `StreamRefused`."""
+        if not self.established:
+            raise StreamRefused(Refusal.OFFLINE, "the server is not connected")
+        stream = self.multiplexer.open(target)
+        self.changed()
+        return FlowTransport(self.multiplexer, stream, self.changed, target, owner)
+
     async def ping(self) -> float:
         """Ask the peer, and wait for its answer. Returns the seconds; a link that is lost adds to them.
 
@@ -151,7 +166,7 @@ class Session(LinkOwner):
             del self._pings[value]
 
     async def idle(self) -> None:
-        """Wait until all streams have ended."""
+        """Wait until all streams have ended. Flows of datagrams do not count: nobody knows their end."""
         self._look_whether_idle()
         await self._idle.wait()
 
@@ -252,7 +267,7 @@ class Session(LinkOwner):
 
     def _look_whether_idle(self) -> None:
         """Count the streams, since not every end of one causes an event."""
-        if self.multiplexer.streams:
+        if len(self.multiplexer.streams) > self.multiplexer.flows:
             self._idle.clear()
         elif not self._idle.is_set():
             self._idle.set()
@@ -268,11 +283,15 @@ class Session(LinkOwner):
             case StreamDrained(stream):
                 _transport(stream).drained()
             case StreamOpened(stream):
-                _transport(stream).opened()
+                end_of(stream).opened()
+            case DatagramReceived(stream, data):
+                flow_of(stream).receive(data)
             case StreamClosed(stream, error):
                 if (task := self._serving.get(stream)) is not None:
                     task.cancel()
-                _transport(stream).closed(error)
+                end_of(stream).closed(error)
+            case StreamRequested(stream, UdpTarget() as target):
+                AnsweredFlow(self.multiplexer, stream, self.changed, target, self._host)
             case StreamRequested(stream, target):
                 transport = StreamTransport(self.multiplexer, stream, self.changed, target)
                 self._serving[stream] = task = self._loop.create_task(self._host.serve(transport, target))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client.core import CollectorRegistry, CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE
@@ -75,6 +75,11 @@ def _end(snapshot: Snapshot) -> Iterator[Metric]:
 
 
 _PEER = ("peer", "name")
+_DATAGRAMS: tuple[tuple[str, str, Callable[[LinkSnapshot], int]], ...] = (
+    ("sent", "that were sent", lambda link: link.sent_datagrams),
+    ("received", "that came", lambda link: link.received_datagrams),
+    ("dropped", "that were late or too many, and not sent", lambda link: link.dropped_datagrams),
+)
 
 
 def _label(peer: PeerSnapshot) -> tuple[str, str]:
@@ -90,6 +95,8 @@ def _peers(peers: Iterable[PeerSnapshot]) -> Iterator[Metric]:
     yield _gauge("peer_path", "1 for the path to a peer.", *paths, labels=(*_PEER, "path"))
     streams = [(_label(peer), float(peer.streams)) for peer in peers]
     yield _gauge("peer_streams", "Open connections through a peer.", *streams, labels=_PEER)
+    flows = [(_label(peer), float(peer.flows)) for peer in peers]
+    yield _gauge("peer_flows", "Flows of datagrams among the connections.", *flows, labels=_PEER)
     waiting = [(_label(peer), float(peer.waiting)) for peer in peers]
     yield _gauge("peer_waiting_connections", "Connections that wait for a peer.", *waiting, labels=_PEER)
     resumed = [(_label(peer), float(peer.resumed)) for peer in peers]
@@ -114,6 +121,9 @@ def _links(links: list[tuple[PeerSnapshot, LinkSnapshot]]) -> Iterator[Metric]:
     yield _counter("peer_sent_packets", "Packets sent in this session.", *sent, labels=_PEER)
     lost = [(_label(peer), float(link.lost_packets)) for peer, link in links]
     yield _counter("peer_lost_packets", "Packets of this session that were lost.", *lost, labels=_PEER)
+    for name, what, count in _DATAGRAMS:
+        counts = [(_label(peer), float(count(link))) for peer, link in links]
+        yield _counter(f"peer_{name}_datagrams", f"Datagrams of this session {what}.", *counts, labels=_PEER)
     window = [(_label(peer), float(link.window_bytes)) for peer, link in links]
     yield _gauge("peer_window_bytes", "Bytes that may be on their way.", *window, labels=_PEER)
     flight = [(_label(peer), float(link.in_flight_bytes)) for peer, link in links]

@@ -1,0 +1,246 @@
+"""Datagrams: sent once, in any order, or not at all.
+
+What waits to be sent has a deadline and a bound: late ones are dropped, and where there are too many, the
+oldest of their flow. Flows take turns. What is too long for a packet goes in parts, and is put together at
+the other end or dropped as a whole.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+
+from toxproxy.errors import LocalProtocolError
+from toxproxy.mux import frames
+from toxproxy.mux.frames import DATAGRAM_HEADER, PART_HEADER
+from toxproxy.mux.window import Allotment
+from toxproxy.recovery.packet import HEADER
+from toxproxy.recovery.sent import PACKET_SIZE
+
+MOST_DATAGRAM = 0xFFFF  # bytes
+LATE = 0.3  # seconds that a datagram may wait for its packet …
+_BEGUN_LATE = 1.0  # … and in all, if a part of it has left
+_WHOLE = PACKET_SIZE - HEADER - DATAGRAM_HEADER  # bytes: a longer one never fits into one packet
+_LEAST_PART = 64  # bytes that are worth a part of their own
+_OVERHEAD = 128  # bytes of memory for each datagram or part that waits, beside its contents
+_MOST_WAITING, _LEAST_WAITING = 1 << 20, 64 * 1024  # bytes of memory for a session's; where it is short
+_LEAST_SHARE = 4096  # of these for each flow, at least
+_MOST_PARTIAL = 64  # datagrams of which parts have come; the oldest give way
+_MOST_HELD = 1 << 20  # bytes of memory for them
+
+Piece = bytes | memoryview
+
+
+class Flow:
+    """What one stream of datagrams has carried, and what waits in it."""
+
+    __slots__ = (
+        "dropped", "held", "number", "received", "received_bytes", "sent", "sent_bytes", "turn", "waiting",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.sent = self.received = 0  # datagrams
+        self.dropped = 0  # those that were not sent, or came too fast to be taken
+        self.sent_bytes = self.received_bytes = 0
+        self.waiting: deque[_Waiting] = deque()
+        self.held = 0  # bytes of memory that they take
+        self.turn = False  # whether it is among those that take turns
+        self.number = 0  # of the next datagram that goes in parts
+
+
+class _Waiting:
+    """A datagram that was not sent, or not all of it."""
+
+    __slots__ = ("at", "data", "number", "offset", "tried")
+
+    def __init__(self, data: bytes, at: float) -> None:
+        self.data = data
+        self.at = at  # since when
+        self.offset = 0  # of what was not sent
+        self.number = 0
+        self.tried = False  # a packet had no room for all of it
+
+    def is_late(self, now: float) -> bool:
+        return now - self.at > (_BEGUN_LATE if self.offset else LATE)
+
+
+class Outgoing:
+    """The datagrams of a session that wait for a packet, counted in `memory`."""
+
+    def __init__(self, memory: Allotment) -> None:
+        self.sent = self.dropped = 0  # datagrams
+        self._memory = memory
+        self._turns: deque[tuple[int, Flow]] = deque()  # ids and flows in which something waits
+        self._held = 0
+
+    def __bool__(self) -> bool:
+        """Whether anything waits. It may be late; then `fill` drops it."""
+        return bool(self._turns)
+
+    def push(self, id: int, flow: Flow, data: bytes, now: float) -> None:
+        """Queue a datagram, at most `MOST_DATAGRAM` bytes, of the stream `id`."""
+        if len(data) > MOST_DATAGRAM:
+            raise LocalProtocolError(f"a datagram of {len(data)} bytes, expected {MOST_DATAGRAM} at most")
+        most = self._memory.share(_LEAST_WAITING, _MOST_WAITING)
+        share = max(most // max(1, len(self._turns)), _LEAST_SHARE)
+        cost = len(data) + _OVERHEAD
+        waiting = flow.waiting
+        while waiting and (waiting[0].is_late(now) or flow.held + cost > share):
+            self._drop(flow)
+        if self._held + cost > 2 * most:  # so many flows that shares are more than there is
+            flow.dropped += 1
+            self.dropped += 1
+            return
+        if not flow.turn:
+            flow.turn = True
+            self._turns.append((id, flow))
+        waiting.append(_Waiting(data, now))
+        self._hold(flow, cost)
+
+    def fill(self, pieces: list[Piece], room: int, now: float) -> int:
+        """Append frames of at most `room` bytes to a packet. Returns how many bytes they have."""
+        left, turns = room, self._turns
+        while turns:
+            id, flow = turns[0]
+            while flow.waiting and flow.waiting[0].is_late(now):
+                self._drop(flow)
+            if not flow.waiting:
+                flow.turn = False
+                turns.popleft()
+                continue
+            frame = self._frame(id, flow, left)
+            if frame is None:
+                break
+            pieces.append(frame)
+            left -= len(frame)
+            turns.rotate(-1)
+        return room - left
+
+    def end(self, flow: Flow) -> None:
+        """The flow has ended: drop what waits."""
+        while flow.waiting:
+            self._drop(flow)
+
+    def clear(self) -> None:
+        """Drop everything: the session ends."""
+        for _, flow in self._turns:
+            self.end(flow)
+        self._turns.clear()
+
+    def _frame(self, id: int, flow: Flow, room: int) -> bytes | None:
+        """The next frame of a flow; None if it has to wait for the next packet."""
+        waiting = flow.waiting[0]
+        data = waiting.data
+        if not waiting.offset:
+            if len(data) + DATAGRAM_HEADER <= room:
+                self._sent(flow)
+                return frames.encode(frames.Datagram(id, data))
+            if len(data) <= _WHOLE and not waiting.tried:
+                waiting.tried = True
+                return None
+        if room < PART_HEADER + _LEAST_PART:
+            return None
+        if not waiting.offset:
+            waiting.number = flow.number
+            flow.number = (flow.number + 1) & 0xFFFF
+        at = waiting.offset
+        waiting.offset = min(len(data), at + room - PART_HEADER)
+        if waiting.offset == len(data):
+            self._sent(flow)
+        payload = data[at : waiting.offset]
+        return frames.encode(frames.Part(id, waiting.number, len(data), at, payload))
+
+    def _sent(self, flow: Flow) -> None:
+        data = self._pop(flow)
+        flow.sent += 1
+        flow.sent_bytes += len(data)
+        self.sent += 1
+
+    def _drop(self, flow: Flow) -> None:
+        self._pop(flow)
+        flow.dropped += 1
+        self.dropped += 1
+
+    def _pop(self, flow: Flow) -> bytes:
+        data = flow.waiting.popleft().data
+        self._hold(flow, -len(data) - _OVERHEAD)
+        return data
+
+    def _hold(self, flow: Flow, size: int) -> None:
+        flow.held += size
+        self._held += size
+        self._memory.hold(size)
+
+
+class Partial:
+    """A datagram of which parts have come."""
+
+    __slots__ = ("have", "parts", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.parts: dict[int, bytes] = {}  # by their offsets
+        self.have = 0  # bytes of all parts
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory."""
+        return self.have + _OVERHEAD * (1 + len(self.parts))
+
+    def joined(self) -> bytes | None:
+        """The datagram; None if the parts overlap, as no honest peer's do."""
+        data = bytearray()
+        for at in sorted(self.parts):
+            if at != len(data):
+                return None
+            data += self.parts[at]
+        return bytes(data)
+
+
+class Assembly:
+    """Puts the datagrams of a session together, counted in `memory`. Incomplete ones give way to newer."""
+
+    def __init__(self, memory: Allotment) -> None:
+        self.received = 0  # datagrams, whole
+        self._memory = memory
+        self._partial: OrderedDict[tuple[int, int], Partial] = OrderedDict()  # by stream and number
+        self._held = 0
+
+    def whole(self, flow: Flow, data: bytes) -> None:
+        """Count a datagram that came."""
+        flow.received += 1
+        flow.received_bytes += len(data)
+        self.received += 1
+
+    def add(self, frame: frames.Part) -> bytes | None:
+        """A part came: the datagram, if that was the last one."""
+        key = frame.stream, frame.number
+        partial = self._partial.get(key)
+        if partial is None or partial.size != frame.size:
+            self._forget(key)
+            partial = self._partial[key] = Partial(frame.size)
+            self._hold(partial.held)
+        if frame.offset in partial.parts:
+            return None
+        partial.parts[frame.offset] = frame.payload
+        partial.have += len(frame.payload)
+        self._hold(len(frame.payload) + _OVERHEAD)
+        if partial.have >= partial.size:
+            self._forget(key)
+            return partial.joined()
+        while len(self._partial) > _MOST_PARTIAL or self._held > _MOST_HELD:
+            self._forget(next(iter(self._partial)))
+        return None
+
+    def clear(self) -> None:
+        """Drop everything: the session ends."""
+        self._hold(-self._held)
+        self._partial.clear()
+
+    def _forget(self, key: tuple[int, int]) -> None:
+        partial = self._partial.pop(key, None)
+        if partial is not None:
+            self._hold(-partial.held)
+
+    def _hold(self, size: int) -> None:
+        self._held += size
+        self._memory.hold(size)

@@ -1,0 +1,172 @@
+"""A flow of datagrams in a session: at the side that opened it, and at the side that answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from time import monotonic
+
+from toxproxy.address import UdpTarget
+from toxproxy.dialer import Flow, FlowDialer, FlowOwner
+from toxproxy.errors import Refusal, ResetCode, StreamError, StreamRefused, StreamReset
+from toxproxy.mux.multiplexer import Multiplexer
+from toxproxy.mux.stream import Stream, StreamState
+from toxproxy.timer import Timer
+from toxproxy.tunnel.transport import StreamTransport
+
+log = logging.getLogger(__name__)
+
+
+class FlowTransport:
+    """A `Flow` through the tunnel, at the side that opened it.
+
+    It ends by itself when nothing came and nothing was sent for `Limits.flow_idle` seconds.
+    """
+
+    def __init__(
+        self,
+        multiplexer: Multiplexer,
+        stream: Stream,
+        changed: Callable[[], None],
+        target: UdpTarget,
+        owner: FlowOwner,
+    ) -> None:
+        self.target = target
+        self.opened_at = asyncio.get_running_loop().time()
+        self._multiplexer = multiplexer
+        self._stream = stream
+        self._changed = changed  # to be called when something may have to be sent
+        self._owner = owner
+        self._used = monotonic()
+        self._idle = Timer(self._look)
+        self._look()
+        stream.data = self
+
+    @property
+    def stream(self) -> Stream:
+        """The stream, to look at."""
+        return self._stream
+
+    @property
+    def carried(self) -> tuple[int, int]:
+        """Bytes sent to the peer and received from it."""
+        return self._stream.carried
+
+    # Flow
+
+    def send(self, data: bytes) -> None:
+        self._used = now = monotonic()
+        self._multiplexer.send(self._stream, data, now)
+        self._changed()
+
+    def close(self, error: StreamError | None = None) -> None:
+        self._end(ResetCode.CANCELLED if error is None else ResetCode.CONNECTION_RESET)
+
+    # For the session
+
+    def opened(self) -> None:
+        """The peer has accepted it."""
+        self._owner.flow_opened()
+
+    def receive(self, data: bytes) -> None:
+        """A datagram came."""
+        self._used = monotonic()
+        self._owner.datagram_received(data)
+
+    def closed(self, error: StreamError | None) -> None:
+        """It has ended, by the peer or with the session."""
+        self._idle.stop()
+        in_order = isinstance(error, StreamReset) and error.code is ResetCode.CANCELLED
+        self._tell_end(None if in_order else error)
+
+    def abort(self) -> None:
+        """End it, by command."""
+        self._end(ResetCode.CONNECTION_RESET)
+        self._tell_end(StreamReset(ResetCode.CONNECTION_RESET))
+
+    def _end(self, code: ResetCode) -> None:
+        self._idle.stop()
+        self._multiplexer.reset(self._stream, code)
+        self._changed()
+
+    def _tell_end(self, error: StreamError | None) -> None:
+        self._owner.flow_ended(error)
+
+    def _look(self) -> None:
+        """End it if it was silent for too long; else look again when it may have been."""
+        patience = self._multiplexer.limits.flow_idle
+        left = self._used + patience - monotonic()
+        if not patience:
+            return
+        if left > 0:
+            self._idle.set(left)
+        else:
+            self._end(ResetCode.CANCELLED)
+            self._tell_end(None)
+
+
+class AnsweredFlow(FlowTransport):
+    """The other side: it owns a flow to the target, which `host` opens, and joins the two."""
+
+    def __init__(
+        self,
+        multiplexer: Multiplexer,
+        stream: Stream,
+        changed: Callable[[], None],
+        target: UdpTarget,
+        host: FlowDialer,
+    ) -> None:
+        super().__init__(multiplexer, stream, changed, target, self)
+        self._far: Flow | None = None
+        try:
+            self._far = host.open_flow(self, target)
+        except StreamRefused as refused:
+            self.flow_ended(refused)
+
+    # What comes through the tunnel
+
+    def receive(self, data: bytes) -> None:
+        self._used = monotonic()
+        if self._far is not None:
+            self._far.send(data)
+
+    def _tell_end(self, error: StreamError | None) -> None:
+        if self._far is not None:
+            far, self._far = self._far, None
+            far.close(error)
+
+    # What the target's flow says
+
+    def flow_opened(self) -> None:
+        if self._stream.state is StreamState.REQUESTED:
+            log.debug("flow to %s opened", self.target)
+            self._multiplexer.accept(self._stream)
+            self._changed()
+
+    def datagram_received(self, data: bytes) -> None:
+        self.send(data)
+
+    def flow_ended(self, error: StreamError | None) -> None:
+        self._far = None
+        if self._stream.state is not StreamState.REQUESTED:
+            self.close(error)
+            return
+        if not isinstance(error, StreamRefused):
+            error = StreamRefused(Refusal.FAILED, "the flow ended before it was opened")
+        log.debug("flow to %s refused: %s", self.target, error.text)
+        self._idle.stop()
+        self._multiplexer.refuse(self._stream, error.code, error.text)
+        self._changed()
+
+
+def flow_of(stream: Stream) -> FlowTransport:
+    """The transport of a flow."""
+    assert isinstance(stream.data, FlowTransport)
+    return stream.data
+
+
+def end_of(stream: Stream) -> FlowTransport | StreamTransport:
+    """The transport of a flow or of a stream of bytes."""
+    assert isinstance(stream.data, FlowTransport | StreamTransport)
+    return stream.data
