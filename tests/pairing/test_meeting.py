@@ -31,11 +31,11 @@ from toxproxy.system.state import StateFolder
 from toxproxy.tox.knock import KNOCK
 from toxproxy.tox.node import Node
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
 
 SERVER = parse_tox_id("A5A02FECA08E3EAC7E646B89C0507A8AAF9136E05DC756FF09F86230951820670F908F2E7719")
 KEY = SERVER.public_key
-MEETING = 100.0  # seconds in which two ends find each other; it takes about ten
+MEETING = 250.0  # seconds in which two ends find each other; it takes about ten where little else runs
 ALONE = 15.0  # seconds after which it is clear that nobody is there
 
 
@@ -53,7 +53,7 @@ class Scene:
         self.asked.append(key)
         return SERVER
 
-    async def invite(self, lifetime: float = 200, admit: object = None) -> Joined:
+    async def invite(self, lifetime: float = 2 * MEETING, admit: object = None) -> Joined:
         how: Callable[[bytes], Awaitable[ToxId]] = admit or self.admit  # type: ignore[assignment]
         return await invite(self.words, self.place, self.settings, how, self.steps.append, lifetime)
 
