@@ -25,14 +25,13 @@ from toxproxy.errors import CloseCode, Refusal, RemoteProtocolError, ResetCode, 
 from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.enet import EnetLink
 from toxproxy.mux.events import (
-    DataReceived,
-    EndReceived,
     Established,
     Event,
     PongReceived,
     StreamClosed,
     StreamDrained,
     StreamOpened,
+    StreamReadable,
     StreamRequested,
     StreamTurnedAway,
 )
@@ -261,10 +260,8 @@ class Session(LinkOwner):
 
     def _handle(self, event: Event) -> None:
         match event:
-            case DataReceived(stream):
-                _transport(stream).receive(event.data)
-            case EndReceived(stream):
-                _transport(stream).receive_end()
+            case StreamReadable(stream):
+                _transport(stream).read()
             case StreamDrained(stream):
                 _transport(stream).drained()
             case StreamOpened(stream):
