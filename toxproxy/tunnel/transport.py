@@ -38,7 +38,7 @@ class StreamTransport(asyncio.Transport):
         self.opened_at = asyncio.get_running_loop().time()
         self._changed = changed  # to be called when the stream may have something to send
         self._multiplexer = multiplexer
-        self._stream = stream
+        self.stream = stream
         self._protocol: AnyProtocol | None = None
         self._paused = False
         self._closing = False
@@ -48,14 +48,9 @@ class StreamTransport(asyncio.Transport):
         stream.data = self
 
     @property
-    def stream(self) -> Stream:
-        """The stream itself, to look at."""
-        return self._stream
-
-    @property
     def carried(self) -> tuple[int, int]:
         """Bytes sent to the peer and received from it, before compression."""
-        return self._stream.sender.offset, self._stream.receiver.carried
+        return self.stream.sender.offset, self.stream.receiver.carried
 
     # For the session
 
@@ -77,22 +72,22 @@ class StreamTransport(asyncio.Transport):
         self._protocol = protocol
         protocol.connection_made(self)
         self.read()
-        if self._stream.state is StreamState.CLOSED:
+        if self.stream.state is StreamState.CLOSED:
             self._lose()
 
     def accept(self, protocol: AnyProtocol) -> bool:
         """Answer the peer's request with OPENED; False if the stream has ended already."""
-        if self._stream.state is not StreamState.REQUESTED:
+        if self.stream.state is not StreamState.REQUESTED:
             return False
-        self._multiplexer.accept(self._stream)
+        self._multiplexer.accept(self.stream)
         self._changed()
         self.attach(protocol)
         return True
 
     def refuse(self, code: Refusal, text: str) -> None:
         """Answer the peer's request with REFUSED, unless the stream has ended already."""
-        if self._stream.state is StreamState.REQUESTED:
-            self._multiplexer.refuse(self._stream, code, text)
+        if self.stream.state is StreamState.REQUESTED:
+            self._multiplexer.refuse(self.stream, code, text)
             self._changed()
 
     def opened(self) -> None:
@@ -103,7 +98,7 @@ class StreamTransport(asyncio.Transport):
     def read(self) -> None:
         """Give the protocol what came, as long as it reads."""
         while self._protocol is not None and self.is_reading():
-            if (data := self._multiplexer.read(self._stream, _MOST_READ)) is None:
+            if (data := self._multiplexer.read(self.stream, _MOST_READ)) is None:
                 break
             if data:
                 self._guard(feed, self._protocol, data)
@@ -127,7 +122,7 @@ class StreamTransport(asyncio.Transport):
     # asyncio.Transport
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        stream = self._stream
+        stream = self.stream
         if stream.sender.state is not SendState.READY:
             return  # as in asyncio's transports, this is not an error
         was_full = stream.sender.full
@@ -140,8 +135,8 @@ class StreamTransport(asyncio.Transport):
         return True
 
     def write_eof(self) -> None:
-        if self._stream.state is not StreamState.CLOSED:
-            self._multiplexer.finish(self._stream)
+        if self.stream.state is not StreamState.CLOSED:
+            self._multiplexer.finish(self.stream)
             self._changed()
 
     def pause_reading(self) -> None:
@@ -163,7 +158,7 @@ class StreamTransport(asyncio.Transport):
         if self._closing:
             return
         self._closing = True
-        stream = self._stream
+        stream = self.stream
         if stream.state is not StreamState.CLOSED:
             self._multiplexer.finish(stream)
             self._multiplexer.ignore(stream)
@@ -172,7 +167,7 @@ class StreamTransport(asyncio.Transport):
     def abort(self) -> None:
         """Reset the stream. Bytes that were not sent yet are dropped."""
         self._closing = True
-        self._multiplexer.reset(self._stream, ResetCode.CONNECTION_RESET)
+        self._multiplexer.reset(self.stream, ResetCode.CONNECTION_RESET)
         self._changed()
         if self._protocol is not None and not self._lost:
             asyncio.get_running_loop().call_soon(self._lose)
@@ -201,18 +196,18 @@ class StreamTransport(asyncio.Transport):
         """
         match name:
             case "credit":
-                return self._stream.sender.limit
+                return self.stream.sender.limit
             case "room":
-                return self._stream.sender.most - self._stream.sender.buffered
+                return self.stream.sender.most - self.stream.sender.buffered
             case "share":
                 return self._multiplexer.memory.share(_LEAST_SHARE, _MOST_SHARE)
         return default
 
     def get_write_buffer_size(self) -> int:
-        return self._stream.sender.buffered
+        return self.stream.sender.buffered
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
-        return LOW_WATER, self._stream.sender.most
+        return LOW_WATER, self.stream.sender.most
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Does nothing: the multiplexer sets the limits."""
