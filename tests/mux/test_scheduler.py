@@ -234,7 +234,7 @@ def test_queued_credits_of_one_stream_are_sent_once_with_the_latest_values() -> 
     stream = a_stream(1)
     stream.receiver.take(0, 900, bytes(900))
     for _ in range(3):
-        stream.receiver.consume(300)
+        stream.receiver.read(300)
         scheduler.credit(stream)
     assert everything(scheduler) == [Credit(1, 900, 1900)]
 

@@ -179,14 +179,10 @@ class Incoming:
         return stored
 
     def _report(self, stream: Stream) -> None:
-        """Report what has become contiguous. Until the owner takes the event, more bytes are added to it."""
+        """Tell of what has become contiguous, unless the owner was told and has not read everything."""
         receiver = stream.receiver
         if receiver.ignored:
             self._mux.discard(stream)
-            return
-        if receiver.pieces and not receiver.told:
+        elif not receiver.told and (receiver.ready or receiver.finished):
             receiver.told = True
-            self._mux.events.append(events.DataReceived(stream, receiver.pieces))
-        if receiver.ended:
-            receiver.ended = False
-            self._mux.events.append(events.EndReceived(stream))
+            self._mux.events.append(events.StreamReadable(stream))
