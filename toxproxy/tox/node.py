@@ -100,9 +100,9 @@ class Node:
         self._sockets, self._sharing = RelaySockets(self.tcp_port), RelaySharing(tox)
         self._udp = None
         if self.udp_port is not None:
-            local = self._settings.local_discovery
-            self._rendezvous = Rendezvous(tox, self.dht_key, self.udp_port, local=local)
             self._udp = find_udp_socket(self.udp_port)
+            local, port = self._settings.local_discovery, self.udp_port
+            self._rendezvous = Rendezvous(tox, self.dht_key, port, local=local, descriptor=self._udp)
         if self._udp is not None:
             self._knocks = Knocks(self._udp, tox.friend_send_lossy_packet)
         self._descriptors = [each for each in (self._udp, self._sockets.descriptor) if each is not None]
@@ -252,6 +252,8 @@ class Node:
         tox = self._tox
         before = tox.packets
         events = self._sockets.take_events()
+        if self._rendezvous is not None:
+            self._rendezvous.listen()
         self._guard(tox.iterate)
         if self._descriptors:
             self._watch(self._flow.pause(max(tox.packets - before, events), time.monotonic()))
