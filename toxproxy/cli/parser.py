@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from toxproxy import __version__
-from toxproxy.cli import admit, configure, doctor, look, pair, run, speed
+from toxproxy.cli import admit, configure, doctor, look, pair, run, speed, top
 from toxproxy.config.advice import Role
 from toxproxy.program.logs import Console, escaped
 from toxproxy.system.state import default_path
@@ -127,6 +127,11 @@ packets that were lost, and what the load adds to the round trip: that is the li
 
 _STREAMS_EPILOG = """\
 One line a connection, the oldest first: its id, the other end, where it leads, its age, and its bytes.
+"""
+
+_TOP_EPILOG = """\
+The fastest first: what came and went, at which rates, since when, and where to; at an end with several
+others also with whom. Arrow keys choose one, c closes it, q quits. --json prints a line each second instead.
 """
 
 _CHECK_EPILOG = """\
@@ -251,6 +256,8 @@ def _add_questions(add: _Add) -> None:
     )
     streams = add("streams", look.streams_command, "list the connections through the tunnel", _STREAMS_EPILOG)
     _add_asking(streams, role=True)
+    watched = add("top", top.top_command, "watch the connections through the tunnel", _TOP_EPILOG)
+    _add_asking(watched, role=True)
     close = add("close", look.close_command, "reset a connection through the tunnel")
     _add_asking(close, role=True)
     close.add_argument("id", metavar="ID", help="its id, as `toxproxy streams` shows it")
