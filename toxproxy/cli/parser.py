@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from toxproxy import __version__
-from toxproxy.cli import admit, alone, configure, connect, doctor, installing, look, pair, run, speed
+from toxproxy.cli import admit, alone, configure, connect, doctor, installing, look, pair, run, speed, top
 from toxproxy.config.advice import Role
 from toxproxy.program.logs import Console, escaped
 from toxproxy.system.state import default_shown
@@ -140,6 +140,11 @@ Exit status: 0 if both directions ended in order; 2: the command line; 3: no ser
 4: not permitted; 5: the name is not known there; 6: refused; 7: not reached; 8: cut; 1: anything else.
 """
 
+_TOP_EPILOG = """\
+The fastest first: what came and went, at which rates, since when, and where to; at an end with several
+others also with whom. Arrow keys choose one, c closes it, q quits. --json prints a line each second instead.
+"""
+
 _CHECK_EPILOG = """\
 Without --role it says what the file means to each role that it can be for. Nothing is started, asked or
 looked up.
@@ -266,6 +271,8 @@ def _add_questions(add: _Add) -> None:
     )
     streams = add("streams", look.streams_command, "list the connections through the tunnel", _STREAMS_EPILOG)
     _add_asking(streams, role=True)
+    watched = add("top", top.top_command, "watch the connections through the tunnel", _TOP_EPILOG)
+    _add_asking(watched, role=True)
     close = add("close", look.close_command, "reset a connection through the tunnel")
     _add_asking(close, role=True)
     close.add_argument("id", metavar="ID", help="its id, as `toxproxy streams` shows it")
