@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Mapping
 
 from toxproxy import relay
 from toxproxy.address import Target
@@ -30,12 +31,21 @@ class ProxyListener(Listener):
 
     If the port has a user name and password, SOCKS5 and HTTP clients need them. SOCKS4 clients are then
     refused, since they cannot send a password. A client has `limits.handshake` seconds for its request.
+
+    `exits` are the dialers that a SOCKS5 client may choose by its user name, at the moment.
     """
 
     def __init__(
-        self, proxy: ProxyPort, dialer: Dialer, limits: LimitSettings = DEFAULTS, *, compress: bool = True
+        self,
+        proxy: ProxyPort,
+        dialer: Dialer,
+        limits: LimitSettings = DEFAULTS,
+        *,
+        compress: bool = True,
+        exits: Callable[[], Mapping[str, Dialer]] = dict,
     ) -> None:
         super().__init__(proxy.name, proxy.bind, dialer, limits, compress=compress)
+        self._exits = exits
         self._odd = Notice(log, most=_ODD_LINES)
         self._guard: Guard | None = None
         if proxy.username is not None:
@@ -65,11 +75,12 @@ class ProxyListener(Listener):
             await client.finish()
 
     async def _serve_socks(self, client: ByteStream, deadline: float) -> None:
-        handshake = Handshake(self._guard.credentials if self._guard is not None else None)
+        exits = self._exits()
+        handshake = Handshake(self._guard.credentials if self._guard is not None else None, exits)
         try:
             async with asyncio.timeout_at(deadline):
                 target = await self._request(handshake, client)
-            far = await self.open(client, target)
+            far = await self.open(client, target, dialer=exits.get(handshake.exit or ""))
         except TimeoutError:
             self.log_slow("a SOCKS client did not finish its request")
             return

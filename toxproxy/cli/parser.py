@@ -8,7 +8,20 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from toxproxy import __version__
-from toxproxy.cli import admit, alone, configure, connect, doctor, installing, look, pair, run, speed, top
+from toxproxy.cli import (
+    admit,
+    alone,
+    configure,
+    connect,
+    doctor,
+    installing,
+    look,
+    pair,
+    route,
+    run,
+    speed,
+    top,
+)
 from toxproxy.config.advice import Role
 from toxproxy.program.logs import Console, escaped
 from toxproxy.system.state import default_shown
@@ -164,6 +177,8 @@ _STATES: dict[str, tuple[Role, ...]] = {
     "server": ("server",),
     "client": ("client",),
     "connect": ("client",),
+    "route": ("client",),
+    "pac": ("client",),
     "invite": ("server",),
     "join": ("client",),
     "allow": ("server",),
@@ -202,6 +217,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     _add_ends(add)
     _add_configuration(add)
+    _add_routes(add)
     _add_questions(add)
     _add_admission(add)
     installing.add_to(add, _add_common)
@@ -243,6 +259,19 @@ def _add_configuration(add: _Add) -> None:
     check.add_argument("--role", choices=_ROLES, help="only what it means to this role")
     text = "have the running end read its configuration file again"
     _add_asking(add("reload", configure.reload_command, text, _RELOAD_EPILOG), role=True)
+
+
+def _add_routes(add: _Add) -> None:
+    text = "say which rule of [route] decides about a target, and which way it leaves"
+    which = add("route", route.route_command, text)
+    which.add_argument("host", metavar="HOST", help="a name or an address")
+    which.set_defaults(role="client")
+    which.add_argument("port", metavar="PORT", type=int, nargs="?", help="a port (default: 443)")
+    _add_asking(which)
+    text = "print the rules of [route] as a browser's automatic proxy configuration"
+    add("pac", route.pac_command, text).add_argument(
+        "config", metavar="CONFIG", type=Path, help="the client's configuration file"
+    )
 
 
 def _add_questions(add: _Add) -> None:

@@ -54,6 +54,7 @@ from toxproxy.config.settings import (
 )
 from toxproxy.errors import ConfigError
 from toxproxy.patience import Patience
+from toxproxy.routing.routes import Routes
 from toxproxy.rules import parse_rule
 
 T = TypeVar("T")
@@ -99,6 +100,9 @@ def parse(text: str, name: str) -> Config:
         forwards=tuple(entry.parse(partial(_forward, key, entry.line, names)) for key, entry in forwards),
         proxies=tuple(_parse_login(entry, partial(_proxy, key, entry.line, names)) for key, entry in proxies),
         exits=named,
+        routes=Routes(
+            tuple(exits.parse_route(key, entry, names) for key, entry in sections["route"].items())
+        ),
         uncompressed=_uncompressed(sections["compress"], [*sections["client"], *sections["socks"]]),
         access=_access(sections["access"]),
         exit=_exit(sections["exit"]),
@@ -355,6 +359,7 @@ _KNOWN: Mapping[str, frozenset[str] | None] = {
     "client": None,
     "socks": None,
     "exits": None,
+    "route": None,
     "compress": None,
     "secrets": None,
     "access": frozenset({"allow", "secret", "permit", "deny"}),

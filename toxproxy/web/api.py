@@ -9,6 +9,7 @@ from aiohttp import web
 from toxproxy.app.client import Client
 from toxproxy.app.orders import explained
 from toxproxy.app.server import Server
+from toxproxy.config.exits import own_ports
 from toxproxy.control.findings import findings
 from toxproxy.control.snapshots import EndRole, NetworkPath, PathKind, PeerState, Snapshot
 from toxproxy.program import report
@@ -20,7 +21,7 @@ from toxproxy.web.onlookers import Onlookers
 
 _PREFIX = "/api/v1"
 _READ = ("status", "streams", "clients", "waiting")  # methods without params
-_ORDER = ("close", "allow", "ignore", "revoke", "block", "reload", "ping")
+_ORDER = ("close", "allow", "ignore", "revoke", "block", "reload", "ping", "route")
 _MOST_PINGS = 10
 
 
@@ -94,7 +95,8 @@ class Api:
         return web.Response(text="ready\n" if ready else "not ready\n", status=200 if ready else 503)
 
     async def _pac(self, request: web.Request) -> web.Response:
-        text = pac.proxies(self._end.status().listeners, request.url.host or "127.0.0.1")
+        host, config = request.url.host or "127.0.0.1", self._end.config
+        text = pac.proxies(self._end.status().listeners, host, config.routes, own_ports(config))
         return web.Response(text=text, content_type="application/x-ns-proxy-autoconfig")
 
 
