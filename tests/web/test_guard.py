@@ -22,7 +22,7 @@ from toxproxy.web.server import WebServer
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 READ = ["status", "streams", "clients", "waiting", "history", "log", "events"]
-ORDERS = ["close", "allow", "ignore", "revoke", "block", "reload", "ping"]
+ORDERS = ["close", "allow", "ignore", "revoke", "block", "reload", "ping", "checkup", "speedtest"]
 CLASH = [
     "version",
     "traffic",
