@@ -19,7 +19,7 @@ from toxproxy.recovery.congestion import LEAST_WINDOW, MOST_WINDOW, Controller
 from toxproxy.recovery.sent import OVERHEAD, PACKET_SIZE, Report, Sent
 
 PACKET = PACKET_SIZE + OVERHEAD
-USE = 1321 / PACKET  # of a packet on the wire
+USE = 1332 / PACKET  # of a packet on the wire
 SEEDS = pytest.mark.parametrize("seed", [1, 2])
 MB = 1e6
 
