@@ -32,6 +32,7 @@ _FRAMES: tuple[frames.Frame, ...] = (
     frames.Fin(1, 25),
     frames.Reset(1, 2),
     frames.Credit(1, 25, 1 << 20),
+    frames.Bulk(1, 7, b"GET / HTTP/1.1\r\n\r\n"),
     frames.Packed(1, 25, 60, packed(60 * b"x")),
 )
 _GREETING = b"\x05\x01\x00"
@@ -211,9 +212,9 @@ def _script(moves: Sequence[Callable[..., object]], *script: Move) -> bytes:
 def _parts() -> dict[str, bytes]:
     return {
         "close": packet.close(0, "the program is stopping"),
-        "introduction": packet.header(packet.INTRODUCTION, 1, 0) + packet.ids(1, 2),
-        "acknowledgement": packet.header(packet.ACK, 9, 3)
-        + packet.acknowledgement(1.0, 1.01, [(5, 9), (1, 3)], 32),
+        "introduction": packet.header(packet.INTRODUCTION, 1) + packet.ids(1, 2),
+        "acknowledgement": packet.header(packet.ACK, 9)
+        + packet.acknowledgement(3, 1.0, 1.01, [(5, 9), (1, 3)], 32),
     }
 
 

@@ -162,8 +162,10 @@ class Game:
         raw = bytes(max(0, min(window.limit - offset, 1 + self.choices.integer(300))))
         frame: frames.Frame = frames.Fin(stream.id, window.received)
         match self.choices.integer(3):
-            case 0 | 1 if raw:
+            case 0 if raw:
                 frame = frames.Data(stream.id, offset, raw)
+            case 1 if raw:
+                frame = frames.Bulk(stream.id, offset, raw)
             case 2 if raw:
                 frame = frames.Packed(stream.id, offset, len(raw), packed(raw))
         self.receive(damaged(self.choices, frames.encode(frame)))

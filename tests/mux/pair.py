@@ -22,7 +22,7 @@ from toxproxy.recovery.sent import PACKET_SIZE
 E = TypeVar("E")
 
 TARGET = Target("127.0.0.1", 8181)
-ROOM = PACKET_SIZE - 7  # bytes that frames may take in a packet with nothing else
+ROOM = PACKET_SIZE - 4  # bytes that frames may take in a packet with nothing else
 PLENTY = 1 << 40  # packets
 
 
@@ -147,8 +147,14 @@ def a_sender(limit: int, *, compress: bool = False) -> Sender:
 
 
 def decoded(sent: list[Packet]) -> list[frames.Frame]:
-    """The frames that a side sent."""
-    return [frame for packet in sent for frame in decode_all(packet.frames)]
+    """The frames that a side sent, BULK as DATA."""
+    return [frame for packet in sent for frame in read(packet.frames)]
+
+
+def read(packet: bytes) -> list[frames.Frame]:
+    """The frames of a packet, BULK as DATA."""
+    found = decode_all(packet)
+    return [frames.Data(*frame) if isinstance(frame, frames.Bulk) else frame for frame in found]
 
 
 def consume_all(side: Side, stream: Stream) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from toxproxy.errors import Refusal, RemoteProtocolError, ResetCode, StreamRefused, StreamReset
 from toxproxy.mux import frames
 from toxproxy.mux.events import StreamClosed, StreamOpened, StreamReadable, StreamRequested
-from toxproxy.mux.frames import Credit, Data, Fin, Open, Opened, Packed, Refused, Reset
+from toxproxy.mux.frames import Bulk, Credit, Data, Fin, Open, Opened, Packed, Refused, Reset
 from toxproxy.mux.limits import Limits, Pool
 from toxproxy.mux.multiplexer import MOST_GAPS
 from toxproxy.mux.stream import StreamState
@@ -442,8 +442,30 @@ def test_an_honest_window_full_of_packets_is_stored_behind_one_gap() -> None:
     assert pair.server.received(far) == body
 
 
+@pytest.mark.parametrize("ahead", [0, 5])
+def test_bulk_frames_go_on_beyond_4_gib(ahead: int) -> None:
+    pair = Pair(client=Limits(window=1 << 20))
+    near, _ = pair.connect()
+    window, before = near.receiver.window, (1 << 32) - 3
+    window.received = window.consumed = before
+    window.grant()
+    pair.client.hear(Bulk(near.id, (before + ahead) & 0xFFFF_FFFF, b"abcde"))
+    if ahead:
+        pair.client.hear(Bulk(near.id, before, b"vwxyz"))
+    assert window.received == before + 5 + ahead
+    assert pair.client.received(near) == (b"vwxyzabcde" if ahead else b"abcde")
+    pair.client.hear(Bulk(near.id, before - 1, b"vwxyz"))  # what came before
+    assert window.received == before + 5 + ahead
+
+
+def test_bulk_frames_beyond_the_limit() -> None:
+    pair = Pair()
+    near, _ = pair.connect()
+    breaks_the_protocol(pair.client, Bulk(near.id, near.receiver.window.limit - 1, b"ab"), "credit was")
+
+
 def test_a_packet_that_was_not_stored_is_taken_when_it_comes_again() -> None:
-    pair = Pair(server=Limits(early_window=0, window=600))
+    pair = Pair(server=Limits(early_window=0, window=400))
     near, far = pair.connect()
     pair.client.mux.write(near, bytes(range(200)))
     sent = pair.client.take(room=32)

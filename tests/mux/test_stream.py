@@ -6,17 +6,19 @@ import pytest
 
 from toxproxy.errors import LocalProtocolError, RemoteProtocolError
 from toxproxy.mux import frames
-from toxproxy.mux.frames import DATA_HEADER, Credit, Data, Fin
+from toxproxy.mux.frames import DATA_HEADER, Bulk, Credit, Data, Fin
 from toxproxy.mux.receiver import Receiver
 from toxproxy.mux.sender import HIGH_WATER, Segment, Sender, SendState
 from toxproxy.mux.stream import Stream, StreamState
 
 from .pair import a_sender
 
+STREAM = 0x1_0001  # too high for BULK frames
+
 
 def take(sender: Sender, most: int) -> Segment:
     """What the sender sends next, with at most `most` bytes of payload."""
-    segment = sender.take(Stream(7, StreamState.OPEN, sender, Receiver(0)), most + DATA_HEADER)
+    segment = sender.take(Stream(STREAM, StreamState.OPEN, sender, Receiver(0)), most + DATA_HEADER)
     assert segment is not None
     return segment
 
@@ -67,17 +69,17 @@ class TestSender:
         for piece in (b"a", b"", b"bcdef", b"gh"):
             sender.write(piece)
         sent = [take_frame(sender, 3) for _ in range(3)]
-        assert sent == [Data(7, 0, b"abc"), Data(7, 3, b"def"), Data(7, 6, b"gh")]
+        assert sent == [Data(STREAM, 0, b"abc"), Data(STREAM, 3, b"def"), Data(STREAM, 6, b"gh")]
         assert not sender.sendable
         assert sender.buffered == 0
 
     def test_no_byte_is_sent_beyond_the_credit(self) -> None:
         sender = a_sender(4)
         sender.write(b"abcdef")
-        assert take_frame(sender, 100) == Data(7, 0, b"abcd")
+        assert take_frame(sender, 100) == Data(STREAM, 0, b"abcd")
         assert not sender.sendable
         sender.credited(0, 5)
-        assert take_frame(sender, 100) == Data(7, 4, b"e")
+        assert take_frame(sender, 100) == Data(STREAM, 4, b"e")
 
     def test_credit_never_shrinks(self) -> None:
         sender = a_sender(100)
@@ -89,7 +91,7 @@ class TestSender:
         sender.write(b"abc")
         sender.finish()
         sent = [take_frame(sender, 100) for _ in range(2)]
-        assert sent == [Data(7, 0, b"abc"), Fin(7, 3)]
+        assert sent == [Data(STREAM, 0, b"abc"), Fin(STREAM, 3)]
         assert sender.state is SendState.FINISHED
         assert not sender.sendable
 
@@ -104,7 +106,7 @@ class TestSender:
         sender = a_sender(0)
         sender.finish()
         assert sender.sendable
-        assert take_frame(sender, 100) == Fin(7, 0)
+        assert take_frame(sender, 100) == Fin(STREAM, 0)
 
     def test_credit_for_the_fin_makes_it_done(self) -> None:
         sender = sender_in(SendState.FINISHED)
@@ -159,7 +161,7 @@ class TestSender:
         sender.credited(0, 100)
         sender.lost(second)
         assert take(sender, 100) is second
-        assert take_frame(sender, 100) == Data(7, 6, b"gh")
+        assert take_frame(sender, 100) == Data(STREAM, 6, b"gh")
 
     def test_a_lost_segment_is_split_to_fit_and_two_are_not_merged(self) -> None:
         sender = a_sender(100)
@@ -167,7 +169,26 @@ class TestSender:
         for segment in [take(sender, 5), take(sender, 3)]:
             sender.lost(segment)
         again = [take_frame(sender, 3) for _ in range(3)]
-        assert again == [Data(7, 0, b"abc"), Data(7, 3, b"de"), Data(7, 5, b"fgh")]
+        assert again == [Data(STREAM, 0, b"abc"), Data(STREAM, 3, b"de"), Data(STREAM, 5, b"fgh")]
+
+    def test_a_lost_bulk_frame_is_split_to_fit(self) -> None:
+        sender = a_sender(100)
+        sender.write(b"abcdefghijkl")
+        stream = Stream(7, StreamState.OPEN, sender, Receiver(0))
+        whole = sender.take(stream, frames.BULK_HEADER + 12)
+        assert whole is not None
+        assert read(whole) == Bulk(7, 0, b"abcdefghijkl")
+        sender.lost(whole)
+        first = sender.take(stream, frames.BULK_HEADER + 9)
+        assert first is whole
+        assert read(first) == Bulk(7, 0, b"abcdefghi")
+        rest = sender.take(stream, 100)
+        assert rest is not None
+        assert read(rest) == Data(7, 9, b"jkl")
+        for segment in (first, rest):
+            sender.delivered(segment)
+        sender.drop()
+        assert not sender.sendable
 
     def test_bytes_that_arrived_meanwhile_are_not_sent_again(self) -> None:
         sender = a_sender(100)
@@ -188,11 +209,11 @@ class TestSender:
         sender.write(b"abcdefgh")
         whole = take(sender, 8)
         sender.lost(whole)
-        assert take_frame(sender, 5) == Data(7, 0, b"abcde")
+        assert take_frame(sender, 5) == Data(STREAM, 0, b"abcde")
         sender.lost(whole)  # another packet carried it as a whole
         rest = take(sender, 5)
-        assert read(rest) == Data(7, 5, b"fgh")
-        assert take_frame(sender, 5) == Data(7, 0, b"abcde")
+        assert read(rest) == Data(STREAM, 5, b"fgh")
+        assert take_frame(sender, 5) == Data(STREAM, 0, b"abcde")
         sender.lost(rest)
         sender.delivered(whole)
         assert take(sender, 5) is rest
@@ -204,7 +225,7 @@ class TestSender:
         sender = sender_in(SendState.FINISHING)
         fin = take(sender, 100)
         sender.lost(fin)
-        assert take_frame(sender, 100) == Fin(7, 3)
+        assert take_frame(sender, 100) == Fin(STREAM, 3)
         sender.credited(4, 100)
         sender.lost(fin)
         assert not sender.sendable

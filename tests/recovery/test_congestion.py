@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from statistics import median
 
 import pytest
 from hypothesis import example, given, settings
@@ -82,14 +83,17 @@ def test_an_event_loop_that_is_late_now_and_then(on: Path, rate: float) -> None:
 
 
 def test_a_policer_drops_little_once_its_rate_is_found() -> None:
-    world = World(path.POLICED)
-    download = Download(world)
-    world.run(3)
-    sent, dropped = world.down.sent_bytes, world.down.dropped_bytes
-    world.run(20)
-    assert world.down.dropped_bytes - dropped <= 0.03 * (world.down.sent_bytes - sent)
-    assert world.down.dropped_bytes <= 0.06 * world.down.sent_bytes
-    assert download.lost <= 0.06
+    later, whole = [], []
+    for delay in (0.055, 0.058, 0.06, 0.062, 0.065):  # in a single run it depends on chance
+        world = World(both(replace(path.POLICED.down, delay=delay)))
+        download = Download(world)
+        world.run(3)
+        sent, dropped = world.down.sent_bytes, world.down.dropped_bytes
+        world.run(20)
+        later.append((world.down.dropped_bytes - dropped) / (world.down.sent_bytes - sent))
+        whole.append(max(world.down.dropped_bytes / world.down.sent_bytes, download.lost))
+    assert median(later) <= 0.025
+    assert max(whole) <= 0.06
 
 
 def test_late_packets_are_not_taken_for_congestion() -> None:
