@@ -15,7 +15,7 @@ from tests.recovery.download import Download, alone
 from tests.recovery.path import KB, MBIT, PACKET, USE, Path, Way, both
 from tests.recovery.tunnel import Tunnel
 from tests.recovery.world import Host, World
-from toxproxy.recovery.congestion import LEAST_WINDOW, MOST_WINDOW, Controller
+from toxproxy.recovery.congestion import LEAST_WINDOW, MOST_WINDOW, Controller, State
 from toxproxy.recovery.sent import Report, Sent
 
 # A long run is many packets over the same lines. Tracing them would take most of its time.
@@ -94,6 +94,17 @@ def test_a_policer_drops_little_once_its_rate_is_found() -> None:
         whole.append(max(world.down.dropped_bytes / world.down.sent_bytes, download.lost))
     assert median(later) <= 0.025
     assert max(whole) <= 0.06
+
+
+def test_a_path_without_a_queue_is_not_drained() -> None:
+    world = World(path.WAN)
+    download = Download(world)
+    states = []
+    for step in range(100, 400):
+        world.run(step / 100)
+        states.append(download.controller.state)
+    assert states.count(State.UP) > 15
+    assert states.count(State.DOWN) < 0.05 * len(states)
 
 
 def test_late_packets_are_not_taken_for_congestion() -> None:
