@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import time
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -16,11 +17,15 @@ import pytest
 import pytest_asyncio
 
 from tests.asking import request
-from tests.end.clients import curl
+from tests.end.clients import curl, run
+from tests.end.test_browser import CHROMIUM
 from tests.inbound.http_origin import HttpOrigin
 from tests.inbound.peers import Origin, echo
+from toxproxy import config
+from toxproxy.address import join_host_port
 from toxproxy.demo.network import Process
 from toxproxy.demo.site import by_socks
+from toxproxy.routing.pac import script
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(400)]
 
@@ -38,7 +43,11 @@ class Scene:
     office: Process
     client: Process
     echo: int
-    web: int
+    origin: HttpOrigin
+
+    @property
+    def web(self) -> int:
+        return self.origin.port
 
     async def ask(self, method: str, **params: object) -> Any:
         return await request(self.folder / "client.state", method, **params)
@@ -111,15 +120,17 @@ async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene
         )
         for process in (office, home, client):
             stack.push_async_callback(process.stop)
-        await office.start(TOX.format(node="none") + SERVER)
+        audit = f"[log]\naudit = {places[1] / 'audit'}\n"
+        await office.start(TOX.format(node="none") + SERVER + audit)
         await home.start(TOX.format(node=node(office)) + SERVER)
         text = TOX.format(node=node(office)) + (
             f"[exits]\nhome = {home.ready['tox_id']}\noffice = {office.ready['tox_id']}\n"
             "[socks]\nbrowser = 0:home,office\noffice = 0:office\n"
-            f"[route]\n127.0.0.1:{web.port} = direct\n*.lan = reject\nlocalhost = office\n"
+            f"[route]\n127.0.0.1:{web.port} = direct\n*.lan = reject\n"
+            "*.direct.example = direct\n*.office.example = office\n"
         )
         await client.start(text)
-        scene = Scene(folder, home, office, client, service.port, web.port)
+        scene = Scene(folder, home, office, client, service.port, web)
         await asyncio.gather(scene.connected(home), scene.connected(office))
         yield scene
 
@@ -158,6 +169,30 @@ async def test_a_user_name_and_an_exits_own_port_pick_the_exit(scene: Scene) -> 
         assert await scene.received(server) > before
     got = await curl("-x", f"socks5h://nobody@{host}:{port}", f"http://127.0.0.1:{scene.web}/")
     assert got.status == 97
+
+
+async def test_chromium_with_the_script_sends_only_what_the_rules_say_through_the_tunnel(
+    scene: Scene, tmp_path: Path
+) -> None:
+    text = script([join_host_port(*scene.address("browser"))], config.load(scene.client.config).routes)
+    url = f"data:application/x-ns-proxy-autoconfig;base64,{b64encode(text.encode()).decode()}"
+    options = [each for each in CHROMIUM if not each.startswith(("--proxy", "--host-resolver"))]
+    options += [
+        f"--proxy-pac-url={url}",
+        "--host-resolver-rules=MAP *.direct.example 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    ]
+    audit = scene.folder / "office" / "audit"
+
+    async def load(place: str) -> bytes:
+        user = f"--user-data-dir={tmp_path / place}"
+        return (await run("chromium", *options, user, "--dump-dom", f"http://{place}/")).out
+
+    await load(f"www.direct.example:{scene.web}")
+    assert (b"host", f"www.direct.example:{scene.web}".encode()) in scene.origin.requests[-1].headers
+    assert not [line for line in audit.read_text().splitlines() if "example" in line]
+    await load("www.office.example")  # the server permits no such name: it is asked all the same
+    targets = {word for word in audit.read_text().split() if word.startswith("target=") and "example" in word}
+    assert targets == {"target=www.office.example:80"}
 
 
 async def test_the_first_exit_is_killed_under_load_and_comes_back(scene: Scene) -> None:
