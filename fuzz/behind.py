@@ -9,7 +9,7 @@ from fuzz.links import Wire
 from fuzz.peer import damaged
 from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.carrier import LINKS_AT_ONCE, PACKET_ID, Carrier
-from toxproxy.link.enet import EnetLink
+from toxproxy.link.enet import BARE, EnetLink
 from toxproxy.link.filter import (
     MOST_ASKING,
     MOST_COMMANDS,
@@ -167,7 +167,10 @@ class _Liar:
                     self._honest.send(bytes((1 + choices.integer(254),)) * size)
                 self._honest.flush()
             for _ in range(choices.integer(7)):
-                wire.queues[1].append(bytes((PACKET_ID, friend._epoch)) + self._lie())
+                lie, bare = self._lie(), BARE * (choices.integer(7) == 1)
+                if bare:
+                    self._sent.add(lie[2:])
+                wire.queues[1].append(bytes((PACKET_ID, friend._epoch | bare)) + lie)
             await wire.carry(self._fate, choices.pick((0.0, 0.0, 0.6, 3.0, 15.0)))
             moves += 1
         for link in (friend.link, victim.link):
@@ -195,7 +198,10 @@ class _Liar:
             case 3:
                 arriving = [packet[:2] + damaged(choices, packet[2:])]
         for each in arriving:
-            self._write_down(each[2:])
+            if each[1] & BARE:
+                self._sent.add(each[4:])
+            else:
+                self._write_down(each[2:])
         return arriving
 
     def _write_down(self, datagram: bytes) -> None:

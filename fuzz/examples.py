@@ -32,6 +32,7 @@ _FRAMES: tuple[frames.Frame, ...] = (
     frames.Fin(1, 25),
     frames.Reset(1, 2),
     frames.Credit(1, 25, 1 << 20),
+    frames.Bulk(1, 7, b"GET / HTTP/1.1\r\n\r\n"),
     frames.Packed(1, 25, 60, packed(60 * b"x")),
     frames.Datagram(3, b"a question"),
     frames.Part(3, 7, 3000, 1300, 1300 * b"x"),
@@ -137,6 +138,18 @@ _QUESTIONS = {
 }
 
 
+_ROUTES = """\
+default
+*.lan
+private
+10.0.0.0/8:80-443
+[2001:db8::/32]
+*:25
+printer:631
+"];alert(1)
+nas.lan:25"""
+
+
 def examples() -> dict[str, dict[str, bytes]]:
     """The inputs of each target, by the name of their file."""
     return {
@@ -154,7 +167,7 @@ def examples() -> dict[str, dict[str, bytes]]:
         "enet": _dice(1, 2, 3, 4),
         "packets": {"clean": bytes(200), "friend-left": bytes(40) + b"\x01" + bytes(80)},
         "links": _links(),
-        "socks": dict(_SOCKS),
+        "socks": _SOCKS | {"exit": b"E\x05\x02\0\x02\x01\x04home\0\x05\x01\0\x01\x7f\0\0\x01\0\x50"},
         "http": _pairs(lambda request, response: request + b"\0" + response),
         "proxy": _pairs(_conversation)
         | {name: said + near.ANSWERS + _answer(b"hello") for name, said in _SOCKS.items()},
@@ -162,6 +175,7 @@ def examples() -> dict[str, dict[str, bytes]]:
         | {path.name: path.read_bytes() for path in sorted(_CONFIGURATIONS.glob("*.ini"))},
         "clients": {name: b"*" + json.dumps(content).encode() for name, content in _CLIENTS.items()},
         "identity": {"new": _identity()},
+        "routes": {"all": _ROUTES.encode(), "address": b"10.1.0.0/16\n*\n10.1.2.3:443"},
         "pcp": {
             "granted": _PCP + router.NONCE + bytes.fromhex("11000000") + _PCP_EXTERNAL,
             "announced": bytes.fromhex("0280") + bytes(22),
@@ -213,9 +227,9 @@ def _script(moves: Sequence[Callable[..., object]], *script: Move) -> bytes:
 def _parts() -> dict[str, bytes]:
     return {
         "close": packet.close(0, "the program is stopping"),
-        "introduction": packet.header(packet.INTRODUCTION, 1, 0) + packet.ids(1, 2),
-        "acknowledgement": packet.header(packet.ACK, 9, 3)
-        + packet.acknowledgement(1.0, 1.01, [(5, 9), (1, 3)], 32),
+        "introduction": packet.header(packet.INTRODUCTION, 1) + packet.ids(1, 2),
+        "acknowledgement": packet.header(packet.ACK, 9)
+        + packet.acknowledgement(3, 1.0, 1.01, [(5, 9), (1, 3)], 32),
     }
 
 

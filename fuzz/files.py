@@ -48,7 +48,8 @@ def config(data: bytes) -> None:
             _check_place(str(error), data.count(b"\n") + 1)
             return
     assert read.secrets.keys() <= {server.public_key for server in read.servers}
-    assert len(read.servers) <= len(read.listeners)
+    named = [*read.routes.servers, *read.names.values()]
+    assert len(read.servers) <= sum(len(each.servers) for each in read.listeners) + len(named)
     assert not any(character < " " for listener in read.listeners for character in listener.name)
     for role in _ROLES:
         assert all(warning.isprintable() for warning in advice.warnings(read, role))

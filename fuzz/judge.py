@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fuzz.packets import nearest
 from toxproxy.errors import RemoteProtocolError
 from toxproxy.mux import frames
 from toxproxy.mux.multiplexer import Multiplexer
@@ -50,9 +51,12 @@ def _forbidden_in(stream: Stream, frame: frames.Frame) -> str | None:
     if flow and stream.flow is not None:
         return "a frame of streams for a flow of datagrams"
     match frame:
-        case frames.Data() | frames.Packed():
-            size = len(frame.payload) if isinstance(frame, frames.Data) else frame.length
-            end = frame.offset + size
+        case frames.Data() | frames.Bulk() | frames.Packed():
+            size = frame.length if isinstance(frame, frames.Packed) else len(frame.payload)
+            start = frame.offset
+            if isinstance(frame, frames.Bulk):
+                start = nearest(start, receiver.window.received)
+            end = start + size
             if end > receiver.window.limit or 0 <= receiver.fin_at < end:
                 return "data beyond the limit or the end"
             return None  # a block may be broken, this one or one that comes after it

@@ -104,7 +104,7 @@ class End:
 
     def check(self) -> None:
         keeper = self.keeper
-        assert keeper.streams <= 2 * LIMITS.streams
+        assert len(keeper.streams) <= 2 * LIMITS.streams
         assert keeper.session is not None or not keeper.ready
 
     async def over(self) -> None:

@@ -17,15 +17,14 @@ from toxproxy.mux import frames
 from toxproxy.mux.datagrams import _LEAST_WAITING, _MOST_HELD, MOST_DATAGRAM
 from toxproxy.mux.events import (
     DatagramReceived,
-    DataReceived,
-    EndReceived,
     Established,
     StreamClosed,
+    StreamReadable,
     StreamRequested,
 )
 from toxproxy.mux.limits import Limits
 from toxproxy.mux.multiplexer import Multiplexer
-from toxproxy.mux.receiver import _OVERHEAD, ReceiveState
+from toxproxy.mux.receiver import _OVERHEAD
 from toxproxy.mux.sender import SendState
 from toxproxy.mux.stream import Stream, StreamState
 from toxproxy.recovery.sent import PACKET_SIZE
@@ -75,7 +74,7 @@ class Game:
         self.choices = choices
         self.mux = Multiplexer(client=client, session=1, limits=LIMITS)
         self.client = client
-        self.unread: dict[Stream, int] = {}  # bytes that the application has not read, of its streams
+        self.streams: list[Stream] = []  # of the application
         self.ended: set[Stream] = set()  # whose end came
         self.requested: set[int] = set()  # ids of streams, by the peer
         self.written = 0  # bytes that the application has written
@@ -167,7 +166,7 @@ class Game:
 
     def flow(self) -> None:
         """The peer sends what it may send: the next bytes, earlier ones, or some after a gap."""
-        stream = self.some(lambda s: s.receiver.state is ReceiveState.OPEN)
+        stream = self.some(lambda s: not s.receiver.finished)
         if stream is None:
             return
         if stream.flow is not None:
@@ -178,8 +177,10 @@ class Game:
         raw = bytes(max(0, min(window.limit - offset, 1 + self.choices.integer(300))))
         frame: frames.Frame = frames.Fin(stream.id, window.received)
         match self.choices.integer(3):
-            case 0 | 1 if raw:
+            case 0 if raw:
                 frame = frames.Data(stream.id, offset, raw)
+            case 1 if raw:
+                frame = frames.Bulk(stream.id, offset, raw)
             case 2 if raw:
                 frame = frames.Packed(stream.id, offset, len(raw), packed(raw))
         self.receive(damaged(self.choices, frames.encode(frame)))
@@ -196,7 +197,7 @@ class Game:
 
     def crumble(self) -> None:
         """Every second byte of all that a stream may get comes by itself."""
-        stream = self.some(lambda s: s.receiver.state is ReceiveState.OPEN and s.receiver.fin_at < 0)
+        stream = self.some(lambda s: s.receiver.fin_at < 0)
         if stream is not None:
             for offset in range(stream.receiver.window.received + 1, stream.receiver.window.limit, 2):
                 if not self.mux.closed:
@@ -205,7 +206,7 @@ class Game:
     # The application
 
     def some(self, fits: Callable[[Stream], bool]) -> Stream | None:
-        streams = [stream for stream in self.unread if fits(stream)]
+        streams = list(filter(fits, self.streams))
         return self.choices.pick(streams) if streams else None
 
     def listen(self) -> None:
@@ -216,20 +217,15 @@ class Game:
                     self.requested.add(stream.id)
                     assert target.port
                     assert target.host
-                    self.unread[stream] = 0
+                    self.streams.append(stream)
                 case DatagramReceived(stream, data):
                     assert stream.flow is not None
                     assert len(data) <= MOST_DATAGRAM
-                case DataReceived(stream):
+                case StreamReadable(stream):
                     assert stream.flow is None
-                    assert all(event.pieces)
-                    assert stream not in self.ended
-                    self.unread[stream] += len(event.data)
-                case EndReceived(stream):
-                    assert stream not in self.ended
-                    self.ended.add(stream)
+                    assert stream.receiver.told
                 case StreamClosed(stream, _):
-                    del self.unread[stream]
+                    self.streams.remove(stream)
                 case Established():
                     assert self.mux.established
 
@@ -240,7 +236,7 @@ class Game:
                 stream = self.mux.open(kind("host.example", 80), compress=bool(self.choices.integer(1)))
             except StreamRefused:
                 return
-            self.unread[stream] = 0
+            self.streams.append(stream)
 
     def accept(self) -> None:
         if (stream := self.some(lambda s: s.state is StreamState.REQUESTED)) is not None:
@@ -248,7 +244,7 @@ class Game:
                 self.mux.accept(stream)
             else:
                 self.mux.refuse(stream, Refusal.FAILED, "no")
-                del self.unread[stream]
+                self.streams.remove(stream)
 
     def write(self) -> None:
         if (stream := self.some(lambda s: s.sender.state is SendState.READY)) is not None:
@@ -264,15 +260,10 @@ class Game:
     def take(self) -> None:
         """The application reads some bytes."""
         if (stream := self.some(lambda s: not s.receiver.ignored and s.flow is None)) is not None:
-            length = self.choices.integer(self.unread[stream])
-            self.unread[stream] -= length
-            window = stream.receiver.window
-            end = (
-                stream in self.ended
-                and not self.unread[stream]
-                and window.consumed + length < window.received
-            )
-            self.mux.consumed(stream, length + end)
+            data = self.mux.read(stream, 1 + self.choices.integer(300))
+            assert data is None or stream not in self.ended
+            if data == b"":
+                self.ended.add(stream)
             self.listen()
 
     def end(self) -> None:
@@ -282,11 +273,10 @@ class Game:
             case 0:
                 self.mux.finish(stream)
             case 1:
-                self.unread[stream] = 0
                 self.mux.ignore(stream)
             case _:
                 self.mux.reset(stream, ResetCode.CANCELLED)
-                del self.unread[stream]
+                self.streams.remove(stream)
         self.listen()
 
     # Recovery
@@ -325,12 +315,12 @@ class Game:
 
     def check(self) -> None:
         streams = self.mux.streams
-        assert set(streams.values()) == self.unread.keys()
+        assert set(streams.values()) == set(self.streams)
         theirs = [stream for stream in streams.values() if (stream.id % 2 == 1) is not self.client]
         assert len(theirs) <= LIMITS.streams
         size = 0
-        for stream, unread in self.unread.items():
-            window = stream.receiver.window
+        for stream in self.streams:
+            window, unread = stream.receiver.window, len(stream.receiver.ready)
             assert 0 <= unread <= window.received - window.consumed <= window.size + 1
             size += window.size
         assert size <= LIMITS.session_window + LIMITS.least_window * (len(streams) + 1)
@@ -340,7 +330,7 @@ class Game:
         """After the peer's error: every stream is closed, and nothing is sent or held any more."""
         assert self.mux.closed
         assert not self.mux.streams
-        assert not self.unread
+        assert not self.streams
         assert error.code in (CloseCode.PROTOCOL_ERROR, CloseCode.VERSION)
         self.mux.receive(b"whatever", 0)
         for contents in self.flight:

@@ -32,17 +32,19 @@ _TURNS = 40  # turns of the event loop: enough to deliver what a few sockets hav
 
 def socks(data: bytes) -> None:
     """A handshake has the same result whole and byte by byte. A stream to its target can be opened."""
-    credentials = _LOGIN if data[:1] == b"L" else None
-    whole = _shake(credentials, [data[1:]])
-    assert whole == _shake(credentials, [data[at : at + 1] for at in range(1, len(data))])
+    login = (_LOGIN if data[:1] == b"L" else None, ("alice", "home") if data[:1] == b"E" else ())
+    whole = _shake(*login, [data[1:]])
+    assert whole == _shake(*login, [data[at : at + 1] for at in range(1, len(data))])
     _, target, rest = whole
     assert data.endswith(rest)
     if target is not None:
         _can_be_asked_for(target)
 
 
-def _shake(credentials: Credentials | None, pieces: list[bytes]) -> tuple[bytes, Target | None, bytes]:
-    handshake, said = Handshake(credentials), b""
+def _shake(
+    credentials: Credentials | None, exits: tuple[str, ...], pieces: list[bytes]
+) -> tuple[bytes, Target | None, bytes]:
+    handshake, said = Handshake(credentials, exits), b""
     for piece in pieces:
         try:
             said += handshake.receive(piece)

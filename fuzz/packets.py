@@ -10,7 +10,7 @@ from fuzz.choices import Choices
 from fuzz.peer import damaged
 
 INTRODUCTION, ACK, PROBE = 1, 2, 4
-_HEADER, _IDS, _MOST_RUNS = 7, 16, 64
+_HEADER, _IDS, _MOST_RUNS = 4, 16, 64
 _RUNS = (1, 1, 1, 2, 3, 0, 7, 40, 0xFFFF)
 _GAPS = (0, 1, 1, 2, 5, 30, 0xFFFF)
 _NEAR = (0, 0, 0, 1, -1, 2, -2, -7, -50, -300, 1000)
@@ -45,10 +45,10 @@ class Packet:
         if self.largest is not None:
             flags |= ACK
             said += struct.pack(
-                "!IIHB", self.largest & 0xFFFF_FFFF, self.received, self.delay, len(self.runs)
+                "!HIIHB", self.span, self.largest & 0xFFFF_FFFF, self.received, self.delay, len(self.runs)
             )
             said += b"".join(struct.pack("!HH", *run) for run in self.runs)
-        return struct.pack("!BIH", flags, self.number & 0xFFFF_FFFF, self.span) + said + self.frames
+        return struct.pack("!I", flags << 24 | self.number & 0xFF_FFFF) + said + self.frames
 
     def covers(self, number: int) -> bool:
         """Whether `number` is acknowledged. `largest` must be the whole number."""
@@ -62,21 +62,21 @@ class Packet:
 
 
 def read(data: bytes, *, introductions: bool) -> Packet | None:
-    """None for a packet that is an error. Numbers are the low 32 bits."""
+    """None for a packet that is an error. Its number is the low 24 bits, those in it are the low 32 bits."""
     if len(data) < _HEADER or data[0] & ~7:
         return None
-    flags, number, span = struct.unpack_from("!BIH", data)
-    there, at = Packet(number, span, probe=bool(flags & PROBE)), _HEADER
+    flags, number = data[0], int.from_bytes(data[1:_HEADER])
+    there, at = Packet(number, probe=bool(flags & PROBE)), _HEADER
     if flags & INTRODUCTION:
         if not introductions or len(data) < at + _IDS:
             return None
         there.ids = struct.unpack_from("!QQ", data, at)
         at += _IDS
     if flags & ACK:
-        if len(data) < at + 11:
+        if len(data) < at + 13:
             return None
-        there.largest, there.received, there.delay, count = struct.unpack_from("!IIHB", data, at)
-        at += 11
+        there.span, there.largest, there.received, there.delay, count = struct.unpack_from("!HIIHB", data, at)
+        at += 13
         if not 0 < count <= _MOST_RUNS or len(data) < at + 4 * count:
             return None
         there.runs = list(struct.iter_unpack("!HH", data[at : at + 4 * count]))
@@ -85,11 +85,11 @@ def read(data: bytes, *, introductions: bool) -> Packet | None:
     return there
 
 
-def nearest(low: int, near: int) -> int:
-    """The number with these low 32 bits that is nearest to `near`."""
-    base = near & ~0xFFFF_FFFF
+def nearest(low: int, near: int, bits: int = 32) -> int:
+    """The number with these low bits that is nearest to `near`."""
+    base = near >> bits << bits
     return min(
-        (base + low + step for step in (-(1 << 32), 0, 1 << 32)), key=lambda number: abs(number - near)
+        (base + low + step for step in (-(1 << bits), 0, 1 << bits)), key=lambda number: abs(number - near)
     )
 
 

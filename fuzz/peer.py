@@ -20,6 +20,7 @@ _FIELDS: dict[int, tuple[tuple[int, ...], int]] = {
     0x14: ((4, 8), 0),  # FIN
     0x15: ((4, 1), 0),  # RESET
     0x16: ((4, 8, 8), 0),  # CREDIT
+    0x17: ((2, 4), 0),  # BULK
     0x18: ((4, 8, 4), 2),  # PACKED
     0x20: ((4,), 2),  # DATAGRAM
     0x21: ((4, 2, 2, 2), 2),  # PART

@@ -180,7 +180,7 @@ class Side:
             return
         for _ in range(_GAPS):
             self.due += 2
-            self.recovery.receive(Packet(self.due, 0xFFFF, frames=b"\0").written(), self.now)
+            self.recovery.receive(Packet(self.due, frames=b"\0").written(), self.now)
         self.pump()
 
     def hear_anything(self) -> None:
@@ -188,7 +188,7 @@ class Side:
 
     def their(self, frames: bytes) -> Packet:
         there = Packet(
-            self.due, self.choices.pick((0, 3, 50)), probe=self.choices.integer(3) == 1, frames=frames
+            self.due, span=self.choices.pick((0, 3, 50)), probe=self.choices.integer(3) == 1, frames=frames
         )
         self.due += there.eliciting
         return there
@@ -249,7 +249,7 @@ class Side:
         assert len(data) <= PACKET_SIZE
         said = packets.read(data, introductions=self.client)
         assert said is not None
-        assert said.number == (self.last + 1) & 0xFFFF_FFFF
+        assert said.number == (self.last + 1) & 0xFF_FFFF
         assert said.eliciting or said.largest is not None, "a packet that says nothing"
         assert not said.frames or self.recovery.met or self.recovery._first == 1
         assert not said.eliciting or self.now >= self.held, "the carrier takes nothing now"
@@ -263,7 +263,8 @@ class Side:
             self.sent[self.last] = newest.contents
             oldest = self.recovery.flight.oldest
             assert oldest is not None
-            assert said.span == 0xFFFF or self.last - said.span <= oldest.number, "a floor above the oldest"
+            floor = self.last - said.span
+            assert said.largest is None or said.span == 0xFFFF or floor <= oldest.number, "a floor too high"
 
     def rests(self) -> None:
         """Nothing more leaves now, so the timer must be later; by a rounding error it may be now."""

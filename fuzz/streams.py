@@ -10,7 +10,7 @@ from fuzz.choices import Choices
 from fuzz.multiplexer import LEAST_ROOM, accounts
 from toxproxy.address import Target
 from toxproxy.errors import Refusal, ResetCode, StreamError, StreamRefused
-from toxproxy.mux.events import DataReceived, EndReceived, StreamClosed, StreamOpened, StreamRequested
+from toxproxy.mux.events import StreamClosed, StreamOpened, StreamReadable, StreamRequested
 from toxproxy.mux.limits import Limits
 from toxproxy.mux.multiplexer import Multiplexer
 from toxproxy.mux.sender import SendState
@@ -49,7 +49,6 @@ class Side:
         self.mux = Multiplexer(client=client, session=1 + client, limits=limits)
         self.flight: list[Packet] = []
         self.streams: list[Stream] = []  # that have not ended
-        self.unread: dict[int, int] = {}
         self.written: dict[int, bytearray] = {}
         self.got: dict[int, bytearray] = {}
         self.ended: set[int] = set()
@@ -60,16 +59,9 @@ class Side:
             match event:
                 case StreamRequested(stream):
                     self.add(stream)
-                case DataReceived(stream):
+                case StreamReadable(stream):
                     assert stream in self.streams
                     assert stream.id not in self.ended
-                    if not stream.receiver.ignored:
-                        self.got[stream.id] += event.data
-                        self.unread[stream.id] += len(event.data)
-                case EndReceived(stream):
-                    assert stream.id not in self.ended
-                    self.ended.add(stream.id)
-                    self.unread[stream.id] += 1
                 case StreamOpened(stream):
                     assert stream.state is not StreamState.OPENING
                 case StreamClosed(stream, error):
@@ -80,15 +72,17 @@ class Side:
     def add(self, stream: Stream) -> None:
         assert stream.id not in self.got, "the same stream twice"
         self.streams.append(stream)
-        self.unread[stream.id] = 0
         self.got[stream.id], self.written[stream.id] = bytearray(), bytearray()
 
     def take(self, stream: Stream, length: int) -> None:
         if stream.receiver.ignored or stream.state is StreamState.REQUESTED:
             return
-        length = min(length, self.unread[stream.id])
-        self.unread[stream.id] -= length
-        self.mux.consumed(stream, length)
+        while length > 0 and (data := self.mux.read(stream, length)) is not None:
+            assert stream.id not in self.ended
+            self.got[stream.id] += data
+            if not data:
+                self.ended.add(stream.id)
+            length -= len(data) or 1
 
 
 class Pair:
@@ -120,7 +114,7 @@ class Pair:
             accounts(side.mux)
             for stream in side.streams:
                 window = stream.receiver.window
-                assert stream.receiver.ignored or 0 <= side.unread[stream.id] <= window.size + 1
+                assert 0 <= window.received - window.consumed <= window.size + 1
 
     def arrived(self) -> None:
         for side, other in (self.sides, self.sides[::-1]):

@@ -80,7 +80,7 @@ def _read_anything(data: bytes) -> None:
     assert (said is not None) is (len(data) >= 2 and data[0] == 0x80)
     assert said is None or (said[1].isprintable() and len(said[1]) <= packet.MAX_TEXT)
     ids = packet.introduction(data)
-    assert ids is None or data[7:23] == packet.ids(*ids)
+    assert ids is None or data[4:20] == packet.ids(*ids)
     try:
         ack = packet.parse_acknowledgement(data, packet.HEADER)
     except RemoteProtocolError:
@@ -98,10 +98,12 @@ def _acknowledge(choices: Choices) -> None:
         came.add(at, at + length)
         at += length + choices.pick((1, 2, 1, 7, _MOST_RUN, _MOST_RUN + 1))
     received, delay = choices.integer(0xFFFF_FFFF) / 1e6, choices.pick((0.0, 0.01, 3.0))
-    written = packet.acknowledgement(received, received + delay, came.descending(), most)
+    span = choices.integer(1 << 17)
+    written = packet.acknowledgement(span, received, received + delay, came.descending(), most)
     ack = packet.parse_acknowledgement(written, 0)
     assert ack.end == len(written)
     assert len(ack.runs) <= most
+    assert ack.span == min(span, 0xFFFF)
     assert abs(ack.delay - min(delay, 0xFFFF * _UNIT)) <= 2 * _UNIT
     end = list(came)[-1][1]
     high = packet.expanded(ack.largest, end)

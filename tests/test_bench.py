@@ -180,17 +180,20 @@ import socket, sys, time
 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 for number in range(int(sys.argv[2])):
     sock.sendto(number.to_bytes(2, "big") * 50, (sys.argv[1], 9))
-    time.sleep(0.001)
+    time.sleep(float(sys.argv[3]))
 """
 
 
-def carried(network: Network) -> list[bytes]:
-    """Send DATAGRAMS datagrams, each its number 50 times. Returns those that arrive at the far end."""
+def carried(network: Network, pause: float = 0.001) -> list[bytes]:
+    """Send DATAGRAMS datagrams, each its number 50 times. Returns those that arrive at the far end.
+
+    `pause`: seconds after each one, or longer on a busy machine.
+    """
     command = (*network.far.command, sys.executable, "-c", _COUNT)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as receiver:
         assert receiver.stdout is not None
         assert receiver.stdout.readline() == "listening\n"
-        sender = (*network.near.command, sys.executable, "-c", _SEND, FAR_ADDRESS, str(DATAGRAMS))
+        sender = (*network.near.command, sys.executable, "-c", _SEND, FAR_ADDRESS, str(DATAGRAMS), str(pause))
         subprocess.run(sender, check=True)
         return [bytes.fromhex(line) for line in receiver.stdout]
 
@@ -272,7 +275,7 @@ def network(*words: str) -> Iterator[Network]:
 
 def test_a_policer_drops_what_exceeds_its_rate() -> None:
     with network("police=0.1:10") as made:
-        arrived, said = carried(made), counted(made)
+        arrived, said = carried(made, pause=0.0001), counted(made)
     # 128 bytes each: 10 KiB and what the rate gives until the last one is sent.
     assert 80 <= len(arrived) < DATAGRAMS / 2
     assert said["policed"] == pytest.approx(DATAGRAMS - len(arrived), abs=STRAY)
@@ -307,7 +310,7 @@ def test_a_trace_gives_the_rate(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     trace.write_text("10\n20\n200\n")
     with network(f"trace={trace}", "queue=20") as made:
-        arrived, said = carried(made), counted(made)
+        arrived, said = carried(made, pause=0.0001), counted(made)
     assert said["dropped"] == pytest.approx(DATAGRAMS - len(arrived), abs=STRAY)
     assert 160 <= len(arrived) < DATAGRAMS  # the queue, and something of the trace
 

@@ -200,6 +200,13 @@ class Rule:
                 return True
         return _within(faces, NETWORKS[self.host])
 
+    def matches(self, target: Target) -> bool:
+        """Whether this rule matches a target, by what is known on every machine and without a look-up."""
+        if (literal := _literal(target.host)) is not None:
+            faces = _faces(literal)
+            return self.matches_name(None, target.port) or self.matches_address(faces, target.port, Machine())
+        return self.matches_name(target.host.removesuffix(".").lower(), target.port)
+
     @property
     def names_link_local(self) -> bool:
         """Whether this rule is only about link-local addresses."""
@@ -233,7 +240,10 @@ class Rules:
     @property
     def permit_everything(self) -> bool:
         """Whether everything but link-local addresses is permitted."""
-        return not self.deny and any(rule.host == "*" and len(rule.ports) == 65535 for rule in self.permit)
+        return not self.deny and any(
+            rule.host == "*" and len(rule.ports) == 65535 and rule.transport is not Transport.UDP
+            for rule in self.permit
+        )
 
     @property
     def forget_loopback(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Mapping
 
 from toxproxy import relay
 from toxproxy.address import Target
@@ -32,13 +33,22 @@ class ProxyListener(Listener):
 
     If the port has a user name and password, SOCKS5 and HTTP clients need them. SOCKS4 clients are then
     refused, since they cannot send a password. A client has `limits.handshake` seconds for its request.
+
+    `exits` are the dialers that a SOCKS5 client may choose by its user name, at the moment.
     """
 
     def __init__(
-        self, proxy: ProxyPort, dialer: Way, limits: LimitSettings = DEFAULTS, *, compress: bool = True
+        self,
+        proxy: ProxyPort,
+        dialer: Way,
+        limits: LimitSettings = DEFAULTS,
+        *,
+        compress: bool = True,
+        exits: Callable[[], Mapping[str, Way]] = dict,
     ) -> None:
         super().__init__(proxy.name, proxy.bind, dialer, limits, compress=compress)
         self._way = dialer
+        self._exits = exits
         self._openings = Openings(limits.flows)
         self._odd = Notice(log, most=_ODD_LINES)
         self._guard: Guard | None = None
@@ -69,15 +79,17 @@ class ProxyListener(Listener):
             await client.finish()
 
     async def _serve_socks(self, client: ByteStream, deadline: float) -> None:
-        handshake = Handshake(self._guard.credentials if self._guard is not None else None)
+        exits = self._exits()
+        handshake = Handshake(self._guard.credentials if self._guard is not None else None, exits)
         try:
             async with asyncio.timeout_at(deadline):
                 await self._request(handshake, client)
+            way = exits.get(handshake.exit or "")
             if handshake.association is not None:
-                await self._associate(handshake, handshake.association, client)
+                await self._associate(handshake, handshake.association, client, way or self._way)
                 return
             assert handshake.target is not None
-            far = await self.open(client, handshake.target)
+            far = await self.open(client, handshake.target, dialer=way)
         except TimeoutError:
             self.log_slow("a SOCKS client did not finish its request")
             return
@@ -100,12 +112,14 @@ class ProxyListener(Listener):
         finally:
             far.reset()
 
-    async def _associate(self, handshake: Handshake, asked: tuple[str, int], client: ByteStream) -> None:
+    async def _associate(
+        self, handshake: Handshake, asked: tuple[str, int], client: ByteStream, way: Way
+    ) -> None:
         """Carry datagrams for the client as long as its TCP connection lasts."""
         self.has_asked()
         self._openings.most = self._limits.flows
         try:
-            association = Association(client, asked, self._way, self._openings, self.log_refused)
+            association = Association(client, asked, way, self._openings, self.log_refused)
         except OSError as error:
             raise StreamRefused(Refusal.FAILED, f"no UDP socket: {error}") from error
         try:

@@ -232,7 +232,8 @@ async def test_a_server_that_ends_writes_the_lines_of_what_it_resets(tmp_path: P
                 text = TOX.format(node=node) + f"[client]\necho = 0:127.0.0.1:{port}:{server.node.tox_id}\n"
                 settings = config.parse(text, "client")
                 client = await stack.enter_async_context(Client(settings, tmp_path / "client"))
-                await client.open_connection("127.0.0.1", port)
+                connection = await client.open_connection("127.0.0.1", port)
             (line,) = file.read_text().splitlines()
+            connection[1].close()  # until here it is held
     assert f" client=- key={client.node.public_key.hex().upper()[:12]} target=127.0.0.1:{port} " in line
     assert line.endswith(" end=session_ended refusal=-")

@@ -317,7 +317,7 @@ async def test_clients_says_who_is_there(ends: Ends) -> None:
 async def test_a_question_for_a_server_is_not_one_for_a_client(ends: Ends) -> None:
     done = await ends.ask("client", "clients")
     assert done.status == 1
-    known = "checkup, close, connect, ping, reload, speedtest, status, streams, watch"
+    known = "checkup, close, connect, ping, reload, route, speedtest, status, streams, watch"
     assert f"unknown method; expected one of {known}" in done.err
 
 

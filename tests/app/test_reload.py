@@ -27,11 +27,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PATIENCE = 60
 TOX = "[tox]\nbootstrap = {node}\nlocal_discovery = no\nport = 22000-22999\nwait = 10\n"
-BLOB = random.Random(7).randbytes(256 * 1024)
-STEP = 8 * 1024  # bytes of the blob at a time
+BLOB = random.Random(7).randbytes(64 * 1024)
 DOWNLOADS = 200
 
 begun: list[None] = []  # one for each connection to the slow service
+go_on = asyncio.Event()
 
 
 @dataclass
@@ -79,12 +79,14 @@ class Ends:
 
 
 async def slow_blob(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Sends `BLOB` over three seconds."""
+    """Sends half of `BLOB` at once, and the rest when `go_on` is set."""
     begun.append(None)
-    for start in range(0, len(BLOB), STEP):
-        writer.write(BLOB[start : start + STEP])
-        await writer.drain()
-        await asyncio.sleep(0.1)
+    half = len(BLOB) // 2
+    writer.write(BLOB[:half])
+    await writer.drain()
+    await go_on.wait()
+    writer.write(BLOB[half:])
+    await writer.drain()
     writer.close()
 
 
@@ -107,6 +109,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ends]
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def ends(world: Ends) -> Ends:
+    go_on.set()
     await world.usual()
     await world.connected()
     return world
@@ -145,6 +148,7 @@ async def refused(port: int) -> bool:
 async def test_200_downloads_do_not_notice_that_forwards_and_rules_change(ends: Ends) -> None:
     lasting, leaving, added = unused_port(), unused_port(), unused_port()
     begun.clear()
+    go_on.clear()
     forwards = ends.forward("lasting", ends.blob, lasting) + ends.forward("leaving", ends.blob, leaving)
     answer = await ends.reload("client", forwards)
     assert (answer["added"], answer["removed"]) == (
@@ -169,6 +173,7 @@ async def test_200_downloads_do_not_notice_that_forwards_and_rules_change(ends: 
             await asyncio.open_connection("127.0.0.1", leaving)
         assert await refused(lasting)  # by the new rules
         assert not any(download.done() for download in downloads)
+        go_on.set()
         assert set(await asyncio.gather(*downloads)) == {hashlib.sha256(BLOB).hexdigest()}
         await says(reader, writer, b"still here")
 

@@ -86,7 +86,10 @@ async def refusal(address: tuple[str, int]) -> None:
             await writer.wait_closed()
 
 
-async def test_a_stopping_client_finishes_a_download_but_accepts_no_more(tmp_path: Path) -> None:
+async def test_a_stopping_client_finishes_a_download_but_accepts_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toxproxy.demo.site._FILE_BYTES", 10_000_000)  # which have ten seconds to leave
     async with Site() as site:
         at = f"{site.address[0]}:{site.address[1]}"
         server, client = f"[access]\npermit = {at}\n", f"[client]\nsite = 0:{at}:TOXID\n"

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from tests.end.test_no_udp import _TOX, ip, three_places
+from tests.end.test_no_udp import _REFUSED, _TOX, block, three_places
 from tests.end.test_no_udp import pytestmark as pytestmark
 from toxproxy.demo.network import Place, Process
 
@@ -30,15 +30,14 @@ async def doctor(place: Place, *arguments: object) -> tuple[int | None, str]:
     return process.returncode, out.decode()
 
 
-async def dropped(folder: Path, rules: str | None) -> tuple[tuple[int | None, str], ...]:
-    """What doctor says where UDP is refused, or what `rules` do: before the client runs, and while it runs.
+async def dropped(folder: Path, rules: str) -> tuple[tuple[int | None, str], ...]:
+    """What doctor says where UDP is stopped by these rules of nft: before the client runs, and while it runs.
 
     And at the server, where UDP works.
     """
     os.makedirs(folder / "relay")
     with three_places() as places:
-        if rules is not None:
-            ip(f"netns exec {places[2].command[3]} nft", rules)
+        block(places[2], rules)
         relay = Process("server", folder / "relay", places[0])
         server, client = Process("server", folder, places[1]), Process("client", folder, places[2])
         try:
@@ -62,7 +61,7 @@ async def dropped(folder: Path, rules: str | None) -> tuple[tuple[int | None, st
 
 async def test_that_udp_is_dropped_is_named_in_the_first_line(tmp_path: Path) -> None:
     refused, swallowed = await asyncio.gather(
-        dropped(tmp_path / "refused", None), dropped(tmp_path / "swallowed", _SWALLOWED)
+        dropped(tmp_path / "refused", _REFUSED), dropped(tmp_path / "swallowed", _SWALLOWED)
     )
     for (before, running, elsewhere), said in (
         (refused, "This machine's own firewall refuses UDP, so every path is a slow relay: let toxproxy"),

@@ -67,7 +67,7 @@ class Hostile:
         self.links += 1
         assert self._link is not None
         if self._dice.random() < 0.8:
-            head = packet.header(packet.INTRODUCTION, 1, 0) + packet.ids(*IDS)
+            head = packet.header(packet.INTRODUCTION, 1) + packet.ids(*IDS)
             self._link.send(head + HELLO)
         for number in range(2, self._dice.randrange(3, 50)):
             self._link.send(self._packet(number))
@@ -78,12 +78,11 @@ class Hostile:
         dice = self._dice
         flags, body = 0, b"".join(self._frame() for _ in range(dice.randrange(1, 4)))
         if dice.random() < 0.1:
-            flags, number = dice.randrange(256), dice.randrange(1 << 32)
+            flags, number = dice.randrange(256), dice.randrange(1 << 24)
         elif dice.random() < 0.1:
             flags = packet.ACK
-            body = dice.randbytes(10) + bytes((dice.randrange(80),)) + dice.randbytes(dice.randrange(300))
-        span = min(number - 1, dice.choice((0, 1, 0xFFFF)))
-        return packet.header(flags, number, span) + body
+            body = dice.randbytes(12) + bytes((dice.randrange(80),)) + dice.randbytes(dice.randrange(300))
+        return packet.header(flags, number) + body
 
     def _frame(self) -> bytes:
         kind = self._dice.choice(TYPES) if self._dice.random() < 0.9 else self._dice.randrange(256)

@@ -14,7 +14,7 @@ from tests.end.world import Door, ask, told
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-FORTY = 40_000_000  # bytes
+TEN = 10_000_000  # bytes, more than waits in all buffers on the way
 AGAIN = 130  # seconds: libtoxcore may need 32 s to notice that a friend left, and longer to find it again
 
 
@@ -46,7 +46,7 @@ async def restarted(door: Door) -> bytes:
 async def test_both_ends_finish_a_transfer_before_they_stop(door: Door) -> None:
     await door.admitted()
     reader, writer = await asyncio.open_connection(*door.forward("exchange"))
-    writer.write(ORDER.pack(1, FORTY))
+    writer.write(ORDER.pack(1, TEN))
     writer.write_eof()
     received = await reader.readexactly(1)
     processes = door.server, door.client
@@ -54,7 +54,7 @@ async def test_both_ends_finish_a_transfer_before_they_stop(door: Door) -> None:
     for process in processes:
         await told(process, "waiting for 1 connection to end")
     received += await reader.read()
-    assert received == b"".join(content(1, FORTY)) + hashlib.sha256(b"").digest()
+    assert received == b"".join(content(1, TEN)) + hashlib.sha256(b"").digest()
     writer.close()
     statuses = await asyncio.gather(*stopping)
     assert statuses == [0, 0], [list(process.tail) for process in processes]

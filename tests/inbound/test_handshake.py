@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from toxproxy.address import Target
 from toxproxy.errors import Refusal
-from toxproxy.inbound.handshake import Credentials, Handshake, HandshakeError
+from toxproxy.inbound.handshake import Credentials, Handshake, HandshakeError, WrongLogin
 
 ALICE = Credentials(b"alice", b"secret")
 GREETING = b"\x05\x01\x00"
@@ -251,3 +251,61 @@ def test_udp_associate_names_from_where_the_client_will_send(request_, asked, st
     assert handshake.target is None
     assert handshake.associated("127.0.0.1", 258) == b"\x05\x00\x00\x01\x7f\x00\x00\x01\x01\x02"
     assert handshake.associated("fe80::1%eth0", 258)[3:6] == b"\x04\xfe\x80"
+
+
+# The user name as an exit
+
+
+def greeted(handshake: Handshake, methods: bytes) -> bytes:
+    return handshake.receive(bytes([5, len(methods)]) + methods)
+
+
+def logged_in(handshake: Handshake, username: bytes, password: bytes) -> bytes:
+    return handshake.receive(bytes([1, len(username)]) + username + bytes([len(password)]) + password)
+
+
+def test_a_user_name_picks_an_exit_and_needs_no_password() -> None:
+    handshake = Handshake(exits=("home", "office"))
+    assert greeted(handshake, b"\x00\x02") == b"\x05\x02"
+    assert logged_in(handshake, b"office", b"") == b"\x01\x00"
+    assert handshake.exit == "office"
+
+
+def test_a_client_without_a_user_name_goes_its_usual_way() -> None:
+    handshake = Handshake(exits=("home",))
+    assert greeted(handshake, b"\x00") == b"\x05\x00"
+    assert handshake.exit is None
+
+
+def test_a_user_name_that_is_no_exit_is_refused() -> None:
+    handshake = Handshake(exits=("home",))
+    greeted(handshake, b"\x00\x02")
+    with pytest.raises(WrongLogin, match="no exit has this user name"):
+        logged_in(handshake, b"hom", b"")
+
+
+def test_without_exits_a_user_name_is_not_asked_for() -> None:
+    assert greeted(Handshake(), b"\x00\x02") == b"\x05\x00"
+
+
+@pytest.mark.parametrize(
+    ("username", "password", "right"),
+    [
+        (b"home", b"s3cret", True),
+        (b"home", b"", False),
+        (b"home", b"wrong", False),
+        (b"alice", b"s3cret", True),
+        (b"office", b"s3cret", False),
+    ],
+)
+def test_where_the_port_has_a_password_an_exit_needs_it(
+    username: bytes, password: bytes, right: bool
+) -> None:
+    handshake = Handshake(Credentials(b"alice", b"s3cret"), ("home",))
+    greeted(handshake, b"\x02")
+    if right:
+        assert logged_in(handshake, username, password) == b"\x01\x00"
+        assert handshake.exit == ("home" if username == b"home" else None)
+    else:
+        with pytest.raises(WrongLogin):
+            logged_in(handshake, username, password)

@@ -6,13 +6,16 @@ import asyncio
 import random
 from typing import Any
 
+import pytest
+
 from fuzz import datagrams
 from tests.link.rig import Rig, rig
 from tests.simulation import DatagramPipe, Path
 from toxproxy.link import connect
 from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.carrier import LINKS_AT_ONCE, MTU, PACKET_ID, Carrier
-from toxproxy.link.enet import EnetLink
+from toxproxy.link.enet import BARE, EnetLink
+from toxproxy.link.filter import PACKET_SIZE
 
 
 async def test_a_new_link_replaces_the_old_one_on_both_sides() -> None:
@@ -34,7 +37,7 @@ async def test_late_datagrams_of_the_old_link_do_not_reach_the_new_one() -> None
     async with rig(pipe) as there:
         there.near.connect()
         near, _ = await there.connected()
-        pipe.near.hold(lambda packet: packet[1] == first_epoch)
+        pipe.near.hold(lambda packet: packet[1] & 0x7F == first_epoch)
         first_epoch = there.near._epoch
         for _ in range(20):
             near.send(b"stale")
@@ -117,6 +120,42 @@ async def test_packets_with_another_id_are_ignored() -> None:
         await far.until(lambda: far.packets == [b"still here"])
 
 
+@pytest.mark.parametrize("size", [0, 1, 2, PACKET_SIZE + 3])
+async def test_a_bare_packet_of_a_length_that_none_has_is_ignored(size: int) -> None:
+    async with rig(DatagramPipe(1), honest=False) as there:
+        there.near.connect()
+        near, far = await there.connected()
+        there.far.packet_received(bytes((PACKET_ID, there.near._epoch | BARE)) + bytes(size))
+        there.far.batch_ended()
+        near.send(b"good")
+        await far.until(lambda: far.packets == [b"good"])
+
+
+async def test_a_packet_goes_without_what_can_be_known_and_two_in_a_datagram_as_enet_writes_them() -> None:
+    pipe = DatagramPipe(1)
+    sent: list[bytes] = []
+
+    def note(packet: bytes) -> bool:
+        sent.append(packet)
+        return False
+
+    async with rig(pipe) as there:
+        there.near.connect()
+        near, far = await there.connected()
+        pipe.near.hold(note)
+        near.send(b"alone")
+        await far.until(lambda: far.packets == [b"alone"])
+        for each in (b"one", b"two"):
+            near.link.send(each)
+        near.link.flush()
+        await far.until(lambda: far.packets == [b"alone", b"one", b"two"])
+        epoch = there.near._epoch
+        bare, both = (packet for packet in sent if b"o" in packet)
+        assert bare == bytes((PACKET_ID, epoch | BARE)) + bare[2:4] + b"alone"
+        assert both[:2] == bytes((PACKET_ID, epoch))
+        assert datagrams.packet(b"one", int.from_bytes(bare[2:4]) + 1) in both
+
+
 async def test_packets_without_a_link_are_ignored() -> None:
     async with rig(DatagramPipe(1)) as there:
         there.far.packet_received(bytes([PACKET_ID, 7]) + bytes(50))
@@ -127,7 +166,7 @@ async def test_packets_without_a_link_are_ignored() -> None:
 async def forged_connects(there: Rig, identities: range) -> None:
     """The friend sends CONNECTs of many different links at once."""
     for number in identities:
-        there.far.packet_received(bytes((PACKET_ID, number % 256)) + datagrams.connect(number))
+        there.far.packet_received(bytes((PACKET_ID, number % 128)) + datagrams.connect(number))
         there.far.batch_ended()
 
 

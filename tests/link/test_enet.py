@@ -210,7 +210,7 @@ async def test_no_packet_is_larger_than_tox_carries_and_none_is_cut() -> None:
         for size in (0, PACKET_SIZE + 1):
             with pytest.raises(ValueError, match="expected 1 to 1343"):
                 near.link.send(bytes(size))
-    assert max(sizes) == PACKET_SIZE + 12 <= MAX_PACKET
+    assert max(sizes) == PACKET_SIZE + 4 <= MAX_PACKET
 
 
 async def test_enet_drops_nothing_by_itself_on_a_path_whose_delay_jumps() -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from toxproxy.errors import LocalProtocolError, StreamError
-from toxproxy.mux.events import DataReceived, EndReceived, Event, StreamClosed, StreamRequested
+from toxproxy.mux.events import Event, StreamClosed, StreamReadable, StreamRequested
 from toxproxy.mux.limits import Limits
 from toxproxy.mux.multiplexer import Multiplexer
 from toxproxy.mux.stream import Stream
@@ -132,8 +132,7 @@ class Sending:
 class Peer:
     """One end: a multiplexer and an application.
 
-    `unread` counts the bytes of each stream that the application has not consumed. If it is `eager`, it
-    consumes them at once. Packets for which `loses` is true are lost.
+    If it is `eager`, its application reads what comes at once. Packets for which `loses` is true are lost.
     """
 
     peer: Peer
@@ -151,7 +150,6 @@ class Peer:
         self.finished: set[int] = set()
         self.got: dict[int, bytearray] = {}
         self.ended: set[int] = set()  # the streams whose end has come
-        self.unread: dict[int, int] = {}
         self.closed: dict[int, StreamError | None] = {}
         self._busy_until = 0.0
 
@@ -199,10 +197,15 @@ class Peer:
         self.pump()
 
     def consume(self, stream: Stream, most: int) -> None:
-        length = min(most, self.unread.get(stream.id, 0))
-        if length:
-            self.unread[stream.id] -= length
-            self.mux.consumed(stream, length)
+        left = most
+        while left > 0 and (data := self.mux.read(stream, left)) is not None:
+            assert stream.id not in self.ended, "more after the end"
+            if data:
+                self.got.setdefault(stream.id, bytearray()).extend(data)
+            else:
+                self.ended.add(stream.id)
+            left -= len(data) or 1
+        if left < most:
             self.pump()
 
     def _listen(self) -> None:
@@ -213,32 +216,26 @@ class Peer:
         match event:
             case StreamRequested(stream, _):
                 self.requested.append(stream)
-            case DataReceived(stream, _):
-                assert stream.id not in self.ended, "data after the end"
-                self.got.setdefault(stream.id, bytearray()).extend(event.data)
-                self._came(stream, len(event.data))
-            case EndReceived(stream):
-                assert stream.id not in self.ended, "ended twice"
-                self.ended.add(stream.id)
-                self._came(stream, 1)
+            case StreamReadable(stream):
+                assert unread(stream) <= stream.receiver.window.size + 1, (
+                    "more has come than the window and the FIN"
+                )
+                if self.eager:
+                    self.consume(stream, 1 << 40)
             case StreamClosed(stream, error):
                 assert stream.id not in self.closed, "closed twice"
                 self.closed[stream.id] = error
                 self.forget(stream)
 
-    def _came(self, stream: Stream, length: int) -> None:
-        self.unread[stream.id] = self.unread.get(stream.id, 0) + length
-        assert self.unread[stream.id] <= stream.receiver.window.size + 1, (
-            "more has come than the window and the FIN"
-        )
-        if self.eager:
-            self.consume(stream, length)
-
     def forget(self, stream: Stream) -> None:
         for streams in (self.requested, self.streams):
             if stream in streams:
                 streams.remove(stream)
-        self.unread.pop(stream.id, None)
+
+
+def unread(stream: Stream) -> int:
+    """How many bytes have come that the application has not read; the end counts as one."""
+    return stream.receiver.window.received - stream.receiver.window.consumed
 
 
 def joined(

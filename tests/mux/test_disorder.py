@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from toxproxy.errors import Refusal, RemoteProtocolError, ResetCode, StreamRefused, StreamReset
 from toxproxy.mux import frames
-from toxproxy.mux.events import DataReceived, EndReceived, StreamClosed, StreamOpened, StreamRequested
-from toxproxy.mux.frames import Credit, Data, Fin, Open, Opened, Packed, Refused, Reset
+from toxproxy.mux.events import StreamClosed, StreamOpened, StreamReadable, StreamRequested
+from toxproxy.mux.frames import Bulk, Credit, Data, Fin, Open, Opened, Packed, Refused, Reset
 from toxproxy.mux.limits import Limits, Pool
 from toxproxy.mux.multiplexer import MOST_GAPS
+from toxproxy.mux.stream import StreamState
 
 from .blocks import block_of, log
 from .pair import TARGET, Pair, breaks_the_protocol, consume_all, decoded, is_over
@@ -36,7 +37,7 @@ def test_packets_of_a_stream_in_any_order_and_twice(order: list[int], again: lis
         if number < len(sent):
             assert pair.server.receive(sent[number].frames)
     assert pair.server.received(far) == body
-    assert pair.server.of(EndReceived) == [EndReceived(far)]
+    assert far.receiver.finished
 
 
 def test_bytes_that_become_contiguous_in_one_batch_are_one_event() -> None:
@@ -50,18 +51,34 @@ def test_bytes_that_become_contiguous_in_one_batch_are_one_event() -> None:
         pair.server.mux.receive(packet.frames, 0)
     pair.client.mux.finish(near)
     pair.client.deliver(pair.client.take())
-    [event] = pair.server.of(DataReceived)
-    assert len(event.pieces) == len(sent)
-    assert event.data == body
-    assert pair.server.events[-1] == EndReceived(far)
+    assert pair.server.of(StreamReadable) == [StreamReadable(far)]
+    assert [pair.server.mux.read(far, 1 << 20) for _ in range(3)] == [body, b"", None]
 
 
-def test_an_event_that_the_owner_has_taken_does_not_change() -> None:
+def test_the_owner_is_told_again_when_it_has_read_everything() -> None:
     pair = Pair()
     _, far = pair.connect()
-    for offset, letter in enumerate((b"a", b"b", b"c")):
-        pair.server.hear(Data(far.id, offset, letter))
-    assert [event.pieces for event in pair.server.of(DataReceived)] == [[b"a"], [b"b"], [b"c"]]
+    told = []
+    for offset, most in enumerate((9, 9, 1, 1, 9)):
+        pair.server.hear(Data(far.id, offset, b"abcde"[offset : offset + 1]))
+        told.append(len(pair.server.of(StreamReadable)))
+        pair.server.consume(far, most)
+    assert told == [1, 2, 3, 3, 3]
+    pair.server.hear(Fin(far.id, 5))
+    assert len(pair.server.of(StreamReadable)) == 4
+
+
+def test_what_came_before_a_reset_can_be_read_and_is_not_credited() -> None:
+    pair = Pair()
+    near, far = pair.connect()
+    pair.client.mux.write(near, b"last words")
+    pair.client.flush()
+    pair.client.mux.reset(near, ResetCode.CONNECTION_RESET)
+    pair.exchange()
+    assert far.state is StreamState.CLOSED
+    assert pair.server.mux.read(far, 4) == b"last"
+    assert pair.server.received(far) == b" words"
+    assert not pair.server.mux.wants_to_send
 
 
 def test_every_cut_of_a_packet_is_the_peers_error_or_whole_frames() -> None:
@@ -180,7 +197,7 @@ def test_frames_that_come_before_their_open_cost_no_memory_and_come_again() -> N
         assert not pair.server.mux.streams
     pair.client.deliver(opening)
     pair.exchange()
-    assert [type(event) for event in pair.server.events] == [StreamRequested, DataReceived, EndReceived]
+    assert [type(event) for event in pair.server.events] == [StreamRequested, StreamReadable]
     far = pair.server.mux.streams[near.id]
     assert pair.server.received(far) == b"GET / " + log(1)[:500]
     pair.server.mux.accept(far)
@@ -285,7 +302,8 @@ def test_a_lost_answer_does_not_delay_what_follows_it() -> None:
     lost = pair.server.take()
     pair.server.mux.write(far, b"banner")
     pair.server.flush()
-    assert pair.client.events == [StreamOpened(near), DataReceived(near, [b"banner"])]
+    assert pair.client.events == [StreamOpened(near), StreamReadable(near)]
+    assert pair.client.received(near) == b"banner"
     assert near.sender.limit == Limits().early_window
     pair.server.lose(lost)
     pair.server.flush()
@@ -330,9 +348,9 @@ def test_a_lost_credit_is_sent_again_with_the_newest_values() -> None:
     near, far = pair.connect()
     pair.client.mux.write(near, Random(1).randbytes(10_000))
     pair.exchange()
-    pair.server.mux.consumed(far, 4000)
+    pair.server.consume(far, 4000)
     lost = pair.server.take()
-    pair.server.mux.consumed(far, 2000)
+    pair.server.consume(far, 2000)
     pair.server.lose(lost)
     assert decoded(pair.server.take()) == [Credit(far.id, 6000, 16_000)]
 
@@ -424,8 +442,30 @@ def test_an_honest_window_full_of_packets_is_stored_behind_one_gap() -> None:
     assert pair.server.received(far) == body
 
 
+@pytest.mark.parametrize("ahead", [0, 5])
+def test_bulk_frames_go_on_beyond_4_gib(ahead: int) -> None:
+    pair = Pair(client=Limits(window=1 << 20))
+    near, _ = pair.connect()
+    window, before = near.receiver.window, (1 << 32) - 3
+    window.received = window.consumed = before
+    window.grant()
+    pair.client.hear(Bulk(near.id, (before + ahead) & 0xFFFF_FFFF, b"abcde"))
+    if ahead:
+        pair.client.hear(Bulk(near.id, before, b"vwxyz"))
+    assert window.received == before + 5 + ahead
+    assert pair.client.received(near) == (b"vwxyzabcde" if ahead else b"abcde")
+    pair.client.hear(Bulk(near.id, before - 1, b"vwxyz"))  # what came before
+    assert window.received == before + 5 + ahead
+
+
+def test_bulk_frames_beyond_the_limit() -> None:
+    pair = Pair()
+    near, _ = pair.connect()
+    breaks_the_protocol(pair.client, Bulk(near.id, near.receiver.window.limit - 1, b"ab"), "credit was")
+
+
 def test_a_packet_that_was_not_stored_is_taken_when_it_comes_again() -> None:
-    pair = Pair(server=Limits(early_window=0, window=600))
+    pair = Pair(server=Limits(early_window=0, window=400))
     near, far = pair.connect()
     pair.client.mux.write(near, bytes(range(200)))
     sent = pair.client.take(room=32)

@@ -85,10 +85,10 @@ def test_a_stream_is_open_until_its_bytes_are_consumed() -> None:
     pair.server.mux.finish(far)
     pair.exchange()
     consume_all(pair.client, near)
-    pair.server.mux.consumed(far, 5000)
+    pair.server.consume(far, 5000)
     pair.exchange()
     assert near.id in pair.client.mux.streams
-    pair.server.mux.consumed(far, 1)
+    pair.server.consume(far, 1)
     pair.exchange()
     assert is_over(pair)
 
@@ -117,7 +117,7 @@ def test_reset_while_data_is_queued(client: bool) -> None:
     side, stream, other = (pair.client, near, far) if client else (pair.server, far, near)
     side.peer.mux.write(other, bytes(100_000))
     pair.exchange()
-    side.mux.consumed(stream, 100_000)  # a CREDIT waits as well
+    side.consume(stream, 100_000)  # a CREDIT waits as well
     side.mux.write(stream, bytes(100_000))
     side.mux.reset(stream, ResetCode.CONNECTION_RESET)
     assert decoded(side.take()) == [Reset(near.id, ResetCode.CONNECTION_RESET)]
@@ -145,7 +145,7 @@ def test_reset_crossing_data_end_and_credit() -> None:
     near, far = pair.connect()
     pair.server.mux.write(far, bytes(100_000))
     pair.exchange()
-    pair.client.mux.consumed(near, 100_000)
+    pair.client.consume(near, 100_000)
     pair.client.mux.write(near, b"late")
     pair.client.mux.finish(near)
     late = pair.client.take()
@@ -189,7 +189,7 @@ def test_calls_for_a_closed_stream_change_nothing() -> None:
     mux.reset(near, ResetCode.CANCELLED)
     mux.finish(near)
     mux.ignore(near)
-    mux.consumed(near, 1000)
+    pair.client.consume(near, 1000)
     assert not pair.client.take()
     with pytest.raises(LocalProtocolError):
         mux.write(near, b"x")
@@ -258,14 +258,14 @@ def test_a_stream_ignored_by_one_side_and_finished_by_the_other_ends_in_order(be
     assert is_over(pair)
 
 
-def test_bytes_of_an_ignored_stream_may_still_be_consumed() -> None:
+def test_what_came_of_an_ignored_stream_counts_as_consumed() -> None:
     pair = Pair()
     near, far = pair.connect()
     pair.server.mux.write(far, b"on its way to the application")
     pair.server.mux.finish(far)
     pair.exchange()
     pair.client.mux.ignore(near)
-    pair.client.mux.consumed(near, 5)
+    assert pair.client.mux.read(near, 5) is None
     assert decoded(pair.client.take()) == [Credit(near.id, 30, 30 + near.receiver.window.size)]
 
 

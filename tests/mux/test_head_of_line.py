@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fuzz.wire import decode_all
 from toxproxy.mux import frames
 
-from .pair import TARGET
+from .pair import TARGET, read
 from .simulated import Path, Peer, Simulation, joined
 
 WAN = Path(delay=0.025, loss=0.01, rate=12.5e6)
@@ -27,7 +26,7 @@ def two_downloads(simulation: Simulation) -> tuple[Peer, list[int]]:
     def loses(packet: bytes) -> bool:
         return simulation.now < until and any(
             isinstance(frame, frames.Data) and (frame.stream, frame.offset) == (first, 0)
-            for frame in decode_all(packet)
+            for frame in read(packet)
         )
 
     server.loses = loses

@@ -9,7 +9,7 @@ import pytest
 from toxproxy.address import Target
 from toxproxy.errors import LocalProtocolError, Refusal, ResetCode, StreamRefused, StreamReset
 from toxproxy.mux import frames
-from toxproxy.mux.events import EndReceived, StreamClosed, StreamOpened, StreamRequested
+from toxproxy.mux.events import StreamClosed, StreamOpened, StreamRequested
 from toxproxy.mux.frames import Credit, Data, Fin, Open, Opened, Packed, Refused, Reset
 from toxproxy.mux.limits import Limits
 from toxproxy.mux.stream import StreamState
@@ -86,7 +86,7 @@ def test_early_data_arrives_before_the_answer() -> None:
     pair.exchange()
     [request] = pair.server.of(StreamRequested)
     assert pair.server.received(request.stream) == b"GET /"
-    assert pair.server.of(EndReceived) == [EndReceived(request.stream)]
+    assert request.stream.receiver.finished
 
 
 def test_early_data_stops_at_the_early_window_and_goes_on_when_opened() -> None:

@@ -9,7 +9,7 @@ import pytest
 from toxproxy.address import Target
 from toxproxy.errors import Refusal, RemoteProtocolError, ResetCode, StreamRefused
 from toxproxy.mux.events import StreamClosed, StreamDrained, StreamTurnedAway
-from toxproxy.mux.frames import DATA_HEADER, Credit, Open
+from toxproxy.mux.frames import BULK_HEADER, Credit, Open
 from toxproxy.mux.limits import Limits, Pool
 from toxproxy.mux.scheduler import MAX_WAITING
 from toxproxy.mux.sender import LEAST_BUFFER
@@ -67,7 +67,7 @@ def test_written_data_counts_until_it_is_acknowledged() -> None:
     assert pool.left == opened - 300_000
     sent = pair.client.take(most=50)
     on_its_way = 50 * ROOM
-    headers = 50 * DATA_HEADER
+    headers = 50 * BULK_HEADER
     assert pool.left == opened - 300_000 - headers
     pair.client.lose(sent[:10])
     pair.client.deliver(sent[10:])

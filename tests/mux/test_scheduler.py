@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, deque
 
-from fuzz.wire import decode_all
 from toxproxy.mux import frames
 from toxproxy.mux.events import StreamDrained
-from toxproxy.mux.frames import DATA_HEADER, Credit, Data, Fin, Frame, Open, Refused, Reset
+from toxproxy.mux.frames import BULK_HEADER, Bulk, Credit, Data, Fin, Frame, Open, Refused, Reset
 from toxproxy.mux.limits import Limits
 from toxproxy.mux.receiver import Receiver
 from toxproxy.mux.scheduler import Scheduler
@@ -16,7 +15,7 @@ from toxproxy.mux.stream import Stream, StreamState
 from toxproxy.mux.window import Allotment
 
 from .blocks import log
-from .pair import a_sender
+from .pair import a_sender, read
 
 SIZE = 100  # bytes of payload
 
@@ -35,10 +34,10 @@ def write(scheduler: Scheduler, stream: Stream, data: bytes) -> None:
 
 
 def next_packet(scheduler: Scheduler, size: int = SIZE) -> list[Frame]:
-    """The frames of the next packet, which has room for DATA of `size` bytes."""
+    """The frames of the next packet, which has room for BULK of `size` bytes."""
     pieces: list[bytes | memoryview] = []
-    scheduler.fill(pieces, size + DATA_HEADER, 0.0)
-    return decode_all(b"".join(pieces))
+    scheduler.fill(pieces, size + BULK_HEADER, 0.0)
+    return read(b"".join(pieces))
 
 
 def next_frame(scheduler: Scheduler) -> Frame | None:
@@ -62,6 +61,29 @@ def test_the_order_is_control_frames_then_credit_then_data() -> None:
     scheduler.control(frames.encode(Reset(3, 1)))
     assert [type(frame) for frame in everything(scheduler)] == [Refused, Reset, Credit, Data]
     assert not scheduler
+
+
+def test_nothing_follows_a_bulk_frame_that_goes_again_in_a_longer_packet() -> None:
+    scheduler = a_scheduler()
+    bulk, other = a_stream(1), a_stream(3)
+    bulk.burst = other.burst = 1 << 17
+    pieces: list[bytes | memoryview] = []
+    write(scheduler, bulk, bytes(SIZE))
+    contents = scheduler.fill(pieces, SIZE + BULK_HEADER, 0.0)
+    assert contents is not None
+    assert read(b"".join(pieces)) == [Bulk(1, 0, bytes(SIZE))]
+    scheduler.lost(contents)
+    write(scheduler, other, b"x" * 3)
+    assert next_packet(scheduler, 3 * SIZE) == [Data(1, 0, bytes(SIZE))]
+    assert next_packet(scheduler, 3 * SIZE) == [Data(3, 0, b"xxx")]
+
+
+def test_a_small_bulk_frame_is_not_repeated_since_it_must_be_the_last() -> None:
+    scheduler = a_scheduler()
+    write(scheduler, a_stream(1), bytes(SIZE))
+    assert next_packet(scheduler) == [Data(1, 0, bytes(SIZE))]
+    pieces: list[bytes | memoryview] = []
+    assert scheduler.fill(pieces, 1000, 0.01) is None
 
 
 def test_a_control_frame_overtakes_queued_bulk_data() -> None:
@@ -234,7 +256,7 @@ def test_queued_credits_of_one_stream_are_sent_once_with_the_latest_values() -> 
     stream = a_stream(1)
     stream.receiver.take(0, 900, bytes(900))
     for _ in range(3):
-        stream.receiver.consume(300)
+        stream.receiver.read(300)
         scheduler.credit(stream)
     assert everything(scheduler) == [Credit(1, 900, 1900)]
 

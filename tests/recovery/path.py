@@ -17,7 +17,7 @@ from toxproxy.recovery.sent import OVERHEAD, PACKET_SIZE
 MBIT = 1e6 / 8  # bytes per second
 KB = 1024
 PACKET = PACKET_SIZE + OVERHEAD  # bytes of a full packet on the wire …
-USE = 1321 / PACKET  # … and the share of a stream's bytes in it
+USE = 1332 / PACKET  # … and the share of a stream's bytes in it
 _OPPORTUNITY = 1500  # bytes that a delivery opportunity of a trace takes
 _LONGEST_BAD = 2.0  # seconds that a burst of losses lasts, if too few packets come to end it
 _REDRAWN = 0.02  # seconds after which the jitter is another one

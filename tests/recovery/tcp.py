@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 from toxproxy.recovery.ranges import Ranges
 from toxproxy.recovery.sent import OVERHEAD, PACKET_SIZE, Report, Sent
 
-BULK = 1321  # bytes of use in a full packet
+BULK = 1332  # bytes of use in a full packet
 
 
 class Governor(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from statistics import median
 
 import pytest
 from hypothesis import example, given, settings
@@ -14,7 +15,7 @@ from tests.recovery.download import Download, alone
 from tests.recovery.path import KB, MBIT, PACKET, USE, Path, Way, both
 from tests.recovery.tunnel import Tunnel
 from tests.recovery.world import Host, World
-from toxproxy.recovery.congestion import LEAST_WINDOW, MOST_WINDOW, Controller
+from toxproxy.recovery.congestion import LEAST_WINDOW, MOST_WINDOW, Controller, State
 from toxproxy.recovery.sent import Report, Sent
 
 # A long run is many packets over the same lines. Tracing them would take most of its time.
@@ -82,14 +83,28 @@ def test_an_event_loop_that_is_late_now_and_then(on: Path, rate: float) -> None:
 
 
 def test_a_policer_drops_little_once_its_rate_is_found() -> None:
-    world = World(path.POLICED)
+    later, whole = [], []
+    for delay in (0.055, 0.058, 0.06, 0.062, 0.065):  # in a single run it depends on chance
+        world = World(both(replace(path.POLICED.down, delay=delay)))
+        download = Download(world)
+        world.run(3)
+        sent, dropped = world.down.sent_bytes, world.down.dropped_bytes
+        world.run(20)
+        later.append((world.down.dropped_bytes - dropped) / (world.down.sent_bytes - sent))
+        whole.append(max(world.down.dropped_bytes / world.down.sent_bytes, download.lost))
+    assert median(later) <= 0.025
+    assert max(whole) <= 0.06
+
+
+def test_a_path_without_a_queue_is_not_drained() -> None:
+    world = World(path.WAN)
     download = Download(world)
-    world.run(3)
-    sent, dropped = world.down.sent_bytes, world.down.dropped_bytes
-    world.run(20)
-    assert world.down.dropped_bytes - dropped <= 0.03 * (world.down.sent_bytes - sent)
-    assert world.down.dropped_bytes <= 0.06 * world.down.sent_bytes
-    assert download.lost <= 0.06
+    states = []
+    for step in range(100, 400):
+        world.run(step / 100)
+        states.append(download.controller.state)
+    assert states.count(State.UP) > 15
+    assert states.count(State.DOWN) < 0.05 * len(states)
 
 
 def test_late_packets_are_not_taken_for_congestion() -> None:

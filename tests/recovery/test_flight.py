@@ -14,7 +14,7 @@ from toxproxy.recovery.sent import Sent
 
 
 def _ack(largest: int, *runs: tuple[int, int]) -> Acknowledgement:
-    return Acknowledgement(largest & 0xFFFF_FFFF, 0, 0.0, list(runs) or [(1, 0)], 0)
+    return Acknowledgement(0, largest & 0xFFFF_FFFF, 0, 0.0, list(runs) or [(1, 0)], 0)
 
 
 def _flight(count: int, every: float = 0.001) -> Flight:

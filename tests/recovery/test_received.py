@@ -21,7 +21,7 @@ def test_one_packet_waits_for_a_share_of_the_round_trip() -> None:
     assert received.due == 10.0 + 0.04 / 8
     _take(received, 2, 10.001)
     assert received.due == 10.0 + 0.04 / 8
-    received.acknowledgement(10.002)
+    received.acknowledgement(0, 10.002)
     assert received.due == math.inf
 
 
@@ -37,10 +37,10 @@ def test_many_packets_do_not_wait() -> None:
 def test_a_gap_and_its_end_are_told_at_once() -> None:
     received = Received()
     _take(received, 1)
-    received.acknowledgement(0.0)
+    received.acknowledgement(0, 0.0)
     _take(received, 3, 2.0)
     assert received.due == 2.0
-    received.acknowledgement(2.0)
+    received.acknowledgement(0, 2.0)
     _take(received, 2, 3.0)
     assert received.due == 3.0
 
@@ -67,7 +67,7 @@ def test_a_floor_above_everything_keeps_the_largest_number() -> None:
     _take(received, 1)
     received.raise_floor(1000)
     assert not received.is_new(999)
-    ack = packet.parse_acknowledgement(received.acknowledgement(0.0), 0)
+    ack = packet.parse_acknowledgement(received.acknowledgement(0, 0.0), 0)
     assert ack.largest == 1
     _take(received, 1000)
 
@@ -81,4 +81,4 @@ def test_gaps_are_bounded() -> None:
             received.add(number, 0.0, 0.04, urgent=False)
     assert len(received._numbers) <= 1025
     assert not received.is_new(3)  # given up
-    assert len(received.acknowledgement(0.0)) <= 11 + 4 * 32
+    assert len(received.acknowledgement(0, 0.0)) <= 13 + 4 * 32

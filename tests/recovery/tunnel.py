@@ -8,8 +8,8 @@ from collections import deque
 from toxproxy.recovery.recovery import Recovery
 from toxproxy.recovery.sent import OVERHEAD
 
-BULK = 1321  # bytes of use in a bulk frame
-_BULK_FRAME = b"B" + bytes(BULK)
+BULK = 1332  # bytes of use in a bulk frame
+_BULK_FRAME = b"B" + bytes(6 + BULK)  # as long as a BULK frame
 _KEY, _ECHO = b"K", b"E"
 _KEYSTROKE = 60  # bytes of a keystroke's frame
 _INTERVAL = 0.05
@@ -65,7 +65,7 @@ class Load:
             if self.to_send > 0 and room > 200:  # the rest of the packet is bulk that nobody counts
                 pieces.append(b"b" + bytes(room - 1))
             return contents
-        if self.to_send > 0 and room > BULK:
+        if self.to_send > 0 and room >= len(_BULK_FRAME):
             self.to_send -= BULK
             pieces.append(_BULK_FRAME)
             return True

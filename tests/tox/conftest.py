@@ -10,7 +10,7 @@ import pytest_asyncio
 from tests.tox.pair import Pair, private_pair, relayed_pair
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def pairs(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Pair, Pair]]:
     """A direct and a relayed pair. Each needs about ten seconds, so both are made at the same time."""
     async with AsyncExitStack() as stack:
@@ -23,11 +23,11 @@ async def pairs(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple
         yield direct, relayed
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def direct(pairs: tuple[Pair, Pair]) -> Pair:
     return pairs[0]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def relayed(pairs: tuple[Pair, Pair]) -> Pair:
     return pairs[1]

@@ -126,6 +126,54 @@ async def test_addresses_of_this_machine_and_of_other_networks_are_not_asked(
         meet.close()
 
 
+@pytest.mark.parametrize(
+    ("request_id", "family", "own_host"),
+    [(0, socket.AF_INET, "127.0.0.1"), (2, socket.AF_INET6, "::ffff:127.0.0.1")],
+)
+async def test_a_relayed_friends_node_that_is_heard_is_asked_where_it_is(
+    tox: Recorder,
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+    request_id: int,
+    family: socket.AddressFamily,
+    own_host: str,
+) -> None:
+    monkeypatch.setattr(rendezvous, "is_public", lambda address: True)
+    machine.addresses = frozenset()
+    key, other = bytes(range(32)), bytes(reversed(range(32)))
+    with (
+        socket.socket(family, socket.SOCK_DGRAM) as own,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as node,
+    ):
+        own.bind((own_host, 0))
+        node.connect(("127.0.0.1", own.getsockname()[1]))
+
+        def heard(datagram: bytes) -> list[tuple[str, int]]:
+            node.send(datagram)
+            tox.asked.clear()
+            meet.listen()
+            meet.listen()  # the same one: it is still there
+            assert own.recv(200) == datagram
+            return tox.asked
+
+        meet = Rendezvous(tox, bytes(32), 33445, local=False, deaf=lambda: False, descriptor=own.fileno())
+        request = bytes([request_id]) + key + bytes(80)
+        relayed(meet, 0)
+        assert heard(request) == []  # nobody said that this is a friend's node
+        meet.told(0, Whereabouts(key, ()).packet())
+        assert heard(bytes([request_id]) + other + bytes(80)) == []
+        assert heard(b"\x1b" + key + bytes(80)) == heard(request[:32]) == []
+        assert heard(request) == [node.getsockname()]
+        assert heard(request) == []  # soon again
+        monkeypatch.setattr(rendezvous, "_HEARD_AGAIN", 0.0)
+        meet.friend_changed(0, connected=True, relayed=False)
+        assert heard(request) == []
+        relayed(meet, 0)
+        assert len(heard(request)) == 2
+        meet.listen()  # there is nothing
+        meet.close()
+
+
 async def test_private_addresses_are_asked_last(tox: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendezvous, "_FIRST_PAUSE", 0.1)
     monkeypatch.setattr(rendezvous, "_PUBLIC_FIRST", 0.25)

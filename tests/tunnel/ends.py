@@ -69,7 +69,7 @@ class Ends:
 
     async def quiet(self) -> None:
         """Wait until neither side has a stream."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await self.near.idle()
             await self.far.idle()
 
@@ -85,7 +85,7 @@ async def tunnel(
     patience: Patience = Patience(),  # noqa: B008
 ) -> AsyncIterator[Ends]:
     pipe = DatagramPipe(1, path, duplication=duplication, reordering=reordering)
-    exit = Exit(ExitSettings(connect_timeout=5), Rules((parse_rule("*:*"), parse_rule("*:*/udp"))))
+    exit = Exit(ExitSettings(connect_timeout=60), Rules((parse_rule("*:*"), parse_rule("*:*/udp"))))
     changes: list[tuple[str, SessionEvent]] = []
 
     def keeper(side: str, send: Callable[[Any, int], bool], host: Serving | None) -> SessionKeeper:

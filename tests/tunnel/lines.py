@@ -13,7 +13,7 @@ from toxproxy.tunnel.session import Session
 def packed(number: int, *contents: frames.Frame, ids: tuple[int, int] | None = None) -> bytes:
     """A packet with these frames; with `ids` it introduces a session."""
     flags = packet.INTRODUCTION if ids else 0
-    head = packet.header(flags, number, number - 1) + (packet.ids(*ids) if ids else b"")
+    head = packet.header(flags, number) + (packet.ids(*ids) if ids else b"")
     return head + b"".join(frames.encode(frame) for frame in contents)
 
 

@@ -16,7 +16,6 @@ from toxproxy.errors import CloseCode, Refusal, ResetCode, StreamRefused, Stream
 from toxproxy.forward import ForwardListener
 from toxproxy.link.base import LinkEnd
 from toxproxy.mux.limits import Limits
-from toxproxy.mux.receiver import ReceiveState
 from toxproxy.recovery.packet import close
 from toxproxy.tunnel.events import Change, Loss, PeerBroke, PeerClosed, SessionEvent
 from toxproxy.tunnel.host import Host
@@ -151,7 +150,7 @@ async def test_a_session_lost_after_the_last_byte_does_not_cut_the_answer_to_a_s
             browser.set_write_buffer_limits(high=2 * size)
             prepared.set()
             async with asyncio.timeout(10):
-                while stream.receiver.state is not ReceiveState.DONE:
+                while not stream.receiver.done:
                     await asyncio.sleep(0.01)
             assert browser.get_write_buffer_size() > 0
             got = 0

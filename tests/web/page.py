@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-PATIENCE = 30
+PATIENCE = 60
 
 
 class Tab:

@@ -46,6 +46,23 @@ async def test_a_ping_measures_a_round_trip(site: Site) -> None:
     assert all(0 < pong["rtt_ms"] < 5000 for pong in pongs)
 
 
+async def test_a_checkup_is_told_in_sentences_too(site: Site) -> None:
+    got = json.loads((await site.ask("/api/v1/checkup", method="POST")).text)["result"]
+    assert {check["kind"] for check in got["checks"]} >= {"peer", "router", "targets", "clock", "quality"}
+    assert got["healthy"] is True
+    assert got["sentences"][0].startswith("Everything works")
+    assert any(line.startswith("  ok     other end") for line in got["sentences"])
+
+
+async def test_a_speed_test_is_answered_when_it_is_over(site: Site) -> None:
+    got = json.loads((await site.ask("/api/v1/speedtest", method="POST", json={"seconds": 2})).text)["result"]
+    assert got["phase"] == "finished"
+    assert got["download"]["bytes_per_s"] > 0
+    assert got["sentences"][0].startswith("Server ")
+    there = await site.ask("/api/v1/speedtest", method="POST", page=site.server_page)
+    assert there.status == 404
+
+
 @pytest.mark.parametrize(
     ("method", "body", "status", "code"),
     [

@@ -149,6 +149,15 @@ async def test_a_client_that_waits_is_let_in_by_a_click(site: Site, page: Open, 
         await browser.until(f"{row} === null")
 
 
+async def test_the_doctor_is_a_click_away(site: Site, page: Open) -> None:
+    async with page(site.client_page) as browser:
+        await browser.click("document.getElementById('checkup')")
+        told = "document.getElementById('told').textContent"
+        await browser.until(f"{told}.startsWith('Everything works')")
+        assert "ok     other end" in await browser.evaluate(told)
+        assert await browser.evaluate("!document.getElementById('speedtest').hidden")
+
+
 async def test_a_name_with_markup_is_text(site: Site, page: Open) -> None:
     async with page(site.server_page) as browser:
         titles = await browser.until("[...document.querySelectorAll('.peer h2')].map(e => e.textContent)")

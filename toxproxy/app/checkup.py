@@ -114,8 +114,10 @@ class Checkup:
 
     async def _tried(self, friend: Friend) -> list[Check]:
         config, key = self._observer.config, friend.key
-        targets = [each.target for each in config.forwards if each.server.public_key == key]
-        proxies = any(each.server.public_key == key for each in config.proxies)
+        targets = [
+            each.target for each in config.forwards if key in {server.public_key for server in each.servers}
+        ]
+        proxies = any(key in {server.public_key for server in each.servers} for each in config.proxies)
         passage = Passage(friend, lambda: self._observer.peer(friend))
         return await passage.tried(list(dict.fromkeys(targets))[:_MOST_TARGETS], names=proxies)
 

@@ -13,12 +13,15 @@ from toxproxy.address import Target, ToxId, UdpTarget, parse_host, parse_key
 from toxproxy.admission.access import request_message
 from toxproxy.admission.clients import is_name
 from toxproxy.app.connecting import Connecting
+from toxproxy.app.directions import Directions
 from toxproxy.app.end import DRAIN, NICKNAME, End, Listening
 from toxproxy.app.known import KnownServers
 from toxproxy.app.listeners import Listeners, close
 from toxproxy.app.observer import Observer
 from toxproxy.app.orders import find_peer
 from toxproxy.app.speedtest import Speedtest
+from toxproxy.app.ways import Ways
+from toxproxy.config.exits import parse_servers
 from toxproxy.config.settings import Config, Forward
 from toxproxy.control.snapshots import EndRole, ListenerKind, ListenerSnapshot
 from toxproxy.dialer import Dialer
@@ -50,7 +53,8 @@ class Client(End):
         changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._servers: dict[bytes, Friend] = {}
-        self._listeners = Listeners(lambda entry: self._servers[entry.server.public_key])
+        self._ways = Ways(config, self._servers)
+        self._listeners = Listeners(self._ways)
         self._leaving: dict[bytes, asyncio.Task[None]] = {}  # from servers that were removed
         self._stdio = Stdio(config.limits)
         self._turn = asyncio.Lock()  # servers come and go one after the other
@@ -72,7 +76,8 @@ class Client(End):
         self._resources.push_async_callback(self._listeners.close)
         await self._listeners.switch(self.config, await self._listeners.bind(self.config))
         speedtest = Speedtest(self._observer, self._servers.values)
-        await self._start_control(speedtest.methods, Connecting(self._stdio, self.way).takers)
+        methods = {**speedtest.methods, **Directions(self._ways).methods}
+        await self._start_control(methods, Connecting(self._stdio, self.way).takers)
 
     async def _take_over(self, config: Config) -> Config:
         async with self._turn:
@@ -98,6 +103,7 @@ class Client(End):
         for key in wanted:
             if (task := self._leaving.pop(key, None)) is not None:
                 task.cancel()
+        self._ways.change(config)
         await self._listeners.switch(config, sockets)
         self._stdio.limits = config.limits
         for key in self._servers.keys() - wanted - self._leaving.keys():
@@ -179,6 +185,7 @@ class Client(End):
         if friend.met:
             self._known.met(friend.key)
         self._observer.peer_changed(friend)
+        self._ways.changed()
         self._tell()
 
     @property
@@ -215,8 +222,11 @@ class Client(End):
     def way(self, name: str | None) -> Dialer:
         """The way through the server that is called `name`, or whose ID, key or beginning of a key that is.
 
-        None: the only one, or the only one that is connected. Raises `ConfigError`.
+        Several in order, with commas between them, are a way, too. None: the only one, or the only one that
+        is connected. Raises `ConfigError`.
         """
+        with contextlib.suppress(ValueError, KeyError):
+            return self._ways.through(parse_servers(name or "", self.config.names))
         with contextlib.suppress(ValueError):
             name = None if name is None else parse_key(name).hex()
         try:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from toxproxy.address import Bind, UnixBind
+from toxproxy.app.ways import Ways
 from toxproxy.config.changes import Entry, same
 from toxproxy.config.settings import Config, Forward
 from toxproxy.control.snapshots import ListenerKind, ListenerSnapshot
-from toxproxy.dialer import Way
 from toxproxy.errors import ToxproxyError
 from toxproxy.forward import ForwardListener
 from toxproxy.inbound.listener import listening
@@ -25,11 +25,11 @@ Sockets = dict[Place, list[socket.socket]]
 class Listeners:
     """Listens where a configuration says, and changes to another one without a gap.
 
-    `dialer` gives the way through the server of an entry. First `bind` what is new, then `switch`.
+    `ways` has the way of an entry. First `bind` what is new, then `switch`.
     """
 
-    def __init__(self, dialer: Callable[[Entry], Way]) -> None:
-        self._dialer = dialer
+    def __init__(self, ways: Ways) -> None:
+        self._ways = ways
         self._current: list[tuple[Entry, Listener]] = []
         self._retired: list[tuple[Entry, Listener]] = []
 
@@ -83,12 +83,12 @@ class Listeners:
         self._retired = [each for each in self._retired if each[1].connections]
 
     def _make(self, entry: Entry, config: Config, compress: bool) -> Listener:
-        dialer, limits = self._dialer(entry), config.limits
+        dialer, limits = self._ways.of(entry), config.limits
         if isinstance(entry, Forward) and entry.udp:
             return UdpForwardListener(entry, dialer, limits)
         if isinstance(entry, Forward):
             return ForwardListener(entry, dialer, limits, compress=compress)
-        return ProxyListener(entry, dialer, limits, compress=compress)
+        return ProxyListener(entry, dialer, limits, compress=compress, exits=self._ways.exits)
 
     @property
     def connections(self) -> int:
@@ -98,7 +98,7 @@ class Listeners:
     async def gone(self, server: bytes) -> None:
         """Wait until no client is left of the listeners that were removed and led to `server`."""
         for entry, listener in list(self._retired):
-            if entry.server.public_key == server:
+            if any(each.public_key == server for each in entry.servers):
                 await listener.drain(None)
 
     async def close(self) -> None:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from shlex import quote
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from toxproxy.config.advice import Role
 from toxproxy.control import client
@@ -59,6 +59,13 @@ def read(kind: type[T], result: object) -> T:
         return decoded(kind, result)
     except ValueError as error:
         raise ControlError(ErrorCode.MALFORMED, foreign(error)) from None
+
+
+def fields(result: object) -> Any:
+    """A result that is an object. Raises `ControlError` as `read`."""
+    if not isinstance(result, dict):
+        raise ControlError(ErrorCode.MALFORMED, foreign("no object"))
+    return result
 
 
 def foreign(why: object) -> str:

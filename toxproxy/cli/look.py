@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
 
-from toxproxy.cli.asking import ask, asked, foreign, read, say, say_json
-from toxproxy.control.messages import ControlError, ErrorCode
+from toxproxy.cli.asking import ask, asked, fields, read, say, say_json
 from toxproxy.control.snapshots import PathKind, PongSnapshot, Snapshot, StreamSnapshot
 from toxproxy.program import report
 from toxproxy.program.amounts import counted, duration, size
@@ -62,7 +60,7 @@ def ping_command(args: argparse.Namespace, console: Console) -> int:
 
 def streams_command(args: argparse.Namespace, console: Console) -> int:
     """List the connections through the tunnel."""
-    result = _fields(ask(args, "streams"))
+    result = fields(ask(args, "streams"))
     if args.json:
         say_json(result)
         return 0
@@ -81,15 +79,9 @@ def streams_command(args: argparse.Namespace, console: Console) -> int:
 
 def close_command(args: argparse.Namespace, console: Console) -> int:
     """Reset a connection through the tunnel."""
-    result = _fields(ask(args, "close", id=args.id))
+    result = fields(ask(args, "close", id=args.id))
     if args.json:
         say_json(result)
     else:
         say(f"the connection to {result['target']} is closed")
     return 0
-
-
-def _fields(result: object) -> Any:
-    if not isinstance(result, dict):
-        raise ControlError(ErrorCode.MALFORMED, foreign("no object"))
-    return result

@@ -8,7 +8,20 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from toxproxy import __version__
-from toxproxy.cli import admit, alone, configure, connect, doctor, installing, look, pair, run, speed
+from toxproxy.cli import (
+    admit,
+    alone,
+    configure,
+    connect,
+    doctor,
+    installing,
+    look,
+    pair,
+    route,
+    run,
+    speed,
+    top,
+)
 from toxproxy.config.advice import Role
 from toxproxy.program.logs import Console, escaped
 from toxproxy.system.state import default_shown
@@ -140,6 +153,11 @@ Exit status: 0 if both directions ended in order; 2: the command line; 3: no ser
 4: not permitted; 5: the name is not known there; 6: refused; 7: not reached; 8: cut; 1: anything else.
 """
 
+_TOP_EPILOG = """\
+The fastest first: what came and went, at which rates, since when, and where to; at an end with several
+others also with whom. Arrow keys choose one, c closes it, q quits. --json prints a line each second instead.
+"""
+
 _CHECK_EPILOG = """\
 Without --role it says what the file means to each role that it can be for. Nothing is started, asked or
 looked up.
@@ -159,6 +177,8 @@ _STATES: dict[str, tuple[Role, ...]] = {
     "server": ("server",),
     "client": ("client",),
     "connect": ("client",),
+    "route": ("client",),
+    "pac": ("client",),
     "invite": ("server",),
     "join": ("client",),
     "allow": ("server",),
@@ -197,6 +217,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     _add_ends(add)
     _add_configuration(add)
+    _add_routes(add)
     _add_questions(add)
     _add_admission(add)
     installing.add_to(add, _add_common)
@@ -240,6 +261,19 @@ def _add_configuration(add: _Add) -> None:
     _add_asking(add("reload", configure.reload_command, text, _RELOAD_EPILOG), role=True)
 
 
+def _add_routes(add: _Add) -> None:
+    text = "say which rule of [route] decides about a target, and which way it leaves"
+    which = add("route", route.route_command, text)
+    which.add_argument("host", metavar="HOST", help="a name or an address")
+    which.set_defaults(role="client")
+    which.add_argument("port", metavar="PORT", type=int, nargs="?", help="a port (default: 443)")
+    _add_asking(which)
+    text = "print the rules of [route] as a browser's automatic proxy configuration"
+    add("pac", route.pac_command, text).add_argument(
+        "config", metavar="CONFIG", type=Path, help="the client's configuration file"
+    )
+
+
 def _add_questions(add: _Add) -> None:
     text = "say what is connected and how, or why it does not work"
     status = add("status", look.status_command, text, _STATUS_EPILOG)
@@ -266,6 +300,8 @@ def _add_questions(add: _Add) -> None:
     )
     streams = add("streams", look.streams_command, "list the connections through the tunnel", _STREAMS_EPILOG)
     _add_asking(streams, role=True)
+    watched = add("top", top.top_command, "watch the connections through the tunnel", _TOP_EPILOG)
+    _add_asking(watched, role=True)
     close = add("close", look.close_command, "reset a connection through the tunnel")
     _add_asking(close, role=True)
     close.add_argument("id", metavar="ID", help="its id, as `toxproxy streams` shows it")

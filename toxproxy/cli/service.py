@@ -45,9 +45,7 @@ def install_command(args: argparse.Namespace, console: Console) -> int:
     services.systemctl("show-environment", system=system)  # raises where this user's systemd does not run
     own = None
     if service.runner is Runner.OWNER:
-        own = tox_id(
-            StateFolder(service.state)
-        )  # the folder must be there when systemd opens it to the service
+        own = tox_id(StateFolder(service.state))  # makes the folder, which systemd opens to the service
     elif service.runner is Runner.USER and not (service.state / IDENTITY).exists():
         raise StateError(
             f"{service.state} has no identity yet: as {service.user}, run: toxproxy id {service.role}"

@@ -33,6 +33,7 @@ def changes(old: Config, new: Config, role: Role) -> Changes:
     if role == "server":
         restart += ["[server] name"] if old.server_name != new.server_name else []
         return Changes(changed=tuple(live), restart=tuple(restart))
+    live += [f"[{section}]" for section in ("exits", "route") if _said(old, section) != _said(new, section)]
     restart += _asked_otherwise(old, new)
     before, after = ({_called(each): each for each in config.listeners} for config in (old, new))
     both = [name for name in after if name in before]
@@ -56,6 +57,12 @@ def _called(entry: Entry) -> str:
     if isinstance(entry, Forward):
         return f"[client] {entry.name}{'/udp' if entry.udp else ''}"
     return f"[socks] {entry.name}"
+
+
+def _said(config: Config, section: str) -> list[object]:
+    """The lines of a section, wherever they stand."""
+    lines = config.exits if section == "exits" else config.routes.lines
+    return [replace(each, line=0) for each in lines]
 
 
 def _page(config: Config) -> object:

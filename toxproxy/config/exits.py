@@ -1,4 +1,4 @@
-"""[exits]: names for servers, which may stand wherever a Tox ID may. In order: `home,office`."""
+"""[exits]: names for servers, which may stand wherever a Tox ID may. In order: `home,office`. And [route]."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from toxproxy.address import KEY_BYTES, TOX_ID_BYTES, ToxId, parse_tox_id, shown
 from toxproxy.config import ini
-from toxproxy.config.settings import NamedExit
+from toxproxy.config.settings import Config, NamedExit
+from toxproxy.routing.routes import Route, Way, parse_pattern
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
 _HEX = re.compile(rf"[0-9A-Fa-f]{{{2 * KEY_BYTES}}}|[0-9A-Fa-f]{{{2 * TOX_ID_BYTES}}}")
@@ -47,6 +48,28 @@ def _server(text: str, names: Names) -> ToxId:
         found = f"neither: did you mean {ini.nearest(text, names)!r}?"
         raise ValueError(f"expected a Tox ID or a name of [exits], found {found}")
     return parse_tox_id(text)
+
+
+def parse_route(name: str, entry: ini.Entry, names: Names) -> Route:
+    """A line of [route]. Raises `ConfigError`."""
+    try:
+        rule = parse_pattern(name)
+    except ValueError as error:
+        raise entry.error(str(error)) from None
+    return Route(name, rule, entry.parse(lambda text: _way(text, names)), entry.line)
+
+
+def _way(text: str, names: Names) -> Way | tuple[ToxId, ...]:
+    return Way(text) if text in (Way.DIRECT.value, Way.REJECT.value) else parse_servers(text, names)
+
+
+def own_ports(config: Config) -> frozenset[str]:
+    """The names of proxy ports that are an exit's own: such a port leads there alone, and has its name.
+
+    [route] does not hold for it.
+    """
+    own = {(each.name, (each.server,)) for each in config.exits}
+    return frozenset(port.name for port in config.proxies if (port.name, port.servers) in own)
 
 
 def in_words(servers: Sequence[ToxId], exits: Sequence[NamedExit]) -> str:

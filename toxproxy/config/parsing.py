@@ -55,6 +55,7 @@ from toxproxy.config.settings import (
 )
 from toxproxy.errors import ConfigError
 from toxproxy.patience import Patience
+from toxproxy.routing.routes import Routes
 from toxproxy.rules import parse_rule
 
 T = TypeVar("T")
@@ -104,6 +105,9 @@ def parse(text: str, name: str) -> Config:
         ),
         proxies=tuple(_parse_login(entry, partial(_proxy, key, entry.line, names)) for key, entry in proxies),
         exits=named,
+        routes=Routes(
+            tuple(exits.parse_route(key, entry, names) for key, entry in sections["route"].items())
+        ),
         uncompressed=_uncompressed(sections["compress"], [*sections["client"], *sections["socks"]]),
         access=_access(sections["access"]),
         exit=_exit(sections["exit"]),
@@ -385,6 +389,7 @@ _KNOWN: Mapping[str, frozenset[str] | None] = {
     "client": None,
     "socks": None,
     "exits": None,
+    "route": None,
     "compress": None,
     "secrets": None,
     "access": frozenset({"allow", "secret", "permit", "deny"}),

@@ -16,6 +16,7 @@ from typing import Literal
 from toxproxy.address import Bind, Target, ToxId, UdpTarget, UnixBind
 from toxproxy.errors import ConfigError
 from toxproxy.patience import Patience
+from toxproxy.routing.routes import Routes
 from toxproxy.rules import Rule, Rules, parse_rule
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -262,6 +263,7 @@ class Config:
     forwards: tuple[Forward, ...] = ()
     proxies: tuple[ProxyPort, ...] = ()
     exits: tuple[NamedExit, ...] = ()
+    routes: Routes = field(default_factory=Routes)
     uncompressed: frozenset[str] = frozenset()
     access: AccessSettings = AccessSettings()
     secrets: Mapping[bytes, str] = field(default_factory=dict, repr=False)
@@ -278,6 +280,11 @@ class Config:
         return tuple(sorted((*self.forwards, *self.proxies), key=attrgetter("line")))
 
     @property
+    def names(self) -> Mapping[str, ToxId]:
+        """The servers of [exits], by name."""
+        return {each.name: each.server for each in self.exits}
+
+    @property
     def has_secrets(self) -> bool:
         """Whether the configuration holds a secret or a password."""
         passwords = any(proxy.password for proxy in self.proxies) or "@" in (self.exit.upstream or "")
@@ -286,7 +293,7 @@ class Config:
 
     @property
     def servers(self) -> tuple[ToxId, ...]:
-        """The servers of a client: those of its listeners in the file's order, then those of [exits].
+        """The servers of a client: those of its listeners in the file's order, then of [route] and [exits].
 
         Each public key is there once.
         """
@@ -294,8 +301,8 @@ class Config:
         for listener in self.listeners:
             for server in listener.servers:
                 servers.setdefault(server.public_key, server)
-        for exit in self.exits:
-            servers.setdefault(exit.server.public_key, exit.server)
+        for server in (*self.routes.servers, *(exit.server for exit in self.exits)):
+            servers.setdefault(server.public_key, server)
         return tuple(servers.values())
 
     def secret_for(self, server: ToxId) -> str | None:

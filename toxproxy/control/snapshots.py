@@ -69,6 +69,14 @@ class ListenerKind(Enum):
     COMMAND = "command"  # `toxproxy connect`, which needs no port
 
 
+class WayKind(Enum):
+    """Which way connections leave."""
+
+    SERVERS = "servers"
+    DIRECT = "direct"
+    REJECT = "reject"
+
+
 class Advice(Enum):
     """What is worth knowing about the library's version."""
 
@@ -320,6 +328,33 @@ class PongSnapshot:
     state: PeerState
     path: PathKind
     rtt_ms: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaySnapshot:
+    """Servers in order, by name or by the beginning of their key. `chosen`: the one that is used now.
+
+    `port` is the proxy port that this is about; None: all of them.
+    """
+
+    port: str | None
+    servers: tuple[str, ...]
+    chosen: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteSnapshot:
+    """Which way a connection to `target` leaves through a proxy port.
+
+    `rule` is the line of [route] that decides, as it is written, and `line` where it stands; None: each port
+    goes its own way, as `ways` say. An exit's own port does not go by the rule, and is in `ways`.
+    """
+
+    target: str
+    rule: str | None
+    line: int | None
+    kind: WayKind
+    ways: tuple[WaySnapshot, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ Names are not looked up here. Every field has a limit, so an unfinished message 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum, auto
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -71,11 +71,16 @@ class Handshake:
     With `credentials`, only SOCKS5 clients with the right user name and password are accepted. `target`
     is set once the request is complete; `rest` then holds the bytes behind it. For UDP ASSOCIATE it is
     `association` that is set: from which address and port the client will send, zeros if it does not know.
+
+    A user name that is one of `exits` is set as `exit`. It takes the place of the user name of
+    `credentials`; the password stays theirs. Without `credentials` none is needed.
     """
 
-    def __init__(self, credentials: Credentials | None = None) -> None:
+    def __init__(self, credentials: Credentials | None = None, exits: Collection[str] = ()) -> None:
         self.target: Target | None = None
         self.association: tuple[str, int] | None = None
+        self.exit: str | None = None
+        self._exits = {name.encode(): name for name in exits}
         self._credentials = credentials
         self._version = SOCKS5
         self._state = Expecting.VERSION
@@ -172,11 +177,13 @@ class Handshake:
         if len(self._buffer) < 2 or (message := self._take(2 + self._buffer[1])) is None:
             return False
         wanted = _NO_AUTHENTICATION if self._credentials is None else _USERNAME_PASSWORD
+        if self._exits and _USERNAME_PASSWORD in message[2:]:
+            wanted = _USERNAME_PASSWORD  # the client has a user name, which may be an exit's
         if wanted not in message[2:]:
             text = "a user name and password are needed" if self._credentials else "no login is configured"
             self._fail(f"no acceptable authentication method: {text}", bytes((SOCKS5, _NO_METHOD)))
         self._replies += bytes((SOCKS5, wanted))
-        self._state = Expecting.REQUEST_5 if self._credentials is None else Expecting.LOGIN
+        self._state = Expecting.LOGIN if wanted == _USERNAME_PASSWORD else Expecting.REQUEST_5
         return True
 
     def _receive_login(self) -> bool:
@@ -189,13 +196,23 @@ class Handshake:
         after_name = 2 + buffer[1]
         if (message := self._take(after_name + 1 + buffer[after_name])) is None:
             return False
-        assert self._credentials is not None
-        if not self._credentials.match(message[2:after_name], message[after_name + 1 :]):
+        if not self._admit(message[2:after_name], message[after_name + 1 :]):
             refusal = bytes((_LOGIN_VERSION, _LOGIN_REFUSED))
-            self._fail("wrong user name or password", refusal, WrongLogin)
+            wrong = (
+                "no exit has this user name" if self._credentials is None else "wrong user name or password"
+            )
+            self._fail(wrong, refusal, WrongLogin)
         self._replies += bytes((_LOGIN_VERSION, _LOGIN_GRANTED))
         self._state = Expecting.REQUEST_5
         return True
+
+    def _admit(self, username: bytes, password: bytes) -> bool:
+        self.exit = self._exits.get(username)
+        if self._credentials is None:
+            return self.exit is not None
+        if self.exit is not None:
+            username = self._credentials.username
+        return self._credentials.match(username, password)
 
     def _receive_request_5(self) -> bool:
         buffer = self._buffer

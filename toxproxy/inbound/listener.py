@@ -122,8 +122,12 @@ class Listener(ABC):
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def open(self, client: ByteStream, target: Target, *, early: bool = False) -> ByteStream:
+    async def open(
+        self, client: ByteStream, target: Target, *, early: bool = False, dialer: Dialer | None = None
+    ) -> ByteStream:
         """Open a connection to `target` for `client`, in its task. `early`: see `Dialer.dial`.
+
+        `dialer` takes the place of the usual one.
 
         If the client is reset meanwhile, its task is cancelled. A half-close does not cancel it: such a
         client waits for its answer. Raises `StreamRefused`, after logging it.
@@ -131,7 +135,8 @@ class Listener(ABC):
         self.has_asked()
         try:
             with cancelled_when(client.lost):
-                _, far = await self._dialer.dial(ByteStream, target, early=early, compress=self._compress)
+                dialer = dialer or self._dialer
+                _, far = await dialer.dial(ByteStream, target, early=early, compress=self._compress)
         except StreamRefused as refused:
             self.log_refused(target, refused)
             raise

@@ -1,7 +1,9 @@
 """Carries links in the lossy packets of one friend, one link at a time.
 
     packet = packet id (1 byte) . epoch (1 byte) . ENet datagram
+           or packet id (1 byte) . BARE + epoch (1 byte) . group (2 bytes) . ENet packet
 
+The second is a datagram that carries one packet and nothing else, without what ENet writes in front of each.
 The epoch distinguishes the datagrams of one ENet connection from those of the last one, which may
 still arrive. The connecting side chooses it. The accepting side adopts the epoch of a CONNECT, and
 replaces its link.
@@ -20,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from toxproxy.link import connect
 from toxproxy.link.base import LinkEnd, LinkOwner
-from toxproxy.link.enet import EnetLink
+from toxproxy.link.enet import BARE, EnetLink
 from toxproxy.link.filter import MTU, is_connect
 from toxproxy.pace import Notice, TokenBucket
 
@@ -32,6 +34,7 @@ log = logging.getLogger(__name__)
 PACKET_ID = 226  # lossy, free in the public registry of custom packet ids
 MAX_PACKET = 1373  # bytes, TOX_MAX_CUSTOM_PACKET_SIZE
 HEADER = MAX_PACKET - MTU
+_EPOCHS = BARE  # how many there are
 LINKS_AT_ONCE = 10  # that the peer may begin at once …
 LINKS_A_SECOND = 2.0  # … and how many more each second
 _CONNECT = HEADER + connect.LENGTH
@@ -56,7 +59,7 @@ class Carrier:
         self.link: EnetLink | None = None
         self._send = send
         self._own = own
-        self._epoch = random.randrange(256)
+        self._epoch = random.randrange(_EPOCHS)
         self._unmade = Notice(log, logging.WARNING)
         self._connecting = connecting
         self._closed = False
@@ -67,7 +70,7 @@ class Carrier:
 
     def connect(self) -> bool:
         """Begin a new link as the side that connects. False if the system has no socket or memory for it."""
-        return self._begin((self._epoch + 1) % 256)
+        return self._begin((self._epoch + 1) % _EPOCHS)
 
     async def close(self) -> None:
         """Close the link and wait until it is freed. Its owner is not told. No other link begins."""
@@ -82,11 +85,11 @@ class Carrier:
         size = len(view)
         if not HEADER < size <= MAX_PACKET or view[0] != PACKET_ID:
             return
-        if size == _CONNECT and connect.is_connect(view[HEADER:]):
+        if size == _CONNECT and view[1] < BARE and connect.is_connect(view[HEADER:]):
             if not self._closed:
                 self._connect_received(view[1], bytearray(view[HEADER:]))
-        elif self.link is not None and view[1] == self._epoch:
-            self.link.datagram_received(view, HEADER)
+        elif self.link is not None and view[1] & ~BARE == self._epoch:
+            self.link.datagram_received(view, HEADER, bare=bool(view[1] & BARE))
 
     def batch_ended(self) -> None:
         """The packets that had come were all passed on."""

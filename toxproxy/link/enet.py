@@ -27,7 +27,7 @@ import enet
 
 from toxproxy.link import connect, exports
 from toxproxy.link.base import LinkEnd, LinkOwner
-from toxproxy.link.filter import MTU, PACKET_AT, PACKET_SIZE, Filter, is_packet
+from toxproxy.link.filter import MTU, PACKET_AT, PACKET_SIZE, Filter, alone, is_packet
 from toxproxy.link.shim import join
 from toxproxy.pace import Notice
 from toxproxy.system.batch import MOST, Batch, Cork, segments
@@ -35,6 +35,7 @@ from toxproxy.system.batch import MOST, Batch, Cork, segments
 log = logging.getLogger(__name__)
 
 CHANNELS = 1
+BARE = 0x80  # added to the header's last byte: a packet follows, after its group
 SILENCE = 10.0  # seconds after which a link that heard nothing ends
 MEETING = 10.0  # seconds that a new link has to come up
 _REPEAT = 0.5  # seconds between two repetitions of this side's part of the handshake
@@ -49,6 +50,8 @@ _MOST_BACKLOG = 2048  # datagrams that wait to be handled; more are dropped, as 
 _BATCHES = 4  # of the backlog that are handled together
 _JOINED = 4  # datagrams from which it pays to join them
 _WRAP = 0xFFFF_FFFF  # ENet's counters have 32 bits
+_GROUP, _GROUP_AT = 2, 6  # bytes of a packet's group, and where they are in a datagram with one packet
+_CUT = PACKET_AT - _GROUP  # bytes of such a datagram that do not travel
 _Packet, _UNSEQUENCED, _RECEIVE = enet.Packet, enet.PACKET_FLAG_UNSEQUENCED, enet.EVENT_TYPE_RECEIVE
 _ffi = cffi.FFI()
 
@@ -95,6 +98,7 @@ class EnetLink:
         # ENet sends nothing by itself, so that its datagrams can be joined.
         self._joins = exports.set_patience(self._peer, _TIMEOUT) and self._cork.works
         self._outbox = Batch(self._shim, MTU, header)
+        self._bare = header[:-1] + bytes((header[-1] | BARE,))
         self._inbox = Batch(self._shim, MTU)
 
     @property
@@ -161,12 +165,17 @@ class EnetLink:
 
     # The carrier's calls
 
-    def datagram_received(self, packet: memoryview, at: int = 0) -> None:
-        """One datagram came from the peer: `packet` from `at`. ENet handles it at `batch_ended` or later."""
+    def datagram_received(self, packet: memoryview, at: int = 0, *, bare: bool = False) -> None:
+        """One datagram came from the peer: `packet` from `at`. ENet handles it at `batch_ended` or later.
+
+        `bare` is one without ENet's header, see `Carrier`.
+        """
         if self._host is None:
             return
-        datagram = packet[at:]
-        if not is_packet(packet, at, len(datagram)) and not self._filter.incoming(datagram):
+        datagram: memoryview | bytes = packet[at:]
+        if bare and _GROUP < len(datagram) <= _GROUP + PACKET_SIZE:
+            datagram = alone(int.from_bytes(packet[at : at + _GROUP]), packet[at + _GROUP :])
+        elif bare or not (is_packet(packet, at, len(datagram)) or self._filter.incoming(datagram)):
             self._notice("dropped a datagram of %d bytes that no link sends", len(datagram))
             return
         if len(self._backlog) < _MOST_BACKLOG:
@@ -258,10 +267,18 @@ class EnetLink:
         while left > 0 and (lengths := outbox.receive(min(left, MOST))):
             left -= len(lengths)
             for number, length in enumerate(lengths):
-                packets = 1 if is_packet(buffer, starts[number], length) else self._checked(number, length)
-                if packets is None:
+                at, pointer = starts[number], outbox.pointers[number]
+                packets = 1
+                if is_packet(buffer, at, length):
+                    buffer[at + _CUT - header : at + PACKET_AT] = (
+                        self._bare + buffer[at + _GROUP_AT : at + _GROUP_AT + _GROUP]
+                    )
+                    pointer, length = pointer + _CUT, length - _CUT
+                elif (checked := self._checked(number, length)) is None:
                     continue
-                if (packets and self._refused) or not send(outbox.pointers[number], header + length):
+                else:
+                    packets = checked
+                if (packets and self._refused) or not send(pointer, header + length):
                     self._refused += packets
         return bool(left <= 0)
 

@@ -38,7 +38,8 @@ _HEADERS = {b"\x00\x00": 2, b"\x80\x00": _TIMED}  # of peer 0, session 0
 _UNSEQUENCED = 0x49
 _ALONE = 0x0000_4900  # the header without time, then a packet on channel 0
 _PACKET_HEADER = 8  # bytes in front of each packet
-_unpack_alone = Struct("!IHxxH").unpack_from  # header and command, number, group, length
+_ALONE_HEADER = Struct("!IHHH")  # header and command, number, group, length
+_unpack_alone = Struct("!IHxxH").unpack_from  # the same without the group
 _unpack_packet = Struct("!HHxxH").unpack_from  # command and channel, number, group, length
 _PACKET = _UNSEQUENCED << 8  # on channel 0
 
@@ -79,6 +80,11 @@ def is_packet(buffer: Buffer, at: int, length: int) -> bool:
         return False
     head, number, size = _unpack_alone(buffer, at)
     return bool(head == _ALONE and not number and size == length - PACKET_AT)
+
+
+def alone(group: int, packet: Buffer) -> bytes:
+    """The datagram that carries one packet and nothing else."""
+    return _ALONE_HEADER.pack(_ALONE, 0, group, len(memoryview(packet))) + packet
 
 
 def packets_in(datagram: bytes | bytearray | memoryview) -> int | None:

@@ -17,8 +17,8 @@ from toxproxy.recovery.sent import PACKET_SIZE
 HISTORY = 16 * 1024
 
 # Bytes of a PACKED frame, which is sent again as a whole. So it must fit into a packet behind the header
-# (7 bytes), INTRODUCTION (16) and the longest ACK (267).
-MAX_PACKED = PACKET_SIZE - 7 - 16 - 267
+# (4 bytes), INTRODUCTION (16) and the longest ACK (269).
+MAX_PACKED = PACKET_SIZE - 4 - 16 - 269
 
 _OVERHEAD = PACKED_HEADER - DATA_HEADER
 _MOST = MAX_PACKED - DATA_HEADER  # bytes of payload of a DATA frame as long as the longest PACKED frame

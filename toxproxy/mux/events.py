@@ -34,19 +34,8 @@ class StreamOpened(NamedTuple):
     stream: Stream
 
 
-class DataReceived(NamedTuple):
-    """All bytes of a stream, in order, that came until this. Call `consumed` when they have been taken."""
-
-    stream: Stream
-    pieces: list[bytes]  # one at least
-
-    @property
-    def data(self) -> bytes:
-        return self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
-
-
-class EndReceived(NamedTuple):
-    """The peer ended its direction. Call `consumed(stream, 1)` when the application knows."""
+class StreamReadable(NamedTuple):
+    """`read` will return bytes or the end. The next event of this kind follows when it has returned None."""
 
     stream: Stream
 
@@ -82,8 +71,7 @@ Event = (
     | StreamRequested
     | StreamTurnedAway
     | StreamOpened
-    | DataReceived
-    | EndReceived
+    | StreamReadable
     | DatagramReceived
     | StreamDrained
     | StreamClosed

@@ -78,6 +78,14 @@ class Data(NamedTuple):
     payload: bytes
 
 
+class Bulk(NamedTuple):
+    """The same without a length, to the end of the packet; `offset` is modulo 2**32."""
+
+    stream: int
+    offset: int
+    payload: bytes
+
+
 class Packed(NamedTuple):
     """`length` bytes of a stream, compressed to an LZ4 block."""
 
@@ -126,7 +134,10 @@ class Part(NamedTuple):
     payload: bytes
 
 
-Frame = Hello | Ping | Pong | Open | Opened | Refused | Data | Packed | Fin | Reset | Credit | Datagram | Part
+Frame = (
+    Hello | Ping | Pong | Open | Opened | Refused | Data | Bulk | Packed | Fin | Reset | Credit
+    | Datagram | Part
+)  # fmt: skip
 
 
 def _host(tail: bytes) -> str:
@@ -137,11 +148,11 @@ def _host(tail: bytes) -> str:
 
 def _bytes(tail: bytes) -> bytes:
     if not tail:
-        raise RemoteProtocolError("DATA, PACKED or PART frame without bytes")
+        raise RemoteProtocolError("DATA, BULK, PACKED or PART frame without bytes")
     return tail
 
 
-# type byte: the frame's class, the layout of its fixed fields, and what reads its tail
+# type byte: the frame's class, the layout of its fixed fields, and what reads its tail; BULK has no length
 _TABLE: dict[int, tuple[type[Frame], Struct, Callable[[bytes], object] | None]] = {
     0x01: (Hello, Struct("!BBQIIIB"), bytes),
     0x02: (Ping, Struct("!Q"), None),
@@ -153,18 +164,33 @@ _TABLE: dict[int, tuple[type[Frame], Struct, Callable[[bytes], object] | None]] 
     0x14: (Fin, Struct("!IQ"), None),
     0x15: (Reset, Struct("!IB"), None),
     0x16: (Credit, Struct("!IQQ"), None),
+    0x17: (Bulk, Struct("!HI"), _bytes),
     0x18: (Packed, Struct("!IQIH"), _bytes),
     0x20: (Datagram, Struct("!IH"), bytes),
     0x21: (Part, Struct("!IHHHH"), _bytes),
 }
 _HEADS = {cls: (bytes((number,)), layout, tail) for number, (cls, layout, tail) in _TABLE.items()}
 
-DATA_TYPE = 0x13
-DATA = Struct("!BIQH")  # the header of a DATA frame: type, stream, offset, length
-DATA_HEADER = DATA.size  # bytes in front of a DATA frame's payload
+DATA_TYPE, BULK_TYPE = 0x13, 0x17
+_DATA = Struct("!BIQH")  # the header of a DATA frame: type, stream, offset, length
+BULK = Struct("!BHI")  # the header of a BULK frame: type, stream, offset
+DATA_HEADER, BULK_HEADER = _DATA.size, BULK.size  # bytes in front of the payload
+_MOST_BULK = 0xFFFF  # the highest stream in a BULK frame
 PACKED_HEADER = 1 + _TABLE[0x18][1].size  # the same for a PACKED frame's block
 DATAGRAM_HEADER = 1 + _TABLE[0x20][1].size
 PART_HEADER = 1 + _TABLE[0x21][1].size
+
+
+def data(stream: int, offset: int, waiting: int, room: int) -> tuple[bytes, int]:
+    """The header of a BULK frame where that many `waiting` bytes fill the room, else of a DATA frame.
+
+    Returns also how many of the bytes go with it.
+    """
+    length = room - BULK_HEADER
+    if waiting >= length and stream <= _MOST_BULK:
+        return BULK.pack(BULK_TYPE, stream, offset & 0xFFFF_FFFF), length
+    length = min(waiting, room - DATA_HEADER)
+    return _DATA.pack(DATA_TYPE, stream, offset, length), length
 
 
 def encode(frame: Frame) -> bytes:
@@ -178,6 +204,8 @@ def encode(frame: Frame) -> bytes:
         tail = frame.host.encode("ascii")
     else:
         tail = bytes(frame[-1])
+    if isinstance(frame, Bulk):
+        return head + layout.pack(*frame[:-1]) + tail
     return head + layout.pack(*frame[:-1], len(tail)) + tail
 
 
@@ -190,7 +218,10 @@ def decode(packet: bytes, at: int = 0) -> tuple[Frame, int]:
     fields: tuple[Any, ...] = ()
     if end <= len(packet):
         fields = layout.unpack_from(packet, at + 1)
-        end += fields[-1] if read_tail else 0
+        if cls is Bulk:
+            fields, end = (*fields, 0), len(packet)
+        elif read_tail:
+            end += fields[-1]
     if end > len(packet):
         raise RemoteProtocolError(f"{name(cls)} frame that is cut short")
     frame = cls._make((*fields[:-1], read_tail(packet[start:end])) if read_tail else fields)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from toxproxy.address import Target, UdpTarget
 from toxproxy.errors import CloseCode, Refusal, RemoteProtocolError, StreamRefused, StreamReset
 from toxproxy.mux import events, frames
-from toxproxy.mux.frames import DATA, DATA_HEADER, DATA_TYPE
+from toxproxy.mux.frames import BULK, BULK_HEADER, BULK_TYPE
 from toxproxy.mux.stream import Stream, StreamState
+from toxproxy.recovery.packet import expanded
 
 if TYPE_CHECKING:
     from toxproxy.mux.multiplexer import Multiplexer
@@ -36,12 +37,10 @@ class Incoming:
         streams = self._mux.streams
         stored = True
         while at < end:
-            if packet[at] == DATA_TYPE and (body := at + DATA_HEADER) < end:  # nearly always
-                _, number, offset, length = DATA.unpack_from(packet, at)
-                if 0 < length <= end - body and (stream := streams.get(number)) is not None:
-                    at = body + length
-                    stored &= self._take(stream, offset, offset + length, packet[body:at], False)
-                    continue
+            if packet[at] == BULK_TYPE and (body := at + BULK_HEADER) < end:  # nearly always
+                _, number, offset = BULK.unpack_from(packet, at)
+                if (stream := streams.get(number)) is not None:
+                    return self._take_bulk(stream, offset, packet[body:]) and stored
             frame, at = frames.decode(packet, at)
             stored &= self._handle(frame)
         return stored
@@ -65,7 +64,7 @@ class Incoming:
                 self._handle_answer(frame)
             case frames.Reset():
                 self._handle_reset(frame)
-            case frames.Data() | frames.Packed() | frames.Fin() | frames.Credit():
+            case frames.Data() | frames.Bulk() | frames.Packed() | frames.Fin() | frames.Credit():
                 return self._handle_flow(frame)
             case frames.Datagram() | frames.Part():
                 self._handle_datagram(frame)
@@ -151,7 +150,9 @@ class Incoming:
 
     # Between them
 
-    def _handle_flow(self, frame: frames.Data | frames.Packed | frames.Fin | frames.Credit) -> bool:
+    def _handle_flow(
+        self, frame: frames.Data | frames.Bulk | frames.Packed | frames.Fin | frames.Credit
+    ) -> bool:
         """A frame that the peer sends only of a stream that it opened or accepted.
 
         Where it comes before OPEN, its packet is not acknowledged: it must come again.
@@ -165,6 +166,8 @@ class Incoming:
         match frame:
             case frames.Data(_, start, payload):
                 return self._take(stream, start, start + len(payload), payload, False)
+            case frames.Bulk(_, low, payload):
+                return self._take_bulk(stream, low, payload)
             case frames.Packed(_, start, length, block):
                 return self._take(stream, start, start + length, block, True)
             case frames.Fin(_, offset):
@@ -191,6 +194,10 @@ class Incoming:
             assembly.whole(stream.flow, data)
             self._mux.events.append(events.DatagramReceived(stream, data))
 
+    def _take_bulk(self, stream: Stream, low: int, data: bytes) -> bool:
+        start = expanded(low, stream.receiver.window.received)
+        return self._take(stream, start, start + len(data), data, False)
+
     def _take(self, stream: Stream, start: int, end: int, data: bytes, packed: bool) -> bool:
         if stream.state is StreamState.OPENING:
             self._opened(stream)
@@ -201,14 +208,10 @@ class Incoming:
         return stored
 
     def _report(self, stream: Stream) -> None:
-        """Report what has become contiguous. Until the owner takes the event, more bytes are added to it."""
+        """Tell of what has become contiguous, unless the owner was told and has not read everything."""
         receiver = stream.receiver
         if receiver.ignored:
             self._mux.discard(stream)
-            return
-        if receiver.pieces and not receiver.told:
+        elif not receiver.told and (receiver.ready or receiver.finished):
             receiver.told = True
-            self._mux.events.append(events.DataReceived(stream, receiver.pieces))
-        if receiver.ended:
-            receiver.ended = False
-            self._mux.events.append(events.EndReceived(stream))
+            self._mux.events.append(events.StreamReadable(stream))

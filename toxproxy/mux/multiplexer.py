@@ -29,7 +29,7 @@ from toxproxy.mux import events, frames
 from toxproxy.mux.datagrams import Assembly, Flow
 from toxproxy.mux.incoming import NEWEST, OLDEST, Incoming
 from toxproxy.mux.limits import Limits
-from toxproxy.mux.receiver import Receiver, ReceiveState
+from toxproxy.mux.receiver import Receiver
 from toxproxy.mux.scheduler import Contents, Piece, Scheduler
 from toxproxy.mux.sender import Sender, SendState
 from toxproxy.mux.stream import Stream, StreamState
@@ -133,7 +133,7 @@ class Multiplexer:
         window.resize(0 if stream.flow else max(window.size, self.memory.first()))
         self.memory.hold(window.size)
         self.scheduler.control(frames.encode(frames.Opened(stream.id, window.grant())), stream)
-        if stream.receiver.state is ReceiveState.DONE:
+        if stream.receiver.done:
             self.scheduler.credit(stream)
         self.scheduler.ready(stream)
 
@@ -160,10 +160,15 @@ class Multiplexer:
         stream.sender.finish()
         self.scheduler.ready(stream)
 
-    def consumed(self, stream: Stream, length: int) -> None:
-        """The application has taken `length` more bytes of a stream; the end counts as one."""
-        if stream.state is not StreamState.CLOSED and not stream.receiver.ignored:
-            self._consume(stream, length)
+    def read(self, stream: Stream, most: int) -> bytes | None:
+        """The next bytes of a stream, `most` at most; once empty, at the end; None while there is nothing.
+
+        The peer gets credit for them.
+        """
+        data = stream.receiver.read(most)
+        if data is not None and stream.state is not StreamState.CLOSED:
+            self._consumed(stream)
+        return data
 
     def ignore(self, stream: Stream) -> None:
         """The application reads no more of this stream.
@@ -190,10 +195,7 @@ class Multiplexer:
 
     def next_event(self) -> events.Event | None:
         """The next event, or None."""
-        event = self.events.popleft() if self.events else None
-        if type(event) is events.DataReceived:
-            event.stream.receiver.pieces, event.stream.receiver.told = [], False
-        return event
+        return self.events.popleft() if self.events else None
 
     # Recovery's calls
 
@@ -278,8 +280,8 @@ class Multiplexer:
 
     def discard(self, stream: Stream) -> None:
         """Count the bytes of a stream that nobody reads as consumed: the peer needs the credit to finish."""
-        window = stream.receiver.window
-        self._consume(stream, window.received - window.consumed)
+        stream.receiver.discard()
+        self._consumed(stream)
 
     def close_if_done(self, stream: Stream) -> None:
         """Forget a stream whose directions are done, and reset one that is done here and ignored."""
@@ -305,9 +307,9 @@ class Multiplexer:
         stream.sender.drop()
         stream.receiver.drop()
 
-    def _consume(self, stream: Stream, length: int) -> None:
+    def _consumed(self, stream: Stream) -> None:
         window = stream.receiver.window
-        if stream.receiver.consume(length):
+        if stream.receiver.due:
             self.scheduler.credit(stream)
         if window.used_up:
             self.widen(stream)

@@ -1,11 +1,7 @@
-"""The receiving direction of a stream: it puts the bytes in order.
-
-OPEN -> FINISHED -> DONE      everything up to FIN came, the application knows of it
-"""
+"""The receiving direction of a stream: it puts the bytes in order, until the application reads them."""
 
 from __future__ import annotations
 
-from enum import Enum
 from heapq import heappop, heappush
 
 from toxproxy.errors import RemoteProtocolError
@@ -16,14 +12,8 @@ from toxproxy.mux.window import ReceiveWindow
 _OVERHEAD = 128  # bytes of memory for each piece that is held, beside its contents
 
 
-class ReceiveState(Enum):
-    OPEN = "open"
-    FINISHED = "finished"
-    DONE = "done"
-
-
 class Receiver:
-    """Bytes from the peer, in any order, until they are contiguous.
+    """Bytes from the peer, in any order, until they are contiguous and read.
 
     With `compress`, the peer may send PACKED frames; they are unpacked when their turn comes.
 
@@ -32,21 +22,34 @@ class Receiver:
     """
 
     def __init__(self, limit: int, *, compress: bool = False) -> None:
-        self.state = ReceiveState.OPEN
         self.window = ReceiveWindow(limit)
         self.ignored = False  # the application reads no more
-        self.pieces: list[bytes] = []  # contiguous bytes that the owner has not taken, …
-        self.told = False  # … and whether there is an event with them
-        self.ended = False  # the end is contiguous, and there is no event for that yet
+        self.ready = bytearray()  # contiguous bytes that the application has not read, …
+        self.told = False  # … and whether it was told of them
         self.fin_at = -1  # the offset of FIN, once it came
         self._ahead: list[tuple[int, int, bytes, bool]] = []  # a heap: start, end, bytes or block, packed
         self._held = 0  # bytes of memory that these take
         self._decompressor = Decompressor() if compress else None
 
     @property
+    def finished(self) -> bool:
+        """Whether everything up to FIN came."""
+        return 0 <= self.fin_at < self.window.received
+
+    @property
+    def done(self) -> bool:
+        """Whether the application knows of the end."""
+        return 0 <= self.fin_at < self.window.consumed
+
+    @property
     def carried(self) -> int:
         """How many bytes came in order; the window counts the end as one more."""
-        return self.window.received - (self.state is not ReceiveState.OPEN)
+        return self.window.received - self.finished
+
+    @property
+    def due(self) -> bool:
+        """Whether a CREDIT is due: the last one for the end, the others for a part of the window."""
+        return self.done if self.finished else self.window.due
 
     def take(self, start: int, end: int, data: bytes, packed: bool = False) -> bool:
         """DATA or PACKED came. False if it cannot be stored now.
@@ -91,23 +94,31 @@ class Receiver:
         self.fin_at = offset
         self._advance()
 
-    def consume(self, length: int) -> bool:
-        """The application took `length` more bytes (FIN is one); returns whether a CREDIT is due."""
-        window = self.window
-        window.consume(length)
-        if self.state is ReceiveState.OPEN:
-            return window.due
-        if window.consumed == window.received:
-            self.state = ReceiveState.DONE
-            return True
-        return False
+    def read(self, most: int) -> bytes | None:
+        """The next bytes, `most` at most; once empty, at the end; None while there is nothing."""
+        data = None
+        if self.ready:
+            data = bytes(memoryview(self.ready)[:most])
+            del self.ready[:most]
+        elif self.finished and not self.done:
+            data = b""
+        if data is None:
+            self.told = False
+        else:
+            self.window.consumed += len(data) or 1
+        return data
+
+    def discard(self) -> None:
+        """All that came counts as read."""
+        self.ready.clear()
+        self.window.consumed = self.window.received
 
     def credit(self, stream: int) -> bytes:
         """A CREDIT frame with the current offset and a new limit."""
         return frames.encode(frames.Credit(stream, self.window.consumed, self.window.grant()))
 
     def drop(self) -> None:
-        """Drop what is held: the stream has ended."""
+        """Drop what is ahead of a gap: the stream has ended."""
         self._ahead.clear()
         self._held = 0
         self._decompressor = None
@@ -120,10 +131,8 @@ class Receiver:
             self._held -= len(data) + _OVERHEAD
             if end > window.received:
                 self._put(start, end, data, packed)
-        if window.received == self.fin_at and self.state is ReceiveState.OPEN:
+        if window.received == self.fin_at:
             window.received += 1
-            self.state = ReceiveState.FINISHED
-            self.ended = True
 
     def _put(self, start: int, end: int, data: bytes, packed: bool) -> None:
         """Append bytes that begin at or before the next offset and end after it."""
@@ -133,4 +142,4 @@ class Receiver:
             if packed:
                 assert self._decompressor is not None
                 data = self._decompressor.unpack(data, end - start)
-            self.pieces.append(data[known:] if known else data)
+            self.ready += data[known:] if known else data

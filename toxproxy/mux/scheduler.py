@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 from toxproxy.mux.datagrams import Outgoing
 from toxproxy.mux.events import Event, StreamDrained
+from toxproxy.mux.frames import BULK_TYPE
 from toxproxy.mux.sender import Segment
 from toxproxy.mux.stream import Stream, StreamState
 from toxproxy.mux.window import Allotment
@@ -172,6 +173,8 @@ class Scheduler:
             items.append(segment)
             used = len(segment.frame)
             room -= used
+            if segment.frame[0] == BULK_TYPE:
+                room = 0
             if used <= _REPEATED and stream.burst < _SHORT:
                 self._repeats.append((now, segment))
             self._sent += used
@@ -209,7 +212,7 @@ class Scheduler:
         while self._repeats and (age := now - self._repeats[0][0]) >= _REPEAT_AFTER:
             segment = self._repeats[0][1]
             needed = segment.frame and segment.stream.state is not StreamState.CLOSED
-            if needed and not segment.queued and age <= _REPEAT_UNTIL:
+            if needed and segment.frame[0] != BULK_TYPE and not segment.queued and age <= _REPEAT_UNTIL:
                 if len(segment.frame) > room:
                     break
                 room -= len(segment.frame)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from toxproxy.errors import LocalProtocolError, RemoteProtocolError
 from toxproxy.mux import frames
 from toxproxy.mux.compression import Compressor
-from toxproxy.mux.frames import DATA, DATA_HEADER, DATA_TYPE
+from toxproxy.mux.frames import BULK_HEADER, BULK_TYPE, DATA_HEADER, DATA_TYPE
 from toxproxy.mux.window import Allotment
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ LEAST_BUFFER = 8 * 1024  # bytes: the high-water mark where memory is short, so 
 
 _LEAST_PACKED = 256  # bytes: a smaller rest of a packet is not worth a block
 _FIN = 13  # bytes of a FIN frame
+_HEADERS = {DATA_TYPE: DATA_HEADER, BULK_TYPE: BULK_HEADER}
 
 
 class SendState(Enum):
@@ -34,16 +35,17 @@ class SendState(Enum):
 
 
 class Segment:
-    """A DATA, PACKED or FIN frame, until it is acknowledged; from then on `frame` is empty.
+    """A DATA, BULK, PACKED or FIN frame, until it is acknowledged; from then on `frame` is empty.
 
     More than one packet may carry the same segment: the first that arrives is enough.
     """
 
-    __slots__ = ("frame", "queued", "stream")
+    __slots__ = ("frame", "offset", "queued", "stream")
 
-    def __init__(self, stream: Stream, frame: bytes) -> None:
+    def __init__(self, stream: Stream, frame: bytes, offset: int) -> None:
         self.stream = stream
         self.frame = frame
+        self.offset = offset  # of its first byte
         self.queued = False  # it waits to be sent again
 
 
@@ -113,25 +115,25 @@ class Sender:
         waiting = self.limit - self.offset
         if waiting > len(buffer):
             waiting = len(buffer)
-        size = room - DATA_HEADER
+        size, offset = room - DATA_HEADER, self.offset
         if waiting > 0 and size > 0:
             if rest and compressor is not None and size < min(_LEAST_PACKED, waiting) and compressor.trying:
                 return None
             if compressor is not None and (packed := compressor.pack(buffer, waiting, size)) is not None:
                 length, block = packed
-                frame = frames.encode(frames.Packed(stream.id, self.offset, length, block))
+                frame = frames.encode(frames.Packed(stream.id, offset, length, block))
             else:
-                length = size if size < waiting else waiting
-                frame = DATA.pack(DATA_TYPE, stream.id, self.offset, length) + buffer[:length]
+                head, length = frames.data(stream.id, offset, waiting, room)
+                frame = head + buffer[:length]
             del buffer[:length]
             self.offset += length
         elif self.state is SendState.FINISHING and not buffer and room >= _FIN:
             self.state = SendState.FINISHED
-            length, frame = 0, frames.encode(frames.Fin(stream.id, self.offset))
+            length, frame = 0, frames.encode(frames.Fin(stream.id, offset))
         else:
             return None
         self._hold(len(frame) - length)
-        return Segment(stream, frame)
+        return Segment(stream, frame, offset)
 
     def delivered(self, segment: Segment) -> None:
         """The peer has this segment. Does nothing if that was known."""
@@ -163,7 +165,7 @@ class Sender:
         self.state = SendState.DONE
 
     def _take_lost(self, room: int) -> Segment | None:
-        """The next lost segment. DATA is split if it does not fit.
+        """The next lost segment. DATA and BULK are split if they do not fit.
 
         A packet that carried all of it, and arrives after all, then counts for the first part only.
         """
@@ -174,19 +176,28 @@ class Sender:
                 self._lost.popleft()
                 if not frame:  # acknowledged meanwhile
                     continue
-            elif frame[0] != DATA_TYPE or room <= DATA_HEADER:
+            elif frame[0] not in _HEADERS or room <= DATA_HEADER:
                 return None
             else:
-                _, number, offset, length = DATA.unpack_from(frame)
-                size = room - DATA_HEADER
-                segment.frame = DATA.pack(DATA_TYPE, number, offset, size) + frame[DATA_HEADER:room]
-                head = DATA.pack(DATA_TYPE, number, offset + size, length - size)
-                rest = self._lost[0] = Segment(segment.stream, head + frame[room:])
-                rest.queued = True
-                self._hold(DATA_HEADER)
+                self._lost.popleft()
+                self._split(segment, room)
             segment.queued = False
             return segment
         return None
+
+    def _split(self, segment: Segment, room: int) -> None:
+        """Make a segment fit into the room; what does not fit is to be sent again, too."""
+        frame, number, offset = segment.frame, segment.stream.id, segment.offset
+        body = frame[_HEADERS[frame[0]] :]
+        head, size = frames.data(number, offset, len(body), room)
+        segment.frame = head + body[:size]
+        self._hold(len(segment.frame) - len(frame))
+        if body := body[size:]:
+            head, _ = frames.data(number, offset + size, len(body), len(body) + DATA_HEADER)
+            rest = Segment(segment.stream, head + body, offset + size)
+            rest.queued = True
+            self._lost.appendleft(rest)
+            self._hold(len(rest.frame))
 
     def _hold(self, size: int) -> None:
         self._held += size

@@ -13,7 +13,7 @@ from enum import Enum
 
 from toxproxy.mux import frames
 from toxproxy.mux.datagrams import Flow
-from toxproxy.mux.receiver import Receiver, ReceiveState
+from toxproxy.mux.receiver import Receiver
 from toxproxy.mux.sender import Sender, SendState
 
 
@@ -54,7 +54,7 @@ class Stream:
     @property
     def done(self) -> bool:
         """Whether both directions have ended and both sides know it."""
-        return self.sender.state is SendState.DONE and self.receiver.state is ReceiveState.DONE
+        return self.sender.state is SendState.DONE and self.receiver.done
 
     def __repr__(self) -> str:
         return f"<Stream {self.id} {self.state.value}>"

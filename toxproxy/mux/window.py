@@ -6,7 +6,6 @@ stops holds one window of memory, and stops its own writer only. (As in QUIC, RF
 
 from __future__ import annotations
 
-from toxproxy.errors import LocalProtocolError
 from toxproxy.mux.limits import Limits, Pool
 
 _SHARES = 32  # a new stream gets at most one of so many parts of what is left for new ones
@@ -34,12 +33,6 @@ class ReceiveWindow:
         self.size = size
         self.given.clear()
         self.used_up = False
-
-    def consume(self, length: int) -> None:
-        """The application took `length` more bytes. Raises `LocalProtocolError` if they were not received."""
-        if self.consumed + length > self.received:
-            raise LocalProtocolError(f"consumed {self.consumed + length} bytes of {self.received} received")
-        self.consumed += length
 
     @property
     def due(self) -> bool:

@@ -7,8 +7,10 @@ from urllib.parse import urlsplit
 
 from toxproxy.config.advice import Role
 from toxproxy.config.changes import Entry
+from toxproxy.config.exits import in_words
 from toxproxy.config.settings import TO_THE_LOG, Config, Forward, ToxSettings
 from toxproxy.program.amounts import counted, size
+from toxproxy.routing.routes import Way
 from toxproxy.rules import Rule
 
 
@@ -34,14 +36,18 @@ def lines(config: Config, role: Role) -> Iterator[str]:
 def _client(config: Config) -> Iterator[str]:
     for listener in config.listeners:
         plain = ", not compressed" if listener.name in config.uncompressed else ""
-        yield f"  {listener.name}: {listener.bind} {_way(listener)}{plain}"
+        yield f"  {listener.name}: {listener.bind} {_way(listener, config)}{plain}"
+    for route in config.routes.in_turn:
+        way = route.way.value if isinstance(route.way, Way) else in_words(route.way, config.exits)
+        yield f"  {route.name} leaves by: {way}"
     for server in config.servers:
         if config.secret_for(server) is not None:
             yield f"  asks the server {str(server)[:12]} to be let in with a secret"
 
 
-def _way(listener: Entry) -> str:
-    server = f"the server {str(listener.server)[:12]}"
+def _way(listener: Entry, config: Config) -> str:
+    named = in_words(listener.servers, config.exits)
+    server = f"the first that is there of {named}" if listener.others else f"the server {named}"
     if isinstance(listener, Forward):
         return f"-> {listener.target} at {server}"
     login = "" if listener.username is None else f", with the password of {listener.username}"

@@ -8,7 +8,7 @@ pace that the path is known to carry, and only tries a little more.
 
     STARTUP   The window doubles every round, until there is a queue, or the rate stays, or there is loss
               and the rate grows little.
-    DOWN      One round with a little less than the path holds: the queue drains.
+    DOWN      One round with a little less than the path holds: the queue drains, if there is one.
     CRUISE    Rounds with the usual window.
     UP        One round with more, to see whether the rate grows.
     AFTER     One round that shows what UP did. If the rate grew, another UP follows, with more.
@@ -294,7 +294,7 @@ class Controller:
         self._cycle = self._excesses = 0
         if not found:
             self._gain = _MORE_LOSSY if self.lossy else _MORE
-            return State.DOWN
+            return State.DOWN if self.lossy or self._delays.queue() > 0 else State.CRUISE
         self._gain = min(self._gain * _MORE_FASTER, _MOST_MORE)
         self._before = self.bandwidth
         return State.UP

@@ -1,7 +1,7 @@
 """Packets as bytes: a header, perhaps an introduction, perhaps an acknowledgement, then frames.
 
 SPEC.md, section 3, has the same layouts. All numbers are in network byte order. A packet number is a
-plain int here; 32 bits of it are sent, and `expanded` finds the others.
+plain int here; its low bits are sent, and `expanded` finds the others.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from toxproxy.errors import RemoteProtocolError
 
 INTRODUCTION, ACK, PROBE = 0x01, 0x02, 0x04  # flags
 CLOSE = 0x80  # in place of the flags: a packet of its own kind
-MOST_SPAN = 0xFFFF  # packets
+_MOST_SPAN = 0xFFFF  # packets
 MOST_RUNS = 64  # of received packets, in an acknowledgement that is read
 MAX_TEXT = 512  # bytes of UTF-8 in CLOSE, and in the frame REFUSED
 
-_HEADER = Struct("!BIH")
+_HEADER = Struct("!I")
 _IDS = Struct("!QQ")
 HEADER, IDS = _HEADER.size, _IDS.size  # bytes
-_ACK = Struct("!IIHB")
+_NUMBER_BITS, _NUMBER_MASK = 24, 0xFF_FFFF
+_ACK = Struct("!HIIHB")
 _RUN = Struct("!HH")
 _MOST_RUN = 0xFFFF
 _DELAY_UNIT = 16e-6  # seconds
@@ -29,14 +30,13 @@ _MOST_DELAY = 0xFFFF
 MOST_DELAY = _MOST_DELAY * _DELAY_UNIT  # seconds; it stands for more, too: no round trip follows from it
 _MICROSECOND = 1e-6
 
-header = _HEADER.pack  # flags, number modulo 2**32, span
-parse_header = _HEADER.unpack_from
 ids = _IDS.pack  # the client's and the server's session id
 
 
 class Acknowledgement(NamedTuple):
     """Which packets came, and when the largest of them did."""
 
+    span: int  # how far the number of the packet that has it is above its sender's floor
     largest: int  # its number modulo 2**32
     received: int  # when it came, on the peer's clock, in microseconds modulo 2**32
     delay: float  # seconds from then until this was written
@@ -44,10 +44,12 @@ class Acknowledgement(NamedTuple):
     end: int  # the position after it in the packet
 
 
-def acknowledgement(received: float, now: float, ranges: Iterable[tuple[int, int]], most: int) -> bytes:
+def acknowledgement(
+    span: int, received: float, now: float, ranges: Iterable[tuple[int, int]], most: int
+) -> bytes:
     """Write an acknowledgement of the packets in `ranges`, as (first, end), descending; at most `most` runs.
 
-    `received` is when the largest came. Times are in seconds.
+    `received` is when the largest came. Times are in seconds. A `span` above 65,535 is cut.
     """
     runs: list[list[int]] = []  # each with the gap after it
     largest = low = 0
@@ -63,7 +65,8 @@ def acknowledgement(received: float, now: float, ranges: Iterable[tuple[int, int
         low = first
     del runs[most:]
     delay = max(min(int((now - received) / _DELAY_UNIT), _MOST_DELAY), 0)
-    head = _ACK.pack(largest & 0xFFFF_FFFF, int(received / _MICROSECOND) & 0xFFFF_FFFF, delay, len(runs))
+    at = int(received / _MICROSECOND) & 0xFFFF_FFFF
+    head = _ACK.pack(min(span, _MOST_SPAN), largest & 0xFFFF_FFFF, at, delay, len(runs))
     return head + b"".join([_RUN.pack(*run) for run in runs])
 
 
@@ -72,17 +75,31 @@ def parse_acknowledgement(packet: bytes, at: int) -> Acknowledgement:
     begin = at + _ACK.size
     if len(packet) < begin:
         raise RemoteProtocolError("a packet that ends within its acknowledgement")
-    largest, received, delay, count = _ACK.unpack_from(packet, at)
+    span, largest, received, delay, count = _ACK.unpack_from(packet, at)
     end = begin + count * _RUN.size
     if not 0 < count <= MOST_RUNS or len(packet) < end:
         raise RemoteProtocolError(f"an acknowledgement of {count} runs in {len(packet) - begin} bytes")
     runs = list(_RUN.iter_unpack(packet[begin:end]))
-    return Acknowledgement(largest, received, delay * _DELAY_UNIT, runs, end)
+    return Acknowledgement(span, largest, received, delay * _DELAY_UNIT, runs, end)
 
 
-def expanded(low: int, near: int) -> int:
-    """The packet number with these low 32 bits that is nearest to `near`."""
-    return near + ((low - near + 0x8000_0000) & 0xFFFF_FFFF) - 0x8000_0000
+def expanded(low: int, near: int, bits: int = 32) -> int:
+    """The number with these low bits that is nearest to `near`."""
+    half = 1 << bits - 1
+    return near + ((low - near + half) & (2 * half - 1)) - half
+
+
+def header(flags: int, number: int) -> bytes:
+    """The first bytes of a packet."""
+    return _HEADER.pack(flags << _NUMBER_BITS | number & _NUMBER_MASK)
+
+
+def parse_header(packet: bytes, near: int) -> tuple[int, int]:
+    """The flags and the number, the one that is nearest to `near`. Raises `RemoteProtocolError`."""
+    if len(packet) < HEADER:
+        raise RemoteProtocolError(f"a packet of {len(packet)} bytes, expected {HEADER} at least")
+    [word] = _HEADER.unpack_from(packet)
+    return word >> _NUMBER_BITS, expanded(word & _NUMBER_MASK, near, _NUMBER_BITS)
 
 
 def introduction(packet: bytes) -> tuple[int, int] | None:

@@ -21,8 +21,8 @@ _MOST_KEPT = 1024  # runs that are remembered
 class Received:
     """Tells new packets from repeated ones, and writes acknowledgements.
 
-    Numbers below the floor count as received. The peer's packets raise the floor: it does not wait for
-    an acknowledgement of lower numbers any more. Where more than `_MOST_KEPT` runs would have to be
+    Numbers below the floor count as received. The peer's acknowledgements raise the floor: it does not wait
+    for an acknowledgement of lower numbers any more. Where more than `_MOST_KEPT` runs would have to be
     remembered, the oldest gaps are given up, and packets that would fill them are dropped.
     """
 
@@ -61,11 +61,11 @@ class Received:
         elif self.pending == 1:
             self.due = now + min(_MOST_DELAY, max(_LEAST_DELAY, round_trip / _SHARE))
 
-    def acknowledgement(self, now: float) -> bytes:
-        """Write an acknowledgement of what came. Nothing is pending then."""
+    def acknowledgement(self, span: int, now: float) -> bytes:
+        """Write an acknowledgement of what came; see `packet.acknowledgement`. Nothing is pending then."""
         self.pending = 0
         self.due = math.inf
-        return packet.acknowledgement(self._came_at, now, self._numbers.descending(), _MOST_RUNS)
+        return packet.acknowledgement(span, self._came_at, now, self._numbers.descending(), _MOST_RUNS)
 
     def repeat(self, due: float) -> None:
         """The last acknowledgement did not leave: one is due again, at `due`."""

@@ -36,6 +36,7 @@ _MOST_PAUSE, _MOST_PAUSE_TRIPS = 0.25, 1.5  # … up to so many seconds, or roun
 _MOST_REFUSED = 64  # packets that a carrier may refuse at once
 _REFUSED = 0.005  # seconds that nothing is sent after the carrier's queue was full
 _ROOM = PACKET_SIZE - packet.HEADER
+_FLAGS = packet.INTRODUCTION | packet.ACK | packet.PROBE
 
 
 class Recovery:
@@ -105,33 +106,31 @@ class Recovery:
     def receive(self, data: bytes, now: float) -> None:
         """One packet came. Raises `RemoteProtocolError` if it is malformed, or a frame in it is."""
         self._now = now
-        if len(data) < packet.HEADER:
-            raise RemoteProtocolError(f"a packet of {len(data)} bytes, expected {packet.HEADER} at least")
-        flags, low, span = packet.parse_header(data)
+        received = self._received
+        flags, number = packet.parse_header(data, received.largest)
         at = packet.HEADER
         if flags:
-            if flags & ~(packet.INTRODUCTION | packet.ACK | packet.PROBE):
+            if flags & ~_FLAGS:
                 raise RemoteProtocolError(f"a packet with unknown flags 0x{flags:02x}")
             if flags & packet.INTRODUCTION:
                 at += packet.IDS
                 if self._introduction or len(data) < at:
                     raise RemoteProtocolError("an introduction that is too short, or from the server")
             if flags & packet.ACK:
-                at = self._acknowledged(data, at, now)
+                ack = packet.parse_acknowledgement(data, at)
+                at = ack.end
+                received.raise_floor(number - ack.span)
+                self._acknowledged(ack, now)
         if not self.met:  # what the old link carried and the peer does not know is lost
             self.met = True
             self._lose(self.flight.lose_before(self._first, now))
             self._waits_since = now
-        received = self._received
-        number = packet.expanded(low, received.largest)
-        received.raise_floor(number - span)
         if at == len(data) and not flags & packet.PROBE:
             return
         if received.is_new(number) and (at == len(data) or self._source.receive(data, at)):
             received.add(number, now, self.trip.smoothed, urgent=bool(flags & packet.PROBE))
 
-    def _acknowledged(self, data: bytes, at: int, now: float) -> int:
-        ack = packet.parse_acknowledgement(data, at)
+    def _acknowledged(self, ack: packet.Acknowledgement, now: float) -> None:
         acked, newest = self.flight.acknowledge(ack, now)
         delivered = self._source.delivered
         for each in acked:
@@ -147,7 +146,6 @@ class Recovery:
         lost = self._find_lost(now)
         if acked or lost:
             self.controller.feedback(now, acked, lost, report, self.flight.bytes)
-        return ack.end
 
     def _report(self, ack: packet.Acknowledgement, newest: Sent, now: float) -> Report:
         # Silence may hide turns of the peer's clock, which has 32 bits: our own clock counts them.
@@ -246,15 +244,14 @@ class Recovery:
             flags |= packet.INTRODUCTION
             pieces.append(self._introduction)
             room -= packet.IDS
+        number = flight.next_number
         if pending or (received.largest and flight.newest.number < self._first):
             flags |= packet.ACK
-            ack = received.acknowledgement(now)
+            ack = received.acknowledgement(number - flight.floor, now)
             pieces.append(ack)
             room -= len(ack)
         contents = self._source.fill(pieces, room, now) if fill else None
-        number = flight.next_number
-        span = min(number - flight.floor, packet.MOST_SPAN)
-        pieces[0] = packet.header(flags, number & 0xFFFF_FFFF, span)
+        pieces[0] = packet.header(flags, number)
         if contents is None and not flags & packet.PROBE:
             if not pending:
                 return None

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 PACKET_SIZE = 1343  # bytes: the longest packet that ENet does not fragment, with an mtu of 1371
-# Bytes that a packet takes on the wire beside its own: ENet 10, the carrier 2, Tox 27, UDP 8, IPv4 20.
-OVERHEAD = 67
+# Bytes that a packet takes on the wire beside its own: ENet 2, the carrier 2, Tox 27, UDP 8, IPv4 20.
+OVERHEAD = 59
 
 
 @dataclass(slots=True, eq=False)

@@ -90,7 +90,7 @@ class Batch:
         count = library.recvmmsg(self._descriptor, self._messages, min(most, MOST), 0, _ffi.NULL)
         return self._received[:count].tolist() if count > 0 else []
 
-    def put(self, number: int, datagram: memoryview) -> None:
+    def put(self, number: int, datagram: memoryview | bytes) -> None:
         """Fill a slot with a copy of a datagram, for `send`."""
         at = self.starts[number]
         self.buffer[at : at + len(datagram)] = datagram

@@ -104,10 +104,16 @@ class Node:
         self._running = tox
         self._sockets, self._sharing = RelaySockets(self.tcp_port), RelaySharing(tox)
         self._udp = None
-        local, deaf = self._settings.local_discovery, lambda: self.deaf_s is not None
-        self._rendezvous = Rendezvous(tox, self.dht_key, self.udp_port, local=local, deaf=deaf)
         if self.udp_port is not None:
             self._udp = find_udp_socket(self.udp_port)
+        self._rendezvous = Rendezvous(
+            tox,
+            self.dht_key,
+            self.udp_port,
+            local=self._settings.local_discovery,
+            deaf=lambda: self.deaf_s is not None,
+            descriptor=self._udp,
+        )
         if self._udp is not None:
             self._knocks = Knocks(self._udp, tox.friend_send_lossy_packet)
             self._hearing = Hearing(self._udp)
@@ -282,6 +288,8 @@ class Node:
         events = self._sockets.take_events()
         if self._hearing is not None:
             self._hearing.look()
+        if self._rendezvous is not None:
+            self._rendezvous.listen()
         self._guard(tox.iterate)
         if self._descriptors:
             self._watch(self._flow.pause(max(tox.packets - before, events), time.monotonic()))

@@ -5,6 +5,11 @@ the ends know: addresses in a network that both are in, an IPv6 address where no
 a port that the router maps. libtoxcore takes a path as soon as the friend's node answers a request from it
 (friend_connection.c, `dht_ip_callback`). Both ends send theirs at about the same moment, so that a firewall
 or NAT in front of either has seen a packet leave before one comes.
+
+A NAT that has another port for everyone hides one end. Its request shows the other end that port, but
+libtoxcore answers it and asks nothing back, unless its list of nodes has room for one more of that distance
+(ping.c, `ping_add`; DHT.c, `node_addable_to_close_list`): in a large network it never has. So a friend's
+node that is heard is asked from here.
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ from toxproxy.address import Address
 from toxproxy.pace import Notice, TokenBucket
 from toxproxy.system import interfaces
 from toxproxy.system.changes import drain, watch
+from toxproxy.tox.callers import Callers
 from toxproxy.tox.pytox import Tox, ToxError
 from toxproxy.tox.whereabouts import MOST, PACKET_ID, Whereabouts, is_near, is_private, is_public, parse
 
@@ -28,6 +34,7 @@ _SETTLED = 0.2  # seconds after a change of an address, in which others and the 
 # Seconds in which a path between public addresses may be found before private ones are tried. libtoxcore
 # never leaves one of those (net_crypto.c, `add_ip_port_connection`), and it may lead through a VPN.
 _PUBLIC_FIRST = 2.5
+_HEARD_AGAIN = 1.0  # seconds until a friend's node that was heard is asked once more
 _TRIES, _TRIES_RATE = 16, 0.1  # with one friend at once, and more of them each second
 _ALL_TRIES, _ALL_TRIES_RATE = 64, 4.0  # with all friends together
 _KEYS, _KEYS_RATE = 4, 1 / 600  # of a friend's nodes; libtoxcore keeps 32 that it asked as a reserve
@@ -46,6 +53,7 @@ class _Friend:
     told: Whereabouts | None = None  # what it was told last
     pause: float = _FIRST_PAUSE
     tried: int = 0  # since the pauses began
+    heard: float = -_HEARD_AGAIN  # when its node was last asked because it was heard
     timer: asyncio.TimerHandle | None = None
     tries: TokenBucket = field(default_factory=lambda: TokenBucket(_TRIES, _TRIES_RATE))
     keys: TokenBucket = field(default_factory=lambda: TokenBucket(_KEYS, _KEYS_RATE))
@@ -60,12 +68,19 @@ class _Friend:
 class Rendezvous:
     """The friends of one node. `key` is its DHT key, `port` its UDP port, None without UDP.
 
-    Unless `local`, addresses of private networks are neither told nor tried. `deaf` says whether no UDP
-    packet reaches this node.
+    `descriptor` is its UDP socket; without it no friend's node is heard. Unless `local`, addresses of
+    private networks are neither told nor tried. `deaf` says whether no UDP packet reaches this node.
     """
 
     def __init__(
-        self, tox: Tox, key: bytes, port: int | None, *, local: bool, deaf: Callable[[], bool]
+        self,
+        tox: Tox,
+        key: bytes,
+        port: int | None,
+        *,
+        local: bool,
+        deaf: Callable[[], bool],
+        descriptor: int | None = None,
     ) -> None:
         self._tox = tox
         self._key = key
@@ -79,6 +94,8 @@ class Rendezvous:
         self._settling: asyncio.TimerHandle | None = None
         self._mapped: tuple[tuple[Address, int], ...] = ()
         self._friends: dict[int, _Friend] = {}
+        self._callers = None if descriptor is None else Callers(descriptor)
+        self._awaited: dict[bytes, _Friend] = {}  # relayed friends, by the DHT keys of their nodes
         self._tries = TokenBucket(_ALL_TRIES, _ALL_TRIES_RATE)
         self._refused = Notice(_log)
         self._own = _addresses()
@@ -86,6 +103,8 @@ class Rendezvous:
 
     def close(self) -> None:
         """Stop."""
+        if self._callers is not None:
+            self._callers.close()
         if self._changes is not None:
             self._loop.remove_reader(self._changes)
             self._changes.close()
@@ -116,11 +135,13 @@ class Rendezvous:
         self._tell(number, friend)
         if relayed and friend.timer is None:
             self._begin(number, friend)
+        self._await()
 
     def forget(self, number: int) -> None:
         """The friend was removed."""
         if (friend := self._friends.pop(number, None)) is not None:
             friend.rest()
+        self._await()
 
     def told(self, number: int, packet: bytes) -> None:
         """A friend's lossless packet came."""
@@ -138,6 +159,21 @@ class Rendezvous:
             friend.where = known
         elif friend.relayed and known != where:
             self._begin(number, friend)
+        self._await()
+
+    def _await(self) -> None:
+        friends = self._friends.values()
+        self._awaited = {each.where.key: each for each in friends if each.relayed and each.where}
+
+    def listen(self) -> None:
+        """Ask the node of a relayed friend that is heard. Call this before libtoxcore reads."""
+        if not self._awaited or self._callers is None or (caller := self._callers.next()) is None:
+            return
+        key, address, port = caller
+        friend = self._awaited.get(key)
+        if friend is not None and (now := self._loop.time()) >= friend.heard + _HEARD_AGAIN:
+            friend.heard = now
+            self._ask(friend, ((address, port),))
 
     def _begin(self, number: int, friend: _Friend) -> None:
         friend.rest()
@@ -150,13 +186,18 @@ class Rendezvous:
         if friend.relayed or friend.tried < _BRIEF:
             friend.timer = self._loop.call_later(friend.pause, self._try_again, number, friend)
             friend.pause = min(2 * friend.pause, _LONGEST_PAUSE)
+        if friend.where is not None:
+            self._ask(friend, friend.where.places)
+
+    def _ask(self, friend: _Friend, places: Sequence[tuple[Address, int]]) -> None:
+        """Ask the friend's node at these addresses, where that is allowed."""
         if self._port is None or friend.where is None:
             return
         if not (friend.tries.take() and self._tries.take()):
             return
         waited = friend.relayed and self._loop.time() - friend.since > _PUBLIC_FIRST
         near = self._local and waited
-        for address, port in friend.where.places:
+        for address, port in places:
             if address not in self._own and (is_public(address) or (near and is_near(address, self._own))):
                 with suppress(ToxError):  # there is no way there now
                     self._tox.bootstrap(str(address), port, friend.where.key.hex())

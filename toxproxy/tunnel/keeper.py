@@ -7,7 +7,6 @@ one left: the client was restarted.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -70,7 +69,7 @@ class SessionKeeper(LinkOwner):
         self._reachable = False
         self._backoff = Backoff()
         self._begun = Pace(_SESSIONS)
-        self._works_since: float | None = None  # since when the current link works, by the loop's clock
+        self._steady = Timer(self._backoff.restart)  # set while a link works
         self._retry = Timer(self._connect)
         self._expiry = Timer(self._expire)
 
@@ -137,10 +136,7 @@ class SessionKeeper(LinkOwner):
 
     def _connect_after(self, reason: SessionEnd | None, *, at_least: float = 0.0) -> None:
         """Begin the next link after a pause that depends on how the last link or session ended."""
-        now = asyncio.get_running_loop().time()
-        if self._works_since is not None and now - self._works_since >= _STEADY:
-            self._backoff.restart()
-        self._works_since = None
+        self._steady.stop()
         if self._near and self._reachable:
             pause = 0.0 if reason in _NO_PAUSE else self._backoff.pause()
             self._retry.set(max(at_least, pause))
@@ -189,7 +185,7 @@ class SessionKeeper(LinkOwner):
         match what.change:
             case Change.BEGAN | Change.RESUMED:
                 self._expiry.stop()
-                self._works_since = asyncio.get_running_loop().time()
+                self._steady.set(_STEADY)
             case Change.INTERRUPTED:
                 self._connect_after(what.reason)
                 if not self._expiry.running:  # else it was interrupted before, and not resumed since

@@ -24,19 +24,7 @@ from toxproxy.dialer import FlowOwner, P
 from toxproxy.errors import CloseCode, Refusal, RemoteProtocolError, ResetCode, StreamRefused
 from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.enet import EnetLink
-from toxproxy.mux.events import (
-    DatagramReceived,
-    DataReceived,
-    EndReceived,
-    Established,
-    Event,
-    PongReceived,
-    StreamClosed,
-    StreamDrained,
-    StreamOpened,
-    StreamRequested,
-    StreamTurnedAway,
-)
+from toxproxy.mux import events
 from toxproxy.mux.frames import close_code
 from toxproxy.mux.limits import Limits
 from toxproxy.mux.multiplexer import Multiplexer
@@ -274,34 +262,32 @@ class Session(LinkOwner):
             if not self._trimming.running:  # return the memory to the system if no new stream comes soon
                 self._trimming.set(_TRIM_AFTER)
 
-    def _handle(self, event: Event) -> None:
+    def _handle(self, event: events.Event) -> None:
         match event:
-            case DataReceived(stream):
-                _transport(stream).receive(event.data)
-            case EndReceived(stream):
-                _transport(stream).receive_end()
-            case StreamDrained(stream):
+            case events.StreamReadable(stream):
+                _transport(stream).read()
+            case events.StreamDrained(stream):
                 _transport(stream).drained()
-            case StreamOpened(stream):
+            case events.StreamOpened(stream):
                 end_of(stream).opened()
-            case DatagramReceived(stream, data):
+            case events.DatagramReceived(stream, data):
                 flow_of(stream).receive(data)
-            case StreamClosed(stream, error):
+            case events.StreamClosed(stream, error):
                 if (task := self._serving.get(stream)) is not None:
                     task.cancel()
                 end_of(stream).closed(error)
-            case StreamRequested(stream, UdpTarget() as target):
+            case events.StreamRequested(stream, UdpTarget() as target):
                 AnsweredFlow(self.multiplexer, stream, self.changed, target, self._host)
-            case StreamRequested(stream, target):
+            case events.StreamRequested(stream, target):
                 transport = StreamTransport(self.multiplexer, stream, self.changed, target)
                 self._serving[stream] = task = self._loop.create_task(self._host.serve(transport, target))
                 task.add_done_callback(lambda _: self._serving.pop(stream, None))
-            case StreamTurnedAway(target):
+            case events.StreamTurnedAway(target):
                 self._host.turned_away(target)
-            case PongReceived(value):
+            case events.PongReceived(value):
                 if (answer := self._pings.get(value)) is not None and not answer.done():
                     answer.set_result(monotonic())
-            case Established(session):
+            case events.Established(session):
                 self._established(session)
 
     def _established(self, peer: int) -> None:

@@ -1,13 +1,12 @@
 """A stream as an asyncio transport.
 
 It keeps the contract of `asyncio.Transport` and `asyncio.Protocol`. While the protocol has paused
-reading, received bytes stay here and are not credited, so the sender stops after one window.
+reading, received bytes stay in the multiplexer and are not credited, so the sender stops after one window.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -18,6 +17,7 @@ from toxproxy.mux.multiplexer import Multiplexer
 from toxproxy.mux.sender import LOW_WATER, SendState
 from toxproxy.mux.stream import Stream, StreamState
 
+_MOST_READ = 256 * 1024  # bytes that the protocol gets at once, as from asyncio's sockets
 _LEAST_SHARE, _MOST_SHARE = 16 * 1024, 64 * 1024  # bytes; the second is asyncio's default high-water mark
 
 
@@ -38,10 +38,8 @@ class StreamTransport(asyncio.Transport):
         self.opened_at = asyncio.get_running_loop().time()
         self._changed = changed  # to be called when the stream may have something to send
         self._multiplexer = multiplexer
-        self._stream = stream
+        self.stream = stream
         self._protocol: AnyProtocol | None = None
-        self._kept: deque[bytes] = deque()  # received, but not given to the protocol yet
-        self._end_kept = False
         self._paused = False
         self._closing = False
         self._lost = False  # `connection_lost` was called
@@ -50,14 +48,9 @@ class StreamTransport(asyncio.Transport):
         stream.data = self
 
     @property
-    def stream(self) -> Stream:
-        """The stream itself, to look at."""
-        return self._stream
-
-    @property
     def carried(self) -> tuple[int, int]:
         """Bytes sent to the peer and received from it, before compression."""
-        return self._stream.sender.offset, self._stream.receiver.carried
+        return self.stream.sender.offset, self.stream.receiver.carried
 
     # For the session
 
@@ -78,23 +71,23 @@ class StreamTransport(asyncio.Transport):
         """Set the protocol, and give it what has come until now."""
         self._protocol = protocol
         protocol.connection_made(self)
-        self._flush_kept()
-        if self._stream.state is StreamState.CLOSED:
+        self.read()
+        if self.stream.state is StreamState.CLOSED:
             self._lose()
 
     def accept(self, protocol: AnyProtocol) -> bool:
         """Answer the peer's request with OPENED; False if the stream has ended already."""
-        if self._stream.state is not StreamState.REQUESTED:
+        if self.stream.state is not StreamState.REQUESTED:
             return False
-        self._multiplexer.accept(self._stream)
+        self._multiplexer.accept(self.stream)
         self._changed()
         self.attach(protocol)
         return True
 
     def refuse(self, code: Refusal, text: str) -> None:
         """Answer the peer's request with REFUSED, unless the stream has ended already."""
-        if self._stream.state is StreamState.REQUESTED:
-            self._multiplexer.refuse(self._stream, code, text)
+        if self.stream.state is StreamState.REQUESTED:
+            self._multiplexer.refuse(self.stream, code, text)
             self._changed()
 
     def opened(self) -> None:
@@ -102,17 +95,16 @@ class StreamTransport(asyncio.Transport):
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(None)
 
-    def receive(self, data: bytes) -> None:
-        """Bytes came."""
-        if self._protocol is None or self._paused or self._kept:
-            self._kept.append(data)
-        else:
-            self._take(data)
-
-    def receive_end(self) -> None:
-        """The peer's direction ended, after the bytes before it."""
-        self._end_kept = True
-        self._flush_kept()
+    def read(self) -> None:
+        """Give the protocol what came, as long as it reads."""
+        while self._protocol is not None and self.is_reading():
+            if (data := self._multiplexer.read(self.stream, _MOST_READ)) is None:
+                break
+            if data:
+                self._guard(feed, self._protocol, data)
+            elif not self._guard(self._protocol.eof_received):
+                self.close()
+            self._changed()
 
     def drained(self) -> None:
         """The send buffer has room again."""
@@ -122,8 +114,6 @@ class StreamTransport(asyncio.Transport):
     def closed(self, error: StreamError | None) -> None:
         """The stream has ended; `error` is None if both directions ended in order."""
         self._error = error
-        self._kept.clear()
-        self._end_kept = False
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error or StreamReset(ResetCode.CANCELLED))
         elif self._protocol is not None:
@@ -132,7 +122,7 @@ class StreamTransport(asyncio.Transport):
     # asyncio.Transport
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        stream = self._stream
+        stream = self.stream
         if stream.sender.state is not SendState.READY:
             return  # as in asyncio's transports, this is not an error
         was_full = stream.sender.full
@@ -145,8 +135,8 @@ class StreamTransport(asyncio.Transport):
         return True
 
     def write_eof(self) -> None:
-        if self._stream.state is not StreamState.CLOSED:
-            self._multiplexer.finish(self._stream)
+        if self.stream.state is not StreamState.CLOSED:
+            self._multiplexer.finish(self.stream)
             self._changed()
 
     def pause_reading(self) -> None:
@@ -155,11 +145,10 @@ class StreamTransport(asyncio.Transport):
     def resume_reading(self) -> None:
         """Resume. As in asyncio's transports, nothing is delivered from within the call."""
         self._paused = False
-        if self._kept or self._end_kept:
-            asyncio.get_running_loop().call_soon(self._flush_kept)
+        asyncio.get_running_loop().call_soon(self.read)
 
     def is_reading(self) -> bool:
-        return not self._paused and not self._closing
+        return not self._paused and not self.is_closing()
 
     def close(self) -> None:
         """End this direction after the bytes written so far, and read no more.
@@ -169,9 +158,7 @@ class StreamTransport(asyncio.Transport):
         if self._closing:
             return
         self._closing = True
-        self._kept.clear()
-        self._end_kept = False
-        stream = self._stream
+        stream = self.stream
         if stream.state is not StreamState.CLOSED:
             self._multiplexer.finish(stream)
             self._multiplexer.ignore(stream)
@@ -180,8 +167,7 @@ class StreamTransport(asyncio.Transport):
     def abort(self) -> None:
         """Reset the stream. Bytes that were not sent yet are dropped."""
         self._closing = True
-        self._kept.clear()
-        self._multiplexer.reset(self._stream, ResetCode.CONNECTION_RESET)
+        self._multiplexer.reset(self.stream, ResetCode.CONNECTION_RESET)
         self._changed()
         if self._protocol is not None and not self._lost:
             asyncio.get_running_loop().call_soon(self._lose)
@@ -210,42 +196,23 @@ class StreamTransport(asyncio.Transport):
         """
         match name:
             case "credit":
-                return self._stream.sender.limit
+                return self.stream.sender.limit
             case "room":
-                return self._stream.sender.most - self._stream.sender.buffered
+                return self.stream.sender.most - self.stream.sender.buffered
             case "share":
                 return self._multiplexer.memory.share(_LEAST_SHARE, _MOST_SHARE)
         return default
 
     def get_write_buffer_size(self) -> int:
-        return self._stream.sender.buffered
+        return self.stream.sender.buffered
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
-        return LOW_WATER, self._stream.sender.most
+        return LOW_WATER, self.stream.sender.most
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Does nothing: the multiplexer sets the limits."""
 
     # Calls of the protocol
-
-    def _take(self, data: bytes) -> None:
-        assert self._protocol is not None
-        self._guard(feed, self._protocol, data)
-        if not self._closing:
-            self._multiplexer.consumed(self._stream, len(data))
-            self._changed()
-
-    def _flush_kept(self) -> None:
-        while self._kept and self._protocol is not None and not self._paused:
-            self._take(self._kept.popleft())
-        if self._end_kept and not self._kept and self._protocol is not None and not self._paused:
-            self._end_kept = False
-            keep_open = self._guard(self._protocol.eof_received)
-            if self._stream.state is not StreamState.CLOSED and not self._closing:
-                self._multiplexer.consumed(self._stream, 1)
-                self._changed()
-            if not keep_open:
-                self.close()
 
     def _lose(self) -> None:
         if not self._lost and self._protocol is not None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from aiohttp import web
 
 from toxproxy.app.client import Client
 from toxproxy.app.orders import explained
 from toxproxy.app.server import Server
+from toxproxy.config.exits import own_ports
+from toxproxy.control.checks import Check, verdict
+from toxproxy.control.encoding import decoded
 from toxproxy.control.findings import findings
-from toxproxy.control.snapshots import EndRole, NetworkPath, PathKind, PeerState, Snapshot
-from toxproxy.program import report
+from toxproxy.control.snapshots import EndRole, NetworkPath, PathKind, PeerState, Snapshot, SpeedSnapshot
+from toxproxy.program import diagnosis, report, speed
 from toxproxy.web import metrics, pac
 from toxproxy.web.answers import answer, asked, failure, params_of, text_of
 from toxproxy.web.history import History
@@ -20,7 +24,7 @@ from toxproxy.web.onlookers import Onlookers
 
 _PREFIX = "/api/v1"
 _READ = ("status", "streams", "clients", "waiting")  # methods without params
-_ORDER = ("close", "allow", "ignore", "revoke", "block", "reload", "ping")
+_ORDER = ("close", "allow", "ignore", "revoke", "block", "reload", "ping", "route", "checkup", "speedtest")
 _MOST_PINGS = 10
 
 
@@ -58,7 +62,8 @@ class Api:
             count = params.setdefault("count", 1)
             if count not in range(1, _MOST_PINGS + 1):
                 raise failure(web.HTTPBadRequest, "bad_params", f"count: expected 1 to {_MOST_PINGS}")
-        return answer({"result": await asked(method, params)})
+        result = await asked(method, params)
+        return answer({"result": _SAID[name](result) if name in _SAID else result})
 
     async def _samples(self, _: web.Request) -> web.Response:
         self._history.looked()
@@ -94,7 +99,8 @@ class Api:
         return web.Response(text="ready\n" if ready else "not ready\n", status=200 if ready else 503)
 
     async def _pac(self, request: web.Request) -> web.Response:
-        text = pac.proxies(self._end.status().listeners, request.url.host or "127.0.0.1")
+        host, config = request.url.host or "127.0.0.1", self._end.config
+        text = pac.proxies(self._end.status().listeners, host, config.routes, own_ports(config))
         return web.Response(text=text, content_type="application/x-ns-proxy-autoconfig")
 
 
@@ -112,6 +118,22 @@ def told(snapshot: Snapshot) -> Mapping[str, object]:
         },
         "explanations": explanations,
     }
+
+
+def _examined(result: Any) -> Mapping[str, object]:
+    """What was tried, with what `toxproxy doctor` says of it in sentences."""
+    checks = [decoded(Check, each) for each in result["checks"]]
+    return {**result, "healthy": verdict(checks) is None, "sentences": list(diagnosis.lines(checks))}
+
+
+def _measured(results: Any) -> Mapping[str, object]:
+    """The end of a speed test, with what `toxproxy speedtest` says of it in sentences."""
+    shot = decoded(SpeedSnapshot, results[-1])
+    return {**results[-1], "sentences": list(speed.lines(shot))}
+
+
+#: Methods whose results are for people, too.
+_SAID = {"checkup": _examined, "speedtest": _measured}
 
 
 def is_ready(snapshot: Snapshot) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import web
 
 from toxproxy import __version__
-from toxproxy.address import split_fields
+from toxproxy.address import is_unix, split_fields
 from toxproxy.app.client import Client
 from toxproxy.app.server import Server
 from toxproxy.control.snapshots import EndRole, ListenerKind, PeerSnapshot, PeerState, Snapshot
@@ -68,7 +68,10 @@ class Clash:
         return answer({"version": f"toxproxy {__version__}", "premium": False, "meta": False})
 
     async def _configs(self, _: web.Request) -> web.Response:
-        proxies = [each for each in self._end.status().listeners if each.kind is ListenerKind.PROXY]
+        listeners = self._end.status().listeners
+        proxies = [
+            each for each in listeners if each.kind is ListenerKind.PROXY and not is_unix(each.address)
+        ]
         ports = [int(each.address.rpartition(":")[2]) for each in proxies]
         return answer(
             {

@@ -1,0 +1,1 @@
+"""Which way a connection leaves: the rules of [route], and the order of several exits. Pure."""
