@@ -18,7 +18,8 @@ class Figures:
     packets since the session began; a packet that only was late may be among the lost. `silence`: since when
     no datagram came on the link; a peer that is there sends one within two seconds. None without a link.
     `datagrams`: those of flows that were sent, that came, and that were dropped before they left, since the
-    session began. `received` packets came of the `numbered` ones that the peer has sent; some may be on their way.
+    session began. `received` packets came of the `numbered` ones that the peer has sent; some may be on their
+    way.
     """
 
     round_trip: float | None
