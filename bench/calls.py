@@ -116,7 +116,11 @@ async def calling(across: Course, *lines: str) -> AsyncIterator[tuple[Tunnel, Pr
             running(across.network.far, across.folder, "calls-origin", *python("bench.calls", "origin"))
         )
         port = int(await origin.line())
-        forwards = [f"origin = 0:{LOOPBACK}:{across.port}:TOXID", f"call = 0:{LOOPBACK}:{port}/udp:TOXID", *lines]
+        forwards = [
+            f"origin = 0:{LOOPBACK}:{across.port}:TOXID",
+            f"call = 0:{LOOPBACK}:{port}/udp:TOXID",
+            *lines,
+        ]
         network = PrivateNetwork(
             folder,
             server=f"[access]\npermit = {LOOPBACK}:*/tcp+udp, {across.network.far.address}:*/udp\n",
@@ -153,12 +157,17 @@ async def _call(run: Run, link: Link) -> Outcome:
     figures = [Figure("download beside a call", "MB/s", tuple(rates))]
     names = {"path": "without a tunnel", "alone": "alone", "beside": "beside a download"}
     for key, name in names.items():
-        bounds = (Bound(2.5, at_most=True), Bound(own + 20, at_most=True)) if key == "beside" else (None, None)
+        bounds = (
+            (Bound(2.5, at_most=True), Bound(own + 20, at_most=True)) if key == "beside" else (None, None)
+        )
         figures += [
             Figure(f"call {name}, lost", "%", tuple(100 * each.lost for each in calls[key]), bounds[0]),
             Figure(f"call {name}, p50", "ms", tuple(percentile(each.delays, 0.5) for each in calls[key])),
             Figure(
-                f"call {name}, p99", "ms", tuple(percentile(each.delays, 0.99) for each in calls[key]), bounds[1]
+                f"call {name}, p99",
+                "ms",
+                tuple(percentile(each.delays, 0.99) for each in calls[key]),
+                bounds[1],
             ),
         ]
     return Outcome(figures)
@@ -174,7 +183,10 @@ async def _rate(run: Run, link: Link) -> Outcome:
             rates.append(len(call.delays) * 1200 / seconds / MB)
             delays.append(percentile(call.delays, 0.5))
     share = tuple(100 * rate * MB / (link.down.rate * 125_000) for rate in rates) if link.down.rate else ()
-    figures = [Figure("datagrams of 1,200 bytes", "MB/s", tuple(rates)), Figure("their p50", "ms", tuple(delays))]
+    figures = [
+        Figure("datagrams of 1,200 bytes", "MB/s", tuple(rates)),
+        Figure("their p50", "ms", tuple(delays)),
+    ]
     return Outcome([Figure("datagrams", "% of the link", share, Bound(80)), *figures] if share else figures)
 
 

@@ -19,6 +19,7 @@ from fuzz import (
     router,
     sessions,
     streams,
+    udp,
     wire,
 )
 
@@ -39,6 +40,8 @@ TARGETS: dict[str, Target] = {
     "enet": behind.enet,
     "packets": links.packets,
     "links": links.links,
+    "assembly": udp.assembly,
+    "socksudp": udp.socks_udp,
     "socks": near.socks,
     "http": near.http,
     "proxy": near.proxy,
