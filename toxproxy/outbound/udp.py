@@ -14,7 +14,9 @@ from toxproxy.dialer import FlowOwner
 from toxproxy.errors import Refusal, StreamError, StreamRefused
 from toxproxy.pace import Notice
 from toxproxy.system.datagrams import DatagramSocket
+from toxproxy.system.sockets import enlarge
 
+_BUFFER = 1 << 20  # bytes: what comes while the event loop is busy; the system may give less
 _EARLY = 16  # datagrams that wait until the target's address is known; the oldest give way
 _REFUSALS = {
     errno.EACCES: Refusal.NOT_PERMITTED,  # a broadcast address
@@ -85,7 +87,9 @@ def reached(target: UdpTarget, addresses: list[Address]) -> Found:
             with socket.socket(family, socket.SOCK_DGRAM) as probe:
                 probe.connect((str(address), target.port))
                 where: tuple[str, int] = probe.getpeername()[:2]
-            return socket.socket(family, socket.SOCK_DGRAM), where
+            sock = socket.socket(family, socket.SOCK_DGRAM)
+            enlarge(sock, _BUFFER)
+            return sock, where
         except OSError as error:
             failure = error
     code = _REFUSALS.get(failure.errno or 0, Refusal.FAILED)
