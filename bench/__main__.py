@@ -14,7 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from bench import crowds, detours, keystrokes, machine, neighbours, report, streams
+from bench import calls, crowds, detours, http3, keystrokes, machine, neighbours, report, streams
 from bench.emulator import Emulator
 from bench.plot import Axis, Dot, Plot, scatter
 from bench.plot import render as render_plot
@@ -36,6 +36,8 @@ _ROWS = {
         *neighbours.ROWS,
         *detours.ROWS,
         *crowds.ROWS,
+        *calls.ROWS,
+        *http3.ROWS,
         streams.LOSS,
         crowds.DELAY,
     )

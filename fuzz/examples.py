@@ -167,7 +167,18 @@ def examples() -> dict[str, dict[str, bytes]]:
         "enet": _dice(1, 2, 3, 4),
         "packets": {"clean": bytes(200), "friend-left": bytes(40) + b"\x01" + bytes(80)},
         "links": _links(),
-        "socks": _SOCKS | {"exit": b"E\x05\x02\0\x02\x01\x04home\0\x05\x01\0\x01\x7f\0\0\x01\0\x50"},
+        "assembly": _dice(1, 2, 3),
+        "socksudp": {
+            "ipv4": b"\0\0\0\x01\x7f\0\0\x01\0\x35query",
+            "name": b"\0\0\0\x03\x0bexample.org\0\x35query",
+            "ipv6": b"\0\0\0\x04" + bytes(15) + b"\x01\0\x35query",
+            "fragment": b"\0\0\x01\x01\x7f\0\0\x01\0\x35query",
+        },
+        "socks": dict(_SOCKS)
+        | {
+            "exit": b"E\x05\x02\0\x02\x01\x04home\0\x05\x01\0\x01\x7f\0\0\x01\0\x50",
+            "socks5-udp": b"-" + _GREETING + b"\x05\x03\x00\x01" + bytes(6),
+        },
         "http": _pairs(lambda request, response: request + b"\0" + response),
         "proxy": _pairs(_conversation)
         | {name: said + near.ANSWERS + _answer(b"hello") for name, said in _SOCKS.items()},
@@ -236,7 +247,7 @@ def _parts() -> dict[str, bytes]:
 def _multiplexer() -> dict[str, bytes]:
     game, greeted = multiplexer.Game, b"\x01"
     asked: list[Move] = [(game.ask, bytes(5) + b"\x50\0"), (game.accept, b"\0\1")]
-    opened: list[Move] = [(game.open, b"\1"), (game.send, b"\0"), (game.answer, bytes(3))]
+    opened: list[Move] = [(game.open, b"\0\1"), (game.send, b"\0"), (game.answer, bytes(3))]
     flowing: list[Move] = [
         (game.flow, b"\0\0\0\x40\0\0"),
         (game.flow, b"\0\5\0\x20\0\0"),
@@ -254,12 +265,22 @@ def _multiplexer() -> dict[str, bytes]:
         (game.end, b"\0\0"),
         (game.send, b"\0"),
     ]
+    flow: list[Move] = [(game.ask, b"\2" + bytes(4) + b"\x50\0"), (game.accept, b"\0\1")]
+    datagrams: list[Move] = [
+        (game.flow, b"\0\0\x40" + 64 * b"x" + bytes(6)),
+        (game.write, b"\0\2\0\2"),
+        (game.send, b"\0"),
+        (game.send, b"\1"),
+        (game.lose, b"\0\0"),
+        (game.end, b"\0"),
+    ]
     early: list[Move] = [(game.overtake, b"\0\0\0\5\0"), (game.overtake, b"\1\0\x20\1\0")]
     moves = multiplexer.MOVES
     return {
         "asked": greeted + _script(moves, *asked, *flowing, *ending),
         "opened": greeted + _script(moves, *opened, *flowing, *ending),
         "overtaken": greeted + _script(moves, *early, *asked, *flowing, *ending),
+        "datagrams": greeted + _script(moves, *flow, *datagrams),
         "reset": greeted + _script(moves, *asked, *flowing, (game.end, b"\0\2"), (game.send, b"\0")),
         "ignored": greeted + _script(moves, *asked, (game.end, b"\0\1"), *flowing),
     }

@@ -10,9 +10,9 @@ import h11
 
 from fuzz import scene
 from fuzz.choices import Choices
-from toxproxy.address import Bind, Target, ToxId
+from toxproxy.address import Bind, Target, ToxId, UdpTarget
 from toxproxy.config.settings import ProxyPort
-from toxproxy.dialer import P
+from toxproxy.dialer import Flow, FlowOwner, P
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.http.reader import HttpReader
 from toxproxy.inbound import http_message
@@ -51,7 +51,7 @@ def _shake(
         except HandshakeError as error:
             assert handshake.target is None
             said += error.reply
-        assert handshake.target is not None or len(handshake._buffer) < _UNFINISHED
+        assert handshake.done or len(handshake._buffer) < _UNFINISHED
     return said, handshake.target, handshake.rest
 
 
@@ -174,3 +174,6 @@ class _Dialer:
         transport, protocol = await self._world.connect(protocol_factory, self._choices.chunk(1000))
         self.opened.append(transport)
         return transport, protocol
+
+    def open_flow(self, owner: FlowOwner, target: UdpTarget) -> Flow:
+        raise StreamRefused(Refusal.UNSUPPORTED, "no UDP here")

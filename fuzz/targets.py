@@ -20,6 +20,7 @@ from fuzz import (
     routes,
     sessions,
     streams,
+    udp,
     wire,
 )
 
@@ -40,6 +41,8 @@ TARGETS: dict[str, Target] = {
     "enet": behind.enet,
     "packets": links.packets,
     "links": links.links,
+    "assembly": udp.assembly,
+    "socksudp": udp.socks_udp,
     "socks": near.socks,
     "http": near.http,
     "proxy": near.proxy,

@@ -18,11 +18,11 @@ Answer = Callable[[bytes, Any], bytes | None]
 class Service:
     """A UDP socket that answers. `seen` are the datagrams that came, with their sources."""
 
-    def __init__(self, answer: Answer, host: str = "127.0.0.1") -> None:
+    def __init__(self, answer: Answer, host: str, port: int) -> None:
         self.seen: list[tuple[bytes, Any]] = []
         self._answer = answer
         sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
-        sock.bind((host, 0))
+        sock.bind((host, port))
         self.target = UdpTarget(host, sock.getsockname()[1])
         self.socket = DatagramSocket(sock, self._received)
 
@@ -34,10 +34,10 @@ class Service:
 
 @contextlib.asynccontextmanager
 async def service(
-    answer: Answer = lambda data, _: data[::-1], host: str = "127.0.0.1"
+    answer: Answer = lambda data, _: data[::-1], host: str = "127.0.0.1", port: int = 0
 ) -> AsyncIterator[Service]:
     """One that answers each datagram with its bytes backwards, unless told otherwise."""
-    made = Service(answer, host)
+    made = Service(answer, host, port)
     try:
         yield made
     finally:

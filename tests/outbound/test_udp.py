@@ -6,8 +6,10 @@ import asyncio
 import gc
 import os
 import resource
+from collections.abc import Callable
 
 import pytest
+import uvloop
 
 from tests.datagrams import Owner, client, service
 from tests.machine import Hosts
@@ -64,18 +66,28 @@ async def test_what_others_send_to_its_port_is_dropped() -> None:
         flow.close()
 
 
-async def test_a_port_where_nobody_listens_is_silent_and_the_flow_goes_on() -> None:
-    async with service() as far:
-        target = far.target
-    owner = Owner()
-    flow = way_out().open_flow(owner, target)
-    for _ in range(5):
-        flow.send(b"question")
-        await asyncio.sleep(0.01)
-    assert owner.opened.is_set()
-    assert not owner.ended.done()
-    flow.send(bytes(65_535))  # longer than IPv4 takes
-    flow.close()
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_port_where_nobody_listens_is_silent_and_the_flow_goes_on(
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    async def goes_on() -> None:
+        async with service() as far:
+            target = far.target
+        owner = Owner()
+        flow = way_out().open_flow(owner, target)
+        for _ in range(5):
+            flow.send(b"question")
+            await asyncio.sleep(0.01)
+        assert owner.opened.is_set()
+        assert not owner.ended.done()
+        flow.send(bytes(65_535))  # longer than IPv4 takes
+        async with service(port=target.port):
+            flow.send(b"ab")
+            assert await owner.receive() == b"ba"
+        flow.close()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(goes_on())
 
 
 @pytest.mark.parametrize(

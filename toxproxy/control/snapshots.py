@@ -173,10 +173,10 @@ class LinkSnapshot:
     """The path to a peer as recovery sees it.
 
     `rtt_ms` is smoothed, `least_rtt_ms` the lowest of the last 10 to 20 seconds, `queue_ms` the difference;
-    None before the first measurement. Packets are counted since the session began. `loss_share` is from
-    0 to 1 of what was sent. Datagrams are those of flows, `dropped_datagrams` those that were late or too
-    many, and did not leave; they are counted since the session began, too. `silent_s`: since when nothing
-    came; None without a link. `phase` is what congestion control is doing.
+    None before the first measurement. Packets and datagrams are counted since the session began;
+    `dropped_datagrams` were late or too many, and never left. `loss_share` is from 0 to 1 of the packets that
+    were sent. `silent_s`: since when nothing came; None without a link. `phase` is what congestion control is
+    doing.
     """
 
     rtt_ms: float | None

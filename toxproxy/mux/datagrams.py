@@ -17,7 +17,7 @@ from toxproxy.recovery.packet import HEADER
 from toxproxy.recovery.sent import PACKET_SIZE
 
 MOST_DATAGRAM = 0xFFFF  # bytes
-LATE = 0.3  # seconds that a datagram may wait for its packet …
+LATE = 0.15  # seconds that a datagram may wait for its packet …
 _BEGUN_LATE = 1.0  # … and in all, if a part of it has left
 _WHOLE = PACKET_SIZE - HEADER - DATAGRAM_HEADER  # bytes: a longer one never fits into one packet
 _LEAST_PART = 64  # bytes that are worth a part of their own

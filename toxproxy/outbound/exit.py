@@ -22,7 +22,7 @@ from toxproxy.dialer import FlowOwner, P, feed
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.outbound import eyeballs, service, unix
 from toxproxy.outbound.trail import Trail
-from toxproxy.outbound.udp import UdpFlow, connected
+from toxproxy.outbound.udp import Found, UdpFlow, reached
 from toxproxy.outbound.upstream import Upstream
 from toxproxy.pace import Notice
 from toxproxy.rules import Decision, Rules, Verdict
@@ -124,10 +124,10 @@ class Exit:
 
     def open_flow(self, owner: FlowOwner, target: UdpTarget, trail: Trail | None = None) -> UdpFlow:
         """A flow of datagrams to `target`; see `FlowDialer`. `trail` is filled in."""
-        return UdpFlow(owner, lambda: self._udp_socket(target, trail or Trail()))
+        return UdpFlow(owner, lambda: self._reached(target, trail or Trail()))
 
-    async def _udp_socket(self, target: UdpTarget, trail: Trail) -> socket.socket:
-        """A UDP socket that is connected to `target`. Raises `StreamRefused`."""
+    async def _reached(self, target: UdpTarget, trail: Trail) -> Found:
+        """A UDP socket for `target`, and its address. Raises `StreamRefused`."""
         if self._upstream is not None:
             text = "the server connects through an upstream proxy, which carries no UDP"
             raise StreamRefused(Refusal.UNSUPPORTED, text)
@@ -136,13 +136,13 @@ class Exit:
                 address = _literal(target)
                 verdict = self._judged_name(target, trail) if address is None else None
                 permitted = await self._permitted(target, address, verdict, trail)
-                sock = connected(target, list(permitted))
+                sock, address_there = reached(target, list(permitted))
         except TimeoutError:
             text = f"its name was not found within {self._settings.connect_timeout:g} seconds"
             raise StreamRefused(Refusal.TIMED_OUT, text) from None
         self._check_files(sock)
-        trail.connected(_plain(sock.getpeername()[0]), permitted)
-        return sock
+        trail.connected(_plain(address_there[0]), permitted)
+        return sock, address_there
 
     def _check_files(self, sock: socket.socket) -> None:
         if scarce(sock):

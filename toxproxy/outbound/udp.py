@@ -14,7 +14,9 @@ from toxproxy.dialer import FlowOwner
 from toxproxy.errors import Refusal, StreamError, StreamRefused
 from toxproxy.pace import Notice
 from toxproxy.system.datagrams import DatagramSocket
+from toxproxy.system.sockets import enlarge
 
+_BUFFER = 1 << 20  # bytes: what comes while the event loop is busy; the system may give less
 _EARLY = 16  # datagrams that wait until the target's address is known; the oldest give way
 _REFUSALS = {
     errno.EACCES: Refusal.NOT_PERMITTED,  # a broadcast address
@@ -22,24 +24,27 @@ _REFUSALS = {
     errno.EHOSTUNREACH: Refusal.HOST_UNREACHABLE,
 }
 
+Found = tuple[socket.socket, tuple[str, int]]
+
 _failed = Notice(logging.getLogger(__name__), logging.ERROR, most=5)
 
 
 class UdpFlow:
-    """A `Flow` from this machine. `connect` gives its socket, or raises `StreamRefused`.
+    """A `Flow` from this machine. `find` gives its socket and its target, or raises `StreamRefused`.
 
-    The socket is connected: the system drops what comes from another address or port than the target's.
+    What comes from another address or port than the target's is dropped.
     """
 
-    def __init__(self, owner: FlowOwner, connect: Callable[[], Awaitable[socket.socket]]) -> None:
+    def __init__(self, owner: FlowOwner, find: Callable[[], Awaitable[Found]]) -> None:
         self._owner = owner
         self._early: deque[bytes] = deque(maxlen=_EARLY)
         self._socket: DatagramSocket | None = None
-        self._task = asyncio.get_running_loop().create_task(self._run(connect))
+        self._target = "", 0
+        self._task = asyncio.get_running_loop().create_task(self._run(find))
 
     def send(self, data: bytes) -> None:
         if self._socket is not None:
-            self._socket.send(data)
+            self._socket.send(data, self._target)
         else:
             self._early.append(data)
 
@@ -48,9 +53,9 @@ class UdpFlow:
         if self._socket is not None:
             self._socket.close()
 
-    async def _run(self, connect: Callable[[], Awaitable[socket.socket]]) -> None:
+    async def _run(self, find: Callable[[], Awaitable[Found]]) -> None:
         try:
-            sock = await connect()
+            sock, self._target = await find()
         except StreamRefused as refused:
             self._owner.flow_ended(refused)
             return
@@ -60,31 +65,32 @@ class UdpFlow:
                 StreamRefused(Refusal.FAILED, "internal error; the server's log says more")
             )
             return
-        self._socket = DatagramSocket(sock, lambda data, _: self._owner.datagram_received(data))
+        self._socket = DatagramSocket(sock, self._received)
         self._owner.flow_opened()
         while self._early:
-            self._socket.send(self._early.popleft())
+            self._socket.send(self._early.popleft(), self._target)
+
+    def _received(self, data: bytes, source: tuple[str, int]) -> None:
+        if source[:2] == self._target:
+            self._owner.datagram_received(data)
 
 
-def connected(target: UdpTarget, addresses: list[Address]) -> socket.socket:
-    """A socket that is connected to the first address that this machine has a way to.
+def reached(target: UdpTarget, addresses: list[Address]) -> Found:
+    """A socket for the first address that this machine has a way to, and that address.
 
-    Nothing is sent for that. Raises `StreamRefused`.
+    Nothing is sent to find out. The socket is not connected: see `DatagramSocket`. Raises `StreamRefused`.
     """
     failure = OSError(errno.ENETUNREACH, "")
     for address in addresses:
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect((str(address), target.port))
+                where: tuple[str, int] = probe.getpeername()[:2]
             sock = socket.socket(family, socket.SOCK_DGRAM)
+            enlarge(sock, _BUFFER)
+            return sock, where
         except OSError as error:
             failure = error
-            continue
-        try:
-            sock.connect((str(address), target.port))
-        except OSError as error:
-            sock.close()
-            failure = error
-        else:
-            return sock
     code = _REFUSALS.get(failure.errno or 0, Refusal.FAILED)
     raise StreamRefused(code, code.words)

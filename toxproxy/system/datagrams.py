@@ -6,7 +6,6 @@ import asyncio
 import socket
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 MOST_DATAGRAM = 0xFFFF  # bytes
@@ -27,7 +26,8 @@ class DatagramSocket:
     """Reads a UDP socket, and sends: at once, or not at all, as a network that has no room.
 
     `received` gets each datagram and the address that it came from. The socket belongs to this object.
-    ICMP errors are ignored: they may be forged, and who sends datagrams does without an answer.
+    It must not be connected: the system would report ICMP errors then, and uvloop stops reading a socket at
+    its first error.
     """
 
     def __init__(self, sock: socket.socket, received: Callable[[bytes, Any], None]) -> None:
@@ -39,22 +39,14 @@ class DatagramSocket:
         sock.setblocking(False)
         self._loop.add_reader(sock, self._read)
 
-    def send(self, data: bytes, to: Any = None) -> None:
-        """Send a datagram to an address, or to the one that the socket is connected to."""
+    def send(self, data: bytes, to: Any) -> None:
+        """Send a datagram to an address."""
         if not self._open:
             return
-        for _ in range(2):  # the first call may raise the error of an earlier datagram
-            try:
-                if to is None:
-                    self._sock.send(data)
-                else:
-                    self._sock.sendto(data, to)
-                return
-            except ConnectionError:
-                continue
-            except OSError:  # no room, too long, no route
-                break
-        self.unsent += 1
+        try:
+            self._sock.sendto(data, to)
+        except OSError:  # no room, too long, no route
+            self.unsent += 1
 
     def release(self) -> socket.socket:
         """Read no more, and give the socket away."""
@@ -72,13 +64,8 @@ class DatagramSocket:
         for _ in range(_IN_A_ROW):
             if not self._open:  # `received` has closed it
                 return
-            with suppress(ConnectionError):
-                try:
-                    size, address = self._sock.recvfrom_into(view)
-                except (BlockingIOError, InterruptedError):
-                    return
-                except ConnectionError:
-                    raise
-                except OSError:
-                    return
-                self._received(bytes(view[:size]), address)
+            try:
+                size, address = self._sock.recvfrom_into(view)
+            except OSError:  # there is none
+                return
+            self._received(bytes(view[:size]), address)
