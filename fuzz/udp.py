@@ -31,9 +31,9 @@ def assembly(data: bytes) -> None:
         assert whole is None or whole == bytes((number,)) * size
         assert len(made._partial) <= _MOST_PARTIAL
         assert made._held == sum(partial.held for partial in made._partial.values()) <= _MOST_HELD
-        assert _LIMITS.session_window - memory._own.left == made._held
+        assert memory.taken == made._held
     made.clear()
-    assert memory._own.left == _LIMITS.session_window
+    assert not memory.taken
 
 
 def socks_udp(data: bytes) -> None:

@@ -23,7 +23,7 @@ CUT = (
     "without a space before `;`, which begins a comment, found one: "
     "remove the space, or put the comment on a line of its own"
 )
-FORWARD = "[localip:]localport:remotehost:remoteport:toxid (an IPv6 address in brackets)"
+FORWARD = "[localip:]localport:remotehost:remoteport[/udp]:toxid (an IPv6 address in brackets)"
 PROXY = "[user:password@][localip:]localport:toxid (an IPv6 address in brackets)"
 UPSTREAM = "socks5://host:port or socks4://host:port or http://host:port or socks5h://host:port or socks4a://host:port"
 WRONG_BINDS = ("alice:hunter2:{}", "hunter2:{}", "hunter 2:80:{}", "127.1:80:{}", "me:pw@hunter2:{}")

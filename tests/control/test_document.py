@@ -46,5 +46,6 @@ async def test_every_method_is_described(tmp_path: Path) -> None:
             await request(tmp_path, "nonsense")
     assert rows == set(str(caught.value).partition("one of ")[2].split(", ")) | {
         "connect",
+        "route",
         "speedtest",
     }  # at a client

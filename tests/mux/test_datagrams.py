@@ -41,7 +41,7 @@ def send(side: Side, stream: Stream, *datagrams: bytes) -> None:
 
 
 def free(side: Side) -> int:
-    return side.mux.memory._own.left
+    return side.mux.memory.left
 
 
 def test_datagrams_go_both_ways_and_the_target_is_one_of_udp() -> None:
@@ -145,7 +145,7 @@ def test_without_one_part_the_datagram_is_dropped_as_a_whole_and_its_memory_come
     assert before - free(pair.server) <= 1 << 20
     assert len(pair.server.mux.assembly._partial) <= 64
     pair.server.mux.end()
-    assert pair.server.mux.memory._own.left == pair.server.mux.limits.session_window
+    assert not pair.server.mux.memory.taken
 
 
 def test_parts_that_overlap_make_no_datagram() -> None:
@@ -198,7 +198,7 @@ def test_a_million_bytes_in_each_of_many_flows_take_two_million_at_most() -> Non
         send(pair.client, flow, *itertools.repeat(bytes(1200), 30))
     assert before - free(pair.client) <= 2 << 20
     pair.client.mux.end()
-    assert pair.client.mux.memory._own.left == pair.client.mux.limits.session_window
+    assert not pair.client.mux.memory.taken
 
 
 def test_where_memory_is_short_less_waits() -> None:

@@ -29,8 +29,8 @@ async def test_datagrams_of_every_length_go_there_and_back() -> None:
         assert owner.opened.is_set()
         assert (ends.near.flows, ends.far.flows) == (1, 1)
         assert flow.carried == (71_260, 71_260)
-        assert ends.near.carried == ends.far.carried == flow.carried
-        (there,) = ends.far.transports()
+        assert ends.near.multiplexer.carried == ends.far.multiplexer.carried == flow.carried
+        (there,) = ends.far.streams
         assert str(there.target) == f"{far.target.host}:{far.target.port}/udp"
         flow.close()
         await until(lambda: not ends.far.flows)
@@ -114,7 +114,7 @@ async def test_flows_do_not_keep_a_program_from_stopping() -> None:
             await ends.near_end.idle()
             await ends.far_end.idle()
         assert ends.near_end.connections == ends.far_end.connections == 0
-        assert ends.near_end.streams == 1
+        assert len(ends.near_end.streams) == 1
 
 
 async def test_one_flow_more_than_the_server_allows_is_refused_and_streams_go_on() -> None:
@@ -125,7 +125,7 @@ async def test_one_flow_more_than_the_server_allows_is_refused_and_streams_go_on
             await owner.receive()
         with pytest.raises(StreamRefused, match="2 flows of datagrams"):
             ends.near.open_flow(Owner(), far.target)
-        ends.near.change(replace(Limits(), flows=10))
+        ends.near.multiplexer.limits = replace(Limits(), flows=10)
         third = Owner()
         ends.near.open_flow(third, far.target)
         refused = await third.end()
@@ -162,8 +162,8 @@ async def test_a_forward_through_the_tunnel_and_floods_of_answers() -> None:
             writer.write(b"hello")
             assert await reader.readexactly(5) == b"hello"
             for side in (ends.near, ends.far):
-                memory = side._multiplexer.memory
-                held.append(side._multiplexer.limits.session_window - memory._own.left)
+                memory = side.multiplexer.memory
+                held.append(memory.taken)
         assert max(held) < 6 << 20
         writer.close()
         for each in (flood, listener):
