@@ -14,12 +14,12 @@ from tests.alone import ALONE
 from tests.asking import request
 from toxproxy import config
 from toxproxy.app.server import Server
-from toxproxy.control import checks, findings, messages, snapshots
+from toxproxy.control import checks, findings, messages, snapshots, speeds
 from toxproxy.control.messages import ControlError
 
 TEXT = (Path(__file__).parents[2] / "docs" / "control.md").read_text()
 NAMED = set(re.findall(r"`([a-z_0-9]+)`", TEXT))
-MODULES = (snapshots, findings, messages, checks)
+MODULES = (snapshots, findings, messages, checks, speeds)
 KINDS = [each for module in MODULES for each in vars(module).values() if isinstance(each, type)]
 
 
