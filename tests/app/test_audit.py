@@ -197,6 +197,8 @@ async def test_a_file_that_was_moved_away_is_begun_again_by_a_reload(ends: Ends)
     answer = await request(ends.folder / "server", "reload")
     assert (answer["changed"], ends.file.read_text()) == ([], "")
     await ends.refused("192.0.2.1", 80)
+    told = await request(ends.folder / "server", "status")
+    assert told["audit"] == {"file": str(ends.file), "lost": 0}
 
 
 async def test_a_file_that_cannot_be_opened_refuses_the_reload(ends: Ends) -> None:

@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from tests.app.test_control_plane import Ends, command, running
 from toxproxy.control.encoding import decoded
-from toxproxy.control.snapshots import SpeedPhase, SpeedSnapshot
+from toxproxy.control.speeds import SpeedPhase, SpeedSnapshot
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.outbound import service
 from toxproxy.outbound.service import COUNT, HOST, Port

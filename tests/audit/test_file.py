@@ -76,9 +76,11 @@ def test_a_full_disk_is_told_once_and_no_line_is_joined_to_another(
             file.write(f"lost {number}")
     assert len(caplog.messages) == 1
     assert "cannot be written" in caplog.messages[0]
+    assert file.lost == 50
     file.write("last line")
     file.write("and another")
     file.close()
+    assert file.lost == 0
     assert caplog.messages[1:] == [f"{path}: is written again; 50 lines of the audit are lost"]
     assert path.read_text() == "first line\nlost \nlast line\nand another\n"
 

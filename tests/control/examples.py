@@ -138,6 +138,7 @@ CLIENT = Snapshot(
         grace_s=600.0,
     ),
     access=None,
+    audit=None,
 )
 SERVER = replace(
     CLIENT,

@@ -20,7 +20,7 @@ from tests.control.examples import (
     with_peer,
 )
 from toxproxy.control.findings import FindingKind, findings
-from toxproxy.control.snapshots import Advice, NetworkPath, PeerState, RelayReason, Snapshot
+from toxproxy.control.snapshots import Advice, AuditSnapshot, NetworkPath, PeerState, RelayReason, Snapshot
 
 K = FindingKind
 
@@ -49,6 +49,8 @@ def kinds(snapshot: Snapshot) -> list[FindingKind]:
         (replace(SERVER, access=replace(ACCESS, admitted=0)), [K.NOBODY_ALLOWED]),
         (replace(SERVER, access=replace(ACCESS, admitted=0, secret=True)), []),
         (replace(SERVER, access=replace(ACCESS, admitted=0, anyone=True)), []),
+        (replace(SERVER, audit=AuditSnapshot(file="/var/log/audit", lost=3)), [K.AUDIT_NOT_WRITTEN]),
+        (replace(SERVER, audit=AuditSnapshot(file=None, lost=0)), []),
         (replace(CLIENT, listeners=(replace(FORWARD, connections=4096),)), [K.LISTENER_FULL]),
         (replace(CLIENT, end=replace(CLIENT.end, libtoxcore_advice=Advice.DOUBTFUL)), [K.LIBRARY_DOUBTFUL]),
     ],

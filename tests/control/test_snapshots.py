@@ -27,7 +27,7 @@ UNITS = ("_s", "_ms", "_unix_s", "_share", "_bytes", "_per_s", "_packets", "_dat
 # Numbers that count things by their name, or name one thing.
 COUNTS = {
     "version", "process_id", "nodes_asked", "udp_port", "external_port", "tcp_port", "resumed", "streams",
-    "flows", "line", "waiting", "connections", "accepted", "refused", "friend_requests", "admitted",
+    "flows", "line", "waiting", "connections", "accepted", "refused", "friend_requests", "admitted", "lost",
 }  # fmt: skip
 
 FIELDS = sorted({field.name for kind in KINDS for field in fields(kind)})

@@ -218,6 +218,7 @@ async def waiting(folder: Path, services: Services, network: PrivateNetwork) -> 
 async def pairing(folder: Path, services: Services) -> AsyncIterator[Pair]:
     """Start both ends in this process. Yields when they are connected."""
     text = _PRIVATE.format(bootstrap="none") + "[access]\nallow = *\npermit = 127.0.0.1:*\n"
+    text += "[exit]\nconnect_timeout = 60\n"
     async with Server(config.parse(text, "server"), StateFolder(folder / "server")) as server:
         node = f"127.0.0.1:{server.node.udp_port}:{server.node.dht_key.hex()}"
         text = _PRIVATE.format(bootstrap=node) + f"[socks]\nbrowser = 0:{server.node.tox_id}\n"

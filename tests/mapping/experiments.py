@@ -15,6 +15,7 @@ from typing import Any
 
 from tests.mapping import world
 from tests.mapping.world import PORT, Router, arrives, mapped, node_port, told, until
+from toxproxy.control.client import ask
 from toxproxy.mapping.grant import Mapping
 from toxproxy.mapping.mapper import Mapper
 from toxproxy.mapping.ways import NatPmp, Pcp, Upnp, Way
@@ -99,6 +100,7 @@ async def restarted(folder: Path) -> Any:
 async def moved(folder: Path) -> Any:
     """Take the gateway away, and give it back with another address of this machine."""
     changes: list[object] = []
+    progress: list[str] = []
     with Router(folder), node_port():
         mapper = Mapper(PORT, changed=lambda: changes.append(told(mapper.mapping)))
         mapper.start()
@@ -110,9 +112,10 @@ async def moved(folder: Path) -> Any:
             before = len(changes)
             await asyncio.to_thread(subprocess.run, command.split(), check=True)
             await until(lambda before=before: len(changes) > before)
+            progress.append(mapper.progress.value)
         leads = [line.rpartition(" to ")[2] for line in mapped() if world.NEIGHBOUR in line]
         await mapper.close()
-        return {"changes": changes, "leads": leads}
+        return {"changes": changes, "progress": progress, "leads": leads}
 
 
 async def program(folder: Path) -> Any:
@@ -140,6 +143,8 @@ async def program(folder: Path) -> Any:
                 await until(lambda place=place: b"leads its UDP port" in (place / "log").read_bytes())
             else:
                 await asyncio.sleep(4)
+            told = await asyncio.to_thread(ask, place / "state", "status")
+            assert isinstance(told, dict)
             held = mapped()
             before = world.received()
             await world.send("11.0.0.1", PORT, 50)
@@ -155,6 +160,7 @@ async def program(folder: Path) -> Any:
                 "status": status,
                 "left": mapped(),
                 "lines": [line.partition("the router")[2] for line in lines],
+                "told": told["network"]["mapping"],
                 "asked": "request received" in router.log or "HTTP REQUEST" in router.log,
             }
     return found

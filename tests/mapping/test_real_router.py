@@ -7,6 +7,14 @@ from tests.mapping.world import PORT, needs_router, outcome
 pytestmark = needs_router
 
 _MAPPED = ["11.0.0.1", PORT, "PCP", True]
+_TOLD = {  # by `toxproxy status --json`
+    "state": "mapped",
+    "protocol": "PCP",
+    "external_address": "11.0.0.1",
+    "external_port": PORT,
+    "public": True,
+    "failure": None,
+}
 _NEIGHBOURS = f"{PORT} dnat ip to 192.168.77.3:{PORT}"
 
 
@@ -39,6 +47,7 @@ async def test_without_a_gateway_there_is_no_mapping_and_with_another_address_a_
     assert first == _MAPPED
     assert none is None
     assert second[0] == "11.0.0.1"
+    assert found["progress"] == ["no_router", "mapped"]
     assert found["leads"] == [f"192.168.77.3:{PORT}"]
 
 
@@ -53,6 +62,7 @@ async def test_a_server_says_in_one_line_what_it_got_and_gives_it_back_on_each_s
             "status": 0,
             "left": [],
             "lines": [line],
+            "told": _TOLD,
             "asked": True,
         }
     assert found["private"] == {
@@ -61,5 +71,6 @@ async def test_a_server_says_in_one_line_what_it_got_and_gives_it_back_on_each_s
         "status": 0,
         "left": [],
         "lines": [],
+        "told": None,
         "asked": False,
     }

@@ -122,7 +122,7 @@ async def heard(stranger: _Meeting, into: list[Message]) -> None:
 
 async def stranger_without_a_proof(scene: Scene) -> list[object]:
     """Who knows the place and not the last words goes as far as he can without a proof, until it expires."""
-    inviting = asyncio.create_task(outcome(scene.invite(lifetime=30)))
+    inviting = asyncio.create_task(outcome(scene.invite(lifetime=60)))
     side = Joiner(("abandon",) * 6, scene.place, KEY, b"stranger")
     came: list[Message] = []
     async with scene.stranger() as stranger:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from toxproxy.control.snapshots import DirectionSnapshot, PathKind, SpeedPhase, SpeedSnapshot
+from toxproxy.control.snapshots import PathKind
+from toxproxy.control.speeds import DirectionSnapshot, SpeedPhase, SpeedSnapshot
 from toxproxy.program.speed import bar, lines
 
 DOWN = DirectionSnapshot(moved_bytes=50_000_000, bytes_per_s=10_000_000.0, loss_share=0.012, rtt_ms=60.0)

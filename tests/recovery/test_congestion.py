@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.recovery import path
 from tests.recovery.download import Download, alone
 from tests.recovery.path import KB, MBIT, PACKET, USE, Path, Way, both
+from tests.recovery.relay import RelayDirection
 from tests.recovery.tunnel import Tunnel
 from tests.recovery.world import Host, World
 from toxproxy.recovery.congestion import LEAST_WINDOW, MOST_WINDOW, Controller, State
@@ -58,6 +59,20 @@ def test_what_startup_loses_and_leaves_in_the_queue_is_over_soon(seed: int) -> N
     assert not download.controller.lossy
     assert download.host.goodput(0.1, 22) >= 0.88 * MB
     assert download.near.percentile(0.95) <= 0.43
+
+
+@SEEDS
+@pytest.mark.parametrize(("pause", "more", "rate"), [(0.03, 0.002, 7.0), (0.04, 0.015, 3.0)])
+def test_a_relay_that_drops_only_while_the_rate_grows_is_no_lossy_path(
+    pause: float, more: float, rate: float, seed: int
+) -> None:
+    way = Way(delay=0.025, rate=100 * MBIT)
+    world = World(both(way), seed)
+    world.down, world.up = (RelayDirection(way, pause, more, each) for each in (seed, seed + 1000))
+    download = Download(world)
+    world.run(14)
+    assert not download.controller.lossy
+    assert download.host.goodput(10, 14) >= rate * MB
 
 
 @SEEDS

@@ -58,7 +58,7 @@ async def test_links_that_fail_at_any_moment_lose_nothing(seed: int) -> None:
                         ends.near_end.carrier.link.fail(LinkEnd.SILENT)
 
         disturber = asyncio.create_task(disturb())
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(110):
             answers = await asyncio.gather(*(fetch(ends, port, file) for file in files))
         disturber.cancel()
         assert [hashlib.sha256(answer).digest() for answer in answers] == [
@@ -80,7 +80,7 @@ async def test_a_path_that_becomes_ten_times_as_long_is_no_interruption() -> Non
         await asyncio.sleep(0.3)
         assert not fetching.done()
         ends.pipe.path = replace(path, delay=0.1)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(110):
             assert await fetching == file
         await ends.quiet()
         assert {what for _, what in ends.changes} == {SessionEvent(Change.BEGAN)}

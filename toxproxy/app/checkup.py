@@ -162,7 +162,7 @@ def ipv6() -> Check:
 
 
 def _router(mapping: MappingSnapshot | None) -> Check:
-    if mapping is None or mapping.state is Progress.NO_ROUTER:
+    if mapping is None:
         return untried(CheckKind.ROUTER, Fault.NOT_ASKED_FOR)
     about = f"{mapping.external_address}:{mapping.external_port}"
     match mapping.state:
@@ -170,6 +170,8 @@ def _router(mapping: MappingSnapshot | None) -> Check:
             return fine(CheckKind.ROUTER, about)
         case Progress.MAPPED:
             return note(CheckKind.ROUTER, Fault.ROUTER_NOT_PUBLIC, about)
+        case Progress.NO_ROUTER:
+            return untried(CheckKind.ROUTER, Fault.ROUTER_NONE)
         case Progress.ASKING:
             return untried(CheckKind.ROUTER, Fault.CONNECTING)
         case Progress.NOT_NEEDED:

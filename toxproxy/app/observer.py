@@ -16,6 +16,7 @@ from toxproxy.control.findings import udp_blocked
 from toxproxy.control.snapshots import (
     AccessSnapshot,
     Advice,
+    AuditSnapshot,
     EndRole,
     EndSnapshot,
     LimitsSnapshot,
@@ -68,7 +69,7 @@ class _Since:
 class Observer:
     """The snapshots of one end. Call `network_changed` and `peer_changed` when something may have changed.
 
-    `listeners` and `access` return what only the one or the other role has. `known` says whether a
+    `listeners`, `access` and `audit` return what only the one or the other role has. `known` says whether a
     server has let this client in before. `config` is set again when another one holds; `mapper` is set
     where the router is asked for a port.
     """
@@ -83,6 +84,7 @@ class Observer:
         friends: Callable[[], Iterable[Friend]],
         listeners: Callable[[], Iterable[ListenerSnapshot]] = tuple,
         access: Callable[[], AccessSnapshot | None] = lambda: None,
+        audit: Callable[[], AuditSnapshot | None] = lambda: None,
         name_of: Callable[[bytes], str | None] = lambda _: None,
         known: Callable[[bytes], bool] = lambda _: False,
     ) -> None:
@@ -94,6 +96,7 @@ class Observer:
         self._friends = friends
         self._listeners = listeners
         self._access = access
+        self._audit = audit
         self._name_of = name_of
         self._known = known
         self._started = self._network_at = _unix()
@@ -130,6 +133,7 @@ class Observer:
             listeners=tuple(self._listeners()),
             limits=self._limits(),
             access=self._access(),
+            audit=self._audit(),
         )
 
     def peers(self) -> tuple[PeerSnapshot, ...]:

@@ -15,8 +15,8 @@ from toxproxy.app.admissions import Admissions, access_snapshot
 from toxproxy.app.end import NICKNAME, End, how, waiting
 from toxproxy.app.observer import Observer
 from toxproxy.audit.ledger import Ledger
-from toxproxy.config.settings import Config, LogSettings
-from toxproxy.control.snapshots import EndRole
+from toxproxy.config.settings import TO_THE_LOG, Config, LogSettings
+from toxproxy.control.snapshots import AuditSnapshot, EndRole
 from toxproxy.errors import Refusal, StateError
 from toxproxy.outbound.audited import AuditedExit
 from toxproxy.outbound.exit import Exit
@@ -101,8 +101,15 @@ class Server(End):
             self._state,
             friends=self._friends.values,
             access=lambda: access_snapshot(self.access),
+            audit=self._audit,
             name_of=lambda key: self.access.name(key),
         )
+
+    def _audit(self) -> AuditSnapshot | None:
+        audit = self.config.log.audit
+        if audit is None:
+            return None
+        return AuditSnapshot(file=None if audit == TO_THE_LOG else audit, lost=self._ledger.lost)
 
     def friend_request(self, key: bytes, message: bytes) -> None:
         self._requests.received(key, message)

@@ -13,7 +13,7 @@ from toxproxy.app.observer import Observer
 from toxproxy.app.orders import expect, find_peer, number, optional_text
 from toxproxy.control.encoding import encoded
 from toxproxy.control.server import Method, Params
-from toxproxy.control.snapshots import DirectionSnapshot, SpeedPhase, SpeedSnapshot
+from toxproxy.control.speeds import DirectionSnapshot, SpeedPhase, SpeedSnapshot
 from toxproxy.errors import Refusal, StreamRefused, ToxproxyError
 from toxproxy.outbound.service import COUNT, HOST, Port, noise
 from toxproxy.recovery.recovery import Recovery

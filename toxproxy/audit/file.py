@@ -23,7 +23,7 @@ class AuditFile:
     def __init__(self, path: str, most: int) -> None:
         self._path = path
         self._most = most
-        self._lost = 0  # lines, since the last one that was written
+        self.lost = 0  # lines, since the last one that was written
         self._torn = False  # the last line may not be whole
         try:
             self._file = self._opened()
@@ -40,13 +40,13 @@ class AuditFile:
                 self._turn()
             self._add(data)
         except OSError as error:
-            self._lost += 1
-            if self._lost == 1:
+            self.lost += 1
+            if self.lost == 1:
                 log.warning("%s: cannot be written: %s; the audit is not whole", self._path, error.strerror)
             return
-        if self._lost:
-            log.warning("%s: is written again; %d lines of the audit are lost", self._path, self._lost)
-            self._lost = 0
+        if self.lost:
+            log.warning("%s: is written again; %d lines of the audit are lost", self._path, self.lost)
+            self.lost = 0
 
     def close(self) -> None:
         """Close the file."""

@@ -31,6 +31,11 @@ class Ledger:
         elif self._to_the_log:
             log.info("%s", self._line(record))
 
+    @property
+    def lost(self) -> int:
+        """Lines that could not be written, since the last one that was."""
+        return 0 if self._file is None else self._file.lost
+
     def close(self) -> None:
         """Close the file. Nothing is written after that."""
         if self._file is not None:

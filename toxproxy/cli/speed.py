@@ -6,7 +6,7 @@ import argparse
 
 from toxproxy.cli.asking import asked, read, say, say_json
 from toxproxy.control.messages import ControlError, ErrorCode
-from toxproxy.control.snapshots import SpeedPhase, SpeedSnapshot
+from toxproxy.control.speeds import SpeedPhase, SpeedSnapshot
 from toxproxy.errors import ToxproxyError
 from toxproxy.program import speed
 from toxproxy.program.logs import Console

@@ -56,6 +56,7 @@ class Fault(Enum):
     UDP_REFUSED_HERE = "udp_refused_here"  # by a firewall of this machine
     UDP_OFF = "udp_off"
     IPV6_NONE = "ipv6_none"
+    ROUTER_NONE = "router_none"  # there is no IPv4 gateway
     ROUTER_SILENT = "router_silent"  # it speaks none of the protocols for that
     ROUTER_REFUSES = "router_refuses"
     ROUTER_NOT_PUBLIC = "router_not_public"  # another NAT is in front of it; `about` the address and port

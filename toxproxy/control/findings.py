@@ -37,6 +37,7 @@ class FindingKind(Enum):
     MUCH_LOSS = "much_loss"
     CLIENTS_WAIT = "clients_wait"  # to be let in
     NOBODY_ALLOWED = "nobody_allowed"
+    AUDIT_NOT_WRITTEN = "audit_not_written"  # `count`: lines that are lost
     LISTENER_FULL = "listener_full"
     LIBRARY_DOUBTFUL = "library_doubtful"
 
@@ -57,6 +58,7 @@ def findings(snapshot: Snapshot) -> tuple[Finding, ...]:
         *_about_network(snapshot),
         *(finding for peer in snapshot.peers for finding in _about_peer(snapshot, peer)),
         *_about_access(snapshot),
+        *_about_audit(snapshot),
         *_about_listeners(snapshot),
         *_about_library(snapshot),
     )
@@ -110,6 +112,11 @@ def _about_access(snapshot: Snapshot) -> Iterator[Finding]:
         yield Finding(kind=FindingKind.CLIENTS_WAIT, count=len(access.waiting))
     elif not (access.admitted or access.anyone or access.secret):
         yield Finding(kind=FindingKind.NOBODY_ALLOWED)
+
+
+def _about_audit(snapshot: Snapshot) -> Iterator[Finding]:
+    if snapshot.audit is not None and snapshot.audit.lost:
+        yield Finding(kind=FindingKind.AUDIT_NOT_WRITTEN, count=snapshot.audit.lost)
 
 
 def _about_listeners(snapshot: Snapshot) -> Iterator[Finding]:

@@ -95,15 +95,6 @@ class Admission(Enum):
     EXPIRED = "expired"
 
 
-class SpeedPhase(Enum):
-    """What a speed test is doing."""
-
-    LATENCY = "latency"
-    DOWNLOAD = "download"
-    UPLOAD = "upload"
-    FINISHED = "finished"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndSnapshot:
     """This end. `words` stand for its public key; see `admission.words`."""
@@ -275,8 +266,19 @@ class AccessSnapshot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuditSnapshot:
+    """Where a server's audit goes. `file` is None for the log.
+
+    `lost`: lines that could not be written, since the last one that was.
+    """
+
+    file: str | None
+    lost: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """Everything at one moment. `access` is None at a client."""
+    """Everything at one moment. `access` is None at a client, `audit` where there is none."""
 
     version: int = VERSION
     taken_unix_s: float
@@ -286,6 +288,7 @@ class Snapshot:
     listeners: tuple[ListenerSnapshot, ...]
     limits: LimitsSnapshot
     access: AccessSnapshot | None
+    audit: AuditSnapshot | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -370,33 +373,3 @@ class ReloadSnapshot:
     changed: tuple[str, ...]
     restart: tuple[str, ...]
     warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DirectionSnapshot:
-    """One direction of a speed test. `moved_bytes` arrived. The rate includes the beginning.
-
-    `loss_share` is of the packets in this direction. `rtt_ms` is the median of the pings meanwhile.
-    """
-
-    moved_bytes: int
-    bytes_per_s: float
-    loss_share: float | None
-    rtt_ms: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpeedSnapshot:
-    """How far a speed test is. `bytes_per_s` is that of the direction under way.
-
-    `idle_rtt_ms` is the median of pings before the load.
-    """
-
-    peer_key: str
-    path: PathKind
-    phase: SpeedPhase
-    progress_share: float
-    bytes_per_s: float | None
-    idle_rtt_ms: float | None
-    download: DirectionSnapshot | None
-    upload: DirectionSnapshot | None

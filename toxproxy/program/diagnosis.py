@@ -144,6 +144,7 @@ _SENTENCES = {
     ),
     Fault.UDP_OFF: "UDP is off ([tox] udp or proxy), so every path is a slow relay",
     Fault.IPV6_NONE: "there is no way out by IPv6; IPv4 is enough",
+    Fault.ROUTER_NONE: "there is none that could be asked for a port",
     Fault.ROUTER_SILENT: (
         "it leads no port here: it speaks neither PCP, NAT-PMP nor UPnP. Where no direct path is found, "
         "switch one on there"

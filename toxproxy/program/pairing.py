@@ -233,8 +233,9 @@ Joined: the client {key} is let in.
 
   check words: {" ".join(joined.check)}
 
-The other machine must show the same two. If it does not, somebody else was let in: delete that key
-from {state.path / "clients.json"} and restart the server.
+The other machine must show the same two. If it does not, somebody else was let in. Shut it out:
+
+  toxproxy block {key}{option(state, "server")}
 """
     if not joined.confirmed:
         text += """

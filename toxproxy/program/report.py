@@ -15,7 +15,6 @@ from toxproxy.control.snapshots import (
     LinkSnapshot,
     ListenerKind,
     ListenerSnapshot,
-    MappingSnapshot,
     NetworkPath,
     PathKind,
     PeerSnapshot,
@@ -24,8 +23,9 @@ from toxproxy.control.snapshots import (
     RelayReason,
     Snapshot,
 )
-from toxproxy.mapping.grant import Failure, Progress
+from toxproxy.mapping.grant import Progress
 from toxproxy.program.amounts import counted, duration, moment, rate, size
+from toxproxy.program.router import router_line
 from toxproxy.tunnel.friend import Phase
 
 _PATHS = {
@@ -42,14 +42,6 @@ RELAY_REASONS = {
     RelayReason.NO_UDP_THERE: "UDP is off or blocked at the other end",
     RelayReason.SEARCHING: "a direct path is being looked for",
     RelayReason.NOT_FOUND: "no direct path was found",
-}
-_FAILURES = {
-    Failure.REFUSED: "refuses",
-    Failure.TAKEN: "says that the port is taken",
-    Failure.NONSENSE: "answers nonsense",
-    Failure.UNSUPPORTED: "does not support that",
-    Failure.UNREACHABLE: "does not speak PCP, NAT-PMP or UPnP",
-    Failure.SILENT: "does not answer by PCP, NAT-PMP or UPnP",
 }
 
 
@@ -256,29 +248,6 @@ def network_line(snapshot: Snapshot) -> str:
     return f"Tox network: {how} for {since}, {port}, {asked}"
 
 
-def router_line(mapping: MappingSnapshot | None) -> str:
-    """The router's port, or why there is none."""
-    if mapping is None:
-        return "router: not asked for a port ([tox] port_mapping)"
-    match mapping.state:
-        case Progress.MAPPED:
-            note = "" if mapping.public else "; that is not public: another NAT is in front of it"
-            where = f"{mapping.external_address}:{mapping.external_port}"
-            by = mapping.protocol.value if mapping.protocol is not None else "?"
-            return f"router: its UDP port {where} leads here, by {by}{note}"
-        case Progress.ASKING:
-            return "router: asked for a port, no answer yet"
-        case Progress.NO_ROUTER:
-            return "router: there is none to ask for a port"
-        case Progress.NOT_NEEDED:
-            return "router: none is needed, this machine has a public address"
-    failure = mapping.failure or Failure.SILENT
-    by = ""
-    if mapping.protocol is not None and failure not in (Failure.SILENT, Failure.UNREACHABLE):
-        by = f" (by {mapping.protocol.value})"
-    return f"router: it leads no port here: it {_FAILURES[failure]}{by}"
-
-
 def _details(snapshot: Snapshot) -> Iterator[str]:
     end, limits = snapshot.end, snapshot.limits
     running = duration(snapshot.taken_unix_s - end.started_unix_s)
@@ -286,6 +255,8 @@ def _details(snapshot: Snapshot) -> Iterator[str]:
     yield f"running for {running}, state in {end.state_folder}"
     yield f"Tox ID {end.tox_id}"
     yield f"in words: {end.words}"
+    if snapshot.audit is not None:
+        yield f"audit to {snapshot.audit.file or 'the log'}"
     yield (
         f"limits: {limits.streams} connections a peer, {limits.connections} a listener, "
         f"{size(limits.memory_bytes)} a peer, {size(limits.process_memory_bytes)} in all"
@@ -340,6 +311,10 @@ def explanation(snapshot: Snapshot, finding: Finding) -> str:
             return f"{counted(count, 'client waits', 'clients wait')} to be let in: toxproxy allow"
         case FindingKind.NOBODY_ALLOWED:
             return "Nobody is allowed in yet. Start a client, then: toxproxy allow"
+        case FindingKind.AUDIT_NOT_WRITTEN:
+            where = snapshot.audit.file if snapshot.audit is not None else None
+            lost = counted(count, "line of it is lost", "lines of it are lost")
+            return f"The audit cannot be written to {where or 'its file'}: {lost} ([log] audit)."
         case FindingKind.LISTENER_FULL:
             return f"{finding.listener} is full: {counted(count, 'connection')} ([limits] connections)."
         case FindingKind.LIBRARY_DOUBTFUL:

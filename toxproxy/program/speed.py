@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from toxproxy.control.snapshots import DirectionSnapshot, PathKind, SpeedPhase, SpeedSnapshot
+from toxproxy.control.snapshots import PathKind
+from toxproxy.control.speeds import DirectionSnapshot, SpeedPhase, SpeedSnapshot
 from toxproxy.program.amounts import rate
 
 _WIDTH = 24  # characters of the bar

@@ -60,6 +60,7 @@ _EVEN = 2.7e6  # bytes per second that have the usual queue
 _LEAST_EVEN, _MOST_EVEN = 0.35, 3.0  # of it, for faster and for slower flows
 _SAME_QUEUE = 0.002  # seconds by which a queue differs at least, if it is one
 _CUT, _CUT_TRIPS = 1.0, 4  # seconds and round trips without an acknowledgement: the path was cut
+_CLEAN_ROUNDS = 12  # without a loss, an UP among them: the path is lossy no more
 _SAMPLES = 4  # delays that are enough for a judgement within a round
 
 
@@ -93,6 +94,7 @@ class Controller:
         self._rates: deque[float] = deque(maxlen=_RATE_ROUNDS)
         self._flat = 0  # rounds in a row in which the rate did not grow
         self._excesses = 0  # rounds in a row with more loss than by chance
+        self._clean = 0  # rounds in a row without a loss
         self._stale = 0  # rounds in a row with a queue that is much too long
         self._cycle = 0  # rounds since UP
         self._gain = _MORE
@@ -185,6 +187,8 @@ class Controller:
         self._note_rate(round, queued=queue > 0)
         if self.lossy and queue > allowed and not excess and self.state is not State.LOOK:
             self.lossy = False
+        self._clean = 0 if round.lost else self._clean + 1
+        self.lossy = self.lossy and self._clean < _CLEAN_ROUNDS
         if not self.lossy:
             self.bandwidth = self.rate
         if not self._stale:

@@ -17,7 +17,6 @@ from toxproxy.mux.multiplexer import Multiplexer
 from toxproxy.mux.sender import LOW_WATER, SendState
 from toxproxy.mux.stream import Stream, StreamState
 
-_MOST_READ = 256 * 1024  # bytes that the protocol gets at once, as from asyncio's sockets
 _LEAST_SHARE, _MOST_SHARE = 16 * 1024, 64 * 1024  # bytes; the second is asyncio's default high-water mark
 
 
@@ -98,7 +97,7 @@ class StreamTransport(asyncio.Transport):
     def read(self) -> None:
         """Give the protocol what came, as long as it reads."""
         while self._protocol is not None and self.is_reading():
-            if (data := self._multiplexer.read(self.stream, _MOST_READ)) is None:
+            if (data := self._multiplexer.read(self.stream, _MOST_SHARE)) is None:
                 break
             if data:
                 self._guard(feed, self._protocol, data)

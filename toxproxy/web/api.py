@@ -14,8 +14,10 @@ from toxproxy.config.exits import own_ports
 from toxproxy.control.checks import Check, verdict
 from toxproxy.control.encoding import decoded
 from toxproxy.control.findings import findings
-from toxproxy.control.snapshots import EndRole, NetworkPath, PathKind, PeerState, Snapshot, SpeedSnapshot
+from toxproxy.control.snapshots import EndRole, NetworkPath, PathKind, PeerState, Snapshot
+from toxproxy.control.speeds import SpeedSnapshot
 from toxproxy.program import diagnosis, report, speed
+from toxproxy.program.router import router_line
 from toxproxy.web import metrics, pac
 from toxproxy.web.answers import answer, asked, failure, params_of, text_of
 from toxproxy.web.history import History
@@ -112,7 +114,7 @@ def told(snapshot: Snapshot) -> Mapping[str, object]:
         "status": explained(snapshot),
         "verdict": report.verdict(snapshot),
         "network": report.network_line(snapshot),
-        "router": None if mapping is None else report.router_line(mapping),
+        "router": None if mapping is None else router_line(mapping),
         "paths": {
             peer.key: report.path(peer) for peer in snapshot.peers if peer.path is not PathKind.UNKNOWN
         },
