@@ -235,7 +235,7 @@ Joined: the client {key} is let in.
 
 The other machine must show the same two. If it does not, somebody else was let in. Shut it out:
 
-  toxproxy block {key}{option(state, "server")}
+  toxproxy block {key}{option(state.path, "server")}
 """
     if not joined.confirmed:
         text += """
