@@ -21,6 +21,7 @@ LIBRARY = ROOT / "examples" / "library.py"
 README = (ROOT / "README.md").read_text()
 CONFIGURATIONS = re.findall(r"^```ini\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 
+OTHER_ID = "1E" * 32 + "0" * 12
 TOX_ID = "A5A02FECA08E3EAC7E646B89C0507A8AAF9136E05DC756FF09F86230951820670F908F2E7719"
 PRIVATE = """\
 [tox]
@@ -53,7 +54,8 @@ async def library(*arguments: object) -> tuple[int | None, bytes, str]:
 
 @pytest.mark.parametrize("text", CONFIGURATIONS)
 def test_every_configuration_of_the_readme_is_accepted(text: str) -> None:
-    text = text.replace("DHTKEY", "1E" * 32).replace("CLIENTKEY", "2D" * 32).replace("TOXID", TOX_ID)
+    text = text.replace("DHTKEY", "1E" * 32).replace("CLIENTKEY", "2D" * 32)
+    text = text.replace("office = TOXID", f"office = {OTHER_ID}").replace("TOXID", TOX_ID)
     assert config.parse(text, "README.md") != config.DEFAULT
 
 

@@ -485,3 +485,14 @@ def test_a_stream_that_ends_returns_what_it_held() -> None:
     assert pool.left < before
     pair.server.hear(Reset(1, 1), Reset(3, 1))
     assert pool.left == before
+
+
+def test_what_comes_again_after_the_end_was_read_is_not_told() -> None:
+    pair = Pair()
+    pair.server.hear(OPEN, Data(1, 0, b"abc"), Fin(1, 3))
+    stream = pair.server.mux.streams[1]
+    pair.server.mux.accept(stream)
+    assert [pair.server.mux.read(stream, 9) for _ in "123"] == [b"abc", b"", None]
+    told = len(pair.server.of(StreamReadable))
+    pair.server.hear(Data(1, 0, b"abc"), Fin(1, 3))
+    assert len(pair.server.of(StreamReadable)) == told

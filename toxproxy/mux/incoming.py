@@ -212,6 +212,6 @@ class Incoming:
         receiver = stream.receiver
         if receiver.ignored:
             self._mux.discard(stream)
-        elif not receiver.told and (receiver.ready or receiver.finished):
+        elif not (receiver.told or receiver.done) and (receiver.ready or receiver.finished):
             receiver.told = True
             self._mux.events.append(events.StreamReadable(stream))
