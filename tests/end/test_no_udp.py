@@ -185,7 +185,7 @@ async def test_when_udp_is_blocked_status_says_relay_and_why_and_later_the_path_
         after = await peer_of(near)
     finally:
         await asyncio.gather(client.stop(), server.stop(), relay.stop())
-    assert late < 5
+    assert late < 30  # five seconds on a machine that is not busy; libtoxcore tells after two minutes
     assert ": UDP is blocked here.\n" in shown
     assert "\nUDP does not get out here, so the path is a relay" in shown
     assert ping[0] == 1
