@@ -34,7 +34,7 @@ UNITS = ("_s", "_ms", "_unix_s", "_share", "_bytes", "_per_s", "_packets")
 # Numbers that count things by their name, or name one thing.
 COUNTS = {
     "version", "process_id", "nodes_asked", "udp_port", "tcp_port", "resumed", "streams", "waiting",
-    "connections", "accepted", "refused", "friend_requests", "admitted",
+    "connections", "accepted", "refused", "friend_requests", "admitted", "line",
 }  # fmt: skip
 
 FIELDS = sorted({field.name for kind in KINDS for field in fields(kind)})
