@@ -155,7 +155,7 @@ async def test_where_descriptors_are_short_a_flow_is_refused_and_leaves_none_beh
         assert (await refusal(way_out(), "127.0.0.1")).code is Refusal.TOO_MANY_STREAMS
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 async def test_flows_that_are_closed_at_any_moment_leave_no_descriptor(
@@ -171,7 +171,7 @@ async def test_flows_that_are_closed_at_any_moment_leave_no_descriptor(
             flow.close()
         await asyncio.sleep(0.01)
     gc.collect()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
     assert not recwarn.list
 
 

@@ -6,7 +6,7 @@ import math
 import random
 
 from toxproxy.address import Target, UdpTarget
-from toxproxy.mux.events import DatagramReceived, DataReceived, StreamRequested
+from toxproxy.mux.events import DatagramReceived, StreamReadable, StreamRequested
 from toxproxy.mux.multiplexer import Multiplexer
 from toxproxy.mux.stream import Stream
 from toxproxy.recovery.recovery import Recovery
@@ -98,11 +98,11 @@ class Side:
                 case DatagramReceived(_, data):
                     sent = int.from_bytes(data[:8]) / 1e6
                     self.delays.append((sent, self.now - sent))
-                case DataReceived(stream):
-                    self._take(stream, event.data)
+                case StreamReadable(stream):
+                    while data := self.mux.read(stream, 1 << 20):
+                        self._take(stream, data)
 
     def _take(self, stream: Stream, data: bytes) -> None:
-        self.mux.consumed(stream, len(data))
         if stream is self._streams.get(_DOWNLOAD):
             self.received += len(data)
         elif self._client:
