@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import os
 import resource
 from collections.abc import Callable
@@ -149,8 +150,11 @@ async def test_with_an_upstream_proxy_nothing_leaves_beside_it() -> None:
 
 async def test_where_descriptors_are_short_a_flow_is_refused_and_leaves_none_behind() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    before = len(os.listdir("/proc/self/fd"))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (before + SPARE // 2, hard))
+    gc.collect()
+    used = {int(name) for name in os.listdir("/proc/self/fd")}
+    before = len(used)
+    free = itertools.islice((number for number in itertools.count() if number not in used), SPARE // 2)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(free) + 1, hard))
     try:
         assert (await refusal(way_out(), "127.0.0.1")).code is Refusal.TOO_MANY_STREAMS
     finally:
@@ -161,6 +165,8 @@ async def test_where_descriptors_are_short_a_flow_is_refused_and_leaves_none_beh
 async def test_flows_that_are_closed_at_any_moment_leave_no_descriptor(
     recwarn: pytest.WarningsRecorder,
 ) -> None:
+    gc.collect()
+    recwarn.clear()  # of what others have left behind
     before = len(os.listdir("/proc/self/fd"))
     async with service() as far:
         exit = way_out()
