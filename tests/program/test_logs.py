@@ -201,3 +201,11 @@ def test_another_stream_than_the_journal_keeps_its_times(monkeypatch: pytest.Mon
             log.info("one")
         stream.close()
         assert other.read().endswith("Z INFO one\n")
+
+
+def test_after_the_block_the_levels_are_as_before() -> None:
+    loggers = [logging.getLogger(name) for name in ("toxproxy", "asyncio")]
+    before = [each.level for each in loggers]
+    with logging_to(io.StringIO(), debug=True):
+        assert loggers[0].level == logging.DEBUG
+    assert [each.level for each in loggers] == before

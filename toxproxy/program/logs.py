@@ -150,13 +150,17 @@ def logging_to(stream: TextIO | None, *, debug: bool = False, as_json: bool = Fa
         console = Console(target, as_json=as_json)
         root = logging.getLogger()
         root.addHandler(console)
-        logging.getLogger("toxproxy").setLevel(logging.DEBUG if debug else logging.INFO)
+        ours, theirs = logging.getLogger("toxproxy"), logging.getLogger("asyncio")
+        levels = ours.level, theirs.level
+        ours.setLevel(logging.DEBUG if debug else logging.INFO)
         # asyncio warns about writes to connections that are gone, which are normal for a proxy.
-        logging.getLogger("asyncio").setLevel(logging.NOTSET if debug else logging.ERROR)
+        theirs.setLevel(logging.NOTSET if debug else logging.ERROR)
         try:
             yield console
         finally:
             console.show("")
             root.removeHandler(console)
+            ours.setLevel(levels[0])
+            theirs.setLevel(levels[1])
             console.close()
             _discard_unwritable(target)
