@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import errno
 import logging
-import resource
 import socket
 import threading
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.descriptors import limited
 from tests.machine import Hosts
 from tests.outbound.peers import Answer, Serve
 from toxproxy.address import Target
@@ -331,16 +331,11 @@ async def test_a_client_whose_targets_do_not_answer_delays_no_other(
 async def test_the_last_free_descriptors_are_not_used_for_connections(
     echo_port: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with socket.socket() as lowest:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest.fileno() + SPARE, hard))
-    try:
+    with limited(0, SPARE):
         error = await refusal(direct(), "127.0.0.1", echo_port)
         assert error.code is Refusal.TOO_MANY_STREAMS
         assert error.text == "the server has as many connections open as it can"
         assert len(caplog.messages) == 1
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     transport, answer = await direct().dial(Answer, Target("127.0.0.1", echo_port))
     transport.close()
     await answer.lost

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import itertools
 import os
-import resource
 from collections.abc import Callable
 
 import pytest
 import uvloop
 
 from tests.datagrams import Owner, client, service
+from tests.descriptors import limited
 from tests.machine import Hosts
 from toxproxy.address import UdpTarget
 from toxproxy.audit.record import End, Record, Verdict
@@ -149,16 +148,10 @@ async def test_with_an_upstream_proxy_nothing_leaves_beside_it() -> None:
 
 
 async def test_where_descriptors_are_short_a_flow_is_refused_and_leaves_none_behind() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     gc.collect()
-    used = {int(name) for name in os.listdir("/proc/self/fd")}
-    before = len(used)
-    free = itertools.islice((number for number in itertools.count() if number not in used), SPARE // 2)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(free) + 1, hard))
-    try:
+    before = len(os.listdir("/proc/self/fd"))
+    with limited(0, SPARE):
         assert (await refusal(way_out(), "127.0.0.1")).code is Refusal.TOO_MANY_STREAMS
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert len(os.listdir("/proc/self/fd")) <= before
 
 

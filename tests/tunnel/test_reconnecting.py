@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import resource
-import socket
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.descriptors import limited
 from tests.simulation import DatagramPipe
 from tests.tunnel.ends import echo, service, tunnel
 from tests.tunnel.lines import hello, packed
@@ -124,19 +121,6 @@ async def test_a_client_that_begins_sessions_in_a_loop_is_turned_away() -> None:
         assert ends.far_end.session is None or ends.far_end.session is far
 
 
-@contextlib.contextmanager
-def no_more_files() -> Iterator[None]:
-    """No file can be opened inside the block."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with socket.socket() as lowest:
-        free = lowest.fileno()
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
 @pytest.mark.parametrize("side", ["near", "far"])
 async def test_a_link_that_cannot_be_made_is_tried_again(side: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
@@ -145,7 +129,7 @@ async def test_a_link_that_cannot_be_made_is_tried_again(side: str, caplog: pyte
         near = ends.near_end
         if side == "near":
             near.lose()
-            with no_more_files():
+            with limited(0):
                 near.reach()  # making a link fails
                 assert not near.ready
                 await asyncio.sleep(0.1)
