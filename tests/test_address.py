@@ -22,6 +22,7 @@ from toxproxy.address import (
     parse_public_key,
     parse_target,
     parse_tox_id,
+    plain_address,
     shown,
     split_fields,
     split_listener,
@@ -296,3 +297,16 @@ def test_only_an_ipv6_address_is_put_in_brackets() -> None:
 def test_an_error_shows_only_the_beginning_of_a_long_input() -> None:
     assert shown("a\n") == r"'a\n'"
     assert shown("a" * 61) == repr("a" * 60) + "…"
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("::ffff:127.0.0.1", "127.0.0.1"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("2001:db8::1", "2001:db8::1"),
+    ],
+)
+def test_a_plain_address_has_no_zone_and_is_ipv4_where_it_was_mapped(text: str, plain: str) -> None:
+    assert str(plain_address(text)) == plain

@@ -83,6 +83,12 @@ class UdpTarget(Target):
         return f"{join_host_port(self.host, self.port)}/udp"
 
 
+def plain_address(text: str) -> Address:
+    """An address without its zone; an IPv4-mapped one (`::ffff:a.b.c.d`) as IPv4. Raises `ValueError`."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address
+
+
 @dataclass(frozen=True, slots=True)
 class Bind:
     """Where to listen: an address, or "" for every address of this machine. Port 0 takes a free port."""

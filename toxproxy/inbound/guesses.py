@@ -8,7 +8,9 @@ password was right, and parallel connections do not help to guess.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, ip_address, ip_network
+from ipaddress import IPv4Address, ip_network
+
+from toxproxy.address import plain_address
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 3.0  # seconds; each wrong password doubles the pause
 FORGOTTEN_AFTER = 600.0  # seconds without a wrong password
@@ -34,11 +36,9 @@ def source(host: str) -> str:
     Whoever has one address of such a group can use all of them.
     """
     try:
-        address = ip_address(host.partition("%")[0])
+        address = plain_address(host)
     except ValueError:
         return host
-    if not isinstance(address, IPv4Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
     if address.is_loopback:
         return _LOOPBACK
     return str(address) if isinstance(address, IPv4Address) else str(ip_network((address, 64), strict=False))

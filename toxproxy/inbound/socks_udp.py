@@ -8,10 +8,10 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 from typing import Any
 
-from toxproxy.address import UdpTarget
+from toxproxy.address import UdpTarget, plain_address
 from toxproxy.dialer import FlowDialer
 from toxproxy.errors import StreamRefused
 from toxproxy.inbound.flows import FlowTable, Openings
@@ -34,12 +34,12 @@ class Client:
     def asked(cls, peer: str, host: str, port: int) -> Client:
         """From the request. An address that is not the client's own is one behind a NAT: no port is known."""
         named = ip_address(host)
-        known = named.is_unspecified or named == _plain(peer)
+        known = named.is_unspecified or named == plain_address(peer)
         return cls(peer, port if known else 0)
 
     def is_at(self, host: str, port: int) -> bool:
         """Whether it may have sent from there."""
-        return _plain(host) == _plain(self.host) and self.port in (0, port)
+        return plain_address(host) == plain_address(self.host) and self.port in (0, port)
 
 
 class Association:
@@ -106,8 +106,3 @@ class Association:
     def _answer(self, key: UdpTarget, target: UdpTarget, data: bytes) -> None:
         if self._to is not None:
             self._socket.send(encoded(target) + data, self._to)
-
-
-def _plain(host: str) -> IPv4Address | IPv6Address:
-    address = ip_address(host.partition("%")[0])
-    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address

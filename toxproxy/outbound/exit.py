@@ -13,10 +13,9 @@ import logging
 import os
 import socket
 from collections.abc import Callable
-from ipaddress import IPv6Address, ip_address
 from weakref import WeakSet
 
-from toxproxy.address import Address, Target, UdpTarget, parse_host
+from toxproxy.address import Address, Target, UdpTarget, parse_host, plain_address
 from toxproxy.config.settings import DEFAULT, ExitSettings
 from toxproxy.dialer import FlowOwner, P, feed
 from toxproxy.errors import Refusal, StreamRefused
@@ -141,7 +140,7 @@ class Exit:
             text = f"its name was not found within {self._settings.connect_timeout:g} seconds"
             raise StreamRefused(Refusal.TIMED_OUT, text) from None
         self._check_files(sock)
-        trail.connected(_plain(address_there[0]), permitted)
+        trail.connected(plain_address(address_there[0]), permitted)
         return sock, address_there
 
     def _check_files(self, sock: socket.socket) -> None:
@@ -165,7 +164,7 @@ class Exit:
             return await _connect_through(self._upstream, target, list(permitted))
         sock = await _connect_directly(target, list(permitted))
         with contextlib.suppress(OSError):  # it is gone already
-            trail.connected(_plain(sock.getpeername()[0]), permitted)
+            trail.connected(plain_address(sock.getpeername()[0]), permitted)
         return sock, b""
 
     def _judged_name(self, target: Target, trail: Trail) -> Verdict:
@@ -213,7 +212,7 @@ class Exit:
                 raise _refused(Refusal.NAME_NOT_FOUND) from error
             text = "the server's name resolver does not answer"
             raise StreamRefused(Refusal.FAILED, text) from error
-        return list(dict.fromkeys(map(_plain, addresses)))
+        return list(dict.fromkeys(map(plain_address, addresses)))
 
 
 def _never_exists(host: str) -> bool:
@@ -234,17 +233,9 @@ def _literal(target: Target) -> Address | None:
     if "%" in host:
         raise StreamRefused(Refusal.UNSUPPORTED, "an address with a zone cannot be dialled")
     try:
-        return _plain(host)
+        return plain_address(host)
     except ValueError:
         return None
-
-
-def _plain(text: str) -> Address:
-    """An address without its zone. An IPv4-mapped one (`::ffff:127.0.0.1`) becomes IPv4."""
-    address = ip_address(text.partition("%")[0])
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address
 
 
 async def _connect_directly(target: Target, addresses: list[Address]) -> socket.socket:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from ipaddress import IPv6Address, ip_address
 
-from toxproxy.address import Address
+from toxproxy.address import Address, plain_address
 
 _REQUESTS = (0x00, 0x02)  # NET_PACKET_PING_REQUEST and NET_PACKET_GET_NODES in network.h
 _KEY_SIZE = 32  # bytes; the sender's DHT key follows the first byte of a request
@@ -35,7 +34,4 @@ class Callers:
             return None
         if len(data) <= _KEY_SIZE or data[0] not in _REQUESTS:
             return None
-        address = ip_address(host)
-        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        return data[1:], address, port
+        return data[1:], plain_address(host), port
