@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
 from tests.machine import has_ipv6
+from toxproxy.tox.ahead import Ahead
 from toxproxy.tox.hearing import Hearing
 
 NODE = "127.0.0.5"
@@ -22,9 +24,8 @@ def sock() -> Iterator[socket.socket]:
 
 @pytest.fixture
 def hearing(sock: socket.socket) -> Iterator[Hearing]:
-    hearing = Hearing(sock.fileno())
-    yield hearing
-    hearing.close()
+    with closing(Ahead(sock.fileno())) as ahead:
+        yield Hearing(ahead)
 
 
 def send(sock: socket.socket, host: str = NODE) -> None:
@@ -74,11 +75,11 @@ def test_an_error_on_the_socket_is_no_answer(sock: socket.socket) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
         gone.bind((NODE, 0))
         sock.connect(gone.getsockname())
-    hearing = Hearing(sock.fileno())
-    hearing.asked(NODE, 10.0)
-    sock.send(b"to nobody")  # the kernel answers with an ICMP error, which the socket reports
-    hearing.look()
-    hearing.close()
+    with closing(Ahead(sock.fileno())) as ahead:
+        hearing = Hearing(ahead)
+        hearing.asked(NODE, 10.0)
+        sock.send(b"to nobody")  # the kernel answers with an ICMP error, which the socket reports
+        hearing.look()
     assert hearing.deaf_for(13.0) == 3.0
 
 
@@ -87,9 +88,9 @@ def test_an_ipv4_node_is_known_on_a_socket_for_both() -> None:
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.bind(("::", 0))
-        hearing = Hearing(sock.fileno())
-        hearing.asked(NODE, 10.0)
-        send(sock)
-        hearing.look()
-        hearing.close()
+        with closing(Ahead(sock.fileno())) as ahead:
+            hearing = Hearing(ahead)
+            hearing.asked(NODE, 10.0)
+            send(sock)
+            hearing.look()
         assert hearing.deaf_for(20.0) is None

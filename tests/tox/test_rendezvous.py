@@ -18,6 +18,7 @@ from tests.isolated import needs_namespaces
 from tests.tox.pair import private_pair
 from toxproxy.address import Address
 from toxproxy.tox import rendezvous
+from toxproxy.tox.ahead import Ahead
 from toxproxy.tox.pytox import Tox, ToxOptions
 from toxproxy.tox.rendezvous import Rendezvous
 from toxproxy.tox.whereabouts import MOST, Whereabouts, parse
@@ -156,7 +157,8 @@ async def test_a_relayed_friends_node_that_is_heard_is_asked_where_it_is(
             assert own.recv(200) == datagram
             return tox.asked
 
-        meet = Rendezvous(tox, bytes(32), 33445, local=False, deaf=lambda: False, descriptor=own.fileno())
+        ahead = Ahead(own.fileno())
+        meet = Rendezvous(tox, bytes(32), 33445, local=False, deaf=lambda: False, ahead=ahead)
         request = bytes([request_id]) + key + bytes(80)
         relayed(meet, 0)
         assert heard(request) == []  # nobody said that this is a friend's node
@@ -172,6 +174,7 @@ async def test_a_relayed_friends_node_that_is_heard_is_asked_where_it_is(
         assert len(heard(request)) == 2
         meet.listen()  # there is nothing
         meet.close()
+        ahead.close()
 
 
 async def test_private_addresses_are_asked_last(tox: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:

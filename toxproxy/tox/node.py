@@ -15,6 +15,7 @@ from toxproxy.errors import StateError, ToxproxyError
 from toxproxy.system.resolver import Resolver
 from toxproxy.system.state import StateFolder
 from toxproxy.timer import Timer
+from toxproxy.tox.ahead import Ahead
 from toxproxy.tox.bootstrap import Bootstrap
 from toxproxy.tox.flow import Flow
 from toxproxy.tox.hearing import Hearing
@@ -106,17 +107,19 @@ class Node:
         self._udp = None
         if self.udp_port is not None:
             self._udp = find_udp_socket(self.udp_port)
+        self._ahead = None if self._udp is None else Ahead(self._udp)
         self._rendezvous = Rendezvous(
             tox,
             self.dht_key,
             self.udp_port,
             local=self._settings.local_discovery,
             deaf=lambda: self.deaf_s is not None,
-            descriptor=self._udp,
+            ahead=self._ahead,
         )
         if self._udp is not None:
             self._knocks = Knocks(self._udp, tox.friend_send_lossy_packet)
-            self._hearing = Hearing(self._udp)
+        if self._ahead is not None:
+            self._hearing = Hearing(self._ahead)
         self._descriptors = [each for each in (self._udp, self._sockets.descriptor) if each is not None]
         for descriptor in self._descriptors:
             self._loop.add_reader(descriptor, self._iterate)
@@ -137,7 +140,7 @@ class Node:
             self._loop.remove_reader(descriptor)  # before the descriptor is closed and may be reused
         self._sockets.close()
         self._sharing.close()
-        for each in (self._knocks, self._hearing):
+        for each in (self._knocks, self._ahead):
             if each is not None:
                 each.close()
         if self._rendezvous is not None:

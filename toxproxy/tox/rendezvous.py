@@ -24,7 +24,7 @@ from toxproxy.address import Address
 from toxproxy.pace import Notice, TokenBucket
 from toxproxy.system import interfaces
 from toxproxy.system.changes import drain, watch
-from toxproxy.tox.callers import Callers
+from toxproxy.tox.ahead import Ahead
 from toxproxy.tox.pytox import Tox, ToxError
 from toxproxy.tox.whereabouts import MOST, PACKET_ID, Whereabouts, is_near, is_private, is_public, parse
 
@@ -68,7 +68,7 @@ class _Friend:
 class Rendezvous:
     """The friends of one node. `key` is its DHT key, `port` its UDP port, None without UDP.
 
-    `descriptor` is its UDP socket; without it no friend's node is heard. Unless `local`, addresses of
+    `ahead` is of its UDP socket; without it no friend's node is heard. Unless `local`, addresses of
     private networks are neither told nor tried. `deaf` says whether no UDP packet reaches this node.
     """
 
@@ -80,7 +80,7 @@ class Rendezvous:
         *,
         local: bool,
         deaf: Callable[[], bool],
-        descriptor: int | None = None,
+        ahead: Ahead | None = None,
     ) -> None:
         self._tox = tox
         self._key = key
@@ -94,7 +94,7 @@ class Rendezvous:
         self._settling: asyncio.TimerHandle | None = None
         self._mapped: tuple[tuple[Address, int], ...] = ()
         self._friends: dict[int, _Friend] = {}
-        self._callers = None if descriptor is None else Callers(descriptor)
+        self._ahead = ahead
         self._awaited: dict[bytes, _Friend] = {}  # relayed friends, by the DHT keys of their nodes
         self._tries = TokenBucket(_ALL_TRIES, _ALL_TRIES_RATE)
         self._refused = Notice(_log)
@@ -103,8 +103,6 @@ class Rendezvous:
 
     def close(self) -> None:
         """Stop."""
-        if self._callers is not None:
-            self._callers.close()
         if self._changes is not None:
             self._loop.remove_reader(self._changes)
             self._changes.close()
@@ -167,13 +165,12 @@ class Rendezvous:
 
     def listen(self) -> None:
         """Ask the node of a relayed friend that is heard. Call this before libtoxcore reads."""
-        if not self._awaited or self._callers is None or (caller := self._callers.next()) is None:
+        if not self._awaited or self._ahead is None or (datagram := self._ahead.next()) is None:
             return
-        key, address, port = caller
-        friend = self._awaited.get(key)
+        friend = self._awaited.get(datagram.caller or b"")
         if friend is not None and (now := self._loop.time()) >= friend.heard + _HEARD_AGAIN:
             friend.heard = now
-            self._ask(friend, ((address, port),))
+            self._ask(friend, ((datagram.address, datagram.port),))
 
     def _begin(self, number: int, friend: _Friend) -> None:
         friend.rest()
