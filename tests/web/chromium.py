@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -33,22 +32,10 @@ CHROMIUM = [
 class ChromiumTab(Tab):
     """One page."""
 
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        super().__init__()
-        self._socket = socket
-        self._number = 0
+    events = ("Runtime.exceptionThrown", "Log.entryAdded")
 
-    async def call(self, method: str, **params: object) -> Any:
-        """A command of the protocol, and its result."""
-        self._number += 1
-        await self._socket.send_json({"id": self._number, "method": method, "params": params})
-        while True:
-            message = await self._socket.receive_json(timeout=PATIENCE)
-            if message.get("id") == self._number:
-                assert "error" not in message, message
-                return message["result"]
-            if message.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded"):
-                self.complaints.append(json.dumps(message["params"]))
+    def succeeded(self, message: dict[str, Any]) -> bool:
+        return "error" not in message
 
     async def evaluate(self, script: str) -> Any:
         got = await self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)

@@ -40,23 +40,11 @@ _PREFERENCES = {
 class FirefoxTab(Tab):
     """One page."""
 
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        super().__init__()
-        self._socket = socket
-        self._number = 0
-        self._context = ""
+    events = ("log.entryAdded",)
+    _context = ""
 
-    async def call(self, method: str, **params: object) -> Any:
-        """A command of the protocol, and its result."""
-        self._number += 1
-        await self._socket.send_json({"id": self._number, "method": method, "params": params})
-        while True:
-            message = await self._socket.receive_json(timeout=PATIENCE)
-            if message.get("id") == self._number:
-                assert message["type"] == "success", message
-                return message["result"]
-            if message.get("method") == "log.entryAdded":
-                self.complaints.append(json.dumps(message["params"]))
+    def succeeded(self, message: dict[str, Any]) -> bool:
+        return bool(message["type"] == "success")
 
     async def open(self, url: str) -> None:
         """Begin a session, and load a page."""

@@ -3,16 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
+
+import aiohttp
 
 PATIENCE = 60
 
 
 class Tab:
-    """One page. Console messages and failures of the page are collected in `complaints`."""
+    """One page, by commands on a WebSocket. What it logs and what fails in it is in `complaints`."""
 
-    def __init__(self) -> None:
+    events: tuple[str, ...]  # that are complaints
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self.complaints: list[str] = []
+        self._socket = socket
+        self._number = 0
+
+    async def call(self, method: str, **params: object) -> Any:
+        """A command of the protocol, and its result."""
+        self._number += 1
+        await self._socket.send_json({"id": self._number, "method": method, "params": params})
+        while True:
+            message = await self._socket.receive_json(timeout=PATIENCE)
+            if message.get("id") == self._number:
+                assert self.succeeded(message), message
+                return message["result"]
+            if message.get("method") in self.events:
+                self.complaints.append(json.dumps(message["params"]))
+
+    def succeeded(self, message: dict[str, Any]) -> bool:
+        """Whether the answer to a command says so."""
+        raise NotImplementedError
 
     async def evaluate(self, script: str) -> Any:
         """The value of an expression in the page."""
