@@ -39,23 +39,19 @@ _CLIENT = """\
 Host tunnel
     HostName {host}
     Port {port}
-    HostKeyAlias tunnel
-    UserKnownHostsFile {folder}/known_hosts
-    StrictHostKeyChecking yes
-    IdentityFile {folder}/user_key
-    IdentitiesOnly yes
-    BatchMode yes
 
 Host command
     HostName 127.0.0.1
     Port {there}
+    ProxyCommand {command} %h %p
+
+Host *
     HostKeyAlias tunnel
     UserKnownHostsFile {folder}/known_hosts
     StrictHostKeyChecking yes
     IdentityFile {folder}/user_key
     IdentitiesOnly yes
     BatchMode yes
-    ProxyCommand {command} %h %p
 """
 
 
