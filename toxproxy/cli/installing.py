@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from toxproxy.cli import completion, service
-from toxproxy.config.advice import Role
-from toxproxy.program.logs import Console
-
-Command = Callable[[argparse.Namespace, Console], int]
+from toxproxy.cli.adding import ROLES, Add, Command, adder
 
 _SERVICE_EPILOG = """\
 As a user: a service of yours, with the identity that `toxproxy server` and `toxproxy client` use.
@@ -30,32 +25,18 @@ _COMPLETION_EPILOG = """\
   fish:  toxproxy completion fish > ~/.config/fish/completions/toxproxy.fish
 """
 
-_ROLES: tuple[Role, ...] = ("server", "client")
 
-
-class _Add(Protocol):
-    def __call__(
-        self, name: str, run: Command, text: str, epilog: str | None = None
-    ) -> argparse.ArgumentParser: ...
-
-
-def add_to(add: _Add, add_common: Callable[..., None]) -> None:
-    """Add the commands to a parser by `add`; `add_common` adds the options that every command has."""
+def add_to(add: Add) -> None:
+    """Add the commands to a parser."""
     text = "have systemd start a server or a client, and keep it running"
     actions = add("service", service.status_command, text, _SERVICE_EPILOG).add_subparsers(
         title="actions", metavar="ACTION", required=True
     )
 
+    add_action = adder(actions)
+
     def action(name: str, run: Command, text: str, epilog: str | None = None) -> argparse.ArgumentParser:
-        parser = actions.add_parser(
-            name,
-            help=text,
-            description=f"{text[0].upper()}{text[1:]}.",
-            epilog=epilog,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        parser.set_defaults(run=run)
-        add_common(parser, *_ROLES)
+        parser = add_action(name, run, text, epilog)
         whose = parser.add_mutually_exclusive_group()
         for scope, what in (("user", "of this user"), ("system", "of the system")):
             whose.add_argument(
@@ -64,16 +45,16 @@ def add_to(add: _Add, add_common: Callable[..., None]) -> None:
         return parser
 
     install = action("install", service.install_command, "write the service's unit", _INSTALL_EPILOG)
-    install.add_argument("role", choices=_ROLES, help="which end")
+    install.add_argument("role", choices=ROLES, help="which end")
     install.add_argument("config", metavar="CONFIG", type=Path, nargs="?", help="its configuration file")
     install.add_argument("--permit", metavar="RULES", help="as of `toxproxy server`")
     install.add_argument("--run-as", metavar="USER", help="a user of the machine, for one of the system")
     install.add_argument("--print", action="store_true", help="only show the unit, and write nothing")
     uninstall = action("uninstall", service.uninstall_command, "stop the service and remove its unit")
-    uninstall.add_argument("role", choices=_ROLES, help="which end")
+    uninstall.add_argument("role", choices=ROLES, help="which end")
     text = "say which services there are, and whether they run"
     status = action("status", service.status_command, text)
-    status.add_argument("role", choices=_ROLES, nargs="?", help="which end (default: both)")
+    status.add_argument("role", choices=ROLES, nargs="?", help="which end (default: both)")
 
     text = "print what has a shell complete toxproxy's commands, options and words"
     complete = add("completion", completion.completion_command, text, _COMPLETION_EPILOG)

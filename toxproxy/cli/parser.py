@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from toxproxy import __version__
 from toxproxy.cli import (
@@ -22,12 +21,9 @@ from toxproxy.cli import (
     speed,
     top,
 )
-from toxproxy.config.advice import Role
-from toxproxy.program.logs import Console, escaped
-from toxproxy.system.state import default_shown
+from toxproxy.cli.adding import ROLES, Add, add_common, adder
+from toxproxy.program.logs import escaped
 from toxproxy.tox import library
-
-Command = Callable[[argparse.Namespace, Console], int]
 
 _DESCRIPTION = """\
 Reach a machine behind any NAT. The server runs on that machine, the client runs
@@ -171,22 +167,6 @@ once; connections that are open go on. [tox] and [server] count from the next st
 mistake, or with a port that cannot be listened on, changes nothing.
 """
 
-_ROLES: tuple[Role, ...] = ("server", "client")
-# The roles whose state a command may use; without an entry: either.
-_STATES: dict[str, tuple[Role, ...]] = {
-    "server": ("server",),
-    "client": ("client",),
-    "connect": ("client",),
-    "route": ("client",),
-    "pac": ("client",),
-    "invite": ("server",),
-    "join": ("client",),
-    "allow": ("server",),
-    "clients": ("server",),
-    "revoke": ("server",),
-    "block": ("server",),
-}
-
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser. What it parses has the command's function in `run`, None where there is no command."""
@@ -197,46 +177,29 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="print the versions and exit")
-    _add_common(parser, *_ROLES)
+    add_common(parser, *ROLES)
     # Defaults are set here: a default of a command's option would overwrite a value given before the
     # command.
     parser.set_defaults(run=None, state=None, verbose=0, log_format="text")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
-    def add(name: str, run: Command, text: str, epilog: str | None = None) -> argparse.ArgumentParser:
-        command = commands.add_parser(
-            name,
-            help=text,
-            description=f"{text[0].upper()}{text[1:]}.",
-            epilog=epilog,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        command.set_defaults(run=run)
-        _add_common(command, *_STATES.get(name, _ROLES))
-        return command
-
+    add = adder(commands)
     _add_ends(add)
     _add_configuration(add)
     _add_routes(add)
     _add_questions(add)
     _add_admission(add)
-    installing.add_to(add, _add_common)
+    installing.add_to(add)
     identity = add("id", run.id_command, "print this machine's Tox ID, and make one if there is none")
     identity.add_argument(
-        "role", choices=_ROLES, nargs="?", default="server", help="whose ID (default: server)"
+        "role", choices=ROLES, nargs="?", default="server", help="whose ID (default: server)"
     )
     text = "check that it works here: a server, a client and a web site on this machine alone"
     add("demo", run.demo_command, text)
     return parser
 
 
-class _Add(Protocol):
-    def __call__(
-        self, name: str, run: Command, text: str, epilog: str | None = None
-    ) -> argparse.ArgumentParser: ...
-
-
-def _add_ends(add: _Add) -> None:
+def _add_ends(add: Add) -> None:
     text = "run the far end, which makes the connections that clients ask for"
     server = add("server", run.server_command, text, _SERVER_EPILOG)
     _add_files(server, nargs="?")
@@ -252,16 +215,16 @@ def _add_ends(add: _Add) -> None:
     connect.add_arguments(add("connect", alone.connect_command, text, _CONNECT_EPILOG))
 
 
-def _add_configuration(add: _Add) -> None:
+def _add_configuration(add: Add) -> None:
     text = "say what a configuration file means, or what is wrong with it"
     check = add("check", configure.check_command, text, _CHECK_EPILOG)
     check.add_argument("config", metavar="CONFIG", type=Path, help="a configuration file")
-    check.add_argument("--role", choices=_ROLES, help="only what it means to this role")
+    check.add_argument("--role", choices=ROLES, help="only what it means to this role")
     text = "have the running end read its configuration file again"
     _add_asking(add("reload", configure.reload_command, text, _RELOAD_EPILOG), role=True)
 
 
-def _add_routes(add: _Add) -> None:
+def _add_routes(add: Add) -> None:
     text = "say which rule of [route] decides about a target, and which way it leaves"
     which = add("route", route.route_command, text)
     which.add_argument("host", metavar="HOST", help="a name or an address")
@@ -274,7 +237,7 @@ def _add_routes(add: _Add) -> None:
     )
 
 
-def _add_questions(add: _Add) -> None:
+def _add_questions(add: Add) -> None:
     text = "say what is connected and how, or why it does not work"
     status = add("status", look.status_command, text, _STATUS_EPILOG)
     _add_asking(status, role=True)
@@ -307,7 +270,7 @@ def _add_questions(add: _Add) -> None:
     close.add_argument("id", metavar="ID", help="its id, as `toxproxy streams` shows it")
 
 
-def _add_admission(add: _Add) -> None:
+def _add_admission(add: Add) -> None:
     text = "let another machine in by six words, and print them"
     invite = add("invite", pair.invite_command, text, _INVITE_EPILOG)
     invite.add_argument("config", metavar="CONFIG", type=Path, nargs="?", help="the server's configuration")
@@ -343,30 +306,6 @@ class _ShowVersion(argparse.Action):
             tox = escaped(str(error))
         print(f"toxproxy {__version__} ({tox})")
         parser.exit()
-
-
-def _add_common(parser: argparse.ArgumentParser, *roles: Role) -> None:
-    states = " or ".join(default_shown(role).replace("%", "%%") for role in roles)
-    parser.add_argument(
-        "--state",
-        metavar="DIR",
-        type=Path,
-        default=argparse.SUPPRESS,
-        help=f"folder of the identity and the allowed clients (default: {states})",
-    )
-    parser.add_argument(
-        "-v",
-        "--verbose",
-        action="count",
-        default=argparse.SUPPRESS,
-        help="log more; -vv: also tracebacks of failures",
-    )
-    parser.add_argument(
-        "--log-format",
-        choices=("text", "json"),
-        default=argparse.SUPPRESS,
-        help="format of the log, which goes to stderr (default: text)",
-    )
 
 
 def _add_files(parser: argparse.ArgumentParser, nargs: Literal["?"] | None = None) -> None:
@@ -405,4 +344,4 @@ def _add_join(join: argparse.ArgumentParser) -> None:
 def _add_asking(parser: argparse.ArgumentParser, *, role: bool = False) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     if role:
-        parser.add_argument("--role", choices=_ROLES, help="which end to ask, where both run here")
+        parser.add_argument("--role", choices=ROLES, help="which end to ask, where both run here")
