@@ -155,6 +155,6 @@ async def test_memory(dashboard: Dashboard) -> None:
 async def test_the_log_by_level(dashboard: Dashboard) -> None:
     logging.getLogger("toxproxy.test").warning("something \x1b[31mred\n happened")
     lines = await dashboard.messages("/logs", 1, level="warning")
-    while lines[-1]["payload"].startswith("[web]: a wrong secret"):
+    while not lines[-1]["payload"].startswith("something"):  # the program may warn of something, too
         lines = await dashboard.messages("/logs", len(lines) + 1, level="warning")
     assert lines[-1] == {"type": "warning", "payload": "something \\x1b[31mred\\n happened"}
