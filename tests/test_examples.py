@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.joined import node_of
 from toxproxy import config
 from toxproxy.app.server import Server
 from toxproxy.config import parsing
@@ -68,7 +69,7 @@ def test_the_readme_shows_every_key() -> None:
 async def test_a_program_fetches_a_page_through_a_server(tmp_path: Path) -> None:
     settings = config.parse(PRIVATE.format(bootstrap="none"), "server.ini")
     async with Site() as site, Server(settings, StateFolder(tmp_path / "server")) as server:
-        node = f"127.0.0.1:{server.node.udp_port}:{server.node.dht_key.hex()}"
+        node = node_of(server)
         file = tmp_path / "client.ini"
         file.write_text(f"{PRIVATE.format(bootstrap=node)}[socks]\nbrowser = 0:{server.node.tox_id}\n")
         url = "http://{}:{}/object/1".format(*site.address)

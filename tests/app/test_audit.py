@@ -17,12 +17,12 @@ import pytest
 import pytest_asyncio
 
 from tests.asking import request
+from tests.joined import connected, node_of
 from tests.machine import Hosts
 from tests.tunnel.ends import echo, service
 from toxproxy import config
 from toxproxy.app.client import Client
 from toxproxy.app.server import Server
-from toxproxy.control.snapshots import PeerState
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.outbound.service import COUNT, HOST, Port
 
@@ -84,12 +84,10 @@ async def ends(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ends]:
         settings = config.load(folder / "server.ini")
         server = await stack.enter_async_context(Server(settings, folder / "server"))
         server.reloader.source = lambda: config.load(folder / "server.ini")
-        node = f"127.0.0.1:{server.node.udp_port}:{server.node.dht_key.hex()}"
+        node = node_of(server)
         text = TOX.format(node=node) + f"[client]\necho = 0:127.0.0.1:{ports[0]}:{server.node.tox_id}\n"
         client = await stack.enter_async_context(Client(config.parse(text, "client"), folder / "client"))
-        async with asyncio.timeout(60):
-            while [peer.state for peer in client.peers()] != [PeerState.CONNECTED]:
-                await asyncio.sleep(0.05)
+        await connected(client)
         key = client.node.public_key.hex()
         await request(folder / "server", "allow", key=key, name="laptop")
         yield Ends(folder, server, client, *ports)
@@ -230,7 +228,7 @@ async def test_a_server_that_ends_writes_the_lines_of_what_it_resets(tmp_path: P
         async with AsyncExitStack() as stack:
             server = Server(config.parse(text, "server"), tmp_path / "server")
             async with server:
-                node = f"127.0.0.1:{server.node.udp_port}:{server.node.dht_key.hex()}"
+                node = node_of(server)
                 text = TOX.format(node=node) + f"[client]\necho = 0:127.0.0.1:{port}:{server.node.tox_id}\n"
                 settings = config.parse(text, "client")
                 client = await stack.enter_async_context(Client(settings, tmp_path / "client"))

@@ -17,6 +17,7 @@ import pytest
 import pytest_asyncio
 
 from tests.asking import request
+from tests.joined import connected, node_of
 from tests.tox.pair import unused_port
 from tests.tunnel.ends import echo, service
 from toxproxy import config
@@ -24,7 +25,7 @@ from toxproxy.app.client import Client
 from toxproxy.app.server import Server
 from toxproxy.control.client import Handover
 from toxproxy.control.messages import ControlError, ErrorCode
-from toxproxy.control.snapshots import ListenerKind, PeerState
+from toxproxy.control.snapshots import ListenerKind
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -103,13 +104,11 @@ async def ends(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ends]:
         ports = [await stack.enter_async_context(service(each)) for each in (echo, greet, break_off, listen)]
         text = TOX.format(node="none") + "[access]\nallow = *\npermit = 127.0.0.1:*\n"
         server = await stack.enter_async_context(Server(config.parse(text, "server"), folder / "server"))
-        node = f"127.0.0.1:{server.node.udp_port}:{server.node.dht_key.hex()}"
+        node = node_of(server)
         text = TOX.format(node=node) + f"[exits]\nhome = {server.node.tox_id}\n"
         (folder / "client.ini").write_text(text)
         client = await stack.enter_async_context(Client(config.parse(text, "client"), folder / "client"))
-        async with asyncio.timeout(PATIENCE):
-            while [peer.state for peer in client.peers()] != [PeerState.CONNECTED]:
-                await asyncio.sleep(0.05)
+        await connected(client)
         yield Ends(folder, server, client, Far(*ports, heard))
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from tests.joined import connected, node_of
 from tests.machine import pseudo_terminal
 from tests.ports import unused_port
 from tests.tox.pair import PRIVATE, Diary
@@ -82,9 +83,7 @@ class Ends:
         return host, int(port)
 
     async def connected(self) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while [peer.state for peer in self.client.peers()] != [PeerState.CONNECTED]:
-                await asyncio.sleep(0.05)
+        await connected(self.client)
 
     @asynccontextmanager
     async def talking(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
@@ -98,7 +97,7 @@ class Ends:
 
 @asynccontextmanager
 async def client_of(server: Server, folder: Path, target: int) -> AsyncIterator[Client]:
-    node = f"127.0.0.1:{server.node.udp_port}:{server.node.dht_key.hex()}"
+    node = node_of(server)
     tox_id = server.node.tox_id
     text = f"[client]\necho = 0:127.0.0.1:{target}:{tox_id}\ndead = 0:127.0.0.1:1:{tox_id}\n"
     text += _TOX.format(node=node)
@@ -182,9 +181,7 @@ async def test_a_client_that_waits_shows_its_words_and_allow_shows_them_and_asks
             assert done.status == status
         assert ends.server.access.admitted() == {first, second}
 
-        async with asyncio.timeout(PATIENCE):  # a client that has not met its server yet would ask again
-            while [peer.state for peer in other.peers()] != [PeerState.CONNECTED]:
-                await asyncio.sleep(0.05)
+        await connected(other)  # a client that has not met its server yet would ask again
         await ends.ask("server", "revoke", words(second))
         done = await ends.ask("server", "allow", *words(first).split())  # as somebody types them
         assert (done.status, done.err) == (0, "")

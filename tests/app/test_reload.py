@@ -15,13 +15,13 @@ import pytest
 import pytest_asyncio
 
 from tests.asking import request
+from tests.joined import connected, node_of
 from tests.ports import unused_port
 from tests.tunnel.ends import echo, service
 from toxproxy import config
 from toxproxy.app.client import Client
 from toxproxy.app.server import Server
 from toxproxy.control.messages import ControlError
-from toxproxy.control.snapshots import PeerState
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -73,9 +73,7 @@ class Ends:
         return int(address.rpartition(":")[2])
 
     async def connected(self) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while [peer.state for peer in self.client.peers()] != [PeerState.CONNECTED]:
-                await asyncio.sleep(0.05)
+        await connected(self.client)
 
 
 async def slow_blob(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -97,7 +95,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ends]
         ports = [await stack.enter_async_context(service(each)) for each in (echo, slow_blob)]
         text = TOX.format(node="none") + "[access]\nallow = *\n"
         server = await stack.enter_async_context(Server(config.parse(text, "server"), folder / "server"))
-        node = f"127.0.0.1:{server.node.udp_port}:{server.node.dht_key.hex()}"
+        node = node_of(server)
         text = TOX.format(node=node) + f"[client]\necho = 0:127.0.0.1:{ports[0]}:{server.node.tox_id}\n"
         client = await stack.enter_async_context(Client(config.parse(text, "client"), folder / "client"))
         server.reloader.source = lambda: config.load(folder / "server.ini")

@@ -19,13 +19,13 @@ import pytest_asyncio
 from tests.asking import request
 from tests.datagrams import Service, client, service
 from tests.inbound.peers import until
+from tests.joined import connected, node_of
 from tests.machine import Hosts
 from tests.tunnel.ends import echo
 from tests.tunnel.ends import service as tcp_service
 from toxproxy import config
 from toxproxy.app.client import Client
 from toxproxy.app.server import Server
-from toxproxy.control.snapshots import PeerState
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.web.metrics import exposition
 
@@ -78,7 +78,7 @@ async def ends(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ends]:
         text = TOX.format(node="none") + f"[access]\nallow = *\n{PERMIT}\n"
         text += f"[log]\naudit_format = json\naudit = {folder / 'audit.log'}\n"
         server = await stack.enter_async_context(Server(config.parse(text, "server"), folder / "server"))
-        node = f"127.0.0.1:{server.node.udp_port}:{server.node.dht_key.hex()}"
+        node = node_of(server)
         own_id = server.node.tox_id
         (folder / "client.ini").write_text(
             TOX.format(node=node)
@@ -88,9 +88,7 @@ async def ends(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ends]:
         settings = config.load(folder / "client.ini")
         near = await stack.enter_async_context(Client(settings, folder / "client"))
         near.reloader.source = lambda: config.load(folder / "client.ini")
-        async with asyncio.timeout(60):
-            while [peer.state for peer in near.peers()] != [PeerState.CONNECTED]:
-                await asyncio.sleep(0.05)
+        await connected(near)
         yield Ends(folder, server, near, names, tcp)
 
 

@@ -16,11 +16,11 @@ import pytest_asyncio
 
 from tests.asking import request
 from tests.end.clients import curl
+from tests.joined import connected
 from toxproxy import config
 from toxproxy.app.client import Client
 from toxproxy.app.server import Server
 from toxproxy.control.messages import ControlError
-from toxproxy.control.snapshots import PeerState
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -85,9 +85,7 @@ async def ends(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ends]:
         ends.client = Client(config.load(folder / "client.ini"), folder / "client")
         ends.client.reloader.source = lambda: config.load(folder / "client.ini")
         await stack.enter_async_context(ends.client)
-        async with asyncio.timeout(60):
-            while [peer.state for peer in ends.client.peers()] != [PeerState.CONNECTED]:
-                await asyncio.sleep(0.05)
+        await connected(ends.client)
         yield ends
 
 

@@ -25,6 +25,7 @@ from bench import machine
 from tests.end.services import Page, answer_after_the_end, answer_and_reset, exchange
 from tests.inbound.http_origin import HttpOrigin
 from tests.inbound.peers import Origin, echo
+from tests.joined import node_of
 from tests.ports import unused_port
 from toxproxy import config
 from toxproxy.app.client import Client
@@ -220,7 +221,7 @@ async def pairing(folder: Path, services: Services) -> AsyncIterator[Pair]:
     text = _PRIVATE.format(bootstrap="none") + "[access]\nallow = *\npermit = 127.0.0.1:*\n"
     text += "[exit]\nconnect_timeout = 60\n"
     async with Server(config.parse(text, "server"), StateFolder(folder / "server")) as server:
-        node = f"127.0.0.1:{server.node.udp_port}:{server.node.dht_key.hex()}"
+        node = node_of(server)
         text = _PRIVATE.format(bootstrap=node) + f"[socks]\nbrowser = 0:{server.node.tox_id}\n"
         async with Client(config.parse(text, "client"), StateFolder(folder / "client")) as client:
             _, writer = await client.open_connection("127.0.0.1", services.echo.port)

@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 
+from tests.joined import node_of
 from tests.tunnel.ends import echo, service
 from toxproxy import config
 from toxproxy.app.client import Client
@@ -117,7 +118,7 @@ async def running(folder: Path) -> AsyncIterator[Site]:
         service(steady) as flowing,
         Server(config.parse(text, "server.ini"), StateFolder(folder / "server")) as server,
     ):
-        node = f"127.0.0.1:{server.node.udp_port}:{server.node.dht_key.hex()}"
+        node = node_of(server)
         tox_id = server.node.tox_id
         text = f"{_TOX.format(node=node)}{web}[socks]\nbrowser = 0:{tox_id}\n[client]\n"
         text += f"echo = 0:127.0.0.1:{echoing}:{tox_id}\nflow = 0:127.0.0.1:{flowing}:{tox_id}\n"
