@@ -58,10 +58,10 @@ def accounts(mux: Multiplexer) -> None:
     assert mux.scheduler.datagrams._held == sum(flow.held for flow in flows) <= 2 * _LEAST_WAITING
     for stream in mux.streams.values():
         receiver = stream.receiver
-        held += receiver.window.size + stream.sender._held
+        held += receiver.size + stream.sender._held
         assert receiver._held == sum(len(data) + _OVERHEAD for _, _, data, _ in receiver._ahead)
-        assert receiver._held <= 2 * receiver.window.size + _ONE
-        assert receiver.window.received <= receiver.window.limit + 1
+        assert receiver._held <= 2 * receiver.size + _ONE
+        assert receiver.received <= receiver.limit + 1
         assert stream.sender.offset <= max(stream.sender.limit, 0)
     assert mux.memory.taken == held
     assert mux._opened == sum(mux.is_ours(stream.id) for stream in mux.streams.values())
@@ -126,7 +126,7 @@ class Game:
         """Numbers that are valid in some field."""
         numbers = [self.peer_id, 1, 2]
         for stream in self.mux.streams.values():
-            numbers += (stream.id, stream.receiver.window.received, stream.sender.offset, stream.sender.limit)
+            numbers += (stream.id, stream.receiver.received, stream.sender.offset, stream.sender.limit)
         return numbers
 
     def ask(self) -> None:
@@ -172,10 +172,10 @@ class Game:
         if stream.flow is not None:
             self.datagram(stream)
             return
-        window = stream.receiver.window
-        offset = max(0, window.received + self.choices.pick((0, 0, 0, 1, 7, 40, -5, -300)))
-        raw = bytes(max(0, min(window.limit - offset, 1 + self.choices.integer(300))))
-        frame: frames.Frame = frames.Fin(stream.id, window.received)
+        receiver = stream.receiver
+        offset = max(0, receiver.received + self.choices.pick((0, 0, 0, 1, 7, 40, -5, -300)))
+        raw = bytes(max(0, min(receiver.limit - offset, 1 + self.choices.integer(300))))
+        frame: frames.Frame = frames.Fin(stream.id, receiver.received)
         match self.choices.integer(3):
             case 0 if raw:
                 frame = frames.Data(stream.id, offset, raw)
@@ -199,7 +199,7 @@ class Game:
         """Every second byte of all that a stream may get comes by itself."""
         stream = self.some(lambda s: s.receiver.fin_at < 0)
         if stream is not None:
-            for offset in range(stream.receiver.window.received + 1, stream.receiver.window.limit, 2):
+            for offset in range(stream.receiver.received + 1, stream.receiver.limit, 2):
                 if not self.mux.closed:
                     self.receive(frames.encode(frames.Data(stream.id, offset, b"\0")))
 
@@ -320,9 +320,9 @@ class Game:
         assert len(theirs) <= LIMITS.streams
         size = 0
         for stream in self.streams:
-            window, unread = stream.receiver.window, len(stream.receiver.ready)
-            assert 0 <= unread <= window.received - window.consumed <= window.size + 1
-            size += window.size
+            receiver = stream.receiver
+            assert 0 <= len(receiver.ready) <= receiver.received - receiver.consumed <= receiver.size + 1
+            size += receiver.size
         assert size <= LIMITS.session_window + LIMITS.least_window * (len(streams) + 1)
         accounts(self.mux)
 
@@ -333,12 +333,13 @@ class Game:
         assert not self.streams
         assert error.code in (CloseCode.PROTOCOL_ERROR, CloseCode.VERSION)
         self.mux.receive(b"whatever", 0)
+        assert self.mux.next_event() is None
+        assert not self.mux.wants_to_send
+        assert self.mux.memory.taken == self.mux.limits.pool.taken == 0
+        accounts(self.mux)
         for contents in self.flight:
             self.mux.lost(contents)
             self.mux.delivered(contents)
-        assert self.mux.next_event() is None
-        assert not self.mux.wants_to_send
-        accounts(self.mux)
 
 
 MOVES: tuple[Callable[[Game], object], ...] = (

@@ -113,8 +113,8 @@ class Pair:
             assert not side.mux.closed
             accounts(side.mux)
             for stream in side.streams:
-                window = stream.receiver.window
-                assert 0 <= window.received - window.consumed <= window.size + 1
+                receiver = stream.receiver
+                assert 0 <= receiver.received - receiver.consumed <= receiver.size + 1
 
     def arrived(self) -> None:
         for side, other in (self.sides, self.sides[::-1]):

@@ -7,8 +7,7 @@ from toxproxy.address import UdpTarget
 from toxproxy.inbound.socks_header import decoded, encoded
 from toxproxy.mux import frames
 from toxproxy.mux.datagrams import _MOST_HELD, _MOST_PARTIAL, Assembly
-from toxproxy.mux.limits import Limits
-from toxproxy.mux.window import Allotment
+from toxproxy.mux.limits import Allotment, Limits
 
 _LIMITS = Limits()
 

@@ -12,11 +12,10 @@ from toxproxy.address import Target
 from toxproxy.errors import CloseCode, RemoteProtocolError
 from toxproxy.mux import frames
 from toxproxy.mux.events import Event, StreamRequested
-from toxproxy.mux.limits import Limits
+from toxproxy.mux.limits import Allotment, Limits
 from toxproxy.mux.multiplexer import Multiplexer
 from toxproxy.mux.sender import Sender
 from toxproxy.mux.stream import Stream
-from toxproxy.mux.window import Allotment
 from toxproxy.recovery.sent import PACKET_SIZE
 
 E = TypeVar("E")

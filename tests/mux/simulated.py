@@ -217,9 +217,7 @@ class Peer:
             case StreamRequested(stream, _):
                 self.requested.append(stream)
             case StreamReadable(stream):
-                assert unread(stream) <= stream.receiver.window.size + 1, (
-                    "more has come than the window and the FIN"
-                )
+                assert unread(stream) <= stream.receiver.size + 1, "more has come than the window and the FIN"
                 if self.eager:
                     self.consume(stream, 1 << 40)
             case StreamClosed(stream, error):
@@ -235,7 +233,7 @@ class Peer:
 
 def unread(stream: Stream) -> int:
     """How many bytes have come that the application has not read; the end counts as one."""
-    return stream.receiver.window.received - stream.receiver.window.consumed
+    return stream.receiver.received - stream.receiver.consumed
 
 
 def joined(

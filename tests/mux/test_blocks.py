@@ -26,7 +26,7 @@ def test_an_uncompressed_stream_has_no_blocks_in_either_direction() -> None:
     near = pair.client.mux.open(TARGET, compress=False)
     sent = pair.client.take()
     kind = frames.TCP | frames.PLAIN
-    assert decoded(sent) == [Open(1, kind, near.receiver.window.limit, TARGET.port, TARGET.host)]
+    assert decoded(sent) == [Open(1, kind, near.receiver.limit, TARGET.port, TARGET.host)]
     pair.client.deliver(sent)
     far = pair.server.mux.streams[near.id]
     pair.server.mux.accept(far)
@@ -149,7 +149,7 @@ def test_a_bad_block_ends_the_session(bad: str) -> None:
 def test_a_block_beyond_the_credit_is_not_decompressed() -> None:
     pair = Pair()
     near, far = pair.connect()
-    limit = far.receiver.window.limit
+    limit = far.receiver.limit
     for start in range(0, limit, MAX_RAW):
         pair.server.hear(Packed(near.id, start, MAX_RAW, block_of(bytes(MAX_RAW))))
     breaks_the_protocol(pair.server, Packed(near.id, limit, 1, b"bad"), f"credit was {limit}")

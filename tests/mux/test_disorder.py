@@ -267,7 +267,7 @@ def test_a_refused_open_again_is_not_refused_again() -> None:
     near, far = pair.request()
     pair.server.mux.refuse(far, Refusal.FAILED, "no")
     pair.exchange()
-    pair.server.hear(Open(near.id, 1, near.receiver.window.limit, TARGET.port, TARGET.host))
+    pair.server.hear(Open(near.id, 1, near.receiver.limit, TARGET.port, TARGET.host))
     assert not pair.server.mux.wants_to_send
 
 
@@ -307,7 +307,7 @@ def test_a_lost_answer_does_not_delay_what_follows_it() -> None:
     assert near.sender.limit == Limits().early_window
     pair.server.lose(lost)
     pair.server.flush()
-    assert near.sender.limit == far.receiver.window.limit
+    assert near.sender.limit == far.receiver.limit
     assert len(pair.client.of(StreamOpened)) == 1
 
 
@@ -446,22 +446,22 @@ def test_an_honest_window_full_of_packets_is_stored_behind_one_gap() -> None:
 def test_bulk_frames_go_on_beyond_4_gib(ahead: int) -> None:
     pair = Pair(client=Limits(window=1 << 20))
     near, _ = pair.connect()
-    window, before = near.receiver.window, (1 << 32) - 3
-    window.received = window.consumed = before
-    window.grant()
+    receiver, before = near.receiver, (1 << 32) - 3
+    receiver.received = receiver.consumed = before
+    receiver.grant()
     pair.client.hear(Bulk(near.id, (before + ahead) & 0xFFFF_FFFF, b"abcde"))
     if ahead:
         pair.client.hear(Bulk(near.id, before, b"vwxyz"))
-    assert window.received == before + 5 + ahead
+    assert receiver.received == before + 5 + ahead
     assert pair.client.received(near) == (b"vwxyzabcde" if ahead else b"abcde")
     pair.client.hear(Bulk(near.id, before - 1, b"vwxyz"))  # what came before
-    assert window.received == before + 5 + ahead
+    assert receiver.received == before + 5 + ahead
 
 
 def test_bulk_frames_beyond_the_limit() -> None:
     pair = Pair()
     near, _ = pair.connect()
-    breaks_the_protocol(pair.client, Bulk(near.id, near.receiver.window.limit - 1, b"ab"), "credit was")
+    breaks_the_protocol(pair.client, Bulk(near.id, near.receiver.limit - 1, b"ab"), "credit was")
 
 
 def test_a_packet_that_was_not_stored_is_taken_when_it_comes_again() -> None:

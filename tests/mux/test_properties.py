@@ -207,7 +207,7 @@ def test_a_stalled_reader_pauses_only_its_own_writer(play: Play, streams: int, d
     for stream in server.streams:
         written = client.written[stream.id]
         if stream is stalled:
-            limit = stalled.receiver.window.limit
+            limit = stalled.receiver.limit
             assert len(stream.receiver.ready) == min(limit, len(written))
         else:
             assert server.got[stream.id] == written

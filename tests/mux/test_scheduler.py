@@ -7,12 +7,11 @@ from collections import Counter, deque
 from toxproxy.mux import frames
 from toxproxy.mux.events import StreamDrained
 from toxproxy.mux.frames import BULK_HEADER, Bulk, Credit, Data, Fin, Frame, Open, Refused, Reset
-from toxproxy.mux.limits import Limits
+from toxproxy.mux.limits import Allotment, Limits
 from toxproxy.mux.receiver import Receiver
 from toxproxy.mux.scheduler import Scheduler
 from toxproxy.mux.sender import HIGH_WATER, LOW_WATER
 from toxproxy.mux.stream import Stream, StreamState
-from toxproxy.mux.window import Allotment
 
 from .blocks import log
 from .pair import a_sender, read

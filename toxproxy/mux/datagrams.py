@@ -12,7 +12,7 @@ from collections import OrderedDict, deque
 from toxproxy.errors import LocalProtocolError
 from toxproxy.mux import frames
 from toxproxy.mux.frames import DATAGRAM_HEADER, PART_HEADER
-from toxproxy.mux.window import Allotment
+from toxproxy.mux.limits import Allotment
 from toxproxy.recovery.packet import HEADER
 from toxproxy.recovery.sent import PACKET_SIZE
 

@@ -28,12 +28,11 @@ from toxproxy.errors import (
 from toxproxy.mux import events, frames
 from toxproxy.mux.datagrams import Assembly, Flow
 from toxproxy.mux.incoming import NEWEST, OLDEST, Incoming
-from toxproxy.mux.limits import Limits
+from toxproxy.mux.limits import Allotment, Limits
 from toxproxy.mux.receiver import Receiver
 from toxproxy.mux.scheduler import Contents, Piece, Scheduler
 from toxproxy.mux.sender import Sender, SendState
 from toxproxy.mux.stream import Stream, StreamState
-from toxproxy.mux.window import Allotment
 from toxproxy.recovery.ranges import Ranges
 
 MOST_GAPS = 1024  # in the ids that the peer has used; an honest one causes as many as it has OPENs under way
@@ -117,7 +116,7 @@ class Multiplexer:
         receiver = Receiver(0 if udp else self.memory.first(), compress=compress)
         stream = Stream(self._next_id, StreamState.OPENING, sender, receiver)
         stream.flow = Flow() if udp else None
-        opening = frames.Open(stream.id, kind, receiver.window.limit, target.port, target.host)
+        opening = frames.Open(stream.id, kind, receiver.limit, target.port, target.host)
         self.scheduler.control(frames.encode(opening), stream)  # raises if no frame can carry the target
         self._next_id += 2
         self._opened += 1
@@ -128,12 +127,12 @@ class Multiplexer:
         """Answer a requested stream with OPENED, and give it the window of a new stream."""
         _expect_request(stream)
         stream.state = StreamState.OPEN
-        window = stream.receiver.window
-        self.memory.hold(-window.size)
-        window.resize(0 if stream.flow else max(window.size, self.memory.first()))
-        self.memory.hold(window.size)
-        self.scheduler.control(frames.encode(frames.Opened(stream.id, window.grant())), stream)
-        if stream.receiver.done:
+        receiver = stream.receiver
+        self.memory.hold(-receiver.size)
+        receiver.resize(0 if stream.flow else max(receiver.size, self.memory.first()))
+        self.memory.hold(receiver.size)
+        self.scheduler.control(frames.encode(frames.Opened(stream.id, receiver.grant())), stream)
+        if receiver.done:
             self.scheduler.credit(stream)
         self.scheduler.ready(stream)
 
@@ -188,10 +187,11 @@ class Multiplexer:
     def end(self, code: ResetCode = ResetCode.GOING_AWAY) -> None:
         """End the session: every stream is reset, as its owner is told, and nothing is sent any more."""
         self.closed = True
-        self.scheduler.clear()
-        self.assembly.clear()
         for stream in list(self.streams.values()):
             self.forget(stream, StreamReset(code))
+        self.scheduler.clear()
+        self.assembly = Assembly(self.memory)
+        self.memory.end()
 
     def next_event(self) -> events.Event | None:
         """The next event, or None."""
@@ -272,10 +272,11 @@ class Multiplexer:
 
     def widen(self, stream: Stream) -> None:
         """The peer has used up a window: enlarge it if the application keeps up, and tell the peer."""
-        window = stream.receiver.window
-        if stream.state is StreamState.OPEN and window.is_kept_up_with:
-            window.used_up = False
-            self.memory.widen(window)
+        receiver = stream.receiver
+        if stream.state is StreamState.OPEN and receiver.is_kept_up_with:
+            size = self.memory.wider(receiver.size)
+            self.memory.hold(size - receiver.size)
+            receiver.resize(size)
             self.scheduler.credit(stream)
 
     def discard(self, stream: Stream) -> None:
@@ -301,19 +302,18 @@ class Multiplexer:
             self.scheduler.datagrams.end(stream.flow)
         self._sent += stream.carried[0]
         self._received += stream.carried[1]
-        self.memory.hold(-stream.receiver.window.size)
+        self.memory.hold(-stream.receiver.size)
         stream.complete = stream.done
         stream.state = StreamState.CLOSED
         stream.sender.drop()
         stream.receiver.drop()
 
     def _consumed(self, stream: Stream) -> None:
-        window = stream.receiver.window
         if stream.receiver.due:
             self.scheduler.credit(stream)
-        if window.used_up:
+        if stream.receiver.used_up:
             self.widen(stream)
-            window.used_up = False
+            stream.receiver.used_up = False
         self.close_if_done(stream)
 
     def _expect_flows(self, peer: frames.Hello) -> None:
@@ -328,7 +328,7 @@ class Multiplexer:
     def _keep(self, stream: Stream) -> None:
         self._flows += stream.flow is not None
         self.streams[stream.id] = stream
-        self.memory.hold(stream.receiver.window.size)
+        self.memory.hold(stream.receiver.size)
 
 
 def _expect_request(stream: Stream) -> None:

@@ -26,9 +26,9 @@ from typing import NamedTuple
 from toxproxy.mux.datagrams import Outgoing
 from toxproxy.mux.events import Event, StreamDrained
 from toxproxy.mux.frames import BULK_TYPE
+from toxproxy.mux.limits import Allotment
 from toxproxy.mux.sender import Segment
 from toxproxy.mux.stream import Stream, StreamState
-from toxproxy.mux.window import Allotment
 
 _SHORT = 64 * 1024  # bytes after which a stream counts as bulk
 _REMEMBERED = 4 * _SHORT  # bytes: a stream's number grows no larger, so that it can decay
@@ -125,7 +125,6 @@ class Scheduler:
     def clear(self) -> None:
         """Drop everything: the session ends."""
         self._hold(-self._waiting)
-        self.datagrams.clear()
         for queue in (self._control, self._credits, self._repeats, self._short, self._bulk):
             queue.clear()
 

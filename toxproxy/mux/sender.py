@@ -13,7 +13,7 @@ from toxproxy.errors import LocalProtocolError, RemoteProtocolError
 from toxproxy.mux import frames
 from toxproxy.mux.compression import Compressor
 from toxproxy.mux.frames import BULK_HEADER, BULK_TYPE, DATA_HEADER, DATA_TYPE
-from toxproxy.mux.window import Allotment
+from toxproxy.mux.limits import Allotment
 
 if TYPE_CHECKING:
     from toxproxy.mux.stream import Stream

@@ -321,7 +321,6 @@ class Session(LinkOwner):
         for task in list(self._serving.values()):
             task.cancel()
         self._deliver()
-        self.multiplexer.memory.end()
         self._tell(SessionEvent(Change.ENDED, reason))
 
 
