@@ -31,8 +31,8 @@ def assembly(data: bytes) -> None:
         assert len(made._partial) <= _MOST_PARTIAL
         assert made._held == sum(partial.held for partial in made._partial.values()) <= _MOST_HELD
         assert memory.taken == made._held
-    made.clear()
-    assert not memory.taken
+    memory.end()
+    assert not _LIMITS.pool.taken
 
 
 def socks_udp(data: bytes) -> None:

@@ -191,7 +191,8 @@ class Incoming:
         assembly = self._mux.assembly
         data = frame.payload if isinstance(frame, frames.Datagram) else assembly.add(frame)
         if data is not None:
-            assembly.whole(stream.flow, data)
+            assembly.received += 1
+            stream.flow.received_bytes += len(data)
             self._mux.events.append(events.DatagramReceived(stream, data))
 
     def _take_bulk(self, stream: Stream, low: int, data: bytes) -> bool:
