@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from toxproxy.errors import (
     CloseCode,
-    LocalProtocolError,
     Refusal,
     RemoteProtocolError,
     ResetCode,
@@ -77,7 +76,7 @@ def test_hello_has_the_limits() -> None:
 def test_no_stream_before_the_session_is_established(client: bool) -> None:
     pair = Pair(established=False)
     side = pair.client if client else pair.server
-    with pytest.raises(LocalProtocolError, match="established"):
+    with pytest.raises(StreamRefused, match="not connected"):
         side.mux.open(TARGET)
 
 
@@ -179,7 +178,7 @@ def test_as_many_streams_as_the_peer_allows_and_one_more() -> None:
 @pytest.mark.parametrize("client", [True, False])
 def test_no_ping_without_a_session(client: bool) -> None:
     pair = Pair(established=False)
-    with pytest.raises(LocalProtocolError, match="PING"):
+    with pytest.raises(StreamRefused, match="not connected"):
         (pair.client if client else pair.server).mux.ping(1)
 
 
@@ -316,9 +315,9 @@ def test_frames_after_the_end_are_ignored(frame: frames.Frame) -> None:
 def test_no_stream_and_no_ping_after_the_end() -> None:
     pair = Pair()
     pair.client.mux.end()
-    with pytest.raises(LocalProtocolError):
+    with pytest.raises(StreamRefused):
         pair.client.mux.open(TARGET)
-    with pytest.raises(LocalProtocolError):
+    with pytest.raises(StreamRefused):
         pair.client.mux.ping(1)
 
 

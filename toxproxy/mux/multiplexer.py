@@ -41,8 +41,9 @@ MOST_GAPS = 1024  # in the ids that the peer has used; an honest one causes as m
 class Multiplexer:
     """One side of a session between two peers; a `recovery.source.Source`.
 
-    `session` is this side's session id: 64 random bits. `streams` are those that have not ended, by id. Ids
-    are odd from the client and even from the server. None is used twice.
+    `session` is this side's session id: 64 random bits. `streams` are those that have not ended, by id, and
+    `flows` is how many of them are flows of datagrams. Ids are odd from the client and even from the server.
+    None is used twice.
     """
 
     def __init__(self, *, client: bool, session: int, limits: Limits | None = None) -> None:
@@ -54,7 +55,7 @@ class Multiplexer:
         self.events: deque[events.Event] = deque()
         self.scheduler = Scheduler(self.memory, self.events)
         self.assembly = Assembly(self.memory)
-        self._flows = 0  # how many streams are flows of datagrams
+        self.flows = 0
         self._next_id = 1 if client else 2
         self._opened = 0  # how many streams of this side have not ended
         self._used = Ranges()  # halves of the ids that the peer has used
@@ -69,8 +70,8 @@ class Multiplexer:
 
     @property
     def established(self) -> bool:
-        """Whether streams can be opened: the peer's HELLO came."""
-        return self.peer is not None
+        """Whether streams can be opened: the peer's HELLO came, and the session has not ended."""
+        return self.peer is not None and not self.closed
 
     @property
     def carried(self) -> tuple[int, int]:
@@ -79,27 +80,20 @@ class Multiplexer:
         sent = self._sent + sum(stream.carried[0] for stream in living)
         return sent, self._received + sum(stream.carried[1] for stream in living)
 
-    @property
-    def flows(self) -> int:
-        """How many of the streams are flows of datagrams."""
-        return self._flows
-
     def ping(self, value: int) -> None:
-        """Ask the peer for a `PongReceived` with this value (64 bits)."""
-        if self.closed or self.peer is None:
-            raise LocalProtocolError("no PING without an established session")
+        """Ask the peer for a `PongReceived` with this value (64 bits). Raises `StreamRefused` as `open`."""
+        self._established_peer()
         self.scheduler.control(frames.encode(frames.Ping(value)))
 
     def open(self, target: Target, *, compress: bool = True) -> Stream:
         """Open a stream to `target`, or a flow of datagrams if it is a `UdpTarget`.
 
         Bytes may be written at once, within the peer's early window, and datagrams be sent. Without
-        `compress` neither side compresses what it sends. Raises `StreamRefused` where a side allows
-        no more streams, or all ids of the session are used up.
+        `compress` neither side compresses what it sends. Raises `StreamRefused` where the session is not
+        established, a side allows no more streams, or all ids of the session are used up.
         """
-        if self.closed or self.peer is None:
-            raise LocalProtocolError("no stream without an established session")
-        for whose, most in (("this side", self.limits.streams), ("the server", self.peer.streams)):
+        peer = self._established_peer()
+        for whose, most in (("this side", self.limits.streams), ("the server", peer.streams)):
             if self._opened >= most:
                 raise StreamRefused(Refusal.TOO_MANY_STREAMS, f"{whose} allows {most} connections at once")
         if self._next_id > frames.MAX_STREAM:
@@ -107,12 +101,12 @@ class Multiplexer:
             raise StreamRefused(Refusal.FAILED, text)
         udp = isinstance(target, UdpTarget)
         if udp:
-            self._expect_flows(self.peer)
+            self._expect_flows(peer)
         # A peer that does not understand compression does not understand the flag either.
         kind = frames.TCP | frames.PLAIN if self.compress and not compress else frames.TCP
         kind = frames.UDP if udp else kind
         compress = compress and self.compress and not udp
-        sender = Sender(0 if udp else self.peer.window, self.memory, compress=compress)
+        sender = Sender(0 if udp else peer.window, self.memory, compress=compress)
         receiver = Receiver(0 if udp else self.memory.first(), compress=compress)
         stream = Stream(self._next_id, StreamState.OPENING, sender, receiver)
         stream.flow = Flow() if udp else None
@@ -240,7 +234,7 @@ class Multiplexer:
     @property
     def full_of_flows(self) -> bool:
         """Whether there are as many flows as there may be."""
-        return self._flows >= self.limits.flows
+        return self.flows >= self.limits.flows
 
     def is_ours(self, number: int) -> bool:
         """Whether streams of this side have such ids."""
@@ -298,7 +292,7 @@ class Multiplexer:
         del self.streams[stream.id]
         self._opened -= self.is_ours(stream.id)
         if stream.flow is not None:
-            self._flows -= 1
+            self.flows -= 1
             self.scheduler.datagrams.end(stream.flow)
         self._sent += stream.carried[0]
         self._received += stream.carried[1]
@@ -316,6 +310,11 @@ class Multiplexer:
             stream.receiver.used_up = False
         self.close_if_done(stream)
 
+    def _established_peer(self) -> frames.Hello:
+        if self.peer is None or self.closed:
+            raise StreamRefused(Refusal.OFFLINE, "the peer is not connected")
+        return self.peer
+
     def _expect_flows(self, peer: frames.Hello) -> None:
         """Raise `StreamRefused` if the peer takes no datagrams, or there are too many flows."""
         if not peer.features & frames.DATAGRAMS:
@@ -326,7 +325,7 @@ class Multiplexer:
             raise StreamRefused(Refusal.TOO_MANY_STREAMS, text)
 
     def _keep(self, stream: Stream) -> None:
-        self._flows += stream.flow is not None
+        self.flows += stream.flow is not None
         self.streams[stream.id] = stream
         self.memory.hold(stream.receiver.size)
 

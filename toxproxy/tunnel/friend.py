@@ -94,9 +94,7 @@ class Friend(SessionKeeper):
 
     async def ping(self) -> float:
         """Ask the friend for an answer; see `Session.ping`. Raises `StreamRefused`."""
-        if self.session is None:
-            raise StreamRefused(Refusal.OFFLINE, "the peer is not connected")
-        return await self.session.ping()
+        return await self._current().ping()
 
     async def dial(
         self,
@@ -127,7 +125,7 @@ class Friend(SessionKeeper):
 
     def _current(self) -> Session:
         if self.session is None:
-            raise StreamRefused(Refusal.OFFLINE, "the server is not connected")
+            raise StreamRefused(Refusal.OFFLINE, "the peer is not connected")
         return self.session
 
     def connection_changed(self, connection: ConnectionStatus) -> None:

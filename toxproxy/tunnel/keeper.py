@@ -19,10 +19,9 @@ from toxproxy.pace import Backoff, Pace
 from toxproxy.recovery.packet import close, closing, introduction
 from toxproxy.timer import Timer
 from toxproxy.tunnel.events import Change, Loss, SessionEnd, SessionEvent
-from toxproxy.tunnel.flow import FlowTransport
 from toxproxy.tunnel.host import Host
 from toxproxy.tunnel.session import Session
-from toxproxy.tunnel.transport import StreamTransport
+from toxproxy.tunnel.transport import StreamEnd
 
 _LAST_WORDS = 1.0  # seconds that a session's CLOSE has to arrive, before a new link replaces its link
 _SESSIONS = 60  # how many a client may begin in a minute
@@ -79,14 +78,14 @@ class SessionKeeper(LinkOwner):
         return self.session is not None and self.session.established and self.session.recovery.met
 
     @property
-    def streams(self) -> list[StreamTransport | FlowTransport]:
+    def streams(self) -> list[StreamEnd]:
         """The streams that have not ended."""
         return self.session.streams if self.session is not None else []
 
     @property
     def flows(self) -> int:
         """How many of them are flows of datagrams."""
-        return self.session.flows if self.session is not None else 0
+        return self.session.multiplexer.flows if self.session is not None else 0
 
     @property
     def carried(self) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from time import monotonic
 
 from toxproxy.address import Target, UdpTarget
 from toxproxy.dialer import FlowOwner, P
-from toxproxy.errors import CloseCode, Refusal, RemoteProtocolError, ResetCode, StreamRefused
+from toxproxy.errors import CloseCode, RemoteProtocolError, ResetCode
 from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.enet import EnetLink
 from toxproxy.mux import events
@@ -34,9 +34,9 @@ from toxproxy.recovery.recovery import Recovery
 from toxproxy.system import heap
 from toxproxy.timer import Timer
 from toxproxy.tunnel.events import Change, Closed, Loss, PeerBroke, PeerClosed, SessionEnd, SessionEvent
-from toxproxy.tunnel.flow import AnsweredFlow, FlowTransport, end_of, flow_of
+from toxproxy.tunnel.flow import AnsweredFlow, FlowTransport
 from toxproxy.tunnel.host import Host
-from toxproxy.tunnel.transport import StreamTransport
+from toxproxy.tunnel.transport import StreamEnd, StreamTransport
 
 _TRIM_AFTER = 5.0  # seconds after the last stream's end until freed memory is returned to the system
 _BATCH = 64  # packets queued in the link before it sends them
@@ -85,7 +85,7 @@ class Session(LinkOwner):
     @property
     def established(self) -> bool:
         """Whether streams can be opened."""
-        return self.multiplexer.established and not self._ended
+        return self.multiplexer.established
 
     @property
     def silence(self) -> float | None:
@@ -93,15 +93,9 @@ class Session(LinkOwner):
         return None if self._link is None else self._loop.time() - self._link.heard
 
     @property
-    def streams(self) -> list[StreamTransport | FlowTransport]:
+    def streams(self) -> list[StreamEnd]:
         """The streams that the application knows of and that have not ended."""
-        living = self.multiplexer.streams.values()
-        return [stream.data for stream in living if isinstance(stream.data, StreamTransport | FlowTransport)]
-
-    @property
-    def flows(self) -> int:
-        """How many of them are flows of datagrams."""
-        return self.multiplexer.flows
+        return [stream.data for stream in self.multiplexer.streams.values() if stream.data is not None]
 
     def is_meant(self, client: int, server: int) -> bool:
         """Whether an INTRODUCTION with these ids is for this session."""
@@ -118,10 +112,8 @@ class Session(LinkOwner):
         compress: bool = True,
     ) -> tuple[asyncio.Transport, P]:
         """Open a stream to `target`; see `Dialer.dial`. Raises `StreamRefused`."""
-        if not self.established:
-            raise StreamRefused(Refusal.OFFLINE, "the server is not connected")
         stream = self.multiplexer.open(target, compress=compress)
-        transport = StreamTransport(self.multiplexer, stream, self.changed, target)
+        transport = StreamTransport(self, stream, target)
         self.changed()
         if not early:
             await transport.answered()
@@ -131,19 +123,15 @@ class Session(LinkOwner):
 
     def open_flow(self, owner: FlowOwner, target: UdpTarget) -> FlowTransport:
         """Open a flow of datagrams; see `FlowDialer.open_flow`. Raises `StreamRefused`."""
-        if not self.established:
-            raise StreamRefused(Refusal.OFFLINE, "the server is not connected")
         stream = self.multiplexer.open(target)
         self.changed()
-        return FlowTransport(self.multiplexer, stream, self.changed, target, owner)
+        return FlowTransport(self, stream, target, owner)
 
     async def ping(self) -> float:
         """Ask the peer, and wait for its answer. Returns the seconds; a link that is lost adds to them.
 
         Raises `StreamRefused` if there is no session. One that ends meanwhile leaves this waiting.
         """
-        if not self.established:
-            raise StreamRefused(Refusal.OFFLINE, "the peer is not connected")
         value, asked_at = secrets.randbits(64), monotonic()
         self._pings[value] = self._loop.create_future()
         try:
@@ -265,21 +253,21 @@ class Session(LinkOwner):
     def _handle(self, event: events.Event) -> None:
         match event:
             case events.StreamReadable(stream):
-                _transport(stream).read()
+                stream.data.read()
             case events.StreamDrained(stream):
-                _transport(stream).drained()
+                stream.data.drained()
             case events.StreamOpened(stream):
-                end_of(stream).opened()
+                stream.data.opened()
             case events.DatagramReceived(stream, data):
-                flow_of(stream).receive(data)
+                stream.data.receive(data)
             case events.StreamClosed(stream, error):
                 if (task := self._serving.get(stream)) is not None:
                     task.cancel()
-                end_of(stream).closed(error)
+                stream.data.closed(error)
             case events.StreamRequested(stream, UdpTarget() as target):
-                AnsweredFlow(self.multiplexer, stream, self.changed, target, self._host)
+                AnsweredFlow(self, stream, target, self._host)
             case events.StreamRequested(stream, target):
-                transport = StreamTransport(self.multiplexer, stream, self.changed, target)
+                transport = StreamTransport(self, stream, target)
                 self._serving[stream] = task = self._loop.create_task(self._host.serve(transport, target))
                 task.add_done_callback(lambda _: self._serving.pop(stream, None))
             case events.StreamTurnedAway(target):
@@ -322,8 +310,3 @@ class Session(LinkOwner):
             task.cancel()
         self._deliver()
         self._tell(SessionEvent(Change.ENDED, reason))
-
-
-def _transport(stream: Stream) -> StreamTransport:
-    assert isinstance(stream.data, StreamTransport)
-    return stream.data
