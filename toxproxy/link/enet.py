@@ -25,9 +25,9 @@ from typing import Any
 import cffi
 import enet
 
-from toxproxy.link import connect, exports
+from toxproxy.link import exports
 from toxproxy.link.base import LinkEnd, LinkOwner
-from toxproxy.link.filter import MTU, PACKET_AT, PACKET_SIZE, Filter, alone, is_packet
+from toxproxy.link.filter import MTU, PACKET_AT, PACKET_SIZE, Filter, alone, is_packet, lower_mtu
 from toxproxy.link.shim import join
 from toxproxy.pace import Notice
 from toxproxy.system.batch import MOST, Batch, Cork, segments
@@ -204,7 +204,7 @@ class EnetLink:
         host, backlog = self._host, self._backlog
         count = min(len(backlog), MOST)
         for slot in range(count):
-            self._inbox.put(slot, memoryview(backlog.popleft()))
+            self._inbox.put(slot, backlog.popleft())
         if count:
             self._ready = True
             self.heard = self._loop.time()
@@ -286,8 +286,7 @@ class EnetLink:
         """How many packets are in a datagram that ENet wrote; None if it is none that a link sends."""
         at = self._outbox.starts[number]
         datagram = self._outbox.buffer[at : at + length]
-        if connect.is_connect(datagram):
-            connect.clamp_mtu(datagram, MTU)
+        lower_mtu(datagram)
         packets = self._filter.outgoing(datagram)
         if packets is None:
             self._notice("withheld %d bytes that ENet wrote: not what a link sends", length)
