@@ -285,13 +285,14 @@ class Game:
         """One packet leaves, if there is anything to send."""
         pieces: list[bytes | memoryview] = []
         room = room or self.choices.pick(_ROOMS)
-        contents = self.mux.fill(pieces, room, self.causes / 100)
-        if contents is None and self.mux.wants_to_send:  # a datagram waits for a packet to itself, once
-            contents = self.mux.fill(pieces, room, self.causes / 100)
+        contents = self.mux.scheduler.fill(pieces, room, self.causes / 100)
+        # A datagram waits for a packet to itself, once.
+        if contents is None and self.mux.scheduler.wants_to_send:
+            contents = self.mux.scheduler.fill(pieces, room, self.causes / 100)
         self.listen()
         if contents is None:
             assert not pieces
-            assert not self.mux.wants_to_send, "nothing that waits fits"
+            assert not self.mux.scheduler.wants_to_send, "nothing that waits fits"
             return False
         message = b"".join(pieces)
         assert 0 < len(message) <= room
@@ -301,7 +302,7 @@ class Game:
 
     def arrive(self) -> None:
         if self.flight:
-            self.mux.delivered(self.flight.pop(self.choices.integer(len(self.flight) - 1)))
+            self.mux.scheduler.delivered(self.flight.pop(self.choices.integer(len(self.flight) - 1)))
 
     def lose(self) -> None:
         """A packet is lost, or is sent again to be sure; then it may arrive."""
@@ -309,7 +310,7 @@ class Game:
             at = self.choices.integer(len(self.flight) - 1)
             contents = self.flight[at] if self.choices.integer(3) == 1 else self.flight.pop(at)
             self.causes += len(contents) if isinstance(contents, list) else 1
-            self.mux.lost(contents)
+            self.mux.scheduler.lost(contents)
 
     # Invariants
 
@@ -334,12 +335,12 @@ class Game:
         assert error.code in (CloseCode.PROTOCOL_ERROR, CloseCode.VERSION)
         self.mux.receive(b"whatever", 0)
         assert self.mux.next_event() is None
-        assert not self.mux.wants_to_send
-        assert self.mux.memory.taken == self.mux.limits.pool.taken == 0
+        assert not self.mux.scheduler.wants_to_send
+        assert not self.mux.memory.taken
         accounts(self.mux)
         for contents in self.flight:
-            self.mux.lost(contents)
-            self.mux.delivered(contents)
+            self.mux.scheduler.lost(contents)
+            self.mux.scheduler.delivered(contents)
 
 
 MOVES: tuple[Callable[[Game], object], ...] = (

@@ -161,7 +161,7 @@ class Game:
                 assert not each.multiplexer.streams
                 assert each.multiplexer.memory.taken == 0
                 assert each.recovery.flight.bytes == 0
-                assert not each.multiplexer.wants_to_send
+                assert not each.multiplexer.scheduler.wants_to_send
         assert not self.ended
 
     async def end(self) -> None:

@@ -114,12 +114,12 @@ class Sending:
 
     def _acknowledged(self) -> None:
         """An acknowledgement may come after the packet was taken for lost, and more than once."""
-        self._sender.mux.delivered(self._contents)
+        self._sender.mux.scheduler.delivered(self._contents)
         self._settle()
 
     def _overdue(self) -> None:
         if not self._judged:
-            self._sender.mux.lost(self._contents)
+            self._sender.mux.scheduler.lost(self._contents)
             self._settle()
 
     def _settle(self) -> None:
@@ -171,13 +171,13 @@ class Peer:
     def pump(self) -> None:
         """Send as much as may be in flight."""
         simulation = self.simulation
-        while self.mux.wants_to_send and self.in_flight < simulation.window:
+        while self.mux.scheduler.wants_to_send and self.in_flight < simulation.window:
             pieces: list[bytes | memoryview] = []
-            contents = self.mux.fill(pieces, simulation.room, simulation.now)
+            contents = self.mux.scheduler.fill(pieces, simulation.room, simulation.now)
             packet = b"".join(pieces)
             assert len(packet) <= simulation.room
             if contents is None:
-                assert not self.mux.wants_to_send
+                assert not self.mux.scheduler.wants_to_send
                 break
             self.in_flight += len(packet)
             self.sent += len(packet)

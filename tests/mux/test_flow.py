@@ -79,7 +79,7 @@ def test_a_packet_is_full_of_one_streams_data() -> None:
     pair.client.mux.write(near, body)
     [packet] = pair.client.take(most=1)
     assert decoded([packet]) == [Data(near.id, 0, body[: ROOM - frames.BULK_HEADER])]
-    assert pair.client.mux.wants_to_send
+    assert pair.client.mux.scheduler.wants_to_send
 
 
 def test_small_frames_share_a_packet() -> None:
@@ -130,7 +130,7 @@ def test_a_window_does_not_grow_for_a_reader_that_is_slower_than_the_path() -> N
         for packet in pair.client.take():
             pair.server.receive(packet.frames)
             pair.server.flush()
-            pair.client.mux.delivered(packet.contents)
+            pair.client.mux.scheduler.delivered(packet.contents)
     assert near.receiver.size == 16_000
 
 

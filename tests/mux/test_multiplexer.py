@@ -251,8 +251,8 @@ def test_closing_ends_every_stream_and_leaves_nothing_to_send(client: bool) -> N
     side.mux.end()
     assert side.mux.closed
     assert not side.mux.streams
-    assert not side.mux.wants_to_send
-    assert side.mux.fill([], 1000, 0.0) is None
+    assert not side.mux.scheduler.wants_to_send
+    assert side.mux.scheduler.fill([], 1000, 0.0) is None
     closed = side.of(StreamClosed)
     assert len(closed) == 3
     for _, error in closed:
@@ -269,7 +269,7 @@ def test_packets_lost_or_delivered_after_the_end_change_nothing() -> None:
     pair.client.mux.end()
     pair.client.lose(sent[:2])
     pair.client.deliver(sent[2:])
-    assert not pair.client.mux.wants_to_send
+    assert not pair.client.mux.scheduler.wants_to_send
 
 
 def test_what_follows_an_error_is_not_handled() -> None:
@@ -346,7 +346,7 @@ def test_arbitrary_frames_are_valid_or_the_peers_error(client: bool, packets: li
             side.receive(packet)
     if side.mux.closed:
         assert not side.mux.streams
-        assert not side.mux.wants_to_send
+        assert not side.mux.scheduler.wants_to_send
     decoded(side.take())
 
 

@@ -126,7 +126,7 @@ def test_what_the_peer_does_not_acknowledge_counts() -> None:
         written += 1000
         pair.client.take()  # all of it leaves, and nothing is heard of it
         assert written < 2 << 20
-    assert not pair.client.mux.wants_to_send
+    assert not pair.client.mux.scheduler.wants_to_send
     assert near.sender.buffered <= LEAST_BUFFER + 1000
     assert pool.left < 1 << 18
     pair.client.mux.end(ResetCode.LINK_LOST)

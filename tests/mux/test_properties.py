@@ -170,7 +170,7 @@ def test_every_byte_arrives_in_order_and_every_stream_ends(
 
     for peer, other in (play.peers, reversed(play.peers)):
         assert not peer.mux.streams, "a stream is left over"
-        assert not peer.mux.wants_to_send, "a frame is left over"
+        assert not peer.mux.scheduler.wants_to_send, "a frame is left over"
         assert not peer.mux.closed
         pool = peer.mux.limits.pool
         assert pool is not None

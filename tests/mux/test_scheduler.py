@@ -59,7 +59,7 @@ def test_the_order_is_control_frames_then_credit_then_data() -> None:
     scheduler.control(frames.encode(Refused(5, 1, "")))
     scheduler.control(frames.encode(Reset(3, 1)))
     assert [type(frame) for frame in everything(scheduler)] == [Refused, Reset, Credit, Data]
-    assert not scheduler
+    assert not scheduler.wants_to_send
 
 
 def test_nothing_follows_a_bulk_frame_that_goes_again_in_a_longer_packet() -> None:
@@ -244,7 +244,7 @@ def test_a_stream_without_credit_does_not_delay_the_others() -> None:
         if isinstance(frame, Data):
             sent[frame.stream] += len(frame.payload)
     assert sent == {1: 10, 3: 300}
-    assert not scheduler
+    assert not scheduler.wants_to_send
     stuck.sender.credited(10, 100)
     scheduler.ready(stuck)
     assert len(everything(scheduler)) == 1
@@ -274,7 +274,7 @@ def test_bytes_written_before_the_answer_wait_for_it() -> None:
     scheduler = a_scheduler()
     stream = a_stream(2, StreamState.REQUESTED)
     write(scheduler, stream, b"banner")
-    assert not scheduler
+    assert not scheduler.wants_to_send
     stream.state = StreamState.OPEN
     scheduler.ready(stream)
     assert everything(scheduler) == [Data(2, 0, b"banner")]
@@ -336,7 +336,7 @@ def test_a_lost_block_waits_for_a_packet_with_room_and_other_streams_do_not() ->
     write(scheduler, a_stream(3), b"data")
     assert next_packet(scheduler) == [Data(3, 0, b"data")]
     assert not next_packet(scheduler)
-    assert scheduler, "it still waits"
+    assert scheduler.wants_to_send, "it still waits"
     again: list[bytes | memoryview] = []
     scheduler.fill(again, 1000, 0.0)
     assert again[0] == pieces[0]

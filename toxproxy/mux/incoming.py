@@ -32,7 +32,7 @@ class Incoming:
         self._client = client
 
     def receive(self, packet: bytes, start: int) -> bool:
-        """See `Source.receive`."""
+        """See `Multiplexer.receive`."""
         at, end = start, len(packet)
         streams = self._mux.streams
         stored = True

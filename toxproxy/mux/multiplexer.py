@@ -1,19 +1,18 @@
 """One side of a session: what fills packets and takes what they brought, and events for the owner.
 
     owner                         Multiplexer                        recovery
-      open, write, finish, ...  ->                -> fill(pieces, room, now)
-      next_event()              <-                <- receive(packet, start)
-                                                  <- delivered(contents), lost(contents)
+      open, write, finish, ...  ->                -> scheduler: fill(pieces, room, now)
+      next_event()              <-                               delivered(contents), lost(contents)
+                                                  <- receive(packet, start)
 
-After any call, take events until `next_event` returns None, and let recovery fill packets while
-`wants_to_send`. Methods raise `LocalProtocolError` for a mistake of the caller, `receive`
+After any call, take events until `next_event` returns None, and let recovery fill packets while the
+`scheduler` wants to send. Methods raise `LocalProtocolError` for a mistake of the caller, `receive`
 `RemoteProtocolError` for one of the peer; then the session has ended.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import cast
 
 from toxproxy.address import Target, UdpTarget
 from toxproxy.errors import (
@@ -30,7 +29,7 @@ from toxproxy.mux.datagrams import Assembly, Flow
 from toxproxy.mux.incoming import NEWEST, OLDEST, Incoming
 from toxproxy.mux.limits import Allotment, Limits
 from toxproxy.mux.receiver import Receiver
-from toxproxy.mux.scheduler import Contents, Piece, Scheduler
+from toxproxy.mux.scheduler import Scheduler
 from toxproxy.mux.sender import Sender, SendState
 from toxproxy.mux.stream import Stream, StreamState
 from toxproxy.recovery.ranges import Ranges
@@ -39,7 +38,7 @@ MOST_GAPS = 1024  # in the ids that the peer has used; an honest one causes as m
 
 
 class Multiplexer:
-    """One side of a session between two peers; a `recovery.source.Source`.
+    """One side of a session between two peers.
 
     `session` is this side's session id: 64 random bits. `streams` are those that have not ended, by id, and
     `flows` is how many of them are flows of datagrams. Ids are odd from the client and even from the server.
@@ -191,28 +190,11 @@ class Multiplexer:
         """The next event, or None."""
         return self.events.popleft() if self.events else None
 
-    # Recovery's calls
-
-    @property
-    def wants_to_send(self) -> bool:
-        """Whether something waits. `fill` may find that it is not needed any more, and return None."""
-        return bool(self.scheduler)
-
-    def fill(self, pieces: list[Piece], room: int, now: float) -> Contents | None:
-        """See `Source.fill`. It may cause `StreamDrained`."""
-        return self.scheduler.fill(pieces, room, now)
-
-    def delivered(self, contents: object) -> None:
-        """See `Source.delivered`."""
-        self.scheduler.delivered(cast(Contents, contents))
-
-    def lost(self, contents: object) -> None:
-        """See `Source.lost`."""
-        if not self.closed:
-            self.scheduler.lost(cast(Contents, contents))
-
     def receive(self, packet: bytes, start: int) -> bool:
-        """See `Source.receive`. Raises `RemoteProtocolError`, and ends the session."""
+        """Handle the frames from `start` to the end of a packet, which may come more than once.
+
+        False if one of them could not be stored. Raises `RemoteProtocolError`, and ends the session.
+        """
         try:
             return self.closed or self._incoming.receive(packet, start)
         except RemoteProtocolError:

@@ -68,7 +68,9 @@ Contents = list[Segment | ControlFrame | CreditFrame]  # of one packet
 
 
 class Scheduler:
-    """Holds everything that waits for a packet, counted in `memory`, and chooses what goes next.
+    """A `recovery.source.Source`: it holds all that waits for a packet, and chooses what goes next.
+
+    What waits is counted in `memory`.
 
     Of one stream, OPEN and OPENED go before its data, FIN goes after it, and nothing after RESET.
     """
@@ -87,7 +89,8 @@ class Scheduler:
         self.datagrams = Outgoing(memory)
         self._lead = 0  # bytes of datagrams more than of streams, lately
 
-    def __bool__(self) -> bool:
+    @property
+    def wants_to_send(self) -> bool:
         """Whether anything waits. It may not be needed any more; then `fill` drops it."""
         return bool(self._short or self._bulk or self._credits or self._control or self.datagrams)
 
@@ -149,7 +152,10 @@ class Scheduler:
                     self.credit(stream)
 
     def fill(self, pieces: list[Piece], room: int, now: float) -> Contents | None:
-        """See `Source.fill`. A lost PACKED frame waits for a room of its length, `MAX_PACKED` at most."""
+        """See `Source.fill`. A lost PACKED frame waits for a room of its length, `MAX_PACKED` at most.
+
+        It may cause `StreamDrained`.
+        """
         items: Contents = []
         before = len(pieces)
         if self._control or self._credits or self._repeats:

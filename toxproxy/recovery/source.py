@@ -1,8 +1,8 @@
-"""What fills packets, and takes their contents at the other end: the multiplexer."""
+"""What fills packets: the multiplexer's scheduler."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Source(Protocol):
@@ -13,25 +13,17 @@ class Source(Protocol):
         """Whether `fill` would return anything."""
         ...
 
-    def fill(self, pieces: list[bytes | memoryview], room: int, now: float) -> object | None:
+    def fill(self, pieces: list[bytes | memoryview], room: int, now: float) -> Any | None:
         """Append frames of at most `room` bytes in all, for one packet. Returns what they are, or None.
 
         What would not be sent again is left out: a packet of such frames alone has empty contents.
         """
         ...
 
-    def delivered(self, contents: object) -> None:
+    def delivered(self, contents: Any) -> None:
         """The packet with these contents has arrived."""
         ...
 
-    def lost(self, contents: object) -> None:
+    def lost(self, contents: Any) -> None:
         """The packet was lost, or is to be sent again to be sure. Send again what still matters."""
-        ...
-
-    def receive(self, packet: bytes, start: int) -> bool:
-        """Handle the frames from `start` to the end of a packet that came, once or more than once.
-
-        False if they cannot be stored now; then the packet is not acknowledged. Raises
-        `RemoteProtocolError`.
-        """
         ...

@@ -29,7 +29,7 @@ from toxproxy.mux.frames import close_code
 from toxproxy.mux.limits import Limits
 from toxproxy.mux.multiplexer import Multiplexer
 from toxproxy.mux.stream import Stream
-from toxproxy.recovery.packet import close, closing
+from toxproxy.recovery.packet import close, closing, ids
 from toxproxy.recovery.recovery import Recovery
 from toxproxy.system import heap
 from toxproxy.timer import Timer
@@ -66,9 +66,9 @@ class Session(LinkOwner):
         self._ids = (own, 0) if introduced is None else (introduced, own)
         self._loop = asyncio.get_running_loop()
         self.multiplexer = Multiplexer(client=self._client, session=own, limits=limits)
-        self.recovery = Recovery(self.multiplexer, monotonic())
+        self.recovery = Recovery(self.multiplexer.scheduler, self.multiplexer.receive, monotonic())
         if self._client:
-            self.recovery.introduce(*self._ids)
+            self.recovery.introduction = ids(*self._ids)
         self._link: EnetLink | None = None
         self._interrupted = False  # it has lost a link, and nothing has come on another one yet
         self._timer = Timer(self._run)
@@ -283,7 +283,7 @@ class Session(LinkOwner):
             return
         if self._client:
             self._ids = (self._ids[0], peer)
-            self.recovery.introduce(*self._ids)
+            self.recovery.introduction = ids(*self._ids)
         elif peer != self._ids[0]:
             self._broken(RemoteProtocolError("HELLO has another session id than INTRODUCTION"))
             return
