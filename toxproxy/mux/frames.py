@@ -198,15 +198,12 @@ def encode(frame: Frame) -> bytes:
     head, layout, with_tail = _HEADS[type(frame)]
     if with_tail is None:
         return head + layout.pack(*frame)
-    if isinstance(frame, Refused):
-        tail = cut(frame.text)
-    elif isinstance(frame, Open):
-        tail = frame.host.encode("ascii")
-    else:
-        tail = bytes(frame[-1])
-    if isinstance(frame, Bulk):
-        return head + layout.pack(*frame[:-1]) + tail
-    return head + layout.pack(*frame[:-1], len(tail)) + tail
+    *fields, tail = frame
+    if isinstance(tail, str):
+        tail = cut(tail)
+    if not isinstance(frame, Bulk):
+        fields.append(len(tail))
+    return head + layout.pack(*fields) + tail
 
 
 def decode(packet: bytes, at: int = 0) -> tuple[Frame, int]:

@@ -99,21 +99,23 @@ class Multiplexer:
             text = "this session has opened as many connections as it can: restart the client"
             raise StreamRefused(Refusal.FAILED, text)
         udp = isinstance(target, UdpTarget)
-        if udp:
-            self._expect_flows(peer)
+        if udp and not peer.features & frames.DATAGRAMS:
+            text = "the server's version of toxproxy carries no UDP: upgrade it"
+            raise StreamRefused(Refusal.UNSUPPORTED, text)
+        if udp and self.full_of_flows:
+            text = f"this side allows {self.limits.flows} flows of datagrams at once"
+            raise StreamRefused(Refusal.TOO_MANY_STREAMS, text)
         # A peer that does not understand compression does not understand the flag either.
         kind = frames.TCP | frames.PLAIN if self.compress and not compress else frames.TCP
-        kind = frames.UDP if udp else kind
-        compress = compress and self.compress and not udp
-        sender = Sender(0 if udp else peer.window, self.memory, compress=compress)
+        compress = compress and self.compress
+        sender = Sender(peer.window, self.memory, compress=compress)
         receiver = Receiver(0 if udp else self.memory.first(), compress=compress)
-        stream = Stream(self._next_id, StreamState.OPENING, sender, receiver)
-        stream.flow = Flow() if udp else None
-        opening = frames.Open(stream.id, kind, receiver.limit, target.port, target.host)
-        self.scheduler.control(frames.encode(opening), stream)  # raises if no frame can carry the target
+        stream = self._keep(self._next_id, StreamState.OPENING, sender, receiver, udp=udp)
         self._next_id += 2
         self._opened += 1
-        self._keep(stream)
+        kind = frames.UDP if udp else kind
+        opening = frames.Open(stream.id, kind, receiver.limit, target.port, target.host)
+        self.scheduler.control(frames.encode(opening), stream)
         return stream
 
     def accept(self, stream: Stream) -> None:
@@ -237,13 +239,11 @@ class Multiplexer:
     def request(self, frame: frames.Open) -> Stream:
         """OPEN came: a new stream of the peer's."""
         udp = frame.kind & ~frames.PLAIN == frames.UDP
-        packs = self.compress and not frame.kind & frames.PLAIN and not udp
-        sender = Sender(0 if udp else frame.window, self.memory, compress=packs)
-        receiver = Receiver(0 if udp else self.limits.early_window, compress=self.compress and not udp)
-        stream = Stream(frame.stream, StreamState.REQUESTED, sender, receiver)
-        stream.flow = Flow() if udp else None
+        packs = self.compress and not frame.kind & frames.PLAIN
+        sender = Sender(frame.window, self.memory, compress=packs)
+        receiver = Receiver(0 if udp else self.limits.early_window, compress=self.compress)
+        stream = self._keep(frame.stream, StreamState.REQUESTED, sender, receiver, udp=udp)
         stream.said = frame
-        self._keep(stream)
         return stream
 
     def widen(self, stream: Stream) -> None:
@@ -297,19 +297,13 @@ class Multiplexer:
             raise StreamRefused(Refusal.OFFLINE, "the peer is not connected")
         return self.peer
 
-    def _expect_flows(self, peer: frames.Hello) -> None:
-        """Raise `StreamRefused` if the peer takes no datagrams, or there are too many flows."""
-        if not peer.features & frames.DATAGRAMS:
-            text = "the server's version of toxproxy carries no UDP: upgrade it"
-            raise StreamRefused(Refusal.UNSUPPORTED, text)
-        if self.full_of_flows:
-            text = f"this side allows {self.limits.flows} flows of datagrams at once"
-            raise StreamRefused(Refusal.TOO_MANY_STREAMS, text)
-
-    def _keep(self, stream: Stream) -> None:
-        self.flows += stream.flow is not None
-        self.streams[stream.id] = stream
-        self.memory.hold(stream.receiver.size)
+    def _keep(
+        self, number: int, state: StreamState, sender: Sender, receiver: Receiver, *, udp: bool
+    ) -> Stream:
+        stream = self.streams[number] = Stream(number, state, sender, receiver, flow=Flow() if udp else None)
+        self.flows += udp
+        self.memory.hold(receiver.size)
+        return stream
 
 
 def _expect_request(stream: Stream) -> None:

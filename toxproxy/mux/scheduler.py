@@ -58,13 +58,8 @@ class ControlFrame(NamedTuple):
     stream: Stream | None
 
 
-class CreditFrame(NamedTuple):
-    """CREDIT. If it is lost, it goes again with the newest values."""
-
-    stream: Stream
-
-
-Contents = list[Segment | ControlFrame | CreditFrame]  # of one packet
+# Of one packet. A stream stands for its CREDIT, which goes again with the newest values if it is lost.
+Contents = list[Segment | ControlFrame | Stream]
 
 
 class Scheduler:
@@ -148,8 +143,8 @@ class Scheduler:
                 case ControlFrame(frame, stream):
                     if stream is None or stream.state is not StreamState.CLOSED:
                         self.control(frame, stream)
-                case CreditFrame(stream):
-                    self.credit(stream)
+                case Stream():
+                    self.credit(item)
 
     def fill(self, pieces: list[Piece], room: int, now: float) -> Contents | None:
         """See `Source.fill`. A lost PACKED frame waits for a room of its length, `MAX_PACKED` at most.
@@ -212,7 +207,7 @@ class Scheduler:
             # Of a requested stream it would say that it was accepted; after RESET nothing follows.
             if stream.complete or stream.state in _SENDING:
                 pieces.append(stream.receiver.credit(stream.id))
-                items.append(CreditFrame(stream))
+                items.append(stream)
                 room -= _CREDIT
         while self._repeats and (age := now - self._repeats[0][0]) >= _REPEAT_AFTER:
             segment = self._repeats[0][1]

@@ -6,6 +6,7 @@ READY -> FINISHING -> FINISHED -> DONE      finish(), FIN sent, CREDIT covers FI
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -34,19 +35,17 @@ class SendState(Enum):
     DONE = "done"
 
 
+@dataclass(slots=True, eq=False)
 class Segment:
     """A DATA, BULK, PACKED or FIN frame, until it is acknowledged; from then on `frame` is empty.
 
     More than one packet may carry the same segment: the first that arrives is enough.
     """
 
-    __slots__ = ("frame", "offset", "queued", "stream")
-
-    def __init__(self, stream: Stream, frame: bytes, offset: int) -> None:
-        self.stream = stream
-        self.frame = frame
-        self.offset = offset  # of its first byte
-        self.queued = False  # it waits to be sent again
+    stream: Stream
+    frame: bytes
+    offset: int  # of its first byte
+    queued: bool = False  # it waits to be sent again
 
 
 class Sender:
