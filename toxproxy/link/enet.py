@@ -52,6 +52,7 @@ _JOINED = 4  # datagrams from which it pays to join them
 _WRAP = 0xFFFF_FFFF  # ENet's counters have 32 bits
 _GROUP, _GROUP_AT = 2, 6  # bytes of a packet's group, and where they are in a datagram with one packet
 _CUT = PACKET_AT - _GROUP  # bytes of such a datagram that do not travel
+_NOBODY = LinkOwner()
 _Packet, _UNSEQUENCED, _RECEIVE = enet.Packet, enet.PACKET_FLAG_UNSEQUENCED, enet.EVENT_TYPE_RECEIVE
 _ffi = cffi.FFI()
 
@@ -67,7 +68,7 @@ class EnetLink:
     def __init__(
         self, send: Callable[[Any, int], bool], header: bytes, notice: Notice, *, connecting: bool
     ) -> None:
-        self.owner: LinkOwner | None = None  # who is told of events; None after `close`
+        self.owner = _NOBODY  # who is told of events; nobody after `close`
         self._send = send
         self._notice = notice
         self._filter = Filter(connecting=connecting)
@@ -142,7 +143,7 @@ class EnetLink:
         A packet `farewell` is sent first, more than once, until the peer ends the link, too, for a second
         at most. Without it the link ends at once.
         """
-        self.owner = None
+        self.owner = _NOBODY
         if self._host is None or self._farewell:
             return
         if not (self._up and farewell):
@@ -158,10 +159,9 @@ class EnetLink:
 
     def fail(self, reason: LinkEnd) -> None:
         """Free everything and tell the owner. The peer is not told."""
-        owner, self.owner = self.owner, None
+        owner, self.owner = self.owner, _NOBODY
         self._free()
-        if owner is not None:
-            owner.link_down(reason)
+        owner.link_down(reason)
 
     # The carrier's calls
 
@@ -187,7 +187,7 @@ class EnetLink:
             if self._backlog:
                 self._service()
         ready, self._ready = self._ready, False
-        if ready and self.owner is not None:
+        if ready:
             self.owner.link_ready()
         if self._backlog and not self._works_off:
             self._works_off = True
@@ -212,7 +212,9 @@ class EnetLink:
         try:
             while not self.is_over and (event := host.check_events() or host.service(0, True)) is not None:
                 if event.type == _RECEIVE:
-                    self._packet_received(event.packet.data)
+                    self.owner.packet_received(event.packet.data)
+                    if self._farewell:  # the peer does not know yet
+                        self._take_leave(_LEAST_FAREWELL)
                 elif event.type == enet.EVENT_TYPE_CONNECT:
                     self._connected()
                 elif event.type == enet.EVENT_TYPE_DISCONNECT:
@@ -224,12 +226,6 @@ class EnetLink:
         if count and not self._up:
             self._greet(_LEAST_REPEAT)  # the peer repeats itself: this side's part was lost
 
-    def _packet_received(self, packet: bytes) -> None:
-        if self.owner is not None:
-            self.owner.packet_received(packet)
-        elif self._farewell and self._loop.time() >= self._said + _LEAST_FAREWELL:
-            self._take_leave()  # the peer does not know yet
-
     def _connected(self) -> None:
         # Not earlier: VERIFY_CONNECT compares the throttle's settings with those of CONNECT.
         self._peer.packetThrottleDeceleration = 0
@@ -237,8 +233,7 @@ class EnetLink:
         self._host.flush()  # what is left of the handshake; it cannot be joined with packets
         self._up = True
         self._set_timers((_QUIET, self._wake))
-        if self.owner is not None:
-            self.owner.link_up()
+        self.owner.link_up()
 
     def _push(self) -> None:
         """Make ENet send what is queued."""
@@ -311,10 +306,13 @@ class EnetLink:
             self._said = now
             self._send(self._greeting, len(self._greeting))
 
-    def _take_leave(self) -> None:
-        self._said = self._loop.time()
-        self.send(self._farewell)
-        self.flush()
+    def _take_leave(self, pause: float = 0.0) -> None:
+        """Send the farewell, if the last time is at least `pause` seconds ago."""
+        now = self._loop.time()
+        if now >= self._said + pause:
+            self._said = now
+            self.send(self._farewell)
+            self.flush()
 
     def _wake(self) -> None:
         now = self._loop.time()
