@@ -14,6 +14,7 @@ from toxproxy.mux import frames
 from toxproxy.mux.events import Event, StreamRequested
 from toxproxy.mux.limits import Allotment, Limits
 from toxproxy.mux.multiplexer import Multiplexer
+from toxproxy.mux.receiver import Receiver
 from toxproxy.mux.sender import Sender
 from toxproxy.mux.stream import Stream
 from toxproxy.recovery.sent import PACKET_SIZE
@@ -143,6 +144,11 @@ class Pair:
 def a_sender(limit: int, *, compress: bool = False) -> Sender:
     """A sender with memory of its own."""
     return Sender(limit, Allotment(Limits()), compress=compress)
+
+
+def a_receiver(size: int, *, compress: bool = False) -> Receiver:
+    """A receiver with memory of its own."""
+    return Receiver(size, Allotment(Limits()), compress=compress)
 
 
 def decoded(sent: list[Packet]) -> list[frames.Frame]:

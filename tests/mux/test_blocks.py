@@ -12,11 +12,10 @@ from toxproxy.errors import RemoteProtocolError, ResetCode
 from toxproxy.mux import frames
 from toxproxy.mux.compression import HISTORY, Decompressor
 from toxproxy.mux.frames import MAX_RAW, Data, Hello, Open, Opened, Packed
-from toxproxy.mux.receiver import Receiver
 from toxproxy.mux.sender import SendState
 
 from .blocks import block_of, carry, kinds, log, noise
-from .pair import TARGET, Pair, breaks_the_protocol, decoded
+from .pair import TARGET, Pair, a_receiver, breaks_the_protocol, decoded
 
 # When they are agreed on
 
@@ -205,7 +204,7 @@ def test_a_bomb_takes_no_more_memory_than_it_declares() -> None:
     st.binary(max_size=300) | st.builds(lambda cut: GOOD[:cut], st.integers(1, 900)),
 )
 def test_arbitrary_bytes_are_a_block_or_the_peers_error(length: int, block: bytes) -> None:
-    receiver = Receiver(1 << 20, compress=True)
+    receiver = a_receiver(1 << 20, compress=True)
     first = log(1)[: 2 * HISTORY]
     assert receiver.take(0, len(first), block_of(first), packed=True)
     assert receiver.read(1 << 20) == first

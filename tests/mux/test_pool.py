@@ -16,14 +16,13 @@ from toxproxy.mux.scheduler import MAX_WAITING
 from toxproxy.mux.sender import LEAST_BUFFER
 
 from .pair import ROOM, Pair
-from .test_window import a_receiver, widen
 
 LEAST = Limits().least_window
 RESET = 6 + 64  # bytes that a RESET frame takes while it waits
 
 
 def receivers(allotment: Allotment, count: int) -> list[Receiver]:
-    return [a_receiver(allotment) for _ in range(count)]
+    return [Receiver(allotment.first(), allotment) for _ in range(count)]
 
 
 def test_memory_taken_by_one_session_is_missing_for_the_others() -> None:
@@ -31,7 +30,7 @@ def test_memory_taken_by_one_session_is_missing_for_the_others() -> None:
     greedy, other = Allotment(limits), Allotment(limits)
     taken = receivers(greedy, 1000)
     for each in taken:
-        widen(greedy, each)
+        each.resize(greedy.wider(each.size))
     assert other.first() == LEAST
     assert sum(each.size for each in taken) <= (1 << 20) + 1000 * LEAST
 
@@ -49,10 +48,10 @@ def test_a_closed_stream_returns_its_memory() -> None:
     allotment = Allotment(Limits(pool=pool))
     taken = receivers(allotment, 100)
     for each in taken:
-        widen(allotment, each)
+        each.resize(allotment.wider(each.size))
     assert pool.left < 64 << 20
     for each in taken:
-        allotment.hold(-each.size)
+        each.drop()
     assert pool.left == 64 << 20
     assert Allotment(Limits(pool=pool)).first() == 1 << 20
 

@@ -8,13 +8,12 @@ from toxproxy.mux import frames
 from toxproxy.mux.events import StreamDrained
 from toxproxy.mux.frames import BULK_HEADER, Bulk, Credit, Data, Fin, Frame, Open, Refused, Reset
 from toxproxy.mux.limits import Allotment, Limits
-from toxproxy.mux.receiver import Receiver
 from toxproxy.mux.scheduler import Scheduler
 from toxproxy.mux.sender import HIGH_WATER, LOW_WATER
 from toxproxy.mux.stream import Stream, StreamState
 
 from .blocks import log
-from .pair import a_sender, read
+from .pair import a_receiver, a_sender, read
 
 SIZE = 100  # bytes of payload
 
@@ -24,7 +23,7 @@ def a_scheduler() -> Scheduler:
 
 
 def a_stream(number: int, state: StreamState = StreamState.OPEN, credit: int = 1 << 20) -> Stream:
-    return Stream(number, state, a_sender(credit), Receiver(1000))
+    return Stream(number, state, a_sender(credit), a_receiver(1000))
 
 
 def write(scheduler: Scheduler, stream: Stream, data: bytes) -> None:
@@ -327,7 +326,7 @@ def test_what_does_not_fit_goes_into_the_next_packet() -> None:
 
 def test_a_lost_block_waits_for_a_packet_with_room_and_other_streams_do_not() -> None:
     scheduler = a_scheduler()
-    packed = Stream(1, StreamState.OPEN, a_sender(1 << 20, compress=True), Receiver(1000))
+    packed = Stream(1, StreamState.OPEN, a_sender(1 << 20, compress=True), a_receiver(1000))
     write(scheduler, packed, log(1)[:10_000])
     pieces: list[bytes | memoryview] = []
     contents = scheduler.fill(pieces, 1000, 0.0)

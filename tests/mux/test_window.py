@@ -10,23 +10,11 @@ from toxproxy.errors import RemoteProtocolError
 from toxproxy.mux.limits import Allotment, Limits
 from toxproxy.mux.receiver import Receiver
 
-
-def a_receiver(memory: Allotment) -> Receiver:
-    """That of a new stream, with the memory of its window."""
-    receiver = Receiver(memory.first())
-    memory.hold(receiver.size)
-    return receiver
-
-
-def widen(memory: Allotment, receiver: Receiver) -> None:
-    """Make its window wider, if memory is left for that."""
-    size = memory.wider(receiver.size)
-    memory.hold(size - receiver.size)
-    receiver.resize(size)
+from .pair import a_receiver
 
 
 def test_one_byte_over_the_credit() -> None:
-    receiver = Receiver(100)
+    receiver = a_receiver(100)
     for end in (60, 100):
         assert receiver.take(0, end, bytes(end))
     with pytest.raises(RemoteProtocolError, match="up to 101, credit was 100"):
@@ -34,7 +22,7 @@ def test_one_byte_over_the_credit() -> None:
 
 
 def test_credit_is_due_at_a_quarter_of_the_window() -> None:
-    receiver = Receiver(100)
+    receiver = a_receiver(100)
     receiver.received = 100
     receiver.consumed = 24
     assert not receiver.due
@@ -45,21 +33,21 @@ def test_credit_is_due_at_a_quarter_of_the_window() -> None:
 
 
 def test_receiving_alone_gives_no_credit() -> None:
-    receiver = Receiver(100)
+    receiver = a_receiver(100)
     receiver.received = 100
     assert not receiver.due
     assert receiver.grant() == 100
 
 
 def test_a_wider_window_takes_effect_with_the_next_credit() -> None:
-    receiver = Receiver(100)
+    receiver = a_receiver(100)
     receiver.size = 400
     assert receiver.limit == 100
     assert receiver.grant() == 400
 
 
 def test_a_limit_never_falls() -> None:
-    receiver = Receiver(100)
+    receiver = a_receiver(100)
     receiver.size = 10
     assert receiver.grant() == 100
 
@@ -69,7 +57,7 @@ LIMITS = Limits(least_window=10, window=100, most_window=800, session_window=640
 
 def test_a_new_stream_gets_a_smaller_window_when_memory_is_short_but_never_none() -> None:
     memory = Allotment(LIMITS)
-    sizes = [a_receiver(memory).size for _ in range(400)]
+    sizes = [Receiver(memory.first(), memory).size for _ in range(400)]
     assert sizes[0] == 100
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] == 10
@@ -77,17 +65,18 @@ def test_a_new_stream_gets_a_smaller_window_when_memory_is_short_but_never_none(
 
 
 def test_windows_grow_up_to_the_limit_of_a_stream() -> None:
-    memory, receiver = Allotment(LIMITS), Receiver(100)
+    memory = Allotment(LIMITS)
+    receiver = Receiver(100, memory)
     sizes = []
     for _ in range(5):
-        widen(memory, receiver)
+        receiver.resize(memory.wider(receiver.size))
         sizes.append(receiver.size)
     assert sizes == [400, 800, 800, 800, 800]
 
 
 @pytest.mark.parametrize(("end", "seen"), [(99, False), (100, True), (125, True), (126, False), (150, True)])
 def test_a_window_is_used_up_by_bytes_that_end_at_a_limit_that_was_given(end: int, seen: bool) -> None:
-    receiver = Receiver(100)
+    receiver = a_receiver(100)
     receiver.take(0, 60, bytes(60))
     for _ in range(2):
         receiver.read(25)
@@ -97,11 +86,11 @@ def test_a_window_is_used_up_by_bytes_that_end_at_a_limit_that_was_given(end: in
 
 
 def test_a_limit_from_before_a_window_grew_does_not_count() -> None:
-    receiver = Receiver(100)
+    receiver = a_receiver(100)
     receiver.take(0, 60, bytes(60))
     receiver.read(60)
     receiver.credit(1)
-    widen(Allotment(LIMITS), receiver)
+    receiver.resize(Allotment(LIMITS).wider(100))
     receiver.take(60, 160, bytes(100))
     assert not receiver.used_up
     assert receiver.grant() == 460
@@ -111,21 +100,21 @@ def test_a_limit_from_before_a_window_grew_does_not_count() -> None:
 
 def test_windows_grow_only_while_memory_is_left() -> None:
     memory = Allotment(LIMITS)
-    receivers = [a_receiver(memory) for _ in range(20)]
+    receivers = [Receiver(memory.first(), memory) for _ in range(20)]
     for _ in range(10):
         for receiver in receivers:
-            widen(memory, receiver)
+            receiver.resize(memory.wider(receiver.size))
     assert sum(receiver.size for receiver in receivers) <= 6400
-    memory.hold(-receivers.pop(0).size)
+    receivers.pop(0).drop()
     before = sum(receiver.size for receiver in receivers)
     for receiver in receivers:
-        widen(memory, receiver)
+        receiver.resize(memory.wider(receiver.size))
     assert sum(receiver.size for receiver in receivers) > before
 
 
 @given(st.integers(1, 1000), st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300))))
 def test_a_sender_within_its_credit_never_stalls(size: int, moves: list[tuple[int, int]]) -> None:
-    receiver = Receiver(size)
+    receiver = a_receiver(size)
     granted = receiver.limit
     for sent, taken in moves:
         receiver.received = min(receiver.received + sent, granted)

@@ -109,7 +109,7 @@ class Multiplexer:
         kind = frames.TCP | frames.PLAIN if self.compress and not compress else frames.TCP
         compress = compress and self.compress
         sender = Sender(peer.window, self.memory, compress=compress)
-        receiver = Receiver(0 if udp else self.memory.first(), compress=compress)
+        receiver = Receiver(0 if udp else self.memory.first(), self.memory, compress=compress)
         stream = self._keep(self._next_id, StreamState.OPENING, sender, receiver, udp=udp)
         self._next_id += 2
         self._opened += 1
@@ -122,10 +122,10 @@ class Multiplexer:
         """Answer a requested stream with OPENED, and give it the window of a new stream."""
         _expect_request(stream)
         stream.state = StreamState.OPEN
-        receiver = stream.receiver
-        self.memory.hold(-receiver.size)
-        receiver.resize(0 if stream.flow else max(receiver.size, self.memory.first()))
-        self.memory.hold(receiver.size)
+        receiver, early = stream.receiver, stream.receiver.size
+        if stream.flow is None:
+            receiver.resize(0)  # the early window is part of the first one
+            receiver.resize(max(early, self.memory.first()))
         self.scheduler.control(frames.encode(frames.Opened(stream.id, receiver.grant())), stream)
         if receiver.done:
             self.scheduler.credit(stream)
@@ -241,7 +241,7 @@ class Multiplexer:
         udp = frame.kind & ~frames.PLAIN == frames.UDP
         packs = self.compress and not frame.kind & frames.PLAIN
         sender = Sender(frame.window, self.memory, compress=packs)
-        receiver = Receiver(0 if udp else self.limits.early_window, compress=self.compress)
+        receiver = Receiver(0 if udp else self.limits.early_window, self.memory, compress=self.compress)
         stream = self._keep(frame.stream, StreamState.REQUESTED, sender, receiver, udp=udp)
         stream.said = frame
         return stream
@@ -250,9 +250,7 @@ class Multiplexer:
         """The peer has used up a window: enlarge it if the application keeps up, and tell the peer."""
         receiver = stream.receiver
         if stream.state is StreamState.OPEN and receiver.is_kept_up_with:
-            size = self.memory.wider(receiver.size)
-            self.memory.hold(size - receiver.size)
-            receiver.resize(size)
+            receiver.resize(self.memory.wider(receiver.size))
             self.scheduler.credit(stream)
 
     def discard(self, stream: Stream) -> None:
@@ -278,7 +276,6 @@ class Multiplexer:
             self.scheduler.datagrams.end(stream.flow)
         self._sent += stream.carried[0]
         self._received += stream.carried[1]
-        self.memory.hold(-stream.receiver.size)
         stream.complete = stream.done
         stream.state = StreamState.CLOSED
         stream.sender.drop()
@@ -302,7 +299,6 @@ class Multiplexer:
     ) -> Stream:
         stream = self.streams[number] = Stream(number, state, sender, receiver, flow=Flow() if udp else None)
         self.flows += udp
-        self.memory.hold(receiver.size)
         return stream
 
 

@@ -11,6 +11,7 @@ from heapq import heappop, heappush
 from toxproxy.errors import RemoteProtocolError
 from toxproxy.mux import frames
 from toxproxy.mux.compression import Decompressor
+from toxproxy.mux.limits import Allotment
 
 _OVERHEAD = 128  # bytes of memory for each piece that is held, beside its contents
 
@@ -25,11 +26,11 @@ class Receiver:
     With `compress`, the peer may send PACKED frames; they are unpacked when their turn comes.
 
     What is ahead of a gap is held. With `_OVERHEAD` bytes for each piece that may take twice the window; a
-    piece beyond that is not stored.
+    piece beyond that is not stored. The window is counted in `memory`.
     """
 
-    def __init__(self, size: int, *, compress: bool = False) -> None:
-        self.limit = 0
+    def __init__(self, size: int, memory: Allotment, *, compress: bool = False) -> None:
+        self.limit = self.size = 0
         self.received = 0  # bytes that came in order; the end counts as one
         self.consumed = 0  # of these, what the application has read
         self._given: set[int] = set()  # the newest limits since the window has this size
@@ -40,6 +41,7 @@ class Receiver:
         self._ahead: list[tuple[int, int, bytes, bool]] = []  # a heap: start, end, bytes or block, packed
         self._held = 0  # bytes of memory that these take
         self._decompressor = Decompressor() if compress else None
+        self._memory = memory
         self.resize(size)
         self.grant()
 
@@ -72,6 +74,7 @@ class Receiver:
 
     def resize(self, size: int) -> None:
         """Set the window's size. What the peer did with the former one does not count any more."""
+        self._memory.hold(size - self.size)
         self.size = size
         self._given.clear()
         self.used_up = False
@@ -148,7 +151,8 @@ class Receiver:
         return frames.encode(frames.Credit(stream, self.consumed, self.grant()))
 
     def drop(self) -> None:
-        """Drop what is ahead of a gap: the stream has ended."""
+        """Drop the window and what is ahead of a gap: the stream has ended."""
+        self.resize(0)
         self._ahead.clear()
         self._held = 0
         self._decompressor = None
