@@ -197,7 +197,7 @@ class Game:
 
     def cut(self) -> None:
         """The link is lost: the client notices, and the server perhaps."""
-        if not self.client.established:
+        if not self.client.multiplexer.established:
             return
         if self.near is not None:
             self.near = None
@@ -273,7 +273,10 @@ class Game:
     # Applications
 
     def dial(self) -> None:
-        if self.client.established and sum(not task.done() for task in self.streams) < _STREAMS_MOST:
+        if (
+            self.client.multiplexer.established
+            and sum(not task.done() for task in self.streams) < _STREAMS_MOST
+        ):
             self.streams.add(asyncio.create_task(self.use(self.choices.integer(255))))
 
     async def use(self, how: int) -> None:

@@ -63,7 +63,7 @@ Contents = list[Segment | ControlFrame | Stream]
 
 
 class Scheduler:
-    """A `recovery.source.Source`: it holds all that waits for a packet, and chooses what goes next.
+    """A `recovery.Source`: it holds all that waits for a packet, and chooses what goes next.
 
     What waits is counted in `memory`.
 

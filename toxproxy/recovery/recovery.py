@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 from toxproxy.errors import RemoteProtocolError
 from toxproxy.recovery import packet
@@ -26,7 +27,6 @@ from toxproxy.recovery.flight import Flight
 from toxproxy.recovery.received import Received
 from toxproxy.recovery.roundtrip import RoundTrip
 from toxproxy.recovery.sent import OVERHEAD, PACKET_SIZE, Report, Sent
-from toxproxy.recovery.source import Source
 
 _PROBES = 3  # that follow one another without a growing pause; then they go in pairs, since there are
 _PAIR = 0.002  # losses that end with so many packets, not with time; seconds between the two of a pair
@@ -37,6 +37,26 @@ _MOST_REFUSED = 64  # packets that a carrier may refuse at once
 _REFUSED = 0.005  # seconds that nothing is sent after the carrier's queue was full
 _ROOM = PACKET_SIZE - packet.HEADER
 _FLAGS = packet.INTRODUCTION | packet.ACK | packet.PROBE
+
+
+class Source(Protocol):
+    """Frames of at most `room` bytes for each packet; see `Recovery`."""
+
+    @property
+    def wants_to_send(self) -> bool:
+        """Whether `fill` would return anything."""
+
+    def fill(self, pieces: list[bytes | memoryview], room: int, now: float) -> Any | None:
+        """Append frames of at most `room` bytes in all, for one packet. Returns what they are, or None.
+
+        What would not be sent again is left out: a packet of such frames alone has empty contents.
+        """
+
+    def delivered(self, contents: Any) -> None:
+        """The packet with these contents has arrived."""
+
+    def lost(self, contents: Any) -> None:
+        """The packet was lost, or is to be sent again to be sure. Send again what still matters."""
 
 
 class Recovery:

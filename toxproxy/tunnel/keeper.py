@@ -75,17 +75,12 @@ class SessionKeeper(LinkOwner):
     @property
     def ready(self) -> bool:
         """Whether streams can be opened, and there is a link for them."""
-        return self.session is not None and self.session.established and self.session.recovery.met
+        return self.session is not None and self.session.multiplexer.established and self.session.recovery.met
 
     @property
     def streams(self) -> list[StreamEnd]:
         """The streams that have not ended."""
         return self.session.streams if self.session is not None else []
-
-    @property
-    def flows(self) -> int:
-        """How many of them are flows of datagrams."""
-        return self.session.multiplexer.flows if self.session is not None else 0
 
     @property
     def carried(self) -> tuple[int, int]:
@@ -96,7 +91,7 @@ class SessionKeeper(LinkOwner):
     @property
     def connections(self) -> int:
         """How many connections `idle` would wait for."""
-        return max(len(self.streams) - self.flows, self._host.connections)
+        return max(sum(each.stream.flow is None for each in self.streams), self._host.connections)
 
     def reach(self) -> None:
         """The peer is online now."""
@@ -168,7 +163,6 @@ class SessionKeeper(LinkOwner):
 
     def _continue(self, link: EnetLink, packet: bytes, session: Session) -> None:
         session.attach(link)
-        link.owner = session
         session.link_up()
         session.packet_received(packet)
 

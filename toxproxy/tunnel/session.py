@@ -83,11 +83,6 @@ class Session(LinkOwner):
         self._pings: dict[int, asyncio.Future[float]] = {}  # by value: when the answer came
 
     @property
-    def established(self) -> bool:
-        """Whether streams can be opened."""
-        return self.multiplexer.established
-
-    @property
     def silence(self) -> float | None:
         """Seconds since a datagram came; None without a link. A peer that is there sends one within two."""
         return None if self._link is None else self._loop.time() - self._link.heard
@@ -104,12 +99,7 @@ class Session(LinkOwner):
     # The application's calls
 
     async def dial(
-        self,
-        protocol_factory: Callable[[], P],
-        target: Target,
-        *,
-        early: bool = False,
-        compress: bool = True,
+        self, protocol_factory: Callable[[], P], target: Target, *, early: bool = False, compress: bool = True
     ) -> tuple[asyncio.Transport, P]:
         """Open a stream to `target`; see `Dialer.dial`. Raises `StreamRefused`."""
         stream = self.multiplexer.open(target, compress=compress)
@@ -158,14 +148,14 @@ class Session(LinkOwner):
 
     def expire(self, reason: LinkEnd | Loss) -> None:
         """End the session: it will not be resumed. The peer is not told."""
-        self.multiplexer.end(ResetCode.LINK_LOST)
-        self._end(reason)
+        self._end(reason, code=ResetCode.LINK_LOST)
 
     # The link's calls
 
     def attach(self, link: EnetLink) -> None:
-        """Use this link from now on. The caller makes the session its owner."""
+        """Use this link from now on."""
         self._link = link
+        link.owner = self
 
     def link_up(self) -> None:
         self.recovery.link_up(monotonic())
@@ -194,7 +184,7 @@ class Session(LinkOwner):
         self._link = None
         self._timer.stop()
         self.recovery.link_down(monotonic())
-        if self._client and not self.established:
+        if self._client and not self.multiplexer.established:
             self.expire(reason)
         else:
             self._interrupted = True
@@ -297,11 +287,11 @@ class Session(LinkOwner):
         """The peer broke the protocol: tell it, and end the session."""
         self._end(PeerBroke(str(error)), close(error.code, str(error)))
 
-    def _end(self, reason: SessionEnd, farewell: bytes = b"") -> None:
+    def _end(self, reason: SessionEnd, farewell: bytes = b"", code: ResetCode = ResetCode.GOING_AWAY) -> None:
         if self._ended:
             return
         self._ended = True
-        self.multiplexer.end()
+        self.multiplexer.end(code)
         self._timer.stop()
         if self._link is not None:
             link, self._link = self._link, None
