@@ -273,10 +273,8 @@ class Game:
     # Applications
 
     def dial(self) -> None:
-        if (
-            self.client.multiplexer.established
-            and sum(not task.done() for task in self.streams) < _STREAMS_MOST
-        ):
+        running = sum(not task.done() for task in self.streams)
+        if self.client.multiplexer.established and running < _STREAMS_MOST:
             self.streams.add(asyncio.create_task(self.use(self.choices.integer(255))))
 
     async def use(self, how: int) -> None:

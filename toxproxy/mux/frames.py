@@ -198,7 +198,8 @@ def encode(frame: Frame) -> bytes:
     head, layout, with_tail = _HEADS[type(frame)]
     if with_tail is None:
         return head + layout.pack(*frame)
-    *fields, tail = frame
+    fields: list[Any] = list(frame)
+    tail = fields.pop()
     if isinstance(tail, str):
         tail = cut(tail)
     if not isinstance(frame, Bulk):
