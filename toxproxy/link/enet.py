@@ -146,12 +146,12 @@ class EnetLink:
         self.owner = _NOBODY
         if self._host is None or self._farewell:
             return
-        if not (self._up and farewell):
+        if self._up and farewell:
+            self._farewell = farewell
+            self._set_timers(*((pause, self._take_leave) for pause in _FAREWELLS), (_LINGER, self._end))
+            self._take_leave()
+        else:
             self._end()
-            return
-        self._farewell = farewell
-        self._set_timers(*((pause, self._take_leave) for pause in _FAREWELLS), (_LINGER, self._end))
-        self._take_leave()
 
     async def closed(self) -> None:
         """Wait until everything is freed."""

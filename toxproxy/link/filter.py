@@ -100,10 +100,8 @@ def packets_in(datagram: bytes | bytearray | memoryview) -> int | None:
     The handshake is not part of it.
     """
     size = len(datagram)
-    if not 8 <= size <= MTU:  # the shortest is a PING alone
-        return None
     begin = at = _HEADERS.get(bytes(datagram[:2]), 0)
-    if not at:
+    if not at or not 8 <= size <= MTU:  # the shortest is a PING alone
         return None
     if _END.fullmatch(datagram):
         return 0

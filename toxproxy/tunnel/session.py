@@ -214,17 +214,10 @@ class Session(LinkOwner):
                 recovery.refused(refused, now)
             if refused or queued < _BATCH:
                 break
-        if self._link is link:
-            self._arm(now)
-
-    def _arm(self, now: float) -> None:
-        """Set the timer for what the recovery has to do next, unless it rings before that."""
-        due = self.recovery.due
-        if math.isinf(due):
-            return
-        due = now + max(1, math.ceil((due - now) * 1000)) / 1000  # uvloop would round down
-        if due < self._timer.due:
-            self._timer.set_at(due)
+        if self._link is link and not math.isinf(due := recovery.due):
+            due = now + max(1, math.ceil((due - now) * 1000)) / 1000  # uvloop would round down
+            if due < self._timer.due:
+                self._timer.set_at(due)
 
     def _deliver(self) -> None:
         while (event := self.multiplexer.next_event()) is not None:

@@ -177,8 +177,7 @@ class StreamTransport(StreamEnd, asyncio.Transport):
         self._closing = True
         self._multiplexer.reset(self.stream, ResetCode.CONNECTION_RESET)
         self._changed()
-        if self._protocol is not None and not self._lost:
-            asyncio.get_running_loop().call_soon(self._lose)
+        asyncio.get_running_loop().call_soon(self._lose)
 
     def _force_close(self, error: BaseException | None) -> None:
         """As `abort`, and tell the protocol why."""
