@@ -204,7 +204,7 @@ def encode(frame: Frame) -> bytes:
         tail = cut(tail)
     if not isinstance(frame, Bulk):
         fields.append(len(tail))
-    return head + layout.pack(*fields) + tail
+    return b"".join((head, layout.pack(*fields), tail))
 
 
 def decode(packet: bytes, at: int = 0) -> tuple[Frame, int]:

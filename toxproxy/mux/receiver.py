@@ -151,8 +151,8 @@ class Receiver:
         return frames.encode(frames.Credit(stream, self.consumed, self.grant()))
 
     def drop(self) -> None:
-        """Drop the window and what is ahead of a gap: the stream has ended."""
-        self.resize(0)
+        """Return the window's memory, and drop what is ahead of a gap: the stream has ended."""
+        self._memory.hold(-self.size)
         self._ahead.clear()
         self._held = 0
         self._decompressor = None
