@@ -148,8 +148,8 @@ class EnetLink:
             return
         if self._up and farewell:
             self._farewell = farewell
-            self._set_timers(*((pause, self._take_leave) for pause in _FAREWELLS), (_LINGER, self._end))
-            self._take_leave()
+            self._set_timers(*((pause, self._say) for pause in _FAREWELLS), (_LINGER, self._end))
+            self._say()
         else:
             self._end()
 
@@ -214,7 +214,7 @@ class EnetLink:
                 if event.type == _RECEIVE:
                     self.owner.packet_received(event.packet.data)
                     if self._farewell:  # the peer does not know yet
-                        self._take_leave(_LEAST_FAREWELL)
+                        self._say(_LEAST_FAREWELL)
                 elif event.type == enet.EVENT_TYPE_CONNECT:
                     self._connected()
                 elif event.type == enet.EVENT_TYPE_DISCONNECT:
@@ -224,7 +224,7 @@ class EnetLink:
             self.fail(LinkEnd.FAILED)
         self._drain()
         if count and not self._up:
-            self._greet(_LEAST_REPEAT)  # the peer repeats itself: this side's part was lost
+            self._say(_LEAST_REPEAT)  # the peer repeats itself: this side's part was lost
 
     def _connected(self) -> None:
         # Not earlier: VERIFY_CONNECT compares the throttle's settings with those of CONNECT.
@@ -299,20 +299,17 @@ class EnetLink:
             timer.cancel()
         self._timers = [self._loop.call_later(*timer) for timer in timers]
 
-    def _greet(self, pause: float) -> None:
-        """Repeat this side's part of the handshake, if the last time is at least `pause` seconds ago."""
+    def _say(self, pause: float = 0.0) -> None:
+        """Send the farewell, or this side's part of the handshake, unless it left `pause` seconds ago or later."""
         now = self._loop.time()
-        if self._greeting and now >= self._said + pause:
-            self._said = now
-            self._send(self._greeting, len(self._greeting))
-
-    def _take_leave(self, pause: float = 0.0) -> None:
-        """Send the farewell, if the last time is at least `pause` seconds ago."""
-        now = self._loop.time()
-        if now >= self._said + pause:
-            self._said = now
+        if now < self._said + pause:
+            return
+        self._said = now
+        if self._farewell:
             self.send(self._farewell)
             self.flush()
+        elif self._greeting:
+            self._send(self._greeting, len(self._greeting))
 
     def _wake(self) -> None:
         now = self._loop.time()
@@ -322,7 +319,7 @@ class EnetLink:
         if not self._up and now >= self._began + MEETING:
             self.fail(LinkEnd.UNANSWERED)
         elif not self._up:
-            self._greet(0)
+            self._say()
         elif silent >= SILENCE:
             self.fail(LinkEnd.SILENT)
         elif silent >= _QUIET:

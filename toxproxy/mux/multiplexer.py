@@ -107,15 +107,16 @@ class Multiplexer:
             raise StreamRefused(Refusal.TOO_MANY_STREAMS, text)
         # A peer that does not understand compression does not understand the flag either.
         kind = frames.TCP | frames.PLAIN if self.compress and not compress else frames.TCP
+        kind, window = (frames.UDP, 0) if udp else (kind, self.memory.first())
+        # It raises if no frame can carry the target.
+        opening = frames.encode(frames.Open(self._next_id, kind, window, target.port, target.host))
         compress = compress and self.compress
         sender = Sender(peer.window, self.memory, compress=compress)
-        receiver = Receiver(0 if udp else self.memory.first(), self.memory, compress=compress)
+        receiver = Receiver(window, self.memory, compress=compress)
         stream = self._keep(self._next_id, StreamState.OPENING, sender, receiver, udp=udp)
         self._next_id += 2
         self._opened += 1
-        kind = frames.UDP if udp else kind
-        opening = frames.Open(stream.id, kind, receiver.limit, target.port, target.host)
-        self.scheduler.control(frames.encode(opening), stream)
+        self.scheduler.control(opening, stream)
         return stream
 
     def accept(self, stream: Stream) -> None:
