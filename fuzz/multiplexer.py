@@ -227,7 +227,7 @@ class Game:
                 case StreamClosed(stream, _):
                     self.streams.remove(stream)
                 case Established():
-                    assert self.mux.established
+                    assert self.mux.peer is not None
 
     def open(self) -> None:
         if self.mux.established:

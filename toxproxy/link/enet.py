@@ -263,17 +263,16 @@ class EnetLink:
             left -= len(lengths)
             for number, length in enumerate(lengths):
                 at, pointer = starts[number], outbox.pointers[number]
-                packets = 1
+                packets: int | None = 1
                 if is_packet(buffer, at, length):
                     buffer[at + _CUT - header : at + PACKET_AT] = (
                         self._bare + buffer[at + _GROUP_AT : at + _GROUP_AT + _GROUP]
                     )
                     pointer, length = pointer + _CUT, length - _CUT
-                elif (checked := self._checked(number, length)) is None:
-                    continue
                 else:
-                    packets = checked
-                if (packets and self._refused) or not send(pointer, header + length):
+                    packets = self._checked(number, length)
+                skipped = packets and self._refused
+                if packets is not None and (skipped or not send(pointer, header + length)):
                     self._refused += packets
         return bool(left <= 0)
 
@@ -300,7 +299,7 @@ class EnetLink:
         self._timers = [self._loop.call_later(*timer) for timer in timers]
 
     def _say(self, pause: float = 0.0) -> None:
-        """Send the farewell, or this side's part of the handshake, unless it left `pause` seconds ago or later."""
+        """Send the farewell, or this side's part of the handshake, if the last is `pause` seconds ago."""
         now = self._loop.time()
         if now < self._said + pause:
             return

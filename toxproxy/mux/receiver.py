@@ -119,8 +119,7 @@ class Receiver:
             if offset != self.fin_at:
                 raise RemoteProtocolError(f"FIN at offset {offset}, another was at {self.fin_at}")
             return
-        last = max((end for _, end, _, _ in self._ahead), default=0)
-        highest = max(last, self.received)
+        highest = max([self.received, *(end for _, end, _, _ in self._ahead)])
         if not highest <= offset <= self.limit:
             known = f"data came up to {highest} and credit was {self.limit}"
             raise RemoteProtocolError(f"FIN at offset {offset}, {known}")
@@ -129,16 +128,12 @@ class Receiver:
 
     def read(self, most: int) -> bytes | None:
         """The next bytes, `most` at most; once empty, at the end; None while there is nothing."""
-        data = None
-        if self.ready:
-            data = bytes(memoryview(self.ready)[:most])
-            del self.ready[:most]
-        elif self.finished and not self.done:
-            data = b""
-        if data is None:
+        if not self.ready and (self.done or not self.finished):
             self.told = False
-        else:
-            self.consumed += len(data) or 1
+            return None
+        data = bytes(memoryview(self.ready)[:most])
+        del self.ready[:most]
+        self.consumed += len(data) or 1
         return data
 
     def discard(self) -> None:

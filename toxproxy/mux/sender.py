@@ -169,16 +169,13 @@ class Sender:
         A packet that carried all of it, and arrives after all, then counts for the first part only.
         """
         while self._lost:
-            segment = self._lost[0]
-            frame = segment.frame
-            if len(frame) <= room:
-                self._lost.popleft()
-                if not frame:  # acknowledged meanwhile
-                    continue
-            elif frame[0] not in _HEADERS or room <= DATA_HEADER:
-                return None
-            else:
-                self._lost.popleft()
+            segment = self._lost.popleft()
+            if not segment.frame:  # acknowledged meanwhile
+                continue
+            if len(segment.frame) > room:
+                if segment.frame[0] not in _HEADERS or room <= DATA_HEADER:
+                    self._lost.appendleft(segment)
+                    return None
                 self._split(segment, room)
             segment.queued = False
             return segment
