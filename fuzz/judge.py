@@ -55,15 +55,15 @@ def _forbidden_in(stream: Stream, frame: frames.Frame) -> str | None:
             size = frame.length if isinstance(frame, frames.Packed) else len(frame.payload)
             start = frame.offset
             if isinstance(frame, frames.Bulk):
-                start = nearest(start, receiver.window.received)
+                start = nearest(start, receiver.received)
             end = start + size
-            if end > receiver.window.limit or 0 <= receiver.fin_at < end:
+            if end > receiver.limit or 0 <= receiver.fin_at < end:
                 return "data beyond the limit or the end"
             return None  # a block may be broken, this one or one that comes after it
         case frames.Fin(offset=offset):
             if receiver.fin_at >= 0:
                 return "" if offset == receiver.fin_at else "another FIN"
-            if not receiver.window.received <= offset <= receiver.window.limit:
+            if not receiver.received <= offset <= receiver.limit:
                 return "FIN beyond the limit or before the last byte"
             return None
         case frames.Credit():

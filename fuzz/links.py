@@ -96,7 +96,7 @@ class End:
             case Change.BEGAN:
                 assert not self._began
                 assert self.keeper.session is not None
-                assert self.keeper.session.established
+                assert self.keeper.session.multiplexer.established
                 self._began = True
             case Change.ENDED:
                 assert self.keeper.session is None

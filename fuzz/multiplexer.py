@@ -58,10 +58,10 @@ def accounts(mux: Multiplexer) -> None:
     assert mux.scheduler.datagrams._held == sum(flow.held for flow in flows) <= 2 * _LEAST_WAITING
     for stream in mux.streams.values():
         receiver = stream.receiver
-        held += receiver.window.size + stream.sender._held
+        held += receiver.size + stream.sender._held
         assert receiver._held == sum(len(data) + _OVERHEAD for _, _, data, _ in receiver._ahead)
-        assert receiver._held <= 2 * receiver.window.size + _ONE
-        assert receiver.window.received <= receiver.window.limit + 1
+        assert receiver._held <= 2 * receiver.size + _ONE
+        assert receiver.received <= receiver.limit + 1
         assert stream.sender.offset <= max(stream.sender.limit, 0)
     assert mux.memory.taken == held
     assert mux._opened == sum(mux.is_ours(stream.id) for stream in mux.streams.values())
@@ -126,7 +126,7 @@ class Game:
         """Numbers that are valid in some field."""
         numbers = [self.peer_id, 1, 2]
         for stream in self.mux.streams.values():
-            numbers += (stream.id, stream.receiver.window.received, stream.sender.offset, stream.sender.limit)
+            numbers += (stream.id, stream.receiver.received, stream.sender.offset, stream.sender.limit)
         return numbers
 
     def ask(self) -> None:
@@ -172,10 +172,10 @@ class Game:
         if stream.flow is not None:
             self.datagram(stream)
             return
-        window = stream.receiver.window
-        offset = max(0, window.received + self.choices.pick((0, 0, 0, 1, 7, 40, -5, -300)))
-        raw = bytes(max(0, min(window.limit - offset, 1 + self.choices.integer(300))))
-        frame: frames.Frame = frames.Fin(stream.id, window.received)
+        receiver = stream.receiver
+        offset = max(0, receiver.received + self.choices.pick((0, 0, 0, 1, 7, 40, -5, -300)))
+        raw = bytes(max(0, min(receiver.limit - offset, 1 + self.choices.integer(300))))
+        frame: frames.Frame = frames.Fin(stream.id, receiver.received)
         match self.choices.integer(3):
             case 0 if raw:
                 frame = frames.Data(stream.id, offset, raw)
@@ -199,7 +199,7 @@ class Game:
         """Every second byte of all that a stream may get comes by itself."""
         stream = self.some(lambda s: s.receiver.fin_at < 0)
         if stream is not None:
-            for offset in range(stream.receiver.window.received + 1, stream.receiver.window.limit, 2):
+            for offset in range(stream.receiver.received + 1, stream.receiver.limit, 2):
                 if not self.mux.closed:
                     self.receive(frames.encode(frames.Data(stream.id, offset, b"\0")))
 
@@ -227,7 +227,7 @@ class Game:
                 case StreamClosed(stream, _):
                     self.streams.remove(stream)
                 case Established():
-                    assert self.mux.established
+                    assert self.mux.peer is not None
 
     def open(self) -> None:
         if self.mux.established:
@@ -285,13 +285,14 @@ class Game:
         """One packet leaves, if there is anything to send."""
         pieces: list[bytes | memoryview] = []
         room = room or self.choices.pick(_ROOMS)
-        contents = self.mux.fill(pieces, room, self.causes / 100)
-        if contents is None and self.mux.wants_to_send:  # a datagram waits for a packet to itself, once
-            contents = self.mux.fill(pieces, room, self.causes / 100)
+        contents = self.mux.scheduler.fill(pieces, room, self.causes / 100)
+        # A datagram waits for a packet to itself, once.
+        if contents is None and self.mux.scheduler.wants_to_send:
+            contents = self.mux.scheduler.fill(pieces, room, self.causes / 100)
         self.listen()
         if contents is None:
             assert not pieces
-            assert not self.mux.wants_to_send, "nothing that waits fits"
+            assert not self.mux.scheduler.wants_to_send, "nothing that waits fits"
             return False
         message = b"".join(pieces)
         assert 0 < len(message) <= room
@@ -301,7 +302,7 @@ class Game:
 
     def arrive(self) -> None:
         if self.flight:
-            self.mux.delivered(self.flight.pop(self.choices.integer(len(self.flight) - 1)))
+            self.mux.scheduler.delivered(self.flight.pop(self.choices.integer(len(self.flight) - 1)))
 
     def lose(self) -> None:
         """A packet is lost, or is sent again to be sure; then it may arrive."""
@@ -309,7 +310,7 @@ class Game:
             at = self.choices.integer(len(self.flight) - 1)
             contents = self.flight[at] if self.choices.integer(3) == 1 else self.flight.pop(at)
             self.causes += len(contents) if isinstance(contents, list) else 1
-            self.mux.lost(contents)
+            self.mux.scheduler.lost(contents)
 
     # Invariants
 
@@ -320,9 +321,9 @@ class Game:
         assert len(theirs) <= LIMITS.streams
         size = 0
         for stream in self.streams:
-            window, unread = stream.receiver.window, len(stream.receiver.ready)
-            assert 0 <= unread <= window.received - window.consumed <= window.size + 1
-            size += window.size
+            receiver = stream.receiver
+            assert 0 <= len(receiver.ready) <= receiver.received - receiver.consumed <= receiver.size + 1
+            size += receiver.size
         assert size <= LIMITS.session_window + LIMITS.least_window * (len(streams) + 1)
         accounts(self.mux)
 
@@ -333,12 +334,13 @@ class Game:
         assert not self.streams
         assert error.code in (CloseCode.PROTOCOL_ERROR, CloseCode.VERSION)
         self.mux.receive(b"whatever", 0)
-        for contents in self.flight:
-            self.mux.lost(contents)
-            self.mux.delivered(contents)
         assert self.mux.next_event() is None
-        assert not self.mux.wants_to_send
+        assert not self.mux.scheduler.wants_to_send
+        assert not self.mux.memory.taken
         accounts(self.mux)
+        for contents in self.flight:
+            self.mux.scheduler.lost(contents)
+            self.mux.scheduler.delivered(contents)
 
 
 MOVES: tuple[Callable[[Game], object], ...] = (

@@ -11,6 +11,7 @@ from zlib import crc32
 from fuzz.choices import Choices
 from fuzz.peer import damaged
 from toxproxy.errors import RemoteProtocolError
+from toxproxy.recovery.packet import ids
 from toxproxy.recovery.recovery import Recovery
 
 _MOVES_MOST = 60
@@ -81,7 +82,7 @@ class End:
 
     def __init__(self, choices: Choices, size: int, now: float) -> None:
         self.source = Messages(choices, size)
-        self.recovery = Recovery(self.source, now)
+        self.recovery = Recovery(self.source, self.source.receive, now)
         self.pumped_at = -math.inf  # where the timer came in the past: it may, once
         self.idle = 0
 
@@ -95,7 +96,7 @@ class Path:
         self.delay = choices.pick(_DELAYS)
         size = choices.pick(_SIZES)
         self.ends = (End(choices, size, self.now), End(choices, size, self.now))
-        self.ends[0].recovery.introduce(1, 0)
+        self.ends[0].recovery.introduction = ids(1, 0)
         self.link = 0  # packets of an earlier link do not arrive
         self.honest = True  # nothing was damaged: damaged numbers acknowledge other packets
         self.arrivals: list[tuple[float, int, int, int, bytes]] = []

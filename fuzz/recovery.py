@@ -15,6 +15,7 @@ from fuzz.choices import Choices
 from fuzz.packets import Packet
 from toxproxy.errors import RemoteProtocolError
 from toxproxy.recovery.congestion import LEAST_WINDOW, MOST_WINDOW
+from toxproxy.recovery.packet import ids
 from toxproxy.recovery.recovery import Recovery
 from toxproxy.recovery.sent import OVERHEAD, PACKET_SIZE
 
@@ -90,7 +91,7 @@ class Side:
         self.choices = choices
         self.now = choices.pick((0.0, 1000.5, 1e9))
         self.book = Book(choices)
-        self.recovery = Recovery(self.book, self.now)
+        self.recovery = Recovery(self.book, self.book.receive, self.now)
         self.budget = Budget("recovery")
         self.client = bool(choices.integer(1))
         self.up = self.flooded = False
@@ -101,7 +102,7 @@ class Side:
 
     def play(self, moves: tuple[Callable[[Side], None], ...]) -> None:
         if self.client:
-            self.recovery.introduce(1, 0)
+            self.recovery.introduction = ids(1, 0)
         self.link()
         made = 0
         try:
@@ -295,7 +296,7 @@ class Side:
         assert len(flight._known) <= len(flight._packets) + len(flight._given_up) + 1
         assert len(flight._packets) <= flight.next_number - flight.floor
         assert len(flight._given_up) <= max(_MOST_GIVEN_UP, self.last)
-        assert len(self.recovery._received._numbers) <= _MOST_RUNS
+        assert len(self.recovery.received._numbers) <= _MOST_RUNS
         assert LEAST_WINDOW <= controller.window <= MOST_WINDOW
         pacer = controller._pacer
         numbers = (pacer._rate, pacer._burst, trip.latest, trip.smoothed, trip.variation, trip.least)

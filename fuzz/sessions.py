@@ -161,7 +161,7 @@ class Game:
                 assert not each.multiplexer.streams
                 assert each.multiplexer.memory.taken == 0
                 assert each.recovery.flight.bytes == 0
-                assert not each.multiplexer.wants_to_send
+                assert not each.multiplexer.scheduler.wants_to_send
         assert not self.ended
 
     async def end(self) -> None:
@@ -197,7 +197,7 @@ class Game:
 
     def cut(self) -> None:
         """The link is lost: the client notices, and the server perhaps."""
-        if not self.client.established:
+        if not self.client.multiplexer.established:
             return
         if self.near is not None:
             self.near = None
@@ -273,7 +273,8 @@ class Game:
     # Applications
 
     def dial(self) -> None:
-        if self.client.established and sum(not task.done() for task in self.streams) < _STREAMS_MOST:
+        running = sum(not task.done() for task in self.streams)
+        if self.client.multiplexer.established and running < _STREAMS_MOST:
             self.streams.add(asyncio.create_task(self.use(self.choices.integer(255))))
 
     async def use(self, how: int) -> None:

@@ -113,13 +113,13 @@ class Pair:
             assert not side.mux.closed
             accounts(side.mux)
             for stream in side.streams:
-                window = stream.receiver.window
-                assert 0 <= window.received - window.consumed <= window.size + 1
+                receiver = stream.receiver
+                assert 0 <= receiver.received - receiver.consumed <= receiver.size + 1
 
     def arrived(self) -> None:
         for side, other in (self.sides, self.sides[::-1]):
             assert not side.mux.streams, "a stream is left"
-            assert not side.mux.wants_to_send, "a frame is left"
+            assert not side.mux.scheduler.wants_to_send, "a frame is left"
             assert side.mux.memory.taken == 0
             for number, written in side.written.items():
                 got = other.got.get(number, bytearray())
@@ -133,10 +133,10 @@ class Pair:
 
     def fill(self, side: Side, room: int) -> bool:
         pieces: list[bytes | memoryview] = []
-        contents = side.mux.fill(pieces, room, self.now)
+        contents = side.mux.scheduler.fill(pieces, room, self.now)
         side.listen()
         if contents is None:
-            assert not side.mux.wants_to_send, "nothing that waits fits"
+            assert not side.mux.scheduler.wants_to_send, "nothing that waits fits"
             return False
         message = b"".join(pieces)
         assert 0 < len(message) <= room
@@ -161,7 +161,8 @@ class Pair:
                     if not (lossy and self.choices and self.choices.integer(3) == 1):
                         self.deliver(side, other, packet)
                     if not packet.given_up:
-                        (side.mux.delivered if packet.stored else side.mux.lost)(packet.contents)
+                        scheduler = side.mux.scheduler
+                        (scheduler.delivered if packet.stored else scheduler.lost)(packet.contents)
                         side.listen()
             if not busy:
                 return
@@ -185,7 +186,7 @@ class Pair:
     def acknowledge(self, side: Side, packet: Packet) -> None:
         if packet.stored and not packet.given_up:
             side.flight.remove(packet)
-            side.mux.delivered(packet.contents)
+            side.mux.scheduler.delivered(packet.contents)
             side.listen()
 
     def lose(self, side: Side, other: Side) -> None:
@@ -194,7 +195,7 @@ class Pair:
             return
         what = self.choices.integer(3)
         if not packet.given_up:
-            side.mux.lost(packet.contents)
+            side.mux.scheduler.lost(packet.contents)
             packet.given_up = what != 2
         if what == 0:
             side.flight.remove(packet)

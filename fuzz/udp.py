@@ -7,8 +7,7 @@ from toxproxy.address import UdpTarget
 from toxproxy.inbound.socks_header import decoded, encoded
 from toxproxy.mux import frames
 from toxproxy.mux.datagrams import _MOST_HELD, _MOST_PARTIAL, Assembly
-from toxproxy.mux.limits import Limits
-from toxproxy.mux.window import Allotment
+from toxproxy.mux.limits import Allotment, Limits
 
 _LIMITS = Limits()
 
@@ -32,8 +31,8 @@ def assembly(data: bytes) -> None:
         assert len(made._partial) <= _MOST_PARTIAL
         assert made._held == sum(partial.held for partial in made._partial.values()) <= _MOST_HELD
         assert memory.taken == made._held
-    made.clear()
-    assert not memory.taken
+    memory.end()
+    assert not _LIMITS.pool.taken
 
 
 def socks_udp(data: bytes) -> None:

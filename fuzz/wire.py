@@ -99,13 +99,13 @@ def _acknowledge(choices: Choices) -> None:
         at += length + choices.pick((1, 2, 1, 7, _MOST_RUN, _MOST_RUN + 1))
     received, delay = choices.integer(0xFFFF_FFFF) / 1e6, choices.pick((0.0, 0.01, 3.0))
     span = choices.integer(1 << 17)
-    written = packet.acknowledgement(span, received, received + delay, came.descending(), most)
+    written = packet.acknowledgement(span, received, received + delay, came, most)
     ack = packet.parse_acknowledgement(written, 0)
     assert ack.end == len(written)
     assert len(ack.runs) <= most
     assert ack.span == min(span, 0xFFFF)
     assert abs(ack.delay - min(delay, 0xFFFF * _UNIT)) <= 2 * _UNIT
-    end = list(came)[-1][1]
+    end = next(iter(came))[1]
     high = packet.expanded(ack.largest, end)
     assert high == end - 1
     for run, gap in ack.runs:

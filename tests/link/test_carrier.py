@@ -11,11 +11,10 @@ import pytest
 from fuzz import datagrams
 from tests.link.rig import Rig, rig
 from tests.simulation import DatagramPipe, Path
-from toxproxy.link import connect
 from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.carrier import LINKS_AT_ONCE, MTU, PACKET_ID, Carrier
 from toxproxy.link.enet import BARE, EnetLink
-from toxproxy.link.filter import PACKET_SIZE
+from toxproxy.link.filter import PACKET_SIZE, connect_id
 
 
 async def test_a_new_link_replaces_the_old_one_on_both_sides() -> None:
@@ -55,7 +54,7 @@ async def test_a_repeated_connect_makes_no_second_link() -> None:
     connects: list[bytes] = []
 
     def note(packet: bytes) -> bool:
-        if connect.is_connect(packet[2:]):
+        if connect_id(packet[2:]):
             connects.append(packet)
         return False
 
@@ -86,10 +85,9 @@ async def test_a_restarted_client_gets_a_link_although_the_old_one_was_not_close
         near.link.close()
 
 
-async def test_the_accepting_side_clamps_the_mtu_of_a_connect_too() -> None:
+async def test_a_connect_that_asks_for_longer_datagrams_begins_nothing() -> None:
     pipe = DatagramPipe(1)
     async with rig(pipe) as there:
-        there.near.connect()
         packets: list[bytes] = []
         pipe.near.receive = lambda packet: None
         pipe.near.batch_ended = lambda: None
@@ -97,11 +95,13 @@ async def test_the_accepting_side_clamps_the_mtu_of_a_connect_too() -> None:
         there.near.connect()
         greedy = bytearray(packets[0])
         assert int.from_bytes(greedy[14:18]) == MTU
-        greedy[14:18] = (4096).to_bytes(4)
-        greedy[1] ^= 1
+        greedy[14:18] = (MTU + 1).to_bytes(4)
         there.far.packet_received(bytes(greedy))
         there.far.batch_ended()
-        assert there.far_links[-1].link._peer.mtu == MTU
+        assert not there.far_links
+        there.far.packet_received(packets[0])
+        there.far.batch_ended()
+        assert there.far_links[0].link._peer.mtu == MTU
 
 
 async def test_packets_with_another_id_are_ignored() -> None:
@@ -113,7 +113,7 @@ async def test_packets_with_another_id_are_ignored() -> None:
         for length in (0, 1, 2, 3, 54, 1373, 1374, 5000):
             for head in (b"", bytes([PACKET_ID]), bytes([PACKET_ID, epoch]), bytes([PACKET_ID, epoch ^ 1])):
                 packet = (head + chance.randbytes(length))[:length]
-                if not connect.is_connect(packet[2:]):
+                if not connect_id(packet[2:]):
                     there.far.packet_received(packet)
         there.far.batch_ended()
         near.send(b"still here")
@@ -173,7 +173,7 @@ async def forged_connects(there: Rig, identities: range) -> None:
 async def test_a_late_connect_of_a_link_that_was_replaced_begins_nothing() -> None:
     pipe = DatagramPipe(1)
     connects: list[bytes] = []
-    pipe.near.hold(lambda packet: connect.is_connect(packet[2:]) and bool(connects.append(packet)))
+    pipe.near.hold(lambda packet: bool(connect_id(packet[2:])) and bool(connects.append(packet)))
     async with rig(pipe) as there:
         there.near.connect()
         await there.connected()

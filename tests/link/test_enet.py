@@ -17,12 +17,12 @@ import pytest_asyncio
 from fuzz import datagrams as dg
 from tests.link.rig import Diary, Rig, rig
 from tests.simulation import DatagramPipe, Path
-from toxproxy.link import connect, exports
 from toxproxy.link import enet as subject
+from toxproxy.link import exports
 from toxproxy.link.base import LinkEnd
 from toxproxy.link.carrier import MAX_PACKET
 from toxproxy.link.enet import EnetLink
-from toxproxy.link.filter import PACKET_SIZE
+from toxproxy.link.filter import PACKET_SIZE, connect_id
 from toxproxy.system import batch
 from toxproxy.system.batch import MOST
 
@@ -256,7 +256,7 @@ def is_verify(packet: bytes) -> bool:
 async def test_a_lost_connect_is_repeated_by_the_link_itself() -> None:
     """ENet would repeat it after 0.5, 1.5, 3.5 and 7.5 seconds."""
     pipe = DatagramPipe(1)
-    lossy = Lossy(3, lambda packet: connect.is_connect(packet[2:]))
+    lossy = Lossy(3, lambda packet: connect_id(packet[2:]) is not None)
     pipe.near.hold(lossy)
     async with rig(pipe) as there:
         there.near.connect()

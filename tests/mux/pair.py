@@ -12,11 +12,11 @@ from toxproxy.address import Target
 from toxproxy.errors import CloseCode, RemoteProtocolError
 from toxproxy.mux import frames
 from toxproxy.mux.events import Event, StreamRequested
-from toxproxy.mux.limits import Limits
+from toxproxy.mux.limits import Allotment, Limits
 from toxproxy.mux.multiplexer import Multiplexer
+from toxproxy.mux.receiver import Receiver
 from toxproxy.mux.sender import Sender
 from toxproxy.mux.stream import Stream
-from toxproxy.mux.window import Allotment
 from toxproxy.recovery.sent import PACKET_SIZE
 
 E = TypeVar("E")
@@ -47,9 +47,9 @@ class Side:
     def take(self, most: int = PLENTY, room: int = ROOM) -> list[Packet]:
         """Take the packets that the multiplexer fills now. The test may deliver them or not."""
         sent: list[Packet] = []
-        while len(sent) < most and self.mux.wants_to_send:
+        while len(sent) < most and self.mux.scheduler.wants_to_send:
             pieces: list[bytes | memoryview] = []
-            contents = self.mux.fill(pieces, room, self.now)
+            contents = self.mux.scheduler.fill(pieces, room, self.now)
             assert sum(map(len, pieces)) <= room
             assert (contents is None) is (not pieces)
             if contents is None:
@@ -73,14 +73,14 @@ class Side:
         """Deliver packets of this side to its peer, and their acknowledgements."""
         for packet in sent:
             if self.peer.receive(packet.frames):
-                self.mux.delivered(packet.contents)
+                self.mux.scheduler.delivered(packet.contents)
             else:
-                self.mux.lost(packet.contents)
+                self.mux.scheduler.lost(packet.contents)
 
     def lose(self, sent: list[Packet]) -> None:
         """These packets are lost, and this side finds out."""
         for packet in sent:
-            self.mux.lost(packet.contents)
+            self.mux.scheduler.lost(packet.contents)
 
     def flush(self, room: int = ROOM) -> int:
         """Send everything to the peer. Returns the number of packets."""
@@ -146,6 +146,11 @@ def a_sender(limit: int, *, compress: bool = False) -> Sender:
     return Sender(limit, Allotment(Limits()), compress=compress)
 
 
+def a_receiver(size: int, *, compress: bool = False) -> Receiver:
+    """A receiver with memory of its own."""
+    return Receiver(size, Allotment(Limits()), compress=compress)
+
+
 def decoded(sent: list[Packet]) -> list[frames.Frame]:
     """The frames that a side sent, BULK as DATA."""
     return [frame for packet in sent for frame in read(packet.frames)]
@@ -165,7 +170,7 @@ def consume_all(side: Side, stream: Stream) -> None:
 def is_over(pair: Pair) -> bool:
     """Whether neither side has a stream or anything to send."""
     sides = (pair.client.mux, pair.server.mux)
-    return not any(side.streams or side.wants_to_send for side in sides)
+    return not any(side.streams or side.scheduler.wants_to_send for side in sides)
 
 
 def breaks_the_protocol(side: Side, frame: frames.Frame, match: str) -> None:
@@ -175,4 +180,4 @@ def breaks_the_protocol(side: Side, frame: frames.Frame, match: str) -> None:
     assert caught.value.code is CloseCode.PROTOCOL_ERROR
     assert side.mux.closed
     assert not side.mux.streams
-    assert not side.mux.wants_to_send
+    assert not side.mux.scheduler.wants_to_send

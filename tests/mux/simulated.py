@@ -114,12 +114,12 @@ class Sending:
 
     def _acknowledged(self) -> None:
         """An acknowledgement may come after the packet was taken for lost, and more than once."""
-        self._sender.mux.delivered(self._contents)
+        self._sender.mux.scheduler.delivered(self._contents)
         self._settle()
 
     def _overdue(self) -> None:
         if not self._judged:
-            self._sender.mux.lost(self._contents)
+            self._sender.mux.scheduler.lost(self._contents)
             self._settle()
 
     def _settle(self) -> None:
@@ -171,13 +171,13 @@ class Peer:
     def pump(self) -> None:
         """Send as much as may be in flight."""
         simulation = self.simulation
-        while self.mux.wants_to_send and self.in_flight < simulation.window:
+        while self.mux.scheduler.wants_to_send and self.in_flight < simulation.window:
             pieces: list[bytes | memoryview] = []
-            contents = self.mux.fill(pieces, simulation.room, simulation.now)
+            contents = self.mux.scheduler.fill(pieces, simulation.room, simulation.now)
             packet = b"".join(pieces)
             assert len(packet) <= simulation.room
             if contents is None:
-                assert not self.mux.wants_to_send
+                assert not self.mux.scheduler.wants_to_send
                 break
             self.in_flight += len(packet)
             self.sent += len(packet)
@@ -217,9 +217,7 @@ class Peer:
             case StreamRequested(stream, _):
                 self.requested.append(stream)
             case StreamReadable(stream):
-                assert unread(stream) <= stream.receiver.window.size + 1, (
-                    "more has come than the window and the FIN"
-                )
+                assert unread(stream) <= stream.receiver.size + 1, "more has come than the window and the FIN"
                 if self.eager:
                     self.consume(stream, 1 << 40)
             case StreamClosed(stream, error):
@@ -235,7 +233,7 @@ class Peer:
 
 def unread(stream: Stream) -> int:
     """How many bytes have come that the application has not read; the end counts as one."""
-    return stream.receiver.window.received - stream.receiver.window.consumed
+    return stream.receiver.received - stream.receiver.consumed
 
 
 def joined(

@@ -12,11 +12,10 @@ from toxproxy.errors import RemoteProtocolError, ResetCode
 from toxproxy.mux import frames
 from toxproxy.mux.compression import HISTORY, Decompressor
 from toxproxy.mux.frames import MAX_RAW, Data, Hello, Open, Opened, Packed
-from toxproxy.mux.receiver import Receiver
 from toxproxy.mux.sender import SendState
 
 from .blocks import block_of, carry, kinds, log, noise
-from .pair import TARGET, Pair, breaks_the_protocol, decoded
+from .pair import TARGET, Pair, a_receiver, breaks_the_protocol, decoded
 
 # When they are agreed on
 
@@ -26,7 +25,7 @@ def test_an_uncompressed_stream_has_no_blocks_in_either_direction() -> None:
     near = pair.client.mux.open(TARGET, compress=False)
     sent = pair.client.take()
     kind = frames.TCP | frames.PLAIN
-    assert decoded(sent) == [Open(1, kind, near.receiver.window.limit, TARGET.port, TARGET.host)]
+    assert decoded(sent) == [Open(1, kind, near.receiver.limit, TARGET.port, TARGET.host)]
     pair.client.deliver(sent)
     far = pair.server.mux.streams[near.id]
     pair.server.mux.accept(far)
@@ -149,7 +148,7 @@ def test_a_bad_block_ends_the_session(bad: str) -> None:
 def test_a_block_beyond_the_credit_is_not_decompressed() -> None:
     pair = Pair()
     near, far = pair.connect()
-    limit = far.receiver.window.limit
+    limit = far.receiver.limit
     for start in range(0, limit, MAX_RAW):
         pair.server.hear(Packed(near.id, start, MAX_RAW, block_of(bytes(MAX_RAW))))
     breaks_the_protocol(pair.server, Packed(near.id, limit, 1, b"bad"), f"credit was {limit}")
@@ -205,7 +204,7 @@ def test_a_bomb_takes_no_more_memory_than_it_declares() -> None:
     st.binary(max_size=300) | st.builds(lambda cut: GOOD[:cut], st.integers(1, 900)),
 )
 def test_arbitrary_bytes_are_a_block_or_the_peers_error(length: int, block: bytes) -> None:
-    receiver = Receiver(1 << 20, compress=True)
+    receiver = a_receiver(1 << 20, compress=True)
     first = log(1)[: 2 * HISTORY]
     assert receiver.take(0, len(first), block_of(first), packed=True)
     assert receiver.read(1 << 20) == first

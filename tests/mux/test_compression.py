@@ -13,11 +13,10 @@ from toxproxy.mux import frames
 from toxproxy.mux.compression import HISTORY, MAX_PACKED, Compressor, Decompressor
 from toxproxy.mux.frames import DATA_HEADER, MAX_RAW, Data, Packed
 from toxproxy.mux.limits import Limits
-from toxproxy.mux.receiver import Receiver
 from toxproxy.mux.stream import Stream, StreamState
 
 from .blocks import carry, kinds, log, noise, size
-from .pair import ROOM, TARGET, Pair, a_sender, consume_all, read
+from .pair import ROOM, TARGET, Pair, a_receiver, a_sender, consume_all, read
 from .simulated import Path, Peer, Simulation, joined
 
 
@@ -137,7 +136,7 @@ def test_a_successful_try_ends_the_pauses() -> None:
 
 def test_a_stream_that_does_not_shrink_keeps_no_history() -> None:
     sender = a_sender(1 << 40, compress=True)
-    receiver = Receiver(1 << 40, compress=True)
+    receiver = a_receiver(1 << 40, compress=True)
     stream = Stream(1, StreamState.OPEN, sender, receiver)
     data = noise(3_000_000)
     sender.write(data)

@@ -78,7 +78,7 @@ def test_what_came_before_a_reset_can_be_read_and_is_not_credited() -> None:
     assert far.state is StreamState.CLOSED
     assert pair.server.mux.read(far, 4) == b"last"
     assert pair.server.received(far) == b" words"
-    assert not pair.server.mux.wants_to_send
+    assert not pair.server.mux.scheduler.wants_to_send
 
 
 def test_every_cut_of_a_packet_is_the_peers_error_or_whole_frames() -> None:
@@ -109,9 +109,9 @@ def test_lost_data_is_sent_again_without_credit() -> None:
     near, far = pair.connect()
     pair.client.mux.write(near, Random(1).randbytes(1000))
     sent = pair.client.take()
-    assert not pair.client.mux.wants_to_send
+    assert not pair.client.mux.scheduler.wants_to_send
     pair.client.lose(sent)
-    assert pair.client.mux.wants_to_send
+    assert pair.client.mux.scheduler.wants_to_send
     pair.client.flush()
     assert len(pair.server.received(far)) == 1000
 
@@ -267,8 +267,8 @@ def test_a_refused_open_again_is_not_refused_again() -> None:
     near, far = pair.request()
     pair.server.mux.refuse(far, Refusal.FAILED, "no")
     pair.exchange()
-    pair.server.hear(Open(near.id, 1, near.receiver.window.limit, TARGET.port, TARGET.host))
-    assert not pair.server.mux.wants_to_send
+    pair.server.hear(Open(near.id, 1, near.receiver.limit, TARGET.port, TARGET.host))
+    assert not pair.server.mux.scheduler.wants_to_send
 
 
 def test_ids_with_many_gaps() -> None:
@@ -307,7 +307,7 @@ def test_a_lost_answer_does_not_delay_what_follows_it() -> None:
     assert near.sender.limit == Limits().early_window
     pair.server.lose(lost)
     pair.server.flush()
-    assert near.sender.limit == far.receiver.window.limit
+    assert near.sender.limit == far.receiver.limit
     assert len(pair.client.of(StreamOpened)) == 1
 
 
@@ -446,22 +446,22 @@ def test_an_honest_window_full_of_packets_is_stored_behind_one_gap() -> None:
 def test_bulk_frames_go_on_beyond_4_gib(ahead: int) -> None:
     pair = Pair(client=Limits(window=1 << 20))
     near, _ = pair.connect()
-    window, before = near.receiver.window, (1 << 32) - 3
-    window.received = window.consumed = before
-    window.grant()
+    receiver, before = near.receiver, (1 << 32) - 3
+    receiver.received = receiver.consumed = before
+    receiver.grant()
     pair.client.hear(Bulk(near.id, (before + ahead) & 0xFFFF_FFFF, b"abcde"))
     if ahead:
         pair.client.hear(Bulk(near.id, before, b"vwxyz"))
-    assert window.received == before + 5 + ahead
+    assert receiver.received == before + 5 + ahead
     assert pair.client.received(near) == (b"vwxyzabcde" if ahead else b"abcde")
     pair.client.hear(Bulk(near.id, before - 1, b"vwxyz"))  # what came before
-    assert window.received == before + 5 + ahead
+    assert receiver.received == before + 5 + ahead
 
 
 def test_bulk_frames_beyond_the_limit() -> None:
     pair = Pair()
     near, _ = pair.connect()
-    breaks_the_protocol(pair.client, Bulk(near.id, near.receiver.window.limit - 1, b"ab"), "credit was")
+    breaks_the_protocol(pair.client, Bulk(near.id, near.receiver.limit - 1, b"ab"), "credit was")
 
 
 def test_a_packet_that_was_not_stored_is_taken_when_it_comes_again() -> None:
@@ -471,7 +471,7 @@ def test_a_packet_that_was_not_stored_is_taken_when_it_comes_again() -> None:
     sent = pair.client.take(room=32)
     pair.client.deliver(sent[:0:-1])  # all but the first, the last one first
     assert not pair.server.received(far)
-    assert pair.client.mux.wants_to_send, "some were refused"
+    assert pair.client.mux.scheduler.wants_to_send, "some were refused"
     pair.client.deliver(sent[:1])
     pair.exchange()
     assert pair.server.received(far) == bytes(range(200))

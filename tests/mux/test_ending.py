@@ -266,7 +266,7 @@ def test_what_came_of_an_ignored_stream_counts_as_consumed() -> None:
     pair.exchange()
     pair.client.mux.ignore(near)
     assert pair.client.mux.read(near, 5) is None
-    assert decoded(pair.client.take()) == [Credit(near.id, 30, 30 + near.receiver.window.size)]
+    assert decoded(pair.client.take()) == [Credit(near.id, 30, 30 + near.receiver.size)]
 
 
 def test_overrun_of_an_ignored_stream() -> None:

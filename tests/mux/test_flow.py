@@ -79,7 +79,7 @@ def test_a_packet_is_full_of_one_streams_data() -> None:
     pair.client.mux.write(near, body)
     [packet] = pair.client.take(most=1)
     assert decoded([packet]) == [Data(near.id, 0, body[: ROOM - frames.BULK_HEADER])]
-    assert pair.client.mux.wants_to_send
+    assert pair.client.mux.scheduler.wants_to_send
 
 
 def test_small_frames_share_a_packet() -> None:
@@ -108,7 +108,7 @@ def a_download(size: int, path: Path = FAR, *, keeps_up: bool = True, streams: i
         server.mux.accept(stream)
         server.write(stream, Random(stream.id).randbytes(size))
     simulation.rest()
-    return [stream.receiver.window.size for stream in opened]
+    return [stream.receiver.size for stream in opened]
 
 
 @pytest.mark.parametrize("loss", [0.0, 0.05])
@@ -130,8 +130,8 @@ def test_a_window_does_not_grow_for_a_reader_that_is_slower_than_the_path() -> N
         for packet in pair.client.take():
             pair.server.receive(packet.frames)
             pair.server.flush()
-            pair.client.mux.delivered(packet.contents)
-    assert near.receiver.window.size == 16_000
+            pair.client.mux.scheduler.delivered(packet.contents)
+    assert near.receiver.size == 16_000
 
 
 def test_a_window_does_not_grow_for_a_download_that_fits_into_it() -> None:
@@ -149,13 +149,13 @@ def test_a_window_that_was_used_up_grows_at_once_or_when_the_application_has_tak
     [frame] = decoded([last])
     assert isinstance(frame, Data)
     pair.server.deliver(sent)
-    window = near.receiver.window
-    pair.client.consume(near, window.received - unread + len(frame.payload))
+    receiver = near.receiver
+    pair.client.consume(near, receiver.received - unread + len(frame.payload))
     pair.client.take()
     pair.server.deliver([last])
-    assert window.size == (64_000 if unread == 4000 else 16_000)
+    assert receiver.size == (64_000 if unread == 4000 else 16_000)
     pair.client.consume(near, 100)
-    assert window.size == 64_000
+    assert receiver.size == 64_000
 
 
 def test_a_gap_does_not_hide_that_a_window_was_used_up_and_one_credit_says_so() -> None:
@@ -165,7 +165,7 @@ def test_a_gap_does_not_hide_that_a_window_was_used_up_and_one_credit_says_so() 
     _, *sent, last = pair.server.take()
     for packet in (*sent[:-1], last, sent[-1]):
         pair.client.receive(packet.frames)
-    assert near.receiver.window.size == 64_000
+    assert near.receiver.size == 64_000
     assert decoded(pair.client.take()) == [Credit(near.id, 0, 64_000)]
 
 

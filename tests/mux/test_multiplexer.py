@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from toxproxy.errors import (
     CloseCode,
-    LocalProtocolError,
     Refusal,
     RemoteProtocolError,
     ResetCode,
@@ -77,7 +76,7 @@ def test_hello_has_the_limits() -> None:
 def test_no_stream_before_the_session_is_established(client: bool) -> None:
     pair = Pair(established=False)
     side = pair.client if client else pair.server
-    with pytest.raises(LocalProtocolError, match="established"):
+    with pytest.raises(StreamRefused, match="not connected"):
         side.mux.open(TARGET)
 
 
@@ -179,7 +178,7 @@ def test_as_many_streams_as_the_peer_allows_and_one_more() -> None:
 @pytest.mark.parametrize("client", [True, False])
 def test_no_ping_without_a_session(client: bool) -> None:
     pair = Pair(established=False)
-    with pytest.raises(LocalProtocolError, match="PING"):
+    with pytest.raises(StreamRefused, match="not connected"):
         (pair.client if client else pair.server).mux.ping(1)
 
 
@@ -252,8 +251,8 @@ def test_closing_ends_every_stream_and_leaves_nothing_to_send(client: bool) -> N
     side.mux.end()
     assert side.mux.closed
     assert not side.mux.streams
-    assert not side.mux.wants_to_send
-    assert side.mux.fill([], 1000, 0.0) is None
+    assert not side.mux.scheduler.wants_to_send
+    assert side.mux.scheduler.fill([], 1000, 0.0) is None
     closed = side.of(StreamClosed)
     assert len(closed) == 3
     for _, error in closed:
@@ -270,7 +269,7 @@ def test_packets_lost_or_delivered_after_the_end_change_nothing() -> None:
     pair.client.mux.end()
     pair.client.lose(sent[:2])
     pair.client.deliver(sent[2:])
-    assert not pair.client.mux.wants_to_send
+    assert not pair.client.mux.scheduler.wants_to_send
 
 
 def test_what_follows_an_error_is_not_handled() -> None:
@@ -316,9 +315,9 @@ def test_frames_after_the_end_are_ignored(frame: frames.Frame) -> None:
 def test_no_stream_and_no_ping_after_the_end() -> None:
     pair = Pair()
     pair.client.mux.end()
-    with pytest.raises(LocalProtocolError):
+    with pytest.raises(StreamRefused):
         pair.client.mux.open(TARGET)
-    with pytest.raises(LocalProtocolError):
+    with pytest.raises(StreamRefused):
         pair.client.mux.ping(1)
 
 
@@ -347,7 +346,7 @@ def test_arbitrary_frames_are_valid_or_the_peers_error(client: bool, packets: li
             side.receive(packet)
     if side.mux.closed:
         assert not side.mux.streams
-        assert not side.mux.wants_to_send
+        assert not side.mux.scheduler.wants_to_send
     decoded(side.take())
 
 

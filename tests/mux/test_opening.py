@@ -132,7 +132,7 @@ def test_bytes_written_before_the_answer_follow_it() -> None:
     pair.server.mux.write(far, b"banner")
     assert not pair.server.take()
     pair.server.mux.accept(far)
-    window = far.receiver.window.limit
+    window = far.receiver.limit
     assert decoded(pair.server.take()) == [Opened(near.id, window), Data(near.id, 0, b"banner")]
 
 
@@ -170,7 +170,7 @@ def test_the_same_answer_from_the_peer_again() -> None:
     pair = Pair()
     near, far = pair.connect()
     pair.client.events.clear()
-    pair.client.hear(Opened(near.id, far.receiver.window.limit))
+    pair.client.hear(Opened(near.id, far.receiver.limit))
     assert not pair.client.events
 
 
@@ -191,7 +191,7 @@ def test_data_or_credit_before_opened_says_that_the_stream_is_open(frame: frames
     assert pair.client.events[0] == StreamOpened(near)
     pair.server.mux.accept(far)
     pair.exchange()
-    assert near.sender.limit == far.receiver.window.limit
+    assert near.sender.limit == far.receiver.limit
     assert pair.client.of(StreamOpened) == [StreamOpened(near)]
 
 

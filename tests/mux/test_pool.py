@@ -10,36 +10,35 @@ from toxproxy.address import Target
 from toxproxy.errors import Refusal, RemoteProtocolError, ResetCode, StreamRefused
 from toxproxy.mux.events import StreamClosed, StreamDrained, StreamTurnedAway
 from toxproxy.mux.frames import BULK_HEADER, Credit, Open
-from toxproxy.mux.limits import Limits, Pool
+from toxproxy.mux.limits import Allotment, Limits, Pool
+from toxproxy.mux.receiver import Receiver
 from toxproxy.mux.scheduler import MAX_WAITING
 from toxproxy.mux.sender import LEAST_BUFFER
-from toxproxy.mux.window import Allotment, ReceiveWindow
 
 from .pair import ROOM, Pair
-from .test_window import a_window
 
 LEAST = Limits().least_window
 RESET = 6 + 64  # bytes that a RESET frame takes while it waits
 
 
-def windows(allotment: Allotment, count: int) -> list[ReceiveWindow]:
-    return [a_window(allotment) for _ in range(count)]
+def receivers(allotment: Allotment, count: int) -> list[Receiver]:
+    return [Receiver(allotment.first(), allotment) for _ in range(count)]
 
 
 def test_memory_taken_by_one_session_is_missing_for_the_others() -> None:
     limits = Limits(session_window=1 << 20, window=1 << 20, pool=Pool(1 << 20))
     greedy, other = Allotment(limits), Allotment(limits)
-    taken = windows(greedy, 1000)
-    for window in taken:
-        greedy.widen(window)
+    taken = receivers(greedy, 1000)
+    for each in taken:
+        each.resize(greedy.wider(each.size))
     assert other.first() == LEAST
-    assert sum(window.size for window in taken) <= (1 << 20) + 1000 * LEAST
+    assert sum(each.size for each in taken) <= (1 << 20) + 1000 * LEAST
 
 
 def test_a_session_also_has_its_own_limit() -> None:
     pool = Pool(1 << 30)
     allotment = Allotment(Limits(session_window=1 << 20, pool=pool))
-    windows(allotment, 1000)
+    receivers(allotment, 1000)
     assert allotment.first() == LEAST
     assert pool.left > 1 << 29
 
@@ -47,12 +46,12 @@ def test_a_session_also_has_its_own_limit() -> None:
 def test_a_closed_stream_returns_its_memory() -> None:
     pool = Pool(64 << 20)
     allotment = Allotment(Limits(pool=pool))
-    taken = windows(allotment, 100)
-    for window in taken:
-        allotment.widen(window)
+    taken = receivers(allotment, 100)
+    for each in taken:
+        each.resize(allotment.wider(each.size))
     assert pool.left < 64 << 20
-    for window in taken:
-        allotment.hold(-window.size)
+    for each in taken:
+        each.drop()
     assert pool.left == 64 << 20
     assert Allotment(Limits(pool=pool)).first() == 1 << 20
 
@@ -126,11 +125,10 @@ def test_what_the_peer_does_not_acknowledge_counts() -> None:
         written += 1000
         pair.client.take()  # all of it leaves, and nothing is heard of it
         assert written < 2 << 20
-    assert not pair.client.mux.wants_to_send
+    assert not pair.client.mux.scheduler.wants_to_send
     assert near.sender.buffered <= LEAST_BUFFER + 1000
     assert pool.left < 1 << 18
     pair.client.mux.end(ResetCode.LINK_LOST)
-    pair.client.mux.memory.end()
     assert pool.left == 1 << 20
 
 
@@ -162,5 +160,4 @@ def test_limits_that_change_count_for_what_is_opened_next_and_balance_in_the_end
     pool.size = 6 << 20
     assert pool.left < 6 << 20
     pair.server.mux.end(ResetCode.LINK_LOST)
-    pair.server.mux.memory.end()
     assert pool.left == 6 << 20

@@ -170,7 +170,7 @@ def test_every_byte_arrives_in_order_and_every_stream_ends(
 
     for peer, other in (play.peers, reversed(play.peers)):
         assert not peer.mux.streams, "a stream is left over"
-        assert not peer.mux.wants_to_send, "a frame is left over"
+        assert not peer.mux.scheduler.wants_to_send, "a frame is left over"
         assert not peer.mux.closed
         pool = peer.mux.limits.pool
         assert pool is not None
@@ -207,7 +207,7 @@ def test_a_stalled_reader_pauses_only_its_own_writer(play: Play, streams: int, d
     for stream in server.streams:
         written = client.written[stream.id]
         if stream is stalled:
-            limit = stalled.receiver.window.limit
+            limit = stalled.receiver.limit
             assert len(stream.receiver.ready) == min(limit, len(written))
         else:
             assert server.got[stream.id] == written

@@ -23,14 +23,14 @@ def typed(data: bytes = b"ls") -> tuple[Pair, Stream, list[Packet]]:
 def ride(side: Side, now: float, room: int = 1000) -> Packet | None:
     """What goes into a packet that leaves anyway."""
     pieces: list[bytes | memoryview] = []
-    contents = side.mux.fill(pieces, room, now)
+    contents = side.mux.scheduler.fill(pieces, room, now)
     return None if contents is None else Packet(contents, b"".join(pieces))
 
 
 @pytest.mark.parametrize(("now", "goes"), [(0.003, False), (0.004, True), (0.049, True), (0.051, False)])
 def test_bytes_go_again_in_a_packet_that_leaves_a_little_later(now: float, goes: bool) -> None:
     pair, near, _ = typed()
-    assert not pair.client.mux.wants_to_send, "no packet leaves for that alone"
+    assert not pair.client.mux.scheduler.wants_to_send, "no packet leaves for that alone"
     packet = ride(pair.client, now)
     if goes:
         assert packet is not None
@@ -71,7 +71,7 @@ def test_either_packet_is_enough(first: bool) -> None:
     assert again is not None
     pair.client.deliver([sent[0] if first else again])
     pair.client.lose([again if first else sent[0]])
-    assert not pair.client.mux.wants_to_send
+    assert not pair.client.mux.scheduler.wants_to_send
     pair.server.receive(again.frames)
     assert pair.server.received(pair.server.mux.streams[near.id]) == b"ls"
 

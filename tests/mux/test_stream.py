@@ -11,14 +11,14 @@ from toxproxy.mux.receiver import Receiver
 from toxproxy.mux.sender import HIGH_WATER, Segment, Sender, SendState
 from toxproxy.mux.stream import Stream, StreamState
 
-from .pair import a_sender
+from .pair import a_receiver, a_sender
 
 STREAM = 0x1_0001  # too high for BULK frames
 
 
 def take(sender: Sender, most: int) -> Segment:
     """What the sender sends next, with at most `most` bytes of payload."""
-    segment = sender.take(Stream(STREAM, StreamState.OPEN, sender, Receiver(0)), most + DATA_HEADER)
+    segment = sender.take(Stream(STREAM, StreamState.OPEN, sender, a_receiver(0)), most + DATA_HEADER)
     assert segment is not None
     return segment
 
@@ -53,7 +53,7 @@ def sender_in(state: SendState) -> Sender:
 
 def receiver_in(state: str) -> Receiver:
     """A receiver that has got 3 bytes, and is "open", "finished" or "done"."""
-    receiver = Receiver(100)
+    receiver = a_receiver(100)
     came(receiver, 0, b"abc")
     if state != "open":
         receiver.fin(3)
@@ -174,7 +174,7 @@ class TestSender:
     def test_a_lost_bulk_frame_is_split_to_fit(self) -> None:
         sender = a_sender(100)
         sender.write(b"abcdefghijkl")
-        stream = Stream(7, StreamState.OPEN, sender, Receiver(0))
+        stream = Stream(7, StreamState.OPEN, sender, a_receiver(0))
         whole = sender.take(stream, frames.BULK_HEADER + 12)
         assert whole is not None
         assert read(whole) == Bulk(7, 0, b"abcdefghijkl")
@@ -200,7 +200,7 @@ class TestSender:
         sender.lost(second)
         sender.lost(second)
         sender.delivered(second)
-        stream = Stream(7, StreamState.OPEN, sender, Receiver(0))
+        stream = Stream(7, StreamState.OPEN, sender, a_receiver(0))
         assert sender.take(stream, 100) is None
         assert not sender.sendable
 
@@ -245,7 +245,7 @@ class TestReceiver:
         assert receiver.finished
 
     def test_the_end_before_the_data(self) -> None:
-        receiver = Receiver(100)
+        receiver = a_receiver(100)
         receiver.fin(5)
         came(receiver, 3, b"de")
         assert self.news(receiver) == (b"", False)
@@ -254,7 +254,7 @@ class TestReceiver:
         assert receiver.finished
 
     def test_overlaps_are_trimmed(self) -> None:
-        receiver = Receiver(1000)
+        receiver = a_receiver(1000)
         for start, end in [(2, 5), (2, 4), (4, 8), (2, 6), (7, 9), (0, 3), (0, 9), (8, 10)]:
             assert came(receiver, start, b"0123456789"[start:end])
         assert self.news(receiver) == (b"0123456789", False)
@@ -266,7 +266,7 @@ class TestReceiver:
         assert frames.decode(receiver.credit(7))[0] == Credit(7, 4, 104)
 
     def test_the_end_needs_no_room_in_the_window(self) -> None:
-        receiver = Receiver(3)
+        receiver = a_receiver(3)
         came(receiver, 0, b"abc")
         receiver.fin(3)
         assert receiver.finished
@@ -298,11 +298,11 @@ class TestReceiver:
             receiver_in("open").fin(offset)
 
     def test_an_end_before_bytes_that_came_out_of_order(self) -> None:
-        receiver = Receiver(100)
+        receiver = a_receiver(100)
         came(receiver, 10, b"abc")
         with pytest.raises(RemoteProtocolError, match="data came up to 13"):
             receiver.fin(12)
 
     def test_an_end_beyond_the_credit(self) -> None:
         with pytest.raises(RemoteProtocolError, match="credit was 100"):
-            Receiver(100).fin(101)
+            a_receiver(100).fin(101)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from toxproxy.recovery.packet import ids
 from toxproxy.recovery.recovery import Recovery
 
 
@@ -74,9 +75,9 @@ class Pair:
         self.random = random.Random(seed)
         self.drops: Callable[[End, bytes], bool] = lambda end, packet: False
         self.near, self.far = (
-            End(Recovery(source, 0.0), source) for source in (Numbers(size), Numbers(size))
+            End(Recovery(source, source.receive, 0.0), source) for source in (Numbers(size), Numbers(size))
         )
-        self.near.recovery.introduce(1, 0)
+        self.near.recovery.introduction = ids(1, 0)
         self.link = 0  # packets of an earlier link do not arrive
         self._arrivals: list[tuple[float, int, int, End, bytes]] = []
         self._count = 0

@@ -335,7 +335,7 @@ class Bulk:
     def _ack(self, now: float) -> Ack:
         self._unacked, self._ack_at, self._ack_now = 0, math.inf, False
         runs = []
-        for run in self._came.descending():
+        for run in self._came:
             runs.append(run)
             if len(runs) == 64:
                 break

@@ -28,7 +28,7 @@ def test_an_acknowledgement_names_what_came(numbers: set[int]) -> None:
     ranges = Ranges()
     for number in numbers:
         ranges.add(number, number + 1)
-    told = _read(packet.acknowledgement(0, 1.0, 1.5, ranges.descending(), packet.MOST_RUNS))
+    told = _read(packet.acknowledgement(0, 1.0, 1.5, ranges, packet.MOST_RUNS))
     if len(ranges) <= packet.MOST_RUNS:
         assert told == numbers
     else:
@@ -41,7 +41,7 @@ def test_a_long_run_is_said_in_parts(length: int) -> None:
     ranges = Ranges()
     ranges.add(10, 10 + length)
     ranges.add(1, 5)
-    assert _read(packet.acknowledgement(0, 0.0, 0.0, ranges.descending(), 32)) == {
+    assert _read(packet.acknowledgement(0, 0.0, 0.0, ranges, 32)) == {
         *range(10, 10 + length),
         *range(1, 5),
     }
@@ -51,17 +51,17 @@ def test_a_gap_that_is_too_long_ends_the_acknowledgement() -> None:
     ranges = Ranges()
     ranges.add(1, 5)
     ranges.add(100_000, 100_003)
-    told = _read(packet.acknowledgement(0, 0.0, 0.0, ranges.descending(), 32))
+    told = _read(packet.acknowledgement(0, 0.0, 0.0, ranges, 32))
     assert told == set(range(100_000, 100_003))
 
 
 def test_times_are_in_small_units() -> None:
     ranges = Ranges()
     ranges.add(7, 8)
-    parsed = packet.parse_acknowledgement(packet.acknowledgement(0, 5.0, 5.002, ranges.descending(), 1), 0)
+    parsed = packet.parse_acknowledgement(packet.acknowledgement(0, 5.0, 5.002, ranges, 1), 0)
     assert parsed.received == 5_000_000
     assert parsed.delay == pytest.approx(0.002, abs=16e-6)
-    late = packet.parse_acknowledgement(packet.acknowledgement(0, 5.0, 500.0, ranges.descending(), 1), 0)
+    late = packet.parse_acknowledgement(packet.acknowledgement(0, 5.0, 500.0, ranges, 1), 0)
     assert late.delay == pytest.approx(1.04856)
 
 
@@ -77,7 +77,7 @@ def test_a_number_is_the_nearest_with_its_low_bits(near: int, off: int) -> None:
 def test_an_acknowledgement_says_how_far_below_its_packet_the_floor_is(span: int) -> None:
     ranges = Ranges()
     ranges.add(7, 8)
-    written = packet.acknowledgement(span, 5.0, 5.0, ranges.descending(), 1)
+    written = packet.acknowledgement(span, 5.0, 5.0, ranges, 1)
     assert packet.parse_acknowledgement(written, 0).span == min(span, 65_535)
 
 
@@ -85,7 +85,7 @@ def test_an_acknowledgement_says_how_far_below_its_packet_the_floor_is(span: int
 def test_an_acknowledgement_that_is_cut_short_is_an_error(cut: int) -> None:
     ranges = Ranges()
     ranges.add(7, 8)
-    whole = packet.acknowledgement(0, 5.0, 5.0, ranges.descending(), 1)
+    whole = packet.acknowledgement(0, 5.0, 5.0, ranges, 1)
     with pytest.raises(RemoteProtocolError):
         packet.parse_acknowledgement(whole[:cut], 0)
 

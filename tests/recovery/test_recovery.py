@@ -163,7 +163,7 @@ def test_the_client_introduces_itself_until_it_is_answered() -> None:
     pair.near.source.offer(1)
     pair.connect()
     pair.run(1)
-    pair.near.recovery.introduce(1, 2)
+    pair.near.recovery.introduction = packet.ids(1, 2)
     pair.near.source.offer(1, 1)
     pair.run(1)
     near = [ids for end, ids in seen if end is pair.near]

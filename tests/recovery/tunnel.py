@@ -112,7 +112,7 @@ class Tunnel:
 
     def __init__(self, amount: float = 0.0, begin: float = 0.0, keys_from: float = math.inf) -> None:
         self.load = Load(amount, keys_from)
-        self.recovery = Recovery(self.load, begin)
+        self.recovery = Recovery(self.load, self.load.receive, begin)
         self.recovery.link_up(begin)
         self.sent_packets = self.sent_bytes = 0
 

@@ -9,6 +9,7 @@ from toxproxy.address import Target, UdpTarget
 from toxproxy.mux.events import DatagramReceived, StreamReadable, StreamRequested
 from toxproxy.mux.multiplexer import Multiplexer
 from toxproxy.mux.stream import Stream
+from toxproxy.recovery.packet import ids
 from toxproxy.recovery.recovery import Recovery
 from toxproxy.recovery.sent import OVERHEAD
 
@@ -28,9 +29,9 @@ class Side:
         self, *, client: bool, download: bool = False, keys: bool = False, rate: float = 0.0, size: int = 160
     ) -> None:
         self.mux = Multiplexer(client=client, session=1 if client else 2)
-        self.recovery = Recovery(self.mux, 0.0)
+        self.recovery = Recovery(self.mux.scheduler, self.mux.receive, 0.0)
         if client:
-            self.recovery.introduce(1, 0)
+            self.recovery.introduction = ids(1, 0)
         self.recovery.link_up(0.0)
         self._client = client
         self._wanted = [_DOWNLOAD] * download + [_KEYS] * keys + [_CALL] * bool(rate)

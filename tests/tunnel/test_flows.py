@@ -27,13 +27,13 @@ async def test_datagrams_of_every_length_go_there_and_back() -> None:
             flow.send(data)
             assert await owner.receive() == data[::-1]
         assert owner.opened.is_set()
-        assert (ends.near.flows, ends.far.flows) == (1, 1)
+        assert (ends.near.multiplexer.flows, ends.far.multiplexer.flows) == (1, 1)
         assert flow.carried == (71_260, 71_260)
         assert ends.near.multiplexer.carried == ends.far.multiplexer.carried == flow.carried
         (there,) = ends.far.streams
         assert str(there.target) == f"{far.target.host}:{far.target.port}/udp"
         flow.close()
-        await until(lambda: not ends.far.flows)
+        await until(lambda: not ends.far.multiplexer.flows)
         assert not owner.ended.done()
 
 
@@ -100,9 +100,9 @@ async def test_a_silent_flow_ends_in_order_at_both_ends_and_one_that_is_used_goe
             await asyncio.sleep(0.1)
         assert await silent.end() is None
         assert not used.ended.done()
-        assert ends.far.flows == 1
+        assert ends.far.multiplexer.flows == 1
         assert await used.end() is None
-        await until(lambda: not ends.far.flows)
+        await until(lambda: not ends.far.multiplexer.flows)
 
 
 async def test_flows_do_not_keep_a_program_from_stopping() -> None:

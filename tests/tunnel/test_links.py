@@ -40,7 +40,7 @@ async def test_a_client_whose_first_link_fails_before_the_servers_hello_has_no_s
     assert client.ended == [LinkEnd.UNANSWERED]
     assert len(client.changes) == 1
     client.hear(packed(1, hello(22)))
-    assert not client.session.established
+    assert not client.session.multiplexer.established
 
 
 async def test_the_first_packet_on_another_link_resumes_an_interrupted_session() -> None:

@@ -8,9 +8,8 @@ import contextlib
 import pytest
 
 from tests.tunnel.ends import service, tunnel
-from toxproxy.mux.limits import Limits, Pool
+from toxproxy.mux.limits import Allotment, Limits, Pool
 from toxproxy.mux.sender import LEAST_BUFFER
-from toxproxy.mux.window import Allotment
 
 STREAMS = 100
 KIB = 1024

@@ -165,7 +165,7 @@ class Observer:
             address=None,
             resumed=friend.resumed,
             streams=len(friend.streams),
-            flows=friend.flows,
+            flows=sum(each.stream.flow is not None for each in friend.streams),
             waiting=friend.waiting,
             traffic=TrafficSnapshot(
                 sent_bytes=carried[0],

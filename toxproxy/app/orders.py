@@ -20,9 +20,8 @@ from toxproxy.control.snapshots import (
     StreamSnapshot,
 )
 from toxproxy.errors import StreamRefused
-from toxproxy.tunnel.flow import FlowTransport
 from toxproxy.tunnel.friend import Friend, short
-from toxproxy.tunnel.transport import StreamTransport
+from toxproxy.tunnel.transport import StreamEnd
 
 log = logging.getLogger(__name__)
 
@@ -173,11 +172,11 @@ def _is_called(peer: PeerSnapshot, wanted: str) -> bool:
     return wanted in (peer.name, peer.words) or beginning
 
 
-def _id(friend: Friend, transport: StreamTransport | FlowTransport) -> str:
+def _id(friend: Friend, transport: StreamEnd) -> str:
     return f"{short(friend.key)}-{transport.stream.id}"
 
 
-def _stream(friend: Friend, transport: StreamTransport | FlowTransport) -> StreamSnapshot:
+def _stream(friend: Friend, transport: StreamEnd) -> StreamSnapshot:
     stream = transport.stream
     return StreamSnapshot(
         id=_id(friend, transport),

@@ -173,7 +173,7 @@ class _Down(_Direction):
         self.arrived(self.total + len(data))
 
     def counted(self, recovery: Recovery) -> tuple[int, int]:
-        received, numbered = recovery.came
+        received, numbered = recovery.received.count, recovery.received.largest
         return numbered - received, numbered
 
 

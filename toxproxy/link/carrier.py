@@ -20,10 +20,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from toxproxy.link import connect
 from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.enet import BARE, EnetLink
-from toxproxy.link.filter import MTU, is_connect
+from toxproxy.link.filter import MTU, connect_id
 from toxproxy.pace import Notice, TokenBucket
 
 if TYPE_CHECKING:
@@ -37,7 +36,6 @@ HEADER = MAX_PACKET - MTU
 _EPOCHS = BARE  # how many there are
 LINKS_AT_ONCE = 10  # that the peer may begin at once …
 LINKS_A_SECOND = 2.0  # … and how many more each second
-_CONNECT = HEADER + connect.LENGTH
 _REMEMBERED = 65  # CONNECTs that are remembered: the present link's, and 64 of replaced ones
 
 
@@ -64,7 +62,7 @@ class Carrier:
         self._connecting = connecting
         self._closed = False
         # Epoch and connect id of the CONNECTs that began a link. The last one is the present link's.
-        self._asked: deque[int] = deque(maxlen=_REMEMBERED)
+        self._asked: deque[tuple[int, bytes]] = deque(maxlen=_REMEMBERED)
         self._allowance = TokenBucket(LINKS_AT_ONCE, LINKS_A_SECOND)
         self._notice = Notice(log)
 
@@ -82,12 +80,11 @@ class Carrier:
     def packet_received(self, packet: Buffer) -> None:
         """One lossy packet came from the friend. It is not trusted; `Filter` checks the datagram."""
         view = memoryview(packet)
-        size = len(view)
-        if not HEADER < size <= MAX_PACKET or view[0] != PACKET_ID:
+        if not HEADER < len(view) <= MAX_PACKET or view[0] != PACKET_ID:
             return
-        if size == _CONNECT and view[1] < BARE and connect.is_connect(view[HEADER:]):
+        if view[1] < BARE and (connection := connect_id(view[HEADER:])) is not None:
             if not self._closed:
-                self._connect_received(view[1], bytearray(view[HEADER:]))
+                self._connect_received((view[1], connection), view)
         elif self.link is not None and view[1] & ~BARE == self._epoch:
             self.link.datagram_received(view, HEADER, bare=bool(view[1] & BARE))
 
@@ -96,22 +93,19 @@ class Carrier:
         if self.link is not None:
             self.link.batch_ended()
 
-    def _connect_received(self, epoch: int, datagram: bytearray) -> None:
-        connect.clamp_mtu(datagram, MTU)
-        if self._connecting or not is_connect(datagram):
-            wrong = "only the client sends one" if self._connecting else "SPEC.md gives its fields"
-            self._notice("dropped a CONNECT: %s", wrong)
+    def _connect_received(self, asked: tuple[int, bytes], packet: memoryview) -> None:
+        if self._connecting:
+            self._notice("dropped a CONNECT: only the client sends one")
             return
-        asked = epoch << 32 | connect.connect_id(datagram)
         if asked not in self._asked:
             if not self._allowance.take():
                 self._notice("the friend begins links faster than %g a second", LINKS_A_SECOND)
                 return
-            if not self._begin(epoch):
+            if not self._begin(asked[0]):
                 return  # the peer repeats its CONNECT
             self._asked.append(asked)
         if self.link is not None and asked == self._asked[-1]:  # not a late one of a link that was replaced
-            self.link.datagram_received(memoryview(datagram))
+            self.link.datagram_received(packet, HEADER)
 
     def _begin(self, epoch: int) -> bool:
         header = bytes((PACKET_ID, epoch))

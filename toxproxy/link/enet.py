@@ -25,9 +25,9 @@ from typing import Any
 import cffi
 import enet
 
-from toxproxy.link import connect, exports
+from toxproxy.link import exports
 from toxproxy.link.base import LinkEnd, LinkOwner
-from toxproxy.link.filter import MTU, PACKET_AT, PACKET_SIZE, Filter, alone, is_packet
+from toxproxy.link.filter import MTU, PACKET_AT, PACKET_SIZE, Filter, alone, is_packet, lower_mtu
 from toxproxy.link.shim import join
 from toxproxy.pace import Notice
 from toxproxy.system.batch import MOST, Batch, Cork, segments
@@ -52,6 +52,7 @@ _JOINED = 4  # datagrams from which it pays to join them
 _WRAP = 0xFFFF_FFFF  # ENet's counters have 32 bits
 _GROUP, _GROUP_AT = 2, 6  # bytes of a packet's group, and where they are in a datagram with one packet
 _CUT = PACKET_AT - _GROUP  # bytes of such a datagram that do not travel
+_NOBODY = LinkOwner()
 _Packet, _UNSEQUENCED, _RECEIVE = enet.Packet, enet.PACKET_FLAG_UNSEQUENCED, enet.EVENT_TYPE_RECEIVE
 _ffi = cffi.FFI()
 
@@ -67,7 +68,7 @@ class EnetLink:
     def __init__(
         self, send: Callable[[Any, int], bool], header: bytes, notice: Notice, *, connecting: bool
     ) -> None:
-        self.owner: LinkOwner | None = None  # who is told of events; None after `close`
+        self.owner = _NOBODY  # who is told of events; nobody after `close`
         self._send = send
         self._notice = notice
         self._filter = Filter(connecting=connecting)
@@ -142,15 +143,15 @@ class EnetLink:
         A packet `farewell` is sent first, more than once, until the peer ends the link, too, for a second
         at most. Without it the link ends at once.
         """
-        self.owner = None
+        self.owner = _NOBODY
         if self._host is None or self._farewell:
             return
-        if not (self._up and farewell):
+        if self._up and farewell:
+            self._farewell = farewell
+            self._set_timers(*((pause, self._say) for pause in _FAREWELLS), (_LINGER, self._end))
+            self._say()
+        else:
             self._end()
-            return
-        self._farewell = farewell
-        self._set_timers(*((pause, self._take_leave) for pause in _FAREWELLS), (_LINGER, self._end))
-        self._take_leave()
 
     async def closed(self) -> None:
         """Wait until everything is freed."""
@@ -158,10 +159,9 @@ class EnetLink:
 
     def fail(self, reason: LinkEnd) -> None:
         """Free everything and tell the owner. The peer is not told."""
-        owner, self.owner = self.owner, None
+        owner, self.owner = self.owner, _NOBODY
         self._free()
-        if owner is not None:
-            owner.link_down(reason)
+        owner.link_down(reason)
 
     # The carrier's calls
 
@@ -187,7 +187,7 @@ class EnetLink:
             if self._backlog:
                 self._service()
         ready, self._ready = self._ready, False
-        if ready and self.owner is not None:
+        if ready:
             self.owner.link_ready()
         if self._backlog and not self._works_off:
             self._works_off = True
@@ -204,7 +204,7 @@ class EnetLink:
         host, backlog = self._host, self._backlog
         count = min(len(backlog), MOST)
         for slot in range(count):
-            self._inbox.put(slot, memoryview(backlog.popleft()))
+            self._inbox.put(slot, backlog.popleft())
         if count:
             self._ready = True
             self.heard = self._loop.time()
@@ -212,7 +212,9 @@ class EnetLink:
         try:
             while not self.is_over and (event := host.check_events() or host.service(0, True)) is not None:
                 if event.type == _RECEIVE:
-                    self._packet_received(event.packet.data)
+                    self.owner.packet_received(event.packet.data)
+                    if self._farewell:  # the peer does not know yet
+                        self._say(_LEAST_FAREWELL)
                 elif event.type == enet.EVENT_TYPE_CONNECT:
                     self._connected()
                 elif event.type == enet.EVENT_TYPE_DISCONNECT:
@@ -222,13 +224,7 @@ class EnetLink:
             self.fail(LinkEnd.FAILED)
         self._drain()
         if count and not self._up:
-            self._greet(_LEAST_REPEAT)  # the peer repeats itself: this side's part was lost
-
-    def _packet_received(self, packet: bytes) -> None:
-        if self.owner is not None:
-            self.owner.packet_received(packet)
-        elif self._farewell and self._loop.time() >= self._said + _LEAST_FAREWELL:
-            self._take_leave()  # the peer does not know yet
+            self._say(_LEAST_REPEAT)  # the peer repeats itself: this side's part was lost
 
     def _connected(self) -> None:
         # Not earlier: VERIFY_CONNECT compares the throttle's settings with those of CONNECT.
@@ -237,8 +233,7 @@ class EnetLink:
         self._host.flush()  # what is left of the handshake; it cannot be joined with packets
         self._up = True
         self._set_timers((_QUIET, self._wake))
-        if self.owner is not None:
-            self.owner.link_up()
+        self.owner.link_up()
 
     def _push(self) -> None:
         """Make ENet send what is queued."""
@@ -268,17 +263,16 @@ class EnetLink:
             left -= len(lengths)
             for number, length in enumerate(lengths):
                 at, pointer = starts[number], outbox.pointers[number]
-                packets = 1
+                packets: int | None = 1
                 if is_packet(buffer, at, length):
                     buffer[at + _CUT - header : at + PACKET_AT] = (
                         self._bare + buffer[at + _GROUP_AT : at + _GROUP_AT + _GROUP]
                     )
                     pointer, length = pointer + _CUT, length - _CUT
-                elif (checked := self._checked(number, length)) is None:
-                    continue
                 else:
-                    packets = checked
-                if (packets and self._refused) or not send(pointer, header + length):
+                    packets = self._checked(number, length)
+                skipped = packets and self._refused
+                if packets is not None and (skipped or not send(pointer, header + length)):
                     self._refused += packets
         return bool(left <= 0)
 
@@ -286,8 +280,7 @@ class EnetLink:
         """How many packets are in a datagram that ENet wrote; None if it is none that a link sends."""
         at = self._outbox.starts[number]
         datagram = self._outbox.buffer[at : at + length]
-        if connect.is_connect(datagram):
-            connect.clamp_mtu(datagram, MTU)
+        lower_mtu(datagram)
         packets = self._filter.outgoing(datagram)
         if packets is None:
             self._notice("withheld %d bytes that ENet wrote: not what a link sends", length)
@@ -305,17 +298,17 @@ class EnetLink:
             timer.cancel()
         self._timers = [self._loop.call_later(*timer) for timer in timers]
 
-    def _greet(self, pause: float) -> None:
-        """Repeat this side's part of the handshake, if the last time is at least `pause` seconds ago."""
+    def _say(self, pause: float = 0.0) -> None:
+        """Send the farewell, or this side's part of the handshake, if the last is `pause` seconds ago."""
         now = self._loop.time()
-        if self._greeting and now >= self._said + pause:
-            self._said = now
+        if now < self._said + pause:
+            return
+        self._said = now
+        if self._farewell:
+            self.send(self._farewell)
+            self.flush()
+        elif self._greeting:
             self._send(self._greeting, len(self._greeting))
-
-    def _take_leave(self) -> None:
-        self._said = self._loop.time()
-        self.send(self._farewell)
-        self.flush()
 
     def _wake(self) -> None:
         now = self._loop.time()
@@ -325,7 +318,7 @@ class EnetLink:
         if not self._up and now >= self._began + MEETING:
             self.fail(LinkEnd.UNANSWERED)
         elif not self._up:
-            self._greet(0)
+            self._say()
         elif silent >= SILENCE:
             self.fail(LinkEnd.SILENT)
         elif silent >= _QUIET:

@@ -46,9 +46,10 @@ _PACKET = _UNSEQUENCED << 8  # on channel 0
 # ENet's settings of a connection: mtu, window, channels, bandwidths, throttle interval and acceleration
 _SETTINGS = Struct("!7I").pack(MTU, 65536, 1, 0, 0, 5000, 2)
 _CONNECT = re.compile(
-    rb"\x8f\xff..\x82\xff\x00\x01\x00\x00\xff\xff" + re.escape(_SETTINGS) + rb"\x00\x00\x00\x02....\x00{4}",
+    rb"\x8f\xff..\x82\xff\x00\x01\x00\x00\xff\xff" + re.escape(_SETTINGS) + rb"\x00\x00\x00\x02(....)\x00{4}",
     re.DOTALL,
 )
+_CONNECT_SIZE, _CONNECT_COMMAND, _CONNECT_MTU = 52, 0x82, slice(12, 16)
 _VERIFY = re.compile(
     rb"\x80\x00..\x83\xff\x00\x01\x00\x00\x00\x00" + re.escape(_SETTINGS) + rb"\x00\x00\x00\x02....",
     re.DOTALL,
@@ -66,9 +67,16 @@ _ASKING = re.compile(
 )
 
 
-def is_connect(datagram: Buffer) -> bool:
-    """Whether this is the CONNECT of a link, after `mtu` was clamped."""
-    return _CONNECT.fullmatch(datagram) is not None
+def connect_id(datagram: Buffer) -> bytes | None:
+    """The random bytes by which the CONNECT of a link names its connection; None for another datagram."""
+    connect = _CONNECT.fullmatch(datagram)
+    return None if connect is None else connect[1]
+
+
+def lower_mtu(datagram: memoryview) -> None:
+    """Ask for datagrams of `MTU` bytes in a CONNECT that ENet wrote; both sides then keep to that."""
+    if len(datagram) == _CONNECT_SIZE and datagram[4] == _CONNECT_COMMAND:
+        datagram[_CONNECT_MTU] = MTU.to_bytes(4)
 
 
 def is_packet(buffer: Buffer, at: int, length: int) -> bool:
@@ -78,8 +86,7 @@ def is_packet(buffer: Buffer, at: int, length: int) -> bool:
     """
     if not PACKET_AT < length <= _LARGEST:
         return False
-    head, number, size = _unpack_alone(buffer, at)
-    return bool(head == _ALONE and not number and size == length - PACKET_AT)
+    return bool(_unpack_alone(buffer, at) == (_ALONE, 0, length - PACKET_AT))
 
 
 def alone(group: int, packet: Buffer) -> bytes:
@@ -93,10 +100,8 @@ def packets_in(datagram: bytes | bytearray | memoryview) -> int | None:
     The handshake is not part of it.
     """
     size = len(datagram)
-    if not 8 <= size <= MTU:  # the shortest is a PING alone
-        return None
     begin = at = _HEADERS.get(bytes(datagram[:2]), 0)
-    if not at:
+    if not at or not 8 <= size <= MTU:  # the shortest is a PING alone
         return None
     if _END.fullmatch(datagram):
         return 0

@@ -64,7 +64,11 @@ class Compressor:
             block: bytes = compress(raw, mode="fast", store_size=False, dict=self._history)
             packed = len(block) + _OVERHEAD
             if 10 * packed > 9 * len(raw):
-                self._missed()
+                self._ratio = 1.0
+                self._misses += 1
+                if self._misses >= _MISSES:
+                    self._untried = self._rest
+                    self._rest = min(2 * self._rest, _LONGEST_REST)
                 return None
             if packed <= size:
                 break
@@ -74,13 +78,6 @@ class Compressor:
         self._misses = 0
         self._rest = _SHORTEST_REST
         return len(raw), block
-
-    def _missed(self) -> None:
-        self._ratio = 1.0
-        self._misses += 1
-        if self._misses >= _MISSES:
-            self._untried = self._rest
-            self._rest = min(2 * self._rest, _LONGEST_REST)
 
 
 class Decompressor:

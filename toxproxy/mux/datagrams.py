@@ -8,11 +8,12 @@ the other end or dropped as a whole.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from dataclasses import dataclass, field
 
 from toxproxy.errors import LocalProtocolError
 from toxproxy.mux import frames
 from toxproxy.mux.frames import DATAGRAM_HEADER, PART_HEADER
-from toxproxy.mux.window import Allotment
+from toxproxy.mux.limits import Allotment
 from toxproxy.recovery.packet import HEADER
 from toxproxy.recovery.sent import PACKET_SIZE
 
@@ -30,34 +31,26 @@ _MOST_HELD = 1 << 20  # bytes of memory for them
 Piece = bytes | memoryview
 
 
+@dataclass(slots=True, eq=False)
 class Flow:
     """What one stream of datagrams has carried, and what waits in it."""
 
-    __slots__ = (
-        "dropped", "held", "number", "received", "received_bytes", "sent", "sent_bytes", "turn", "waiting",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        self.sent = self.received = 0  # datagrams
-        self.dropped = 0  # those that were not sent, or came too fast to be taken
-        self.sent_bytes = self.received_bytes = 0
-        self.waiting: deque[_Waiting] = deque()
-        self.held = 0  # bytes of memory that they take
-        self.turn = False  # whether it is among those that take turns
-        self.number = 0  # of the next datagram that goes in parts
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    waiting: deque[_Waiting] = field(default_factory=deque)
+    held: int = 0  # bytes of memory that these take
+    number: int = 0  # of the next datagram that goes in parts
 
 
+@dataclass(slots=True)
 class _Waiting:
     """A datagram that was not sent, or not all of it."""
 
-    __slots__ = ("at", "data", "number", "offset", "tried")
-
-    def __init__(self, data: bytes, at: float) -> None:
-        self.data = data
-        self.at = at  # since when
-        self.offset = 0  # of what was not sent
-        self.number = 0
-        self.tried = False  # a packet had no room for all of it
+    data: bytes
+    at: float  # since when
+    offset: int = 0  # of what was not sent
+    number: int = 0
+    tried: bool = False  # a packet had no room for all of it
 
     def is_late(self, now: float) -> bool:
         return now - self.at > (_BEGUN_LATE if self.offset else LATE)
@@ -69,7 +62,7 @@ class Outgoing:
     def __init__(self, memory: Allotment) -> None:
         self.sent = self.dropped = 0  # datagrams
         self._memory = memory
-        self._turns: deque[tuple[int, Flow]] = deque()  # ids and flows in which something waits
+        self._turns: OrderedDict[Flow, int] = OrderedDict()  # in which something waits, and their ids
         self._held = 0
 
     def __bool__(self) -> bool:
@@ -83,81 +76,63 @@ class Outgoing:
         most = self._memory.share(_LEAST_WAITING, _MOST_WAITING)
         share = max(most // max(1, len(self._turns)), _LEAST_SHARE)
         cost = len(data) + _OVERHEAD
-        waiting = flow.waiting
-        while waiting and (waiting[0].is_late(now) or flow.held + cost > share):
+        while flow.waiting and (flow.waiting[0].is_late(now) or flow.held + cost > share):
             self._drop(flow)
         if self._held + cost > 2 * most:  # so many flows that shares are more than there is
-            flow.dropped += 1
             self.dropped += 1
             return
-        if not flow.turn:
-            flow.turn = True
-            self._turns.append((id, flow))
-        waiting.append(_Waiting(data, now))
+        self._turns[flow] = id
+        flow.waiting.append(_Waiting(data, now))
         self._hold(flow, cost)
 
     def fill(self, pieces: list[Piece], room: int, now: float) -> int:
         """Append frames of at most `room` bytes to a packet. Returns how many bytes they have."""
         left, turns = room, self._turns
         while turns:
-            id, flow = turns[0]
+            flow, id = next(iter(turns.items()))
             while flow.waiting and flow.waiting[0].is_late(now):
                 self._drop(flow)
             if not flow.waiting:
-                flow.turn = False
-                turns.popleft()
-                continue
-            frame = self._frame(id, flow, left)
-            if frame is None:
+                del turns[flow]
+            elif (frame := self._frame(id, flow, left)) is None:
                 break
-            pieces.append(frame)
-            left -= len(frame)
-            turns.rotate(-1)
+            else:
+                pieces.append(frame)
+                left -= len(frame)
+                turns.move_to_end(flow)
         return room - left
 
     def end(self, flow: Flow) -> None:
         """The flow has ended: drop what waits."""
         while flow.waiting:
             self._drop(flow)
-
-    def clear(self) -> None:
-        """Drop everything: the session ends."""
-        for _, flow in self._turns:
-            self.end(flow)
-        self._turns.clear()
+        self._turns.pop(flow, None)
 
     def _frame(self, id: int, flow: Flow, room: int) -> bytes | None:
         """The next frame of a flow; None if it has to wait for the next packet."""
         waiting = flow.waiting[0]
-        data = waiting.data
-        if not waiting.offset:
-            if len(data) + DATAGRAM_HEADER <= room:
-                self._sent(flow)
-                return frames.encode(frames.Datagram(id, data))
-            if len(data) <= _WHOLE and not waiting.tried:
-                waiting.tried = True
-                return None
-        if room < PART_HEADER + _LEAST_PART:
+        data, at = waiting.data, waiting.offset
+        if not at and len(data) + DATAGRAM_HEADER <= room:
+            self._sent(flow)
+            return frames.encode(frames.Datagram(id, data))
+        waits = len(data) <= _WHOLE and not waiting.tried
+        waiting.tried = True
+        if waits or room < PART_HEADER + _LEAST_PART:
             return None
-        if not waiting.offset:
+        if not at:
             waiting.number = flow.number
             flow.number = (flow.number + 1) & 0xFFFF
-        at = waiting.offset
         waiting.offset = min(len(data), at + room - PART_HEADER)
         if waiting.offset == len(data):
             self._sent(flow)
-        payload = data[at : waiting.offset]
-        return frames.encode(frames.Part(id, waiting.number, len(data), at, payload))
+        return frames.encode(frames.Part(id, waiting.number, len(data), at, data[at : waiting.offset]))
 
     def _sent(self, flow: Flow) -> None:
-        data = self._pop(flow)
-        flow.sent += 1
-        flow.sent_bytes += len(data)
+        flow.sent_bytes += len(self._pop(flow))
         self.sent += 1
 
     def _drop(self, flow: Flow) -> None:
         self._pop(flow)
-        flow.dropped += 1
         self.dropped += 1
 
     def _pop(self, flow: Flow) -> bytes:
@@ -171,15 +146,13 @@ class Outgoing:
         self._memory.hold(size)
 
 
+@dataclass(slots=True)
 class Partial:
     """A datagram of which parts have come."""
 
-    __slots__ = ("have", "parts", "size")
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.parts: dict[int, bytes] = {}  # by their offsets
-        self.have = 0  # bytes of all parts
+    size: int
+    parts: dict[int, bytes] = field(default_factory=dict)  # by their offsets
+    have: int = 0  # bytes of all parts
 
     @property
     def held(self) -> int:
@@ -205,12 +178,6 @@ class Assembly:
         self._partial: OrderedDict[tuple[int, int], Partial] = OrderedDict()  # by stream and number
         self._held = 0
 
-    def whole(self, flow: Flow, data: bytes) -> None:
-        """Count a datagram that came."""
-        flow.received += 1
-        flow.received_bytes += len(data)
-        self.received += 1
-
     def add(self, frame: frames.Part) -> bytes | None:
         """A part came: the datagram, if that was the last one."""
         key = frame.stream, frame.number
@@ -230,11 +197,6 @@ class Assembly:
         while len(self._partial) > _MOST_PARTIAL or self._held > _MOST_HELD:
             self._forget(next(iter(self._partial)))
         return None
-
-    def clear(self) -> None:
-        """Drop everything: the session ends."""
-        self._hold(-self._held)
-        self._partial.clear()
 
     def _forget(self, key: tuple[int, int]) -> None:
         partial = self._partial.pop(key, None)

@@ -67,13 +67,6 @@ class PongReceived(NamedTuple):
 
 
 Event = (
-    Established
-    | StreamRequested
-    | StreamTurnedAway
-    | StreamOpened
-    | StreamReadable
-    | DatagramReceived
-    | StreamDrained
-    | StreamClosed
-    | PongReceived
-)
+    Established | StreamRequested | StreamTurnedAway | StreamOpened | StreamReadable | DatagramReceived
+    | StreamDrained | StreamClosed | PongReceived
+)  # fmt: skip

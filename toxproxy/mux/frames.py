@@ -198,15 +198,13 @@ def encode(frame: Frame) -> bytes:
     head, layout, with_tail = _HEADS[type(frame)]
     if with_tail is None:
         return head + layout.pack(*frame)
-    if isinstance(frame, Refused):
-        tail = cut(frame.text)
-    elif isinstance(frame, Open):
-        tail = frame.host.encode("ascii")
-    else:
-        tail = bytes(frame[-1])
-    if isinstance(frame, Bulk):
-        return head + layout.pack(*frame[:-1]) + tail
-    return head + layout.pack(*frame[:-1], len(tail)) + tail
+    fields: list[Any] = list(frame)
+    tail = fields.pop()
+    if isinstance(tail, str):
+        tail = cut(tail)
+    if not isinstance(frame, Bulk):
+        fields.append(len(tail))
+    return b"".join((head, layout.pack(*fields), tail))
 
 
 def decode(packet: bytes, at: int = 0) -> tuple[Frame, int]:
@@ -215,16 +213,16 @@ def decode(packet: bytes, at: int = 0) -> tuple[Frame, int]:
         raise RemoteProtocolError(f"unknown frame type 0x{packet[at]:02x}")
     cls, layout, read_tail = _TABLE[packet[at]]
     start = end = at + 1 + layout.size
-    fields: tuple[Any, ...] = ()
+    fields: list[Any] = []
     if end <= len(packet):
-        fields = layout.unpack_from(packet, at + 1)
-        if cls is Bulk:
-            fields, end = (*fields, 0), len(packet)
-        elif read_tail:
-            end += fields[-1]
+        fields += layout.unpack_from(packet, at + 1)
+        if read_tail:
+            end = len(packet) if cls is Bulk else end + fields.pop()
     if end > len(packet):
         raise RemoteProtocolError(f"{name(cls)} frame that is cut short")
-    frame = cls._make((*fields[:-1], read_tail(packet[start:end])) if read_tail else fields)
+    if read_tail:
+        fields.append(read_tail(packet[start:end]))
+    frame = cls._make(fields)
     if isinstance(frame, Open) and not frame.port:
         raise RemoteProtocolError("OPEN frame without a port")
     if isinstance(frame, Packed) and not 0 < frame.length <= MAX_RAW:

@@ -32,7 +32,7 @@ class Incoming:
         self._client = client
 
     def receive(self, packet: bytes, start: int) -> bool:
-        """See `Source.receive`."""
+        """See `Multiplexer.receive`."""
         at, end = start, len(packet)
         streams = self._mux.streams
         stored = True
@@ -191,18 +191,19 @@ class Incoming:
         assembly = self._mux.assembly
         data = frame.payload if isinstance(frame, frames.Datagram) else assembly.add(frame)
         if data is not None:
-            assembly.whole(stream.flow, data)
+            assembly.received += 1
+            stream.flow.received_bytes += len(data)
             self._mux.events.append(events.DatagramReceived(stream, data))
 
     def _take_bulk(self, stream: Stream, low: int, data: bytes) -> bool:
-        start = expanded(low, stream.receiver.window.received)
+        start = expanded(low, stream.receiver.received)
         return self._take(stream, start, start + len(data), data, False)
 
     def _take(self, stream: Stream, start: int, end: int, data: bytes, packed: bool) -> bool:
         if stream.state is StreamState.OPENING:
             self._opened(stream)
         stored = stream.receiver.take(start, end, data, packed)
-        if stream.receiver.window.used_up:  # judged again when the application has taken these bytes
+        if stream.receiver.used_up:  # judged again when the application has taken these bytes
             self._mux.widen(stream)
         self._report(stream)
         return stored

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+_SHARES = 32  # a new stream gets at most one of so many parts of what is left for new ones
+
 
 @dataclass(slots=True)
 class Pool:
@@ -53,3 +55,52 @@ class Limits:
     streams: int = 8192
     flows: int = 1024
     flow_idle: float = 120.0
+
+
+class Allotment:
+    """Divides the memory of a session, and of the process's `Pool`, among the streams' windows.
+
+    A new stream gets `limits.window` bytes, or less when little is left: half of the memory is for new
+    streams, the other half for streams whose readers keep up. On a path that loses packets a window must
+    be a few times what is in flight; otherwise each packet that is lost twice stops the stream.
+
+    All windows together exceed `limits.session_window`, and those of all sessions `limits.pool`, by at
+    most `limits.least_window` for each stream. What was written to streams counts too, until the peer has
+    acknowledged it; `share` bounds what waits to be sent. Once nothing is `left`, no more is sent.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.taken = 0
+        self._limits = limits
+        self._pool = limits.pool
+
+    @property
+    def left(self) -> int:
+        """How many bytes are left; 0 or less if none are."""
+        return min(self._limits.session_window - self.taken, self._pool.left)
+
+    def first(self) -> int:
+        """The size of a new stream's window, in bytes."""
+        limits, pool = self._limits, self._pool
+        for_new = min(limits.session_window // 2 - self.taken, pool.size // 2 - pool.taken)
+        return min(limits.window, max(limits.least_window, for_new // _SHARES))
+
+    def wider(self, size: int) -> int:
+        """The next size of a window, in bytes: four times its `size` if memory is left for that."""
+        wider = min(4 * size, self._limits.most_window)
+        return wider if 0 < wider - size <= self.left else size
+
+    def hold(self, size: int) -> None:
+        """Take `size` bytes; a negative size returns them."""
+        self.taken += size
+        self._pool.taken += size
+
+    def share(self, least: int, most: int) -> int:
+        """How many bytes one buffer may hold now, between `least` and `most`."""
+        return max(least, min(most, self.left // _SHARES))
+
+    def end(self) -> None:
+        """The session has ended: return all its memory to the pool, and take no more from it."""
+        self._pool.taken -= self.taken
+        self.taken = 0
+        self._pool = Pool(self._pool.size)

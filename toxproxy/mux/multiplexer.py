@@ -1,19 +1,18 @@
 """One side of a session: what fills packets and takes what they brought, and events for the owner.
 
     owner                         Multiplexer                        recovery
-      open, write, finish, ...  ->                -> fill(pieces, room, now)
-      next_event()              <-                <- receive(packet, start)
-                                                  <- delivered(contents), lost(contents)
+      open, write, finish, ...  ->                -> scheduler: fill(pieces, room, now)
+      next_event()              <-                               delivered(contents), lost(contents)
+                                                  <- receive(packet, start)
 
-After any call, take events until `next_event` returns None, and let recovery fill packets while
-`wants_to_send`. Methods raise `LocalProtocolError` for a mistake of the caller, `receive`
+After any call, take events until `next_event` returns None, and let recovery fill packets while the
+`scheduler` wants to send. Methods raise `LocalProtocolError` for a mistake of the caller, `receive`
 `RemoteProtocolError` for one of the peer; then the session has ended.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import cast
 
 from toxproxy.address import Target, UdpTarget
 from toxproxy.errors import (
@@ -28,22 +27,22 @@ from toxproxy.errors import (
 from toxproxy.mux import events, frames
 from toxproxy.mux.datagrams import Assembly, Flow
 from toxproxy.mux.incoming import NEWEST, OLDEST, Incoming
-from toxproxy.mux.limits import Limits
+from toxproxy.mux.limits import Allotment, Limits
 from toxproxy.mux.receiver import Receiver
-from toxproxy.mux.scheduler import Contents, Piece, Scheduler
+from toxproxy.mux.scheduler import Scheduler
 from toxproxy.mux.sender import Sender, SendState
 from toxproxy.mux.stream import Stream, StreamState
-from toxproxy.mux.window import Allotment
 from toxproxy.recovery.ranges import Ranges
 
 MOST_GAPS = 1024  # in the ids that the peer has used; an honest one causes as many as it has OPENs under way
 
 
 class Multiplexer:
-    """One side of a session between two peers; a `recovery.source.Source`.
+    """One side of a session between two peers.
 
-    `session` is this side's session id: 64 random bits. `streams` are those that have not ended, by id. Ids
-    are odd from the client and even from the server. None is used twice.
+    `session` is this side's session id: 64 random bits. `streams` are those that have not ended, by id, and
+    `flows` is how many of them are flows of datagrams. Ids are odd from the client and even from the server.
+    None is used twice.
     """
 
     def __init__(self, *, client: bool, session: int, limits: Limits | None = None) -> None:
@@ -55,7 +54,7 @@ class Multiplexer:
         self.events: deque[events.Event] = deque()
         self.scheduler = Scheduler(self.memory, self.events)
         self.assembly = Assembly(self.memory)
-        self._flows = 0  # how many streams are flows of datagrams
+        self.flows = 0
         self._next_id = 1 if client else 2
         self._opened = 0  # how many streams of this side have not ended
         self._used = Ranges()  # halves of the ids that the peer has used
@@ -70,8 +69,8 @@ class Multiplexer:
 
     @property
     def established(self) -> bool:
-        """Whether streams can be opened: the peer's HELLO came."""
-        return self.peer is not None
+        """Whether streams can be opened: the peer's HELLO came, and the session has not ended."""
+        return self.peer is not None and not self.closed
 
     @property
     def carried(self) -> tuple[int, int]:
@@ -80,60 +79,56 @@ class Multiplexer:
         sent = self._sent + sum(stream.carried[0] for stream in living)
         return sent, self._received + sum(stream.carried[1] for stream in living)
 
-    @property
-    def flows(self) -> int:
-        """How many of the streams are flows of datagrams."""
-        return self._flows
-
     def ping(self, value: int) -> None:
-        """Ask the peer for a `PongReceived` with this value (64 bits)."""
-        if self.closed or self.peer is None:
-            raise LocalProtocolError("no PING without an established session")
+        """Ask the peer for a `PongReceived` with this value (64 bits). Raises `StreamRefused` as `open`."""
+        self._established_peer()
         self.scheduler.control(frames.encode(frames.Ping(value)))
 
     def open(self, target: Target, *, compress: bool = True) -> Stream:
         """Open a stream to `target`, or a flow of datagrams if it is a `UdpTarget`.
 
         Bytes may be written at once, within the peer's early window, and datagrams be sent. Without
-        `compress` neither side compresses what it sends. Raises `StreamRefused` where a side allows
-        no more streams, or all ids of the session are used up.
+        `compress` neither side compresses what it sends. Raises `StreamRefused` where the session is not
+        established, a side allows no more streams, or all ids of the session are used up.
         """
-        if self.closed or self.peer is None:
-            raise LocalProtocolError("no stream without an established session")
-        for whose, most in (("this side", self.limits.streams), ("the server", self.peer.streams)):
+        peer = self._established_peer()
+        for whose, most in (("this side", self.limits.streams), ("the server", peer.streams)):
             if self._opened >= most:
                 raise StreamRefused(Refusal.TOO_MANY_STREAMS, f"{whose} allows {most} connections at once")
         if self._next_id > frames.MAX_STREAM:
             text = "this session has opened as many connections as it can: restart the client"
             raise StreamRefused(Refusal.FAILED, text)
         udp = isinstance(target, UdpTarget)
-        if udp:
-            self._expect_flows(self.peer)
+        if udp and not peer.features & frames.DATAGRAMS:
+            text = "the server's version of toxproxy carries no UDP: upgrade it"
+            raise StreamRefused(Refusal.UNSUPPORTED, text)
+        if udp and self.full_of_flows:
+            text = f"this side allows {self.limits.flows} flows of datagrams at once"
+            raise StreamRefused(Refusal.TOO_MANY_STREAMS, text)
         # A peer that does not understand compression does not understand the flag either.
         kind = frames.TCP | frames.PLAIN if self.compress and not compress else frames.TCP
-        kind = frames.UDP if udp else kind
-        compress = compress and self.compress and not udp
-        sender = Sender(0 if udp else self.peer.window, self.memory, compress=compress)
-        receiver = Receiver(0 if udp else self.memory.first(), compress=compress)
-        stream = Stream(self._next_id, StreamState.OPENING, sender, receiver)
-        stream.flow = Flow() if udp else None
-        opening = frames.Open(stream.id, kind, receiver.window.limit, target.port, target.host)
-        self.scheduler.control(frames.encode(opening), stream)  # raises if no frame can carry the target
+        kind, window = (frames.UDP, 0) if udp else (kind, self.memory.first())
+        # It raises if no frame can carry the target.
+        opening = frames.encode(frames.Open(self._next_id, kind, window, target.port, target.host))
+        compress = compress and self.compress
+        sender = Sender(peer.window, self.memory, compress=compress)
+        receiver = Receiver(window, self.memory, compress=compress)
+        stream = self._keep(self._next_id, StreamState.OPENING, sender, receiver, udp=udp)
         self._next_id += 2
         self._opened += 1
-        self._keep(stream)
+        self.scheduler.control(opening, stream)
         return stream
 
     def accept(self, stream: Stream) -> None:
         """Answer a requested stream with OPENED, and give it the window of a new stream."""
         _expect_request(stream)
         stream.state = StreamState.OPEN
-        window = stream.receiver.window
-        self.memory.hold(-window.size)
-        window.resize(0 if stream.flow else max(window.size, self.memory.first()))
-        self.memory.hold(window.size)
-        self.scheduler.control(frames.encode(frames.Opened(stream.id, window.grant())), stream)
-        if stream.receiver.done:
+        receiver, early = stream.receiver, stream.receiver.size
+        if stream.flow is None:
+            receiver.resize(0)  # the early window is part of the first one
+            receiver.resize(max(early, self.memory.first()))
+        self.scheduler.control(frames.encode(frames.Opened(stream.id, receiver.grant())), stream)
+        if receiver.done:
             self.scheduler.credit(stream)
         self.scheduler.ready(stream)
 
@@ -188,37 +183,21 @@ class Multiplexer:
     def end(self, code: ResetCode = ResetCode.GOING_AWAY) -> None:
         """End the session: every stream is reset, as its owner is told, and nothing is sent any more."""
         self.closed = True
-        self.scheduler.clear()
-        self.assembly.clear()
         for stream in list(self.streams.values()):
             self.forget(stream, StreamReset(code))
+        self.scheduler.clear()
+        self.assembly = Assembly(self.memory)
+        self.memory.end()
 
     def next_event(self) -> events.Event | None:
         """The next event, or None."""
         return self.events.popleft() if self.events else None
 
-    # Recovery's calls
-
-    @property
-    def wants_to_send(self) -> bool:
-        """Whether something waits. `fill` may find that it is not needed any more, and return None."""
-        return bool(self.scheduler)
-
-    def fill(self, pieces: list[Piece], room: int, now: float) -> Contents | None:
-        """See `Source.fill`. It may cause `StreamDrained`."""
-        return self.scheduler.fill(pieces, room, now)
-
-    def delivered(self, contents: object) -> None:
-        """See `Source.delivered`."""
-        self.scheduler.delivered(cast(Contents, contents))
-
-    def lost(self, contents: object) -> None:
-        """See `Source.lost`."""
-        if not self.closed:
-            self.scheduler.lost(cast(Contents, contents))
-
     def receive(self, packet: bytes, start: int) -> bool:
-        """See `Source.receive`. Raises `RemoteProtocolError`, and ends the session."""
+        """Handle the frames from `start` to the end of a packet, which may come more than once.
+
+        False if one of them could not be stored. Raises `RemoteProtocolError`, and ends the session.
+        """
         try:
             return self.closed or self._incoming.receive(packet, start)
         except RemoteProtocolError:
@@ -240,7 +219,7 @@ class Multiplexer:
     @property
     def full_of_flows(self) -> bool:
         """Whether there are as many flows as there may be."""
-        return self._flows >= self.limits.flows
+        return self.flows >= self.limits.flows
 
     def is_ours(self, number: int) -> bool:
         """Whether streams of this side have such ids."""
@@ -261,21 +240,18 @@ class Multiplexer:
     def request(self, frame: frames.Open) -> Stream:
         """OPEN came: a new stream of the peer's."""
         udp = frame.kind & ~frames.PLAIN == frames.UDP
-        packs = self.compress and not frame.kind & frames.PLAIN and not udp
-        sender = Sender(0 if udp else frame.window, self.memory, compress=packs)
-        receiver = Receiver(0 if udp else self.limits.early_window, compress=self.compress and not udp)
-        stream = Stream(frame.stream, StreamState.REQUESTED, sender, receiver)
-        stream.flow = Flow() if udp else None
+        packs = self.compress and not frame.kind & frames.PLAIN
+        sender = Sender(frame.window, self.memory, compress=packs)
+        receiver = Receiver(0 if udp else self.limits.early_window, self.memory, compress=self.compress)
+        stream = self._keep(frame.stream, StreamState.REQUESTED, sender, receiver, udp=udp)
         stream.said = frame
-        self._keep(stream)
         return stream
 
     def widen(self, stream: Stream) -> None:
         """The peer has used up a window: enlarge it if the application keeps up, and tell the peer."""
-        window = stream.receiver.window
-        if stream.state is StreamState.OPEN and window.is_kept_up_with:
-            window.used_up = False
-            self.memory.widen(window)
+        receiver = stream.receiver
+        if stream.state is StreamState.OPEN and receiver.is_kept_up_with:
+            receiver.resize(self.memory.wider(receiver.size))
             self.scheduler.credit(stream)
 
     def discard(self, stream: Stream) -> None:
@@ -297,38 +273,34 @@ class Multiplexer:
         del self.streams[stream.id]
         self._opened -= self.is_ours(stream.id)
         if stream.flow is not None:
-            self._flows -= 1
+            self.flows -= 1
             self.scheduler.datagrams.end(stream.flow)
         self._sent += stream.carried[0]
         self._received += stream.carried[1]
-        self.memory.hold(-stream.receiver.window.size)
         stream.complete = stream.done
         stream.state = StreamState.CLOSED
         stream.sender.drop()
         stream.receiver.drop()
 
     def _consumed(self, stream: Stream) -> None:
-        window = stream.receiver.window
         if stream.receiver.due:
             self.scheduler.credit(stream)
-        if window.used_up:
+        if stream.receiver.used_up:
             self.widen(stream)
-            window.used_up = False
+            stream.receiver.used_up = False
         self.close_if_done(stream)
 
-    def _expect_flows(self, peer: frames.Hello) -> None:
-        """Raise `StreamRefused` if the peer takes no datagrams, or there are too many flows."""
-        if not peer.features & frames.DATAGRAMS:
-            text = "the server's version of toxproxy carries no UDP: upgrade it"
-            raise StreamRefused(Refusal.UNSUPPORTED, text)
-        if self.full_of_flows:
-            text = f"this side allows {self.limits.flows} flows of datagrams at once"
-            raise StreamRefused(Refusal.TOO_MANY_STREAMS, text)
+    def _established_peer(self) -> frames.Hello:
+        if self.peer is None or self.closed:
+            raise StreamRefused(Refusal.OFFLINE, "the peer is not connected")
+        return self.peer
 
-    def _keep(self, stream: Stream) -> None:
-        self._flows += stream.flow is not None
-        self.streams[stream.id] = stream
-        self.memory.hold(stream.receiver.window.size)
+    def _keep(
+        self, number: int, state: StreamState, sender: Sender, receiver: Receiver, *, udp: bool
+    ) -> Stream:
+        stream = self.streams[number] = Stream(number, state, sender, receiver, flow=Flow() if udp else None)
+        self.flows += udp
+        return stream
 
 
 def _expect_request(stream: Stream) -> None:

@@ -26,9 +26,9 @@ from typing import NamedTuple
 from toxproxy.mux.datagrams import Outgoing
 from toxproxy.mux.events import Event, StreamDrained
 from toxproxy.mux.frames import BULK_TYPE
+from toxproxy.mux.limits import Allotment
 from toxproxy.mux.sender import Segment
 from toxproxy.mux.stream import Stream, StreamState
-from toxproxy.mux.window import Allotment
 
 _SHORT = 64 * 1024  # bytes after which a stream counts as bulk
 _REMEMBERED = 4 * _SHORT  # bytes: a stream's number grows no larger, so that it can decay
@@ -58,17 +58,14 @@ class ControlFrame(NamedTuple):
     stream: Stream | None
 
 
-class CreditFrame(NamedTuple):
-    """CREDIT. If it is lost, it goes again with the newest values."""
-
-    stream: Stream
-
-
-Contents = list[Segment | ControlFrame | CreditFrame]  # of one packet
+# Of one packet. A stream stands for its CREDIT, which goes again with the newest values if it is lost.
+Contents = list[Segment | ControlFrame | Stream]
 
 
 class Scheduler:
-    """Holds everything that waits for a packet, counted in `memory`, and chooses what goes next.
+    """A `recovery.Source`: it holds all that waits for a packet, and chooses what goes next.
+
+    What waits is counted in `memory`.
 
     Of one stream, OPEN and OPENED go before its data, FIN goes after it, and nothing after RESET.
     """
@@ -87,7 +84,8 @@ class Scheduler:
         self.datagrams = Outgoing(memory)
         self._lead = 0  # bytes of datagrams more than of streams, lately
 
-    def __bool__(self) -> bool:
+    @property
+    def wants_to_send(self) -> bool:
         """Whether anything waits. It may not be needed any more; then `fill` drops it."""
         return bool(self._short or self._bulk or self._credits or self._control or self.datagrams)
 
@@ -125,7 +123,6 @@ class Scheduler:
     def clear(self) -> None:
         """Drop everything: the session ends."""
         self._hold(-self._waiting)
-        self.datagrams.clear()
         for queue in (self._control, self._credits, self._repeats, self._short, self._bulk):
             queue.clear()
 
@@ -146,11 +143,14 @@ class Scheduler:
                 case ControlFrame(frame, stream):
                     if stream is None or stream.state is not StreamState.CLOSED:
                         self.control(frame, stream)
-                case CreditFrame(stream):
-                    self.credit(stream)
+                case Stream():
+                    self.credit(item)
 
     def fill(self, pieces: list[Piece], room: int, now: float) -> Contents | None:
-        """See `Source.fill`. A lost PACKED frame waits for a room of its length, `MAX_PACKED` at most."""
+        """See `Source.fill`. A lost PACKED frame waits for a room of its length, `MAX_PACKED` at most.
+
+        It may cause `StreamDrained`.
+        """
         items: Contents = []
         before = len(pieces)
         if self._control or self._credits or self._repeats:
@@ -207,7 +207,7 @@ class Scheduler:
             # Of a requested stream it would say that it was accepted; after RESET nothing follows.
             if stream.complete or stream.state in _SENDING:
                 pieces.append(stream.receiver.credit(stream.id))
-                items.append(CreditFrame(stream))
+                items.append(stream)
                 room -= _CREDIT
         while self._repeats and (age := now - self._repeats[0][0]) >= _REPEAT_AFTER:
             segment = self._repeats[0][1]

@@ -6,6 +6,7 @@ READY -> FINISHING -> FINISHED -> DONE      finish(), FIN sent, CREDIT covers FI
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from toxproxy.errors import LocalProtocolError, RemoteProtocolError
 from toxproxy.mux import frames
 from toxproxy.mux.compression import Compressor
 from toxproxy.mux.frames import BULK_HEADER, BULK_TYPE, DATA_HEADER, DATA_TYPE
-from toxproxy.mux.window import Allotment
+from toxproxy.mux.limits import Allotment
 
 if TYPE_CHECKING:
     from toxproxy.mux.stream import Stream
@@ -34,19 +35,17 @@ class SendState(Enum):
     DONE = "done"
 
 
+@dataclass(slots=True, eq=False)
 class Segment:
     """A DATA, BULK, PACKED or FIN frame, until it is acknowledged; from then on `frame` is empty.
 
     More than one packet may carry the same segment: the first that arrives is enough.
     """
 
-    __slots__ = ("frame", "offset", "queued", "stream")
-
-    def __init__(self, stream: Stream, frame: bytes, offset: int) -> None:
-        self.stream = stream
-        self.frame = frame
-        self.offset = offset  # of its first byte
-        self.queued = False  # it waits to be sent again
+    stream: Stream
+    frame: bytes
+    offset: int  # of its first byte
+    queued: bool = False  # it waits to be sent again
 
 
 class Sender:
@@ -170,16 +169,13 @@ class Sender:
         A packet that carried all of it, and arrives after all, then counts for the first part only.
         """
         while self._lost:
-            segment = self._lost[0]
-            frame = segment.frame
-            if len(frame) <= room:
-                self._lost.popleft()
-                if not frame:  # acknowledged meanwhile
-                    continue
-            elif frame[0] not in _HEADERS or room <= DATA_HEADER:
-                return None
-            else:
-                self._lost.popleft()
+            segment = self._lost.popleft()
+            if not segment.frame:  # acknowledged meanwhile
+                continue
+            if len(segment.frame) > room:
+                if segment.frame[0] not in _HEADERS or room <= DATA_HEADER:
+                    self._lost.appendleft(segment)
+                    return None
                 self._split(segment, room)
             segment.queued = False
             return segment

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from toxproxy.mux import frames
 from toxproxy.mux.datagrams import Flow
@@ -41,7 +42,7 @@ class Stream:
     burst: int = 0  # for the scheduler: bytes sent lately
     rested_at: int = 0  # for the scheduler: bytes that all streams had sent when this one last sent
     base: int = 0  # for the scheduler: when the stream would be due if it had never had a byte to send
-    data: object = None
+    data: Any = None
     flow: Flow | None = None  # of a stream of kind UDP, which carries nothing else
 
     @property

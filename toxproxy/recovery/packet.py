@@ -14,7 +14,6 @@ from toxproxy.errors import RemoteProtocolError
 
 INTRODUCTION, ACK, PROBE = 0x01, 0x02, 0x04  # flags
 CLOSE = 0x80  # in place of the flags: a packet of its own kind
-_MOST_SPAN = 0xFFFF  # packets
 MOST_RUNS = 64  # of received packets, in an acknowledgement that is read
 MAX_TEXT = 512  # bytes of UTF-8 in CLOSE, and in the frame REFUSED
 
@@ -24,10 +23,9 @@ HEADER, IDS = _HEADER.size, _IDS.size  # bytes
 _NUMBER_BITS, _NUMBER_MASK = 24, 0xFF_FFFF
 _ACK = Struct("!HIIHB")
 _RUN = Struct("!HH")
-_MOST_RUN = 0xFFFF
+_MOST = 0xFFFF  # of a span in packets, of a run or gap, and of a delay in its units
 _DELAY_UNIT = 16e-6  # seconds
-_MOST_DELAY = 0xFFFF
-MOST_DELAY = _MOST_DELAY * _DELAY_UNIT  # seconds; it stands for more, too: no round trip follows from it
+MOST_DELAY = _MOST * _DELAY_UNIT  # seconds; it stands for more, too: no round trip follows from it
 _MICROSECOND = 1e-6
 
 ids = _IDS.pack  # the client's and the server's session id
@@ -56,17 +54,17 @@ def acknowledgement(
     for first, end in ranges:
         if not runs:
             largest = end - 1
-        elif low - end <= _MOST_RUN and len(runs) < most:
+        elif low - end <= _MOST and len(runs) < most:
             runs[-1][1] = low - end
         else:  # cannot be said, or is too old to matter
             break
-        full, rest = divmod(end - first - 1, _MOST_RUN)
-        runs += [[_MOST_RUN, 0]] * full + [[rest + 1, 0]]
+        full, rest = divmod(end - first - 1, _MOST)
+        runs += [[_MOST, 0]] * full + [[rest + 1, 0]]
         low = first
     del runs[most:]
-    delay = max(min(int((now - received) / _DELAY_UNIT), _MOST_DELAY), 0)
+    delay = max(min(int((now - received) / _DELAY_UNIT), _MOST), 0)
     at = int(received / _MICROSECOND) & 0xFFFF_FFFF
-    head = _ACK.pack(min(span, _MOST_SPAN), largest & 0xFFFF_FFFF, at, delay, len(runs))
+    head = _ACK.pack(min(span, _MOST), largest & 0xFFFF_FFFF, at, delay, len(runs))
     return head + b"".join([_RUN.pack(*run) for run in runs])
 
 

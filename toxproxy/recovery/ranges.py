@@ -28,10 +28,6 @@ class Ranges:
         return at >= 0 and number < self._ends[at]
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        """The runs as (first, end), ascending."""
-        return zip(self._starts, self._ends, strict=True)
-
-    def descending(self) -> Iterator[tuple[int, int]]:
         """The runs as (first, end), the last one first."""
         return zip(reversed(self._starts), reversed(self._ends), strict=True)
 

@@ -65,7 +65,7 @@ class Received:
         """Write an acknowledgement of what came; see `packet.acknowledgement`. Nothing is pending then."""
         self.pending = 0
         self.due = math.inf
-        return packet.acknowledgement(span, self._came_at, now, self._numbers.descending(), _MOST_RUNS)
+        return packet.acknowledgement(span, self._came_at, now, self._numbers, _MOST_RUNS)
 
     def repeat(self, due: float) -> None:
         """The last acknowledgement did not leave: one is due again, at `due`."""

@@ -2,8 +2,8 @@
 
     source                       Recovery                          link
       fill, wants_to_send   ->   next_packet                  ->
-      receive               <-   receive                      <-
-      delivered, lost       <-
+      delivered, lost       <-   receive                      <-
+                       frames <-
 
 No call waits, and nothing is sent on its own. After any call, take packets until `next_packet` returns
 None, and call it again at `due`. Packet numbers are never reused. A lost packet is not sent again;
@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 from toxproxy.errors import RemoteProtocolError
 from toxproxy.recovery import packet
@@ -26,7 +27,6 @@ from toxproxy.recovery.flight import Flight
 from toxproxy.recovery.received import Received
 from toxproxy.recovery.roundtrip import RoundTrip
 from toxproxy.recovery.sent import OVERHEAD, PACKET_SIZE, Report, Sent
-from toxproxy.recovery.source import Source
 
 _PROBES = 3  # that follow one another without a growing pause; then they go in pairs, since there are
 _PAIR = 0.002  # losses that end with so many packets, not with time; seconds between the two of a pair
@@ -39,50 +39,66 @@ _ROOM = PACKET_SIZE - packet.HEADER
 _FLAGS = packet.INTRODUCTION | packet.ACK | packet.PROBE
 
 
+class Source(Protocol):
+    """Frames of at most `room` bytes for each packet; see `Recovery`."""
+
+    @property
+    def wants_to_send(self) -> bool:
+        """Whether `fill` would return anything."""
+
+    def fill(self, pieces: list[bytes | memoryview], room: int, now: float) -> Any | None:
+        """Append frames of at most `room` bytes in all, for one packet. Returns what they are, or None.
+
+        What would not be sent again is left out: a packet of such frames alone has empty contents.
+        """
+
+    def delivered(self, contents: Any) -> None:
+        """The packet with these contents has arrived."""
+
+    def lost(self, contents: Any) -> None:
+        """The packet was lost, or is to be sent again to be sure. Send again what still matters."""
+
+
 class Recovery:
     """Sends what `source` fills packets with, over whatever link there is. Times are in seconds.
+
+    `handle` gets each packet of the peer that has frames, once or more than once, and where they begin. It
+    returns False if they cannot be stored now; then the packet is not acknowledged. It may raise
+    `RemoteProtocolError`. `introduction` is at the client `packet.ids` of the session, for the first packets
+    of a link.
 
     `link_up` and `link_down` tell of links. Without a link nothing is sent, and nothing is forgotten.
     """
 
-    def __init__(self, source: Source, now: float) -> None:
-        self.trip = RoundTrip()
-        self.controller = Controller(now)
+    def __init__(self, source: Source, handle: Callable[[bytes, int], bool], now: float) -> None:
         self.flight = Flight()
+        self.received = Received()
         self.lost = 0  # packets, since the session began
         self.met = False  # a packet came on this link
+        self.introduction = b""
         self._up = False
         self._source = source
-        self._received = Received()
-        self._now = now
-        self._introduction = b""  # at the client
-        self._first = 1  # the first packet number of this link
-        self._probes = 0  # in a row, without an acknowledgement
-        self._waits_since = now  # for an acknowledgement, while anything is in flight
-        self._held_until = 0.0
+        self._handle = handle
         self._left: deque[int] = deque(maxlen=_MOST_REFUSED)  # numbers of the last packets; 0 for one without
         self._looked_at = -math.inf  # for losses and for a probe that is due
         self._ahead = 0.0  # of our clock is the peer's, in microseconds
-
-    @property
-    def came(self) -> tuple[int, int]:
-        """How many packets of the peer came, and how many it has sent, as far as their numbers tell."""
-        return self._received.count, self._received.largest
+        self._begin_path(now)
 
     # The owner's calls
 
-    def introduce(self, client: int, server: int) -> None:
-        """At the client: the session ids that the first packets of a link name; 0 if not known yet."""
-        self._introduction = packet.ids(client, server)
-
     def link_up(self, now: float) -> None:
         """There is a link, the first one or another one, which is another path."""
-        self._up, self._now = True, now
-        self._first = self.flight.next_number
+        self._up = True
+        self._begin_path(now)
+
+    def _begin_path(self, now: float) -> None:
         self.trip = RoundTrip()
         self.controller = Controller(now)
-        self._probes = 0
-        self._waits_since = -math.inf  # the first probe leaves at once
+        self._now = now
+        self._first = self.flight.next_number  # of this link
+        self._probes = 0  # in a row, without an acknowledgement
+        # For an acknowledgement, while anything is in flight. The first probe leaves at once.
+        self._waits_since = -math.inf
         self._held_until = 0.0
 
     def link_down(self, now: float) -> None:
@@ -95,7 +111,7 @@ class Recovery:
         """When to call `next_packet` again at the latest; inf if only the peer or the source changes that."""
         if not self._up:
             return math.inf
-        due = min(self._received.due, self.flight.overdue_at(self.trip, self._now), self._probe_at)
+        due = min(self.received.due, self.flight.overdue_at(self.trip, self._now), self._probe_at)
         if self._may_fill and self._source.wants_to_send:
             resumes = self.controller.resumes(self._now, self.flight.bytes)
             due = min(due, max(resumes, self._held_until))
@@ -106,7 +122,7 @@ class Recovery:
     def receive(self, data: bytes, now: float) -> None:
         """One packet came. Raises `RemoteProtocolError` if it is malformed, or a frame in it is."""
         self._now = now
-        received = self._received
+        received = self.received
         flags, number = packet.parse_header(data, received.largest)
         at = packet.HEADER
         if flags:
@@ -114,7 +130,7 @@ class Recovery:
                 raise RemoteProtocolError(f"a packet with unknown flags 0x{flags:02x}")
             if flags & packet.INTRODUCTION:
                 at += packet.IDS
-                if self._introduction or len(data) < at:
+                if self.introduction or len(data) < at:
                     raise RemoteProtocolError("an introduction that is too short, or from the server")
             if flags & packet.ACK:
                 ack = packet.parse_acknowledgement(data, at)
@@ -127,7 +143,7 @@ class Recovery:
             self._waits_since = now
         if at == len(data) and not flags & packet.PROBE:
             return
-        if received.is_new(number) and (at == len(data) or self._source.receive(data, at)):
+        if received.is_new(number) and (at == len(data) or self._handle(data, at)):
             received.add(number, now, self.trip.smoothed, urgent=bool(flags & packet.PROBE))
 
     def _acknowledged(self, ack: packet.Acknowledgement, now: float) -> None:
@@ -188,7 +204,7 @@ class Recovery:
                     return filled
             else:
                 self.controller.exhausted(flight.bytes)
-        if now >= self._received.due:
+        if now >= self.received.due:
             return self._build(now, 0, fill=allowed)
         return None
 
@@ -198,7 +214,7 @@ class Recovery:
         for _ in range(min(count, len(self._left))):
             if (sent := self.flight.withdraw(self._left.pop())) is not None:
                 self._lose([sent])
-        self._received.repeat(self._held_until)
+        self.received.repeat(self._held_until)
 
     @property
     def _may_fill(self) -> bool:
@@ -236,13 +252,13 @@ class Recovery:
 
         Not to `fill` it leaves frames out: window or pace hold those back, but not an acknowledgement.
         """
-        flight, received = self.flight, self._received
+        flight, received = self.flight, self.received
         pieces: list[bytes | memoryview] = [b""]
         room = _ROOM
         pending = received.pending
-        if self._introduction and not self.met:
+        if self.introduction and not self.met:
             flags |= packet.INTRODUCTION
-            pieces.append(self._introduction)
+            pieces.append(self.introduction)
             room -= packet.IDS
         number = flight.next_number
         if pending or (received.largest and flight.newest.number < self._first):

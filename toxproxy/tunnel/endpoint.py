@@ -26,7 +26,6 @@ class DatagramEndpoint:
         self._kept: deque[bytes] = deque()
         self._bytes = 0
         self._changed = asyncio.Event()
-        self._open = False
         self._error: StreamError | None = None
 
     async def open(self, dialer: FlowDialer, target: UdpTarget) -> None:
@@ -37,9 +36,9 @@ class DatagramEndpoint:
         except BaseException:
             self.close()
             raise
-        if self._error is not None and not self._open:
-            if isinstance(self._error, StreamRefused):
-                raise self._error
+        if isinstance(self._error, StreamRefused):
+            raise self._error
+        if self._error is not None:
             raise StreamRefused(Refusal.FAILED, f"the flow was lost: {self._error}") from self._error
 
     def send(self, data: bytes) -> None:
@@ -89,7 +88,6 @@ class DatagramEndpoint:
     # FlowOwner
 
     def flow_opened(self) -> None:
-        self._open = True
         self._changed.set()
 
     def datagram_received(self, data: bytes) -> None:

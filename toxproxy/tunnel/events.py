@@ -5,7 +5,6 @@ They are values; `friend` turns them into log lines.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -21,23 +20,20 @@ class Loss(Enum):
     FORGOTTEN = "the client has another session"
 
 
-@dataclass(frozen=True, slots=True)
-class Closed:
+class Closed(NamedTuple):
     """This side ended the session; `text` is what the peer was told."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class PeerClosed:
+class PeerClosed(NamedTuple):
     """The peer sent CLOSE; code and text are from it."""
 
     code: CloseCode
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class PeerBroke:
+class PeerBroke(NamedTuple):
     """The peer broke the protocol; `text` is the error that this side found."""
 
     text: str

@@ -2,62 +2,41 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from toxproxy.address import UdpTarget
 from toxproxy.dialer import Flow, FlowDialer, FlowOwner
 from toxproxy.errors import Refusal, ResetCode, StreamError, StreamRefused, StreamReset
-from toxproxy.mux.multiplexer import Multiplexer
 from toxproxy.mux.stream import Stream, StreamState
 from toxproxy.timer import Timer
-from toxproxy.tunnel.transport import StreamTransport
+from toxproxy.tunnel.transport import StreamEnd
+
+if TYPE_CHECKING:
+    from toxproxy.tunnel.session import Session
 
 log = logging.getLogger(__name__)
 
 
-class FlowTransport:
+class FlowTransport(StreamEnd):
     """A `Flow` through the tunnel, at the side that opened it.
 
     It ends by itself when nothing came and nothing was sent for `Limits.flow_idle` seconds.
     """
 
-    def __init__(
-        self,
-        multiplexer: Multiplexer,
-        stream: Stream,
-        changed: Callable[[], None],
-        target: UdpTarget,
-        owner: FlowOwner,
-    ) -> None:
-        self.target = target
-        self.opened_at = asyncio.get_running_loop().time()
-        self._multiplexer = multiplexer
-        self._stream = stream
-        self._changed = changed  # to be called when something may have to be sent
+    def __init__(self, session: Session, stream: Stream, target: UdpTarget, owner: FlowOwner) -> None:
+        super().__init__(session, stream, target)
         self._owner = owner
         self._used = monotonic()
         self._idle = Timer(self._look)
         self._look()
-        stream.data = self
-
-    @property
-    def stream(self) -> Stream:
-        """The stream, to look at."""
-        return self._stream
-
-    @property
-    def carried(self) -> tuple[int, int]:
-        """Bytes sent to the peer and received from it."""
-        return self._stream.carried
 
     # Flow
 
     def send(self, data: bytes) -> None:
         self._used = now = monotonic()
-        self._multiplexer.send(self._stream, data, now)
+        self._multiplexer.send(self.stream, data, now)
         self._changed()
 
     def close(self, error: StreamError | None = None) -> None:
@@ -87,7 +66,7 @@ class FlowTransport:
 
     def _end(self, code: ResetCode) -> None:
         self._idle.stop()
-        self._multiplexer.reset(self._stream, code)
+        self._multiplexer.reset(self.stream, code)
         self._changed()
 
     def _tell_end(self, error: StreamError | None) -> None:
@@ -109,15 +88,8 @@ class FlowTransport:
 class AnsweredFlow(FlowTransport):
     """The other side: it owns a flow to the target, which `host` opens, and joins the two."""
 
-    def __init__(
-        self,
-        multiplexer: Multiplexer,
-        stream: Stream,
-        changed: Callable[[], None],
-        target: UdpTarget,
-        host: FlowDialer,
-    ) -> None:
-        super().__init__(multiplexer, stream, changed, target, self)
+    def __init__(self, session: Session, stream: Stream, target: UdpTarget, host: FlowDialer) -> None:
+        super().__init__(session, stream, target, self)
         self._far: Flow | None = None
         try:
             self._far = host.open_flow(self, target)
@@ -139,9 +111,9 @@ class AnsweredFlow(FlowTransport):
     # What the target's flow says
 
     def flow_opened(self) -> None:
-        if self._stream.state is StreamState.REQUESTED:
+        if self.stream.state is StreamState.REQUESTED:
             log.debug("flow to %s opened", self.target)
-            self._multiplexer.accept(self._stream)
+            self._multiplexer.accept(self.stream)
             self._changed()
 
     def datagram_received(self, data: bytes) -> None:
@@ -149,24 +121,12 @@ class AnsweredFlow(FlowTransport):
 
     def flow_ended(self, error: StreamError | None) -> None:
         self._far = None
-        if self._stream.state is not StreamState.REQUESTED:
+        if self.stream.state is not StreamState.REQUESTED:
             self.close(error)
             return
         if not isinstance(error, StreamRefused):
             error = StreamRefused(Refusal.FAILED, "the flow ended before it was opened")
         log.debug("flow to %s refused: %s", self.target, error.text)
         self._idle.stop()
-        self._multiplexer.refuse(self._stream, error.code, error.text)
+        self._multiplexer.refuse(self.stream, error.code, error.text)
         self._changed()
-
-
-def flow_of(stream: Stream) -> FlowTransport:
-    """The transport of a flow."""
-    assert isinstance(stream.data, FlowTransport)
-    return stream.data
-
-
-def end_of(stream: Stream) -> FlowTransport | StreamTransport:
-    """The transport of a flow or of a stream of bytes."""
-    assert isinstance(stream.data, FlowTransport | StreamTransport)
-    return stream.data

@@ -94,17 +94,10 @@ class Friend(SessionKeeper):
 
     async def ping(self) -> float:
         """Ask the friend for an answer; see `Session.ping`. Raises `StreamRefused`."""
-        if self.session is None:
-            raise StreamRefused(Refusal.OFFLINE, "the peer is not connected")
-        return await self.session.ping()
+        return await self._current().ping()
 
     async def dial(
-        self,
-        protocol_factory: Callable[[], P],
-        target: Target,
-        *,
-        early: bool = False,
-        compress: bool = True,
+        self, protocol_factory: Callable[[], P], target: Target, *, early: bool = False, compress: bool = True
     ) -> tuple[asyncio.Transport, P]:
         """Open a stream; see `Dialer.dial`.
 
@@ -115,8 +108,18 @@ class Friend(SessionKeeper):
 
     async def reached(self) -> None:
         """Wait for the session, as `dial` does. Raises `StreamRefused`."""
-        if not self._ready.is_set():
-            await self._wait_for_session()
+        if self._ready.is_set():
+            return
+        if self.waiting >= _WAITING:
+            raise StreamRefused(Refusal.OFFLINE, "too many connections wait for the server")
+        self.waiting += 1
+        try:
+            async with asyncio.timeout(self._wait):
+                await self._ready.wait()
+        except TimeoutError:
+            raise StreamRefused(Refusal.OFFLINE, self._missing()) from None
+        finally:
+            self.waiting -= 1
 
     def open_flow(self, owner: FlowOwner, target: UdpTarget) -> FlowTransport:
         """Open a flow of datagrams; see `FlowDialer.open_flow`. Does not wait for a session.
@@ -127,7 +130,7 @@ class Friend(SessionKeeper):
 
     def _current(self) -> Session:
         if self.session is None:
-            raise StreamRefused(Refusal.OFFLINE, "the server is not connected")
+            raise StreamRefused(Refusal.OFFLINE, "the peer is not connected")
         return self.session
 
     def connection_changed(self, connection: ConnectionStatus) -> None:
@@ -144,18 +147,6 @@ class Friend(SessionKeeper):
         """End the session, tell the peer why, and stop taking the friend's packets."""
         await super().close(text)
         self._node.set_sink(self._number, None)
-
-    async def _wait_for_session(self) -> None:
-        if self.waiting >= _WAITING:
-            raise StreamRefused(Refusal.OFFLINE, "too many connections wait for the server")
-        self.waiting += 1
-        try:
-            async with asyncio.timeout(self._wait):
-                await self._ready.wait()
-        except TimeoutError:
-            raise StreamRefused(Refusal.OFFLINE, self._missing()) from None
-        finally:
-            self.waiting -= 1
 
     def _missing(self) -> str:
         if self._node.connection is ConnectionStatus.NONE:

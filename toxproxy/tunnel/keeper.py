@@ -19,10 +19,9 @@ from toxproxy.pace import Backoff, Pace
 from toxproxy.recovery.packet import close, closing, introduction
 from toxproxy.timer import Timer
 from toxproxy.tunnel.events import Change, Loss, SessionEnd, SessionEvent
-from toxproxy.tunnel.flow import FlowTransport
 from toxproxy.tunnel.host import Host
 from toxproxy.tunnel.session import Session
-from toxproxy.tunnel.transport import StreamTransport
+from toxproxy.tunnel.transport import StreamEnd
 
 _LAST_WORDS = 1.0  # seconds that a session's CLOSE has to arrive, before a new link replaces its link
 _SESSIONS = 60  # how many a client may begin in a minute
@@ -76,17 +75,12 @@ class SessionKeeper(LinkOwner):
     @property
     def ready(self) -> bool:
         """Whether streams can be opened, and there is a link for them."""
-        return self.session is not None and self.session.established and self.session.recovery.met
+        return self.session is not None and self.session.multiplexer.established and self.session.recovery.met
 
     @property
-    def streams(self) -> list[StreamTransport | FlowTransport]:
+    def streams(self) -> list[StreamEnd]:
         """The streams that have not ended."""
         return self.session.streams if self.session is not None else []
-
-    @property
-    def flows(self) -> int:
-        """How many of them are flows of datagrams."""
-        return self.session.flows if self.session is not None else 0
 
     @property
     def carried(self) -> tuple[int, int]:
@@ -97,7 +91,7 @@ class SessionKeeper(LinkOwner):
     @property
     def connections(self) -> int:
         """How many connections `idle` would wait for."""
-        return max(len(self.streams) - self.flows, self._host.connections)
+        return max(sum(each.stream.flow is None for each in self.streams), self._host.connections)
 
     def reach(self) -> None:
         """The peer is online now."""
@@ -169,7 +163,6 @@ class SessionKeeper(LinkOwner):
 
     def _continue(self, link: EnetLink, packet: bytes, session: Session) -> None:
         session.attach(link)
-        link.owner = session
         session.link_up()
         session.packet_received(packet)
 

@@ -21,7 +21,7 @@ from time import monotonic
 
 from toxproxy.address import Target, UdpTarget
 from toxproxy.dialer import FlowOwner, P
-from toxproxy.errors import CloseCode, Refusal, RemoteProtocolError, ResetCode, StreamRefused
+from toxproxy.errors import CloseCode, RemoteProtocolError, ResetCode
 from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.enet import EnetLink
 from toxproxy.mux import events
@@ -29,14 +29,14 @@ from toxproxy.mux.frames import close_code
 from toxproxy.mux.limits import Limits
 from toxproxy.mux.multiplexer import Multiplexer
 from toxproxy.mux.stream import Stream
-from toxproxy.recovery.packet import close, closing
+from toxproxy.recovery.packet import close, closing, ids
 from toxproxy.recovery.recovery import Recovery
 from toxproxy.system import heap
 from toxproxy.timer import Timer
 from toxproxy.tunnel.events import Change, Closed, Loss, PeerBroke, PeerClosed, SessionEnd, SessionEvent
-from toxproxy.tunnel.flow import AnsweredFlow, FlowTransport, end_of, flow_of
+from toxproxy.tunnel.flow import AnsweredFlow, FlowTransport
 from toxproxy.tunnel.host import Host
-from toxproxy.tunnel.transport import StreamTransport
+from toxproxy.tunnel.transport import StreamEnd, StreamTransport
 
 _TRIM_AFTER = 5.0  # seconds after the last stream's end until freed memory is returned to the system
 _BATCH = 64  # packets queued in the link before it sends them
@@ -66,9 +66,9 @@ class Session(LinkOwner):
         self._ids = (own, 0) if introduced is None else (introduced, own)
         self._loop = asyncio.get_running_loop()
         self.multiplexer = Multiplexer(client=self._client, session=own, limits=limits)
-        self.recovery = Recovery(self.multiplexer, monotonic())
+        self.recovery = Recovery(self.multiplexer.scheduler, self.multiplexer.receive, monotonic())
         if self._client:
-            self.recovery.introduce(*self._ids)
+            self.recovery.introduction = ids(*self._ids)
         self._link: EnetLink | None = None
         self._interrupted = False  # it has lost a link, and nothing has come on another one yet
         self._timer = Timer(self._run)
@@ -83,25 +83,14 @@ class Session(LinkOwner):
         self._pings: dict[int, asyncio.Future[float]] = {}  # by value: when the answer came
 
     @property
-    def established(self) -> bool:
-        """Whether streams can be opened."""
-        return self.multiplexer.established and not self._ended
-
-    @property
     def silence(self) -> float | None:
         """Seconds since a datagram came; None without a link. A peer that is there sends one within two."""
         return None if self._link is None else self._loop.time() - self._link.heard
 
     @property
-    def streams(self) -> list[StreamTransport | FlowTransport]:
+    def streams(self) -> list[StreamEnd]:
         """The streams that the application knows of and that have not ended."""
-        living = self.multiplexer.streams.values()
-        return [stream.data for stream in living if isinstance(stream.data, StreamTransport | FlowTransport)]
-
-    @property
-    def flows(self) -> int:
-        """How many of them are flows of datagrams."""
-        return self.multiplexer.flows
+        return [stream.data for stream in self.multiplexer.streams.values() if stream.data is not None]
 
     def is_meant(self, client: int, server: int) -> bool:
         """Whether an INTRODUCTION with these ids is for this session."""
@@ -110,18 +99,11 @@ class Session(LinkOwner):
     # The application's calls
 
     async def dial(
-        self,
-        protocol_factory: Callable[[], P],
-        target: Target,
-        *,
-        early: bool = False,
-        compress: bool = True,
+        self, protocol_factory: Callable[[], P], target: Target, *, early: bool = False, compress: bool = True
     ) -> tuple[asyncio.Transport, P]:
         """Open a stream to `target`; see `Dialer.dial`. Raises `StreamRefused`."""
-        if not self.established:
-            raise StreamRefused(Refusal.OFFLINE, "the server is not connected")
         stream = self.multiplexer.open(target, compress=compress)
-        transport = StreamTransport(self.multiplexer, stream, self.changed, target)
+        transport = StreamTransport(self, stream, target)
         self.changed()
         if not early:
             await transport.answered()
@@ -131,19 +113,15 @@ class Session(LinkOwner):
 
     def open_flow(self, owner: FlowOwner, target: UdpTarget) -> FlowTransport:
         """Open a flow of datagrams; see `FlowDialer.open_flow`. Raises `StreamRefused`."""
-        if not self.established:
-            raise StreamRefused(Refusal.OFFLINE, "the server is not connected")
         stream = self.multiplexer.open(target)
         self.changed()
-        return FlowTransport(self.multiplexer, stream, self.changed, target, owner)
+        return FlowTransport(self, stream, target, owner)
 
     async def ping(self) -> float:
         """Ask the peer, and wait for its answer. Returns the seconds; a link that is lost adds to them.
 
         Raises `StreamRefused` if there is no session. One that ends meanwhile leaves this waiting.
         """
-        if not self.established:
-            raise StreamRefused(Refusal.OFFLINE, "the peer is not connected")
         value, asked_at = secrets.randbits(64), monotonic()
         self._pings[value] = self._loop.create_future()
         try:
@@ -170,14 +148,14 @@ class Session(LinkOwner):
 
     def expire(self, reason: LinkEnd | Loss) -> None:
         """End the session: it will not be resumed. The peer is not told."""
-        self.multiplexer.end(ResetCode.LINK_LOST)
-        self._end(reason)
+        self._end(reason, code=ResetCode.LINK_LOST)
 
     # The link's calls
 
     def attach(self, link: EnetLink) -> None:
-        """Use this link from now on. The caller makes the session its owner."""
+        """Use this link from now on."""
         self._link = link
+        link.owner = self
 
     def link_up(self) -> None:
         self.recovery.link_up(monotonic())
@@ -206,7 +184,7 @@ class Session(LinkOwner):
         self._link = None
         self._timer.stop()
         self.recovery.link_down(monotonic())
-        if self._client and not self.established:
+        if self._client and not self.multiplexer.established:
             self.expire(reason)
         else:
             self._interrupted = True
@@ -236,17 +214,10 @@ class Session(LinkOwner):
                 recovery.refused(refused, now)
             if refused or queued < _BATCH:
                 break
-        if self._link is link:
-            self._arm(now)
-
-    def _arm(self, now: float) -> None:
-        """Set the timer for what the recovery has to do next, unless it rings before that."""
-        due = self.recovery.due
-        if math.isinf(due):
-            return
-        due = now + max(1, math.ceil((due - now) * 1000)) / 1000  # uvloop would round down
-        if due < self._timer.due:
-            self._timer.set_at(due)
+        if self._link is link and not math.isinf(due := recovery.due):
+            due = now + max(1, math.ceil((due - now) * 1000)) / 1000  # uvloop would round down
+            if due < self._timer.due:
+                self._timer.set_at(due)
 
     def _deliver(self) -> None:
         while (event := self.multiplexer.next_event()) is not None:
@@ -265,21 +236,21 @@ class Session(LinkOwner):
     def _handle(self, event: events.Event) -> None:
         match event:
             case events.StreamReadable(stream):
-                _transport(stream).read()
+                stream.data.read()
             case events.StreamDrained(stream):
-                _transport(stream).drained()
+                stream.data.drained()
             case events.StreamOpened(stream):
-                end_of(stream).opened()
+                stream.data.opened()
             case events.DatagramReceived(stream, data):
-                flow_of(stream).receive(data)
+                stream.data.receive(data)
             case events.StreamClosed(stream, error):
                 if (task := self._serving.get(stream)) is not None:
                     task.cancel()
-                end_of(stream).closed(error)
+                stream.data.closed(error)
             case events.StreamRequested(stream, UdpTarget() as target):
-                AnsweredFlow(self.multiplexer, stream, self.changed, target, self._host)
+                AnsweredFlow(self, stream, target, self._host)
             case events.StreamRequested(stream, target):
-                transport = StreamTransport(self.multiplexer, stream, self.changed, target)
+                transport = StreamTransport(self, stream, target)
                 self._serving[stream] = task = self._loop.create_task(self._host.serve(transport, target))
                 task.add_done_callback(lambda _: self._serving.pop(stream, None))
             case events.StreamTurnedAway(target):
@@ -295,7 +266,7 @@ class Session(LinkOwner):
             return
         if self._client:
             self._ids = (self._ids[0], peer)
-            self.recovery.introduce(*self._ids)
+            self.recovery.introduction = ids(*self._ids)
         elif peer != self._ids[0]:
             self._broken(RemoteProtocolError("HELLO has another session id than INTRODUCTION"))
             return
@@ -309,11 +280,11 @@ class Session(LinkOwner):
         """The peer broke the protocol: tell it, and end the session."""
         self._end(PeerBroke(str(error)), close(error.code, str(error)))
 
-    def _end(self, reason: SessionEnd, farewell: bytes = b"") -> None:
+    def _end(self, reason: SessionEnd, farewell: bytes = b"", code: ResetCode = ResetCode.GOING_AWAY) -> None:
         if self._ended:
             return
         self._ended = True
-        self.multiplexer.end()
+        self.multiplexer.end(code)
         self._timer.stop()
         if self._link is not None:
             link, self._link = self._link, None
@@ -321,10 +292,4 @@ class Session(LinkOwner):
         for task in list(self._serving.values()):
             task.cancel()
         self._deliver()
-        self.multiplexer.memory.end()
         self._tell(SessionEvent(Change.ENDED, reason))
-
-
-def _transport(stream: Stream) -> StreamTransport:
-    assert isinstance(stream.data, StreamTransport)
-    return stream.data

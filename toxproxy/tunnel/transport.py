@@ -1,26 +1,48 @@
-"""A stream as an asyncio transport.
+"""The end of a stream at this side, and a stream of bytes as an asyncio transport.
 
-It keeps the contract of `asyncio.Transport` and `asyncio.Protocol`. While the protocol has paused
+That keeps the contract of `asyncio.Transport` and `asyncio.Protocol`. While the protocol has paused
 reading, received bytes stay in the multiplexer and are not credited, so the sender stops after one window.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from toxproxy.address import Target
 from toxproxy.dialer import AnyProtocol, feed
 from toxproxy.errors import Refusal, ResetCode, StreamError, StreamRefused, StreamReset
-from toxproxy.mux.multiplexer import Multiplexer
 from toxproxy.mux.sender import LOW_WATER, SendState
 from toxproxy.mux.stream import Stream, StreamState
+
+if TYPE_CHECKING:
+    from toxproxy.tunnel.session import Session
 
 _LEAST_SHARE, _MOST_SHARE = 16 * 1024, 64 * 1024  # bytes; the second is asyncio's default high-water mark
 
 
-class StreamTransport(asyncio.Transport):
+class StreamEnd:
+    """This side's end of a stream. The session finds it as the stream's `data`."""
+
+    def __init__(self, session: Session, stream: Stream, target: Target) -> None:
+        self.target = target
+        self.opened_at = asyncio.get_running_loop().time()
+        self.stream = stream
+        self._multiplexer = session.multiplexer
+        self._changed = session.changed  # to be called when something may have to be sent
+        stream.data = self
+
+    @property
+    def carried(self) -> tuple[int, int]:
+        """Bytes sent to the peer and received from it, before compression."""
+        return self.stream.carried
+
+    def abort(self) -> None:
+        """Reset the stream. What was not sent yet is dropped."""
+        raise NotImplementedError
+
+
+class StreamTransport(StreamEnd, asyncio.Transport):
     """One stream of a session. Made by `Session`; the protocol comes with `attach` or `accept`.
 
     TLS can be started on it as on asyncio's own (`loop.start_tls`, `StreamWriter.start_tls`), but not in
@@ -29,27 +51,14 @@ class StreamTransport(asyncio.Transport):
 
     _start_tls_compatible = True  # `loop.start_tls` checks it; TLS's protocol also calls `_force_close`
 
-    def __init__(
-        self, multiplexer: Multiplexer, stream: Stream, changed: Callable[[], None], target: Target
-    ) -> None:
-        super().__init__()
-        self.target = target
-        self.opened_at = asyncio.get_running_loop().time()
-        self._changed = changed  # to be called when the stream may have something to send
-        self._multiplexer = multiplexer
-        self.stream = stream
+    def __init__(self, session: Session, stream: Stream, target: Target) -> None:
+        super().__init__(session, stream, target)
         self._protocol: AnyProtocol | None = None
         self._paused = False
         self._closing = False
         self._lost = False  # `connection_lost` was called
         self._error: BaseException | None = None
         self._answer: asyncio.Future[None] | None = None
-        stream.data = self
-
-    @property
-    def carried(self) -> tuple[int, int]:
-        """Bytes sent to the peer and received from it, before compression."""
-        return self.stream.sender.offset, self.stream.receiver.carried
 
     # For the session
 
@@ -168,8 +177,7 @@ class StreamTransport(asyncio.Transport):
         self._closing = True
         self._multiplexer.reset(self.stream, ResetCode.CONNECTION_RESET)
         self._changed()
-        if self._protocol is not None and not self._lost:
-            asyncio.get_running_loop().call_soon(self._lose)
+        asyncio.get_running_loop().call_soon(self._lose)
 
     def _force_close(self, error: BaseException | None) -> None:
         """As `abort`, and tell the protocol why."""
