@@ -3,7 +3,7 @@
 
 bin = .venv/bin
 
-.PHONY: help demo test lint bench faults outages nats fuzz valgrind man audit lock clean
+.PHONY: help demo test lint bench faults outages nats fuzz valgrind man site pictures dist deb audit lock clean
 
 help:
 	@echo 'make demo      install toxproxy in .venv and try it: a private Tox network, a server, a client, a page'
@@ -16,6 +16,10 @@ help:
 	@echo 'make fuzz      arbitrary input for every parser; 8 minutes (better with: .venv/bin/pip install atheris)'
 	@echo 'make valgrind  whether a lying friend makes ENet misuse memory; 5 minutes (needs valgrind)'
 	@echo 'make man       write the manual page anew, from the command line (man/toxproxy.1)'
+	@echo 'make site      the documentation as a site, in build/site'
+	@echo 'make pictures  pictures of the page, in docs/pictures; 3 minutes (needs chromium)'
+	@echo 'make dist      wheel and source distribution in dist/, built and checked; asks PyPI'
+	@echo 'make deb       a Debian package in dist/ for this Debian; asks PyPI (first: sudo apt build-dep ./)'
 	@echo 'make audit     whether anything in the locks is known to be vulnerable; asks PyPI'
 	@echo 'make lock      write the locks anew, with the newest versions that pyproject.toml allows; asks PyPI'
 	@echo 'make clean     remove .venv and whatever the tools left behind'
@@ -62,6 +66,22 @@ valgrind:
 man:
 	@tools/install run
 	@$(bin)/python tools/manual
+
+site:
+	@tools/install test
+	@NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --quiet
+	@echo 'build/site/index.html is written'
+
+pictures:
+	@tools/install test
+	@TOXPROXY_PICTURES=docs/pictures $(bin)/pytest --quiet tests/web/test_pictures.py
+
+dist:
+	@tools/install run
+	@tools/dist
+
+deb:
+	@tools/deb
 
 audit:
 	@tools/install run

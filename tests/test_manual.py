@@ -48,4 +48,4 @@ def test_man_shows_what_the_help_says() -> None:
 
 def test_the_page_is_installed_where_man_finds_it() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert project["tool"]["setuptools"]["data-files"] == {"share/man/man1": ["man/toxproxy.1"]}
+    assert project["tool"]["setuptools"]["data-files"]["share/man/man1"] == ["man/toxproxy.1"]

@@ -58,15 +58,24 @@ def doctor_command(args: argparse.Namespace, console: Console) -> int:
 
 
 def _print(args: argparse.Namespace, checks: Sequence[Check]) -> None:
+    worst = verdict(checks)
     if args.json:
-        worst = verdict(checks)
         result = {"healthy": worst is None, "verdict": encoded(worst), "summary": diagnosis.summary(checks)}
         say_json({**result, "checks": encoded(list(checks))})
         return
     for line in diagnosis.lines(checks):
         say(line)
+    if worst is not None and worst.fault is not None and (guide := _guide()) is not None:
+        say(f"\nMore about it: {guide}, at {worst.fault.value}")
     if args.bundle is not None:
         say(f"\n{args.bundle} is written: no keys, IDs, secrets, names, addresses or paths are in it.")
+
+
+def _guide() -> Path | None:
+    """The guide for those for whom it does not work: as installed, or in the checkout."""
+    places = Path(sys.prefix) / "share" / "doc" / "toxproxy", Path(__file__).parents[2] / "docs"
+    files = (place / "troubleshooting.md" for place in places)
+    return next((file for file in files if file.is_file()), None)
 
 
 async def _examined(settings: Config, folder: Path, console: Console) -> tuple[list[Check], Snapshot | None]:
