@@ -22,6 +22,7 @@ from toxproxy.tox.hearing import Hearing
 from toxproxy.tox.identity import open_identity, save_identity
 from toxproxy.tox.inbox import ConnectionStatus, Inbox, NodeEvents, PacketSink
 from toxproxy.tox.knock import Knocks
+from toxproxy.tox.neighbours import Neighbours
 from toxproxy.tox.pytox import MAX_NAME_LENGTH, Tox, ToxError
 from toxproxy.tox.relay_sharing import RelaySharing
 from toxproxy.tox.relay_sockets import RelaySockets
@@ -75,6 +76,7 @@ class Node:
         self._knocks: Knocks | None = None
         self._rendezvous: Rendezvous | None = None
         self._hearing: Hearing | None = None
+        self._neighbours: Neighbours | None = None
         self._over_tcp: set[int] = set()  # friends
         self._direct = False  # one is
         self._rest: asyncio.TimerHandle | None = None  # until it expires, no socket is watched
@@ -123,9 +125,11 @@ class Node:
         self._descriptors = [each for each in (self._udp, self._sockets.descriptor) if each is not None]
         for descriptor in self._descriptors:
             self._loop.add_reader(descriptor, self._iterate)
-        if self._settings.bootstrap != () or self._settings.relays:
+        if self._settings.local_discovery and self._udp is not None:
+            self._neighbours = Neighbours(self._udp, self.dht_key)
+        if self._settings.bootstrap != () or self._settings.relays or self._neighbours is not None:
             self._bootstrap = Bootstrap.configured(tox, self._settings, resolver, ipv6=options.ipv6_enabled)
-            self._bootstrap.hearing = self._hearing
+            self._bootstrap.hearing, self._bootstrap.neighbours = self._hearing, self._neighbours
             self._bootstrapping = asyncio.create_task(self._bootstrap.run(), name="tox bootstrap")
         self._sockets.search(self._loop.time())
         self._refresh()
@@ -140,7 +144,7 @@ class Node:
             self._loop.remove_reader(descriptor)  # before the descriptor is closed and may be reused
         self._sockets.close()
         self._sharing.close()
-        for each in (self._knocks, self._ahead):
+        for each in (self._knocks, self._ahead, self._neighbours):
             if each is not None:
                 each.close()
         if self._rendezvous is not None:
