@@ -35,6 +35,7 @@ _BUSY_PAUSE = 0.002  # seconds between two iterations while packets flow over so
 _BUSY_SPAN = 0.1  # seconds without a packet after which they do not flow any more
 # Seconds from a change to saving the known nodes, and between two times.
 _SAVE_AFTER, _SAVE_EVERY = 10.0, 600.0
+_DOUBT_EVERY = 10.0  # seconds
 _CALM = 2  # times libtoxcore's interval, if packets wake the node: libtoxcore's own timers are in seconds
 _CLOCK_STEP = 0.001  # seconds by which a loop's timer may expire early, above all uvloop's
 
@@ -79,6 +80,7 @@ class Node:
         self._neighbours: Neighbours | None = None
         self._over_tcp: set[int] = set()  # friends
         self._direct = False  # one is
+        self._doubt_at = 0.0  # the earliest time
         self._rest: asyncio.TimerHandle | None = None  # until it expires, no socket is watched
 
     async def __aenter__(self) -> Self:
@@ -226,6 +228,17 @@ class Node:
         if self._hearing is None or self._direct:
             return None
         return self._hearing.deaf_for(self._loop.time())
+
+    def doubt_udp(self) -> None:
+        """See within seconds whether UDP packets still come. Call it when somebody wants to know.
+
+        Only where there are relayed friends and no direct one, and at most every 10 s.
+        """
+        if self._bootstrap is None or self._direct or not self._over_tcp:
+            return
+        if (now := self._loop.time()) >= self._doubt_at:
+            self._doubt_at = now + _DOUBT_EVERY
+            self._bootstrap.ask_by_udp()
 
     def udp_there(self, friend: int) -> bool | None:
         """Whether UDP packets reach a friend's node, as it says; None if it has not told."""
