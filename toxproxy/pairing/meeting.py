@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 LIFETIME = 600.0  # seconds that an invitation holds
 PATIENCE = 120.0  # seconds that a joiner looks for the inviter
 
-# Seconds until an end that met nobody begins again with a new node. In a small network, or one with many
-# nodes that have left, some nodes look at the wrong places for minutes, and a new one finds at once.
-_AGAIN = 30.0  # a joiner each time, an inviter first: it waits twice as long each time, so that it is there
+# Seconds until an end that met nobody begins again with a new node. In a small network, above all one with
+# many nodes that have left, some nodes look at the wrong places for minutes, and a new one finds at once. An
+# inviter does so seldom, since a joiner that looks for it meanwhile loses what it has found.
+_JOINER_AGAIN, _INVITER_AGAIN = 30.0, 120.0  # an inviter waits twice as long each time
 _EXCHANGE = 30.0  # seconds from when the two have met until both know the other's key
 _FAREWELL = 3.0  # seconds that a joiner waits to hear that the inviter knows it, too
 _REPEAT = 0.5  # seconds until a message without an answer is sent again
@@ -102,7 +103,7 @@ async def invite(
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(lifetime):
-                    await meeting.find(_AGAIN * 2**n for n in count())
+                    await meeting.find(_INVITER_AGAIN * 2**n for n in count())
                     await meeting.run(side, {Stage.PROVEN, Stage.FAILED})
             if side.stage is Stage.PROVEN:
                 server = await admit(side.client_key)
@@ -139,7 +140,7 @@ async def join(
     async with _Meeting(place.joiner_secret, place.inviter_key, settings, tell) as meeting:
         try:
             async with asyncio.timeout(patience):
-                await meeting.find(repeat(_AGAIN))
+                await meeting.find(repeat(_JOINER_AGAIN))
             async with asyncio.timeout(_EXCHANGE):
                 await meeting.run(side, {Stage.WELCOMED, Stage.FAILED})
         except TimeoutError:
