@@ -23,13 +23,16 @@ from typing import Any
 
 import pytest
 
+from tests.tox.pair import Diary
 from toxproxy.address import Target
-from toxproxy.config.settings import ExitSettings
+from toxproxy.config.settings import ExitSettings, ToxSettings
 from toxproxy.errors import StreamRefused
 from toxproxy.outbound.exit import Exit
 from toxproxy.rules import Rules, parse_rule
 from toxproxy.system.gateway import default_gateway
 from toxproxy.system.interfaces import Interfaces
+from toxproxy.system.state import StateFolder
+from toxproxy.tox.node import Node
 
 _SECONDS = 30
 _RESOLVE_WITH = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
@@ -175,6 +178,31 @@ def gateways() -> list[str | None]:
     return found
 
 
+def neighbours() -> list[str]:
+    """The DHT keys that two far ports are told when a node starts on a local network, and its own last."""
+    for command in (
+        "ip link add lan type veth peer name far",
+        "ip addr add 192.168.77.2/24 brd + dev lan",
+        "ip link set lan up",
+        "ip link set far up",
+    ):
+        subprocess.run(command.split(), check=True)
+    ears = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
+    for ear, port in zip(ears, (33500, 33545), strict=True):
+        ear.bind(("", port))
+        ear.setblocking(False)
+
+    async def told() -> list[str]:
+        settings = ToxSettings(bootstrap=(), ports=(33460, 33460))
+        with tempfile.TemporaryDirectory() as folder:
+            async with Node(settings, StateFolder(Path(folder)), "node", Diary()) as node:
+                loop = asyncio.get_running_loop()
+                packets = [await loop.sock_recv(ear, 100) for ear in ears]
+                return [*[packet[1:].hex() for packet in packets], node.dht_key.hex()]
+
+    return asyncio.run(told())
+
+
 def _answer(names: socket.socket, addresses: list[str]) -> None:
     """Be a name server (RFC 1035, section 4): answer each question with the next address and a TTL of 0."""
     turns = cycle(addresses)
@@ -188,4 +216,5 @@ def _answer(names: socket.socket, addresses: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    print(json.dumps({"reach": reach, "rebind": rebind, "moved": moved, "gateways": gateways}[sys.argv[1]]()))
+    experiments = (reach, rebind, moved, gateways, neighbours)
+    print(json.dumps({each.__name__: each for each in experiments}[sys.argv[1]]()))

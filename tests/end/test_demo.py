@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 import toxproxy
 from tests.alone import ALONE
 from toxproxy.cli import main
+from toxproxy.demo import check
 from toxproxy.demo.network import PrivateNetwork, Process
 from toxproxy.demo.site import Site, by_forward
 
@@ -84,6 +86,16 @@ async def refusal(address: tuple[str, int]) -> None:
             _, writer = await asyncio.open_connection(*address)
             writer.close()
             await writer.wait_closed()
+
+
+async def test_a_file_that_does_not_come_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(check, "_FETCH_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        async with Site() as site:
+            assert not await check._check(by_forward(silent.getsockname()), site, "a file", [site.file])
+    assert "failed: not there within 0.2 s" in capsys.readouterr().out
 
 
 async def test_a_stopping_client_finishes_a_download_but_accepts_no_more(

@@ -191,3 +191,25 @@ async def test_when_udp_is_blocked_status_says_relay_and_why_and_later_the_path_
     assert ping[0] == 1
     assert (again[0], again[1].endswith(", direct\n")) == (0, True)
     assert (after["path"], after["relay_reason"]) == ("direct", None)
+
+
+async def test_udp_that_is_blocked_while_the_path_is_a_relay_anyway_is_noticed_by_who_looks(
+    tmp_path: Path, places: list[Place]
+) -> None:
+    os.mkdir(tmp_path / "relay")
+    relay = Process("server", tmp_path / "relay", places[0])
+    server, client = Process("server", tmp_path, places[1]), Process("client", tmp_path, places[2])
+    near = tmp_path / "client.state"
+    try:
+        await relay.start(f"{_TOX.format(node='none')}port = 33445-33445\ntcp_relay = 33445\n")
+        tox = _TOX.format(node=f"{places[0].address}:33445:{relay.ready['dht_key']}")
+        await server.start(f"{tox}udp = no\n[access]\nallow = *\n")
+        await client.start(f"{tox}[socks]\nbrowser = 0:{server.ready['tox_id']}\n")
+        await client.wait_for("ready", 60)
+        await until(near, state="connected", path="relay", relay_reason="no_udp_there")
+        block(places[2], _SILENTLY)
+        await until(near, state="connected", path="relay", relay_reason="udp_blocked")
+        allow(places[2])
+        await until(near, state="connected", path="relay", relay_reason="no_udp_there")
+    finally:
+        await asyncio.gather(client.stop(), server.stop(), relay.stop())

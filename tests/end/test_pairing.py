@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
 import re
-import shlex
-import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from tests.end.clients import curl
+from tests.end.commands import Command, toxproxy
 from tests.inbound.http_origin import BIG, HttpOrigin
 from tests.ports import unused_port
 from tests.tox.pair import PRIVATE, Diary
@@ -21,65 +16,7 @@ from toxproxy.demo.network import Process
 from toxproxy.system.state import StateFolder
 from toxproxy.tox.node import Node
 
-PATIENCE = 60.0  # seconds: the whole of an invitation takes about fifteen
 _TOX = "[tox]\nbootstrap = 127.0.0.1:{port}:{key}\nlocal_discovery = no\nport = 22000-22999\n"
-
-
-class Command:
-    """A command in a process, with what it has printed so far."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-        self.said = ""
-        self._reading = asyncio.create_task(self._read())
-
-    async def _read(self) -> None:
-        assert self.process.stdout is not None
-        while more := await self.process.stdout.read(4096):
-            self.said += more.decode()
-
-    async def until(self, pattern: str) -> re.Match[str]:
-        """Wait until it has printed something."""
-        async with asyncio.timeout(PATIENCE):
-            while not (found := re.search(pattern, self.said, re.MULTILINE)):
-                assert not self._reading.done(), self.said
-                await asyncio.sleep(0.02)
-        return found
-
-    async def ended(self) -> int:
-        async with asyncio.timeout(PATIENCE):
-            await self._reading
-            return await self.process.wait()
-
-    def words(self) -> list[str]:
-        """The words of the invitation that it printed."""
-        return self.printed("join")[1:]
-
-    def printed(self, command: str) -> list[str]:
-        """A command line that it printed for the user, without the program's name."""
-        (line,) = re.findall(rf"^  toxproxy ({command} .*)$", self.said, re.MULTILINE)
-        return shlex.split(line)
-
-
-@asynccontextmanager
-async def toxproxy(folder: Path, *arguments: object) -> AsyncIterator[Command]:
-    """Run a command in `folder`. It is ended at the end of the block."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "toxproxy", *map(str, arguments)),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.getcwd(), "PYTHONUNBUFFERED": "1"},
-    )
-    command = Command(process)
-    try:
-        yield command
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGTERM)
-        await command.ended()
 
 
 @asynccontextmanager
@@ -163,5 +100,6 @@ async def test_a_wrong_word_is_said_at_both_ends_and_nothing_is_written(tmp_path
         assert await invite.ended() == 1
         assert "a word is wrong. The invitation is over: ask for a new one" in join.said
         assert "somebody came with a wrong word and was told nothing. The invitation is over" in invite.said
+        assert "1 attempt with these words reached this machine" in invite.said
         assert not (tmp_path / "cfg.ini").exists()
         assert not (tmp_path / "server.state" / "clients.json").exists()

@@ -128,6 +128,7 @@ def test_a_joiner_that_begins_again_before_its_proof_is_served() -> None:
         pass_on(inviter, again)
     pass_on(again, inviter)
     assert inviter.stage is Stage.PROVEN
+    assert inviter.attempts == 2
 
 
 # Wrong words
@@ -136,6 +137,7 @@ def test_a_joiner_that_begins_again_before_its_proof_is_served() -> None:
 def test_a_wrong_word_ends_the_invitation_and_both_know() -> None:
     inviter, joiner = up_to(Stage.FAILED, WRONG)
     assert inviter.reason is Reason.WRONG
+    assert inviter.attempts == 1
     assert not hasattr(inviter, "client_key")
     pass_on(inviter, joiner)
     assert (joiner.stage, joiner.reason) == (Stage.FAILED, Reason.WRONG)
@@ -156,10 +158,12 @@ def test_a_second_joiner_is_refused_and_changes_nothing(stage: Stage) -> None:
     inviter, _ = up_to(stage)
     packet = inviter.packet
     second = Joiner(WORDS, PLACE, bytes(32), b"session2")
-    answer = inviter.receive(sent(second))
+    for _ in range(3):  # a packet that is sent again is no other attempt
+        answer = inviter.receive(sent(second))
     assert answer is not None
     second.receive(answer)
     assert second.reason is Reason.OVER
+    assert inviter.attempts == 2
     assert (inviter.stage, inviter.packet, inviter.client_key) == (stage, packet, KEY)
 
 

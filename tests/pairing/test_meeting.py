@@ -305,6 +305,21 @@ async def test_a_false_inviter_is_found_out(played: dict[Act, Played]) -> None:
     assert played[false_inviter].results == [Reason.WRONG]
 
 
+async def test_an_end_that_met_nobody_begins_again_with_a_new_node_of_the_same_identity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    secret, steps = bytes(range(32)), list[Step]()
+    async with _Meeting(secret, KEY, PRIVATE, steps.append) as meeting:
+        before = meeting._node
+        await meeting.find([0.1, 0.1])
+        after = meeting._node
+        assert steps.count(Step.AGAIN) == 2
+        assert after.public_key == before.public_key
+        assert after.dht_key != before.dht_key
+        assert len(os.listdir(tmp_path)) == 1
+
+
 async def test_nothing_is_left_of_the_throw_away_identities(folder: Path, played: dict[Act, Played]) -> None:
     assert all(play.results for play in played.values())
     assert os.listdir(folder / "tmp") == []

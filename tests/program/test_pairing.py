@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from toxproxy import config
 from toxproxy.address import parse_tox_id
 from toxproxy.cli import main
 from toxproxy.errors import ConfigError, ToxproxyError
+from toxproxy.pairing import meeting
 from toxproxy.pairing.meeting import Joined
 from toxproxy.pairing.words import parse_words
 from toxproxy.program import pairing
@@ -165,6 +167,23 @@ def test_what_an_invitation_says_at_its_end(here: Path, runs: bool, confirmed: b
     command = f"  toxproxy server --state '{here / 'a state'}'"
     assert (f"{command}\n" in said) is not runs
     assert (f"{command} --permit '*:*'\n" in said) is not runs
+
+
+def test_other_attempts_are_told_too(here: Path) -> None:
+    joined = Joined(("candy", "orbit"), SERVER, SERVER.public_key, True, attempts=3)
+    said = pairing._welcomed(joined, StateFolder(here), None, config.DEFAULT, runs=True)
+    assert "3 attempts with these words reached this machine; the others were not let in." in said
+
+
+def test_an_invitation_that_is_too_old_says_so_and_that_nobody_came(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "alone.ini").write_text(ALONE)
+    monkeypatch.setattr(meeting, "invite", partial(meeting.invite, lifetime=0.2))
+    assert main(["invite", "alone.ini"]) == 1
+    err = capsys.readouterr().err
+    assert "nobody joined within 10 minutes. The words are void: make new ones with `toxproxy invite`" in err
+    assert "0 attempts with these words reached this machine" in err
 
 
 def test_ctrl_c_takes_the_invitation_back(here: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from tests.ports import unused_port
 from toxproxy.config.settings import BootstrapNode, ToxSettings
 from toxproxy.system.state import StateFolder
+from toxproxy.tox.knock import KNOCK
 from toxproxy.tox.node import ConnectionStatus, Node
 
 PRIVATE = ToxSettings(bootstrap=(), ports=(41000, 41999), local_discovery=False)
@@ -114,15 +115,20 @@ async def befriended(
 
 
 class Catcher:
-    """A sink that keeps copies of packets. A test can wait for them."""
+    """A sink that keeps copies of packets. A test can wait for them.
 
-    def __init__(self) -> None:
+    `knocks`: those count, too, that a node sends by itself when nothing came for a while.
+    """
+
+    def __init__(self, *, knocks: bool = False) -> None:
+        self._ignored = b"" if knocks else KNOCK
         self.packets: list[bytes] = []
         self.batches: list[int] = []  # the number of packets at the end of each batch
         self._ended = asyncio.Event()
 
     def packet_received(self, packet: Any) -> None:
-        self.packets.append(packet[:])
+        if packet[:] != self._ignored:
+            self.packets.append(packet[:])
 
     def batch_ended(self) -> None:
         self.batches.append(len(self.packets))

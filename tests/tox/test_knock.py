@@ -162,7 +162,7 @@ async def test_many_silent_friends_get_few_knocks(node: Node, monkeypatch: pytes
 
 async def test_libtoxcore_takes_a_lossy_packet_that_comes_twice(direct: Pair) -> None:
     """This is what makes a knock work; and its friend does not see it as a datagram of a link."""
-    catcher = Catcher()
+    catcher = Catcher(knocks=True)
     direct.server.set_sink(direct.client_number, catcher)
     descriptor = direct.client._udp
     assert descriptor is not None

@@ -147,6 +147,60 @@ async def test_all_connections_are_closed(site: Site, dashboard: Dashboard) -> N
         assert (await dashboard.request("GET", "/connections"))[1]["connections"] == []
 
 
+# What the dashboards read, and of which type: `src/api` of yacd d37a1ff, `packages/ui/types` and `stores` of
+# metacubexd c4622599. What a type has beyond that is read with a default there.
+METADATA = {
+    **dict.fromkeys(("network", "type", "host", "sourceIP", "sourcePort", "destinationIP"), str),
+    **dict.fromkeys(("destinationPort", "dnsMode", "process", "processPath", "remoteDestination"), str),
+    **dict.fromkeys(("inboundIP", "inboundPort", "inboundName", "inboundUser", "sniffHost"), str),
+    **dict.fromkeys(("specialProxy", "specialRules"), str),
+}
+CONNECTION = {"id": str, "upload": int, "download": int, "start": str, "rule": str, "rulePayload": str}
+PROXY = {"name": str, "type": str, "history": list, "udp": bool, "xudp": bool, "tfo": bool, "extra": dict}
+GROUP = {**PROXY, "now": str, "all": list}
+CONFIGS = {
+    "mode": str,
+    "port": int,
+    "socks-port": int,
+    "redir-port": int,
+    "tproxy-port": int,
+    "mixed-port": int,
+}
+CONFIGS |= {"allow-lan": bool, "log-level": str}
+
+
+def has(value: object, fields: dict[str, type]) -> bool:
+    """Whether each of these fields is there and of its type."""
+    assert isinstance(value, dict)
+    return {name: type(value.get(name)) for name in fields} == fields
+
+
+async def test_what_yacd_and_metacubexd_read_at_their_start_is_there(
+    site: Site, dashboard: Dashboard
+) -> None:
+    asked = ("/version", "/configs", "/proxies", "/providers/proxies", "/providers/rules", "/rules")
+    got = [(await dashboard.request("GET", path)) for path in asked]
+    assert [status for status, _ in got] == [200] * len(asked)
+    version, configs, proxies, providers, rule_providers, rules = (body for _, body in got)
+    assert has(version, {"version": str, "meta": bool, "premium": bool})
+    assert has(configs, CONFIGS)
+    assert all(has(each, GROUP if "all" in each else PROXY) for each in proxies["proxies"].values())
+    assert all(each["name"] == name for name, each in proxies["proxies"].items())
+    assert has(providers, {"providers": dict})
+    assert has(rule_providers, {"providers": dict})
+    assert rules["rules"]
+    assert all(has(each, {"type": str, "payload": str, "proxy": str, "size": int}) for each in rules["rules"])
+    async with site.talking():
+        (told,) = await dashboard.messages("/connections", 1)
+    assert has(told, {"uploadTotal": int, "downloadTotal": int, "connections": list})
+    for each in told["connections"]:
+        assert has(each, CONNECTION)
+        assert each["chains"]
+        assert has(each["metadata"], METADATA)
+    assert has((await dashboard.messages("/traffic", 1))[0], {"up": int, "down": int})
+    assert has((await dashboard.messages("/memory", 1))[0], {"inuse": int})
+
+
 async def test_memory(dashboard: Dashboard) -> None:
     (memory,) = await dashboard.messages("/memory", 1)
     assert 10_000_000 < memory["inuse"] < 2_000_000_000

@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 
 from tests.control.examples import PEER
-from toxproxy.control.snapshots import ListenerKind, ListenerSnapshot, PeerSnapshot
+from toxproxy.control.snapshots import EndRole, ListenerKind, ListenerSnapshot, PeerSnapshot
 from toxproxy.rules import parse_rule
 from toxproxy.web import history, pac
-from toxproxy.web.clash import shown
+from toxproxy.web.clash import connection, shown
 from toxproxy.web.history import History
 from toxproxy.web.journal import MOST, Journal
 
@@ -90,3 +90,10 @@ async def test_at_most_64_peers_are_sampled_and_those_first_that_are_there() -> 
     await kept.close()
     assert len(sampled) == 64
     assert all(peer.key in sampled for peer in peers(100) if peer.ready)
+
+
+def test_a_flow_of_datagrams_is_a_connection_of_udp() -> None:
+    stream = {"id": "1", "target": "[::1]:53/udp", "sent_bytes": 1, "received_bytes": 2, "age_s": 3}
+    told = connection(stream, EndRole.CLIENT, "peer", 1e9)["metadata"]
+    assert isinstance(told, dict)
+    assert (told["network"], told["host"], told["destinationPort"]) == ("udp", "::1", "53")

@@ -235,6 +235,7 @@ class Observer:
         path = _NETWORK[node.connection]
         if path is NetworkPath.TCP and not public:  # libtoxcore says so also by UDP
             path = NetworkPath.LOCAL
+        node.doubt_udp()
         deaf = node.deaf_s
         return NetworkSnapshot(
             path=path,

@@ -90,7 +90,7 @@ async def _check(way: Way, site: Site, what: str, paths: Sequence[str]) -> bool:
     except* (OSError, ProxyError, ProxyTimeoutError) as errors:  # a timeout is an OSError
         failure = errors.exceptions[0]
     if failure is not None:
-        _say(f"{row}failed: {failure or 'no answer in time'}")
+        _say(f"{row}failed: {str(failure) or f'not there within {_FETCH_SECONDS:g} s'}")
         return False
     seconds = perf_counter() - began
     size = sum(task.result()[0] for task in fetches) / 1e6

@@ -164,7 +164,9 @@ class Inviter(Side):
 
     def __init__(self, words: Words, place: Place) -> None:
         super().__init__(words, place, Stage.WAITING, bytes(8))
-        self._sessions = 0
+        #: How often somebody began who knows the place, or began again.
+        self.attempts = 0
+        self._turned_away = self._session  # the last that came too late
 
     def welcome(self, tox_id: ToxId) -> None:
         """The client is let in: tell it the server's Tox ID."""
@@ -179,10 +181,12 @@ class Inviter(Side):
     def _begin(self, hello: Message) -> bytes | None:
         """A joiner is there, or has begun again. Nothing was told to it before its proof."""
         if self.stage not in (Stage.WAITING, Stage.COMMITTED, Stage.REVEALED):
+            self.attempts += hello.session != self._turned_away
+            self._turned_away = hello.session
             return _refusal(hello.session, Reason.OVER)
         self._session = hello.session
-        self._sessions += 1
-        if self._sessions > _MOST_SESSIONS:
+        self.attempts += 1
+        if self.attempts > _MOST_SESSIONS:
             self.refuse(Reason.OVER)
             return self.packet
         ids = self._place.inviter_key, self._place.joiner_key

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from itertools import count, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 LIFETIME = 600.0  # seconds that an invitation holds
 PATIENCE = 120.0  # seconds that a joiner looks for the inviter
 
+# Seconds until an end that met nobody begins again with a new node. In a small network, above all one with
+# many nodes that have left, some nodes look at the wrong places for minutes, and a new one finds at once. An
+# inviter does so seldom, since a joiner that looks for it meanwhile loses what it has found.
+_JOINER_AGAIN, _INVITER_AGAIN = 30.0, 120.0  # an inviter waits twice as long each time
 _EXCHANGE = 30.0  # seconds from when the two have met until both know the other's key
 _FAREWELL = 3.0  # seconds that a joiner waits to hear that the inviter knows it, too
 _REPEAT = 0.5  # seconds until a message without an answer is sent again
@@ -40,16 +45,21 @@ class Step(Enum):
     """What the owner is told meanwhile."""
 
     NO_NETWORK = "looking for the Tox network"
+    AGAIN = "nobody was met, so a new node begins again"
     NETWORK = "looking for the other end"
     MET = "the other end is there"
 
 
 class PairingFailed(ToxproxyError):
-    """The two ends were not joined. `reason` is the other end's, or this end's own."""
+    """The two ends were not joined. `reason` is the other end's, or this end's own.
 
-    def __init__(self, reason: Reason) -> None:
+    `attempts` is how often somebody began with the words at this inviter.
+    """
+
+    def __init__(self, reason: Reason, attempts: int = 0) -> None:
         super().__init__(f"not joined: {reason.name.lower()}")
         self.reason = reason
+        self.attempts = attempts
 
 
 class Absent(ToxproxyError):
@@ -65,13 +75,14 @@ class Joined:
     """The result of a pairing.
 
     `check`: the check words. `server`: its Tox ID. `client`: the key of the client. `confirmed`: the
-    other end has said that it knows.
+    other end has said that it knows. `attempts`: how often somebody began with the words, for the inviter.
     """
 
     check: Words
     server: ToxId
     client: bytes
     confirmed: bool
+    attempts: int = field(default=0, compare=False)
 
 
 async def invite(
@@ -92,6 +103,7 @@ async def invite(
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(lifetime):
+                    await meeting.find(_INVITER_AGAIN * 2**n for n in count())
                     await meeting.run(side, {Stage.PROVEN, Stage.FAILED})
             if side.stage is Stage.PROVEN:
                 server = await admit(side.client_key)
@@ -104,12 +116,12 @@ async def invite(
             raise
         if side.reason is not None:
             await meeting.say_last(side)
-            raise PairingFailed(side.reason)
+            raise PairingFailed(side.reason, side.attempts)
         with suppress(TimeoutError):
             async with asyncio.timeout(_EXCHANGE):
                 await meeting.run(side, {Stage.JOINED})
             await meeting.say_last(side)
-        return Joined(side.check, server, side.client_key, side.stage is Stage.JOINED)
+        return Joined(side.check, server, side.client_key, side.stage is Stage.JOINED, side.attempts)
 
 
 async def join(
@@ -128,7 +140,7 @@ async def join(
     async with _Meeting(place.joiner_secret, place.inviter_key, settings, tell) as meeting:
         try:
             async with asyncio.timeout(patience):
-                await meeting.met.wait()
+                await meeting.find(repeat(_JOINER_AGAIN))
             async with asyncio.timeout(_EXCHANGE):
                 await meeting.run(side, {Stage.WELCOMED, Stage.FAILED})
         except TimeoutError:
@@ -143,7 +155,10 @@ async def join(
 
 
 class _Meeting:
-    """A node with a throw-away identity and one friend, the other end's. It ends with the context."""
+    """A node with a throw-away identity and one friend, the other end's. It ends with the context.
+
+    The identity is the same for each node that begins again.
+    """
 
     def __init__(
         self, secret: bytes, other: bytes, settings: ToxSettings, tell: Callable[[Step], None]
@@ -156,9 +171,29 @@ class _Meeting:
         self._tell = tell
         self._packets: asyncio.Queue[bytes] = asyncio.Queue(_MOST_PACKETS)
         self._resources = AsyncExitStack()
+        self._friend: int | None = None  # its number, while the node runs
         self._parting = False
 
     async def __aenter__(self) -> Self:
+        await self._start()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._stop()
+
+    async def find(self, spans: Iterable[float]) -> None:
+        """Wait until the other end was there; after each of these spans of seconds with a new node."""
+        for span in spans:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(span):
+                    await self.met.wait()
+            if self.met.is_set():
+                return
+            self._tell(Step.AGAIN)
+            await self._stop()
+            await self._start()
+
+    async def _start(self) -> None:
         async with AsyncExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="toxproxy-pairing-"))
             state = StateFolder(Path(folder))
@@ -168,9 +203,9 @@ class _Meeting:
             self._friend = self._node.admit_friend(self._other)
             self._node.set_sink(self._friend, self)
             self._resources = stack.pop_all()
-        return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
+    async def _stop(self) -> None:
+        self._friend = None
         await self._resources.aclose()
 
     async def run(self, side: Side, stages: Collection[Stage]) -> None:
@@ -197,11 +232,13 @@ class _Meeting:
 
     def send(self, packet: bytes | None) -> None:
         """Send a packet, if there is one and the other end is there."""
-        if packet is not None and self._is_there:
+        if packet is not None and self._friend is not None and self._is_there:
             self._node.send_lossy(self._friend, packet)
 
     @property
     def _is_there(self) -> bool:
+        if self._friend is None:
+            return False
         return self._node.friend_connection(self._friend) is not ConnectionStatus.NONE
 
     # What the node says

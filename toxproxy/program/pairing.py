@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 _MINUTES = int(meeting.LIFETIME / 60)
 
 _STEPS = {
+    Step.AGAIN: "nobody met yet: looking again with a new node",
     Step.NO_NETWORK: "looking for the Tox network",
     Step.NETWORK: "waiting for the other machine",
     Step.MET: "the other machine is there; comparing the words",
@@ -95,7 +96,7 @@ def invite(folder: Path, file: Path | None, console: Console) -> bool:
     try:
         joined = runner.run_loop(run())
     except PairingFailed as failed:
-        raise ToxproxyError(_INVITER[failed.reason]) from None
+        raise ToxproxyError(f"{_INVITER[failed.reason]}. {_attempts(failed.attempts)}") from None
     if joined is None:
         log.info("the invitation is over%s", "; the client stays let in" if let_in else ": nobody was let in")
         return False
@@ -170,7 +171,7 @@ class _Countdown:
     def tell(self, step: Step) -> None:
         """Show a step."""
         text = _STEPS[step]
-        if text != self._text and not self._console.live:
+        if step is Step.AGAIN or (text != self._text and not self._console.live):
             log.info("%s", text)
         self._text = text
         self._draw()
@@ -224,6 +225,10 @@ def _qr_code(url: str) -> str:
     return text + drawn.getvalue() + "\n" if sys.stdout.isatty() else text
 
 
+def _attempts(number: int) -> str:
+    return f"{number} attempt{'' if number == 1 else 's'} with these words reached this machine"
+
+
 def _welcomed(
     joined: meeting.Joined, state: StateFolder, file: Path | None, settings: Config, *, runs: bool
 ) -> str:
@@ -236,6 +241,10 @@ Joined: the client {key} is let in.
 The other machine must show the same two. If it does not, somebody else was let in. Shut it out:
 
   toxproxy block {key}{option(state.path, "server")}
+"""
+    if joined.attempts > 1:
+        text += f"""
+{_attempts(joined.attempts)}; the others were not let in.
 """
     if not joined.confirmed:
         text += """

@@ -1,4 +1,4 @@
-"""This machine's own addresses, from getifaddrs(3), which Linux and macOS have.
+"""This machine's own addresses and broadcast addresses, from getifaddrs(3), which Linux and macOS have.
 
 Behind a NAT, the router's public address is not among them: this machine does not know it.
 """
@@ -19,7 +19,9 @@ from toxproxy.address import Address
 from toxproxy.rules import Machine
 
 _FRESH = 2.0  # seconds that an answer is used again
+_EVERYBODY = IPv4Address("255.255.255.255")  # on the network of the default route (RFC 919, section 7)
 _GLOBAL = IPv6Network("2000::/3")  # global unicast (RFC 4291, section 2.4)
+_IFF_BROADCAST = 0x2  # a flag of an interface: `destination` is the broadcast address
 _SITE = 64  # the usual length of a network's prefix, in bits (RFC 4291, section 2.5.4)
 
 _ffi = FFI()
@@ -68,15 +70,31 @@ def look() -> Machine:
     return Machine(addresses, tuple(sites))
 
 
+def broadcasts() -> frozenset[Address]:
+    """The broadcast addresses of the local IPv4 networks, and that of "this network". Raises `OSError`."""
+    return frozenset(
+        address
+        for entry in _entries()
+        if entry.flags & _IFF_BROADCAST and entry.addr and entry.destination
+        for address in _address(entry.destination)
+        if address.version == 4 and int(address)
+    ) | {_EVERYBODY}
+
+
 def _addresses() -> Iterator[Address]:
+    for entry in _entries():
+        if entry.addr:
+            yield from _address(entry.addr)
+
+
+def _entries() -> Iterator[Any]:
     first = _ffi.new("struct ifaddrs **")
     if _libc.getifaddrs(first):
         raise OSError(_ffi.errno, os.strerror(_ffi.errno))
     try:
         entry = first[0]
         while entry:
-            if entry.addr:
-                yield from _address(entry.addr)
+            yield entry
             entry = entry.next
     finally:
         _libc.freeifaddrs(first[0])

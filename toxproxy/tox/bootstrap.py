@@ -19,6 +19,7 @@ from toxproxy.config.settings import BootstrapNode, ToxSettings
 from toxproxy.pace import Notice
 from toxproxy.system.resolver import Resolver
 from toxproxy.tox.hearing import Hearing
+from toxproxy.tox.neighbours import Neighbours
 from toxproxy.tox.pytox import Tox, ToxError
 from toxproxy.tox.relays import Peer, Relays
 
@@ -108,6 +109,7 @@ class Bootstrap:
         self.asked = 0  # times that a node was asked at one of its addresses
         self.asked_public = False  # one of them was not of a local network
         self.hearing: Hearing | None = None  # is told of each question by UDP
+        self.neighbours: Neighbours | None = None  # are told where this node is while it is offline
         self._doubts_udp = False
         self._relayed = True  # there is a relay, or nobody knows
         self._failed = Notice(_log, logging.WARNING)
@@ -159,6 +161,8 @@ class Bootstrap:
                     await self._ask(relayed=False)
                 await self._changed.wait()
                 continue
+            if self.neighbours is not None and not self._online:
+                self.neighbours.call()
             await self._ask()
             with suppress(TimeoutError):
                 async with asyncio.timeout(

@@ -22,6 +22,7 @@ from toxproxy.tox.hearing import Hearing
 from toxproxy.tox.identity import open_identity, save_identity
 from toxproxy.tox.inbox import ConnectionStatus, Inbox, NodeEvents, PacketSink
 from toxproxy.tox.knock import Knocks
+from toxproxy.tox.neighbours import Neighbours
 from toxproxy.tox.pytox import MAX_NAME_LENGTH, Tox, ToxError
 from toxproxy.tox.relay_sharing import RelaySharing
 from toxproxy.tox.relay_sockets import RelaySockets
@@ -34,6 +35,7 @@ _BUSY_PAUSE = 0.002  # seconds between two iterations while packets flow over so
 _BUSY_SPAN = 0.1  # seconds without a packet after which they do not flow any more
 # Seconds from a change to saving the known nodes, and between two times.
 _SAVE_AFTER, _SAVE_EVERY = 10.0, 600.0
+_DOUBT_EVERY = 10.0  # seconds
 _CALM = 2  # times libtoxcore's interval, if packets wake the node: libtoxcore's own timers are in seconds
 _CLOCK_STEP = 0.001  # seconds by which a loop's timer may expire early, above all uvloop's
 
@@ -75,8 +77,10 @@ class Node:
         self._knocks: Knocks | None = None
         self._rendezvous: Rendezvous | None = None
         self._hearing: Hearing | None = None
+        self._neighbours: Neighbours | None = None
         self._over_tcp: set[int] = set()  # friends
         self._direct = False  # one is
+        self._doubt_at = 0.0  # the earliest time
         self._rest: asyncio.TimerHandle | None = None  # until it expires, no socket is watched
 
     async def __aenter__(self) -> Self:
@@ -123,9 +127,11 @@ class Node:
         self._descriptors = [each for each in (self._udp, self._sockets.descriptor) if each is not None]
         for descriptor in self._descriptors:
             self._loop.add_reader(descriptor, self._iterate)
-        if self._settings.bootstrap != () or self._settings.relays:
+        if self._settings.local_discovery and self._udp is not None:
+            self._neighbours = Neighbours(self._udp, self.dht_key)
+        if self._settings.bootstrap != () or self._settings.relays or self._neighbours is not None:
             self._bootstrap = Bootstrap.configured(tox, self._settings, resolver, ipv6=options.ipv6_enabled)
-            self._bootstrap.hearing = self._hearing
+            self._bootstrap.hearing, self._bootstrap.neighbours = self._hearing, self._neighbours
             self._bootstrapping = asyncio.create_task(self._bootstrap.run(), name="tox bootstrap")
         self._sockets.search(self._loop.time())
         self._refresh()
@@ -140,7 +146,7 @@ class Node:
             self._loop.remove_reader(descriptor)  # before the descriptor is closed and may be reused
         self._sockets.close()
         self._sharing.close()
-        for each in (self._knocks, self._ahead):
+        for each in (self._knocks, self._ahead, self._neighbours):
             if each is not None:
                 each.close()
         if self._rendezvous is not None:
@@ -222,6 +228,17 @@ class Node:
         if self._hearing is None or self._direct:
             return None
         return self._hearing.deaf_for(self._loop.time())
+
+    def doubt_udp(self) -> None:
+        """See within seconds whether UDP packets still come. Call it when somebody wants to know.
+
+        Only where there are relayed friends and no direct one, and at most every 10 s.
+        """
+        if self._bootstrap is None or self._direct or not self._over_tcp:
+            return
+        if (now := self._loop.time()) >= self._doubt_at:
+            self._doubt_at = now + _DOUBT_EVERY
+            self._bootstrap.ask_by_udp()
 
     def udp_there(self, friend: int) -> bool | None:
         """Whether UDP packets reach a friend's node, as it says; None if it has not told."""

@@ -270,12 +270,13 @@ def proxies(snapshot: Snapshot) -> dict[str, dict[str, object]]:
 
 def connection(stream: Mapping[str, Any], role: EndRole, peer: str, now_unix_s: float) -> dict[str, object]:
     """A stream as a dashboard knows connections."""
-    *host, port = split_fields(stream["target"])
+    target = stream["target"].removesuffix("/udp")
+    *host, port = split_fields(target)
     up, down = _directions(role, stream["sent_bytes"], stream["received_bytes"])
     return {
         "id": stream["id"],
         "metadata": {
-            "network": "tcp",
+            "network": "tcp" if target == stream["target"] else "udp",
             "type": "Tox",
             "sourceIP": "",
             "sourcePort": "",
