@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 _COMMENT = re.compile(r"^\s*[#;].*|\s;.*")
 _HEADER = re.compile(r"\[([^\[\]]*)\]")
+_ANY_NAME = " *"
 _NO_TEXT = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -95,10 +96,11 @@ def error(file: str, line: int, text: str) -> ConfigError:
 def read(text: str, file: str, known: Mapping[str, frozenset[str] | None]) -> Sections:
     """The entries of each section, by key.
 
-    `known` names the sections and the keys of each; None allows any key. `file` names the text in
-    errors. A byte order mark and the line ends of Windows are accepted. Raises `ConfigError`.
+    `known` names the sections and the keys of each; None allows any key. A name that ends in ` *` stands for
+    sections that have a name of their own, as `[client laptop]`. `file` names the text in errors. A byte
+    order mark and the line ends of Windows are accepted. Raises `ConfigError`.
     """
-    sections: Sections = {name: {} for name in known}
+    sections: Sections = {name: {} for name in known if not name.endswith(_ANY_NAME)}
     section: str | None = None
     entry: Entry | None = None
     for number, raw in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
@@ -111,9 +113,10 @@ def read(text: str, file: str, known: Mapping[str, frozenset[str] | None]) -> Se
             raise error(file, number, f"expected text, found the character U+{ord(bad[0]):04X}")
         if header := _HEADER.fullmatch(content):
             section, entry = header[1], None
-            if section not in known:
+            if _kind(section, known) not in known:
                 found = f"{shown(content)}: did you mean [{nearest(section, known)}]?"
                 raise error(file, number, f"expected a known section, found {found}")
+            sections.setdefault(section, {})
         elif "=" in content:
             key, _, value = content.partition("=")
             entry = Entry(file, [(number, value.lstrip())], comment[0] if comment else "")
@@ -123,6 +126,12 @@ def read(text: str, file: str, known: Mapping[str, frozenset[str] | None]) -> Se
         else:
             raise _neither(file, number)
     return sections
+
+
+def _kind(section: str, known: Mapping[str, frozenset[str] | None]) -> str:
+    """What `known` calls a section."""
+    kind, space, name = section.partition(" ")
+    return kind + _ANY_NAME if section not in known and space and name.strip() else section
 
 
 def section_text(text: str, name: str) -> str:
@@ -147,7 +156,7 @@ def _add(
         raise entry.error("expected a [section] before the first `key = value`, found none")
     if not key:
         raise entry.error("expected a key before `=`, found none")
-    keys = known[section]
+    keys = known[_kind(section, known)]
     if keys is not None and key not in keys:
         found = f"{shown(key)}: did you mean {nearest(key, keys)!r}?"
         raise entry.error(f"expected a known key of [{section}], found {found}")

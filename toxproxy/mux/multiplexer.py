@@ -61,7 +61,8 @@ class Multiplexer:
         self._used = Ranges()  # halves of the ids that the peer has used
         self._sent = self._received = 0  # bytes of the streams that have ended
         window, most = self.limits.early_window, self.limits.streams
-        hello = frames.Hello(OLDEST, NEWEST, session, frames.LZ4 | frames.DATAGRAMS, window, most)
+        features = frames.LZ4 | frames.DATAGRAMS | frames.LISTENS
+        hello = frames.Hello(OLDEST, NEWEST, session, features, window, most)
         self._incoming = Incoming(self, hello, client=client)
         if client:
             self.scheduler.control(frames.encode(hello))
@@ -100,12 +101,15 @@ class Multiplexer:
         """
         if self.closed or self.peer is None:
             raise LocalProtocolError("no stream without an established session")
-        for whose, most in (("this side", self.limits.streams), ("the server", self.peer.streams)):
+        for whose, most in (("this side", self.limits.streams), ("the other end", self.peer.streams)):
             if self._opened >= most:
                 raise StreamRefused(Refusal.TOO_MANY_STREAMS, f"{whose} allows {most} connections at once")
         if self._next_id > frames.MAX_STREAM:
             text = "this session has opened as many connections as it can: restart the client"
             raise StreamRefused(Refusal.FAILED, text)
+        if target.asks_to_listen and not self.peer.features & frames.LISTENS:
+            text = "the server's version of toxproxy listens for no client: upgrade it"
+            raise StreamRefused(Refusal.UNSUPPORTED, text)
         udp = isinstance(target, UdpTarget)
         if udp:
             self._expect_flows(self.peer)

@@ -50,7 +50,7 @@ class Serving(Host):
             transport.refuse(error.code, error.text)
         except Exception:
             self._failed("opening a connection to %s failed", target, exc_info=True)
-            transport.refuse(Refusal.FAILED, "internal error; the server's log says more")
+            transport.refuse(Refusal.FAILED, "internal error; the log there says more")
         else:
             self._halves.add(far)
             if not transport.accept(near):

@@ -94,9 +94,10 @@ class Session(LinkOwner):
 
     @property
     def streams(self) -> list[StreamTransport | FlowTransport]:
-        """The streams that the application knows of and that have not ended."""
-        living = self.multiplexer.streams.values()
-        return [stream.data for stream in living if isinstance(stream.data, StreamTransport | FlowTransport)]
+        """The streams that the application knows of and that have not ended; a request to listen is none."""
+        living = [stream.data for stream in self.multiplexer.streams.values()]
+        known = [each for each in living if isinstance(each, StreamTransport | FlowTransport)]
+        return [each for each in known if not each.target.asks_to_listen]
 
     @property
     def flows(self) -> int:
