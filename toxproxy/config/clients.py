@@ -1,46 +1,54 @@
-"""[client NAME] at a server: a section for each client. [client] without a name is a client's own list."""
+"""[client NAME]: what each client may at a server. Not [client], which are a client's own forwards."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from toxproxy.address import parse_key, shown
+from toxproxy.address import parse_key
 from toxproxy.config import ini
 from toxproxy.config.listen import parse_listen
 from toxproxy.config.settings import ClientSection
+from toxproxy.errors import ConfigError
 
-SECTION = "client *"  # how `ini.read` is told of such sections
-KEYS = frozenset({"key", "listen"})
+WORD = "client"
+MAX_NAME = 64  # characters
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
+# What one value makes; `listen` is a list.
+_PARSERS: Mapping[str, Callable[[str], object]] = {"key": parse_key}
+_LISTS: Mapping[str, Callable[[str], object]] = {"listen": parse_listen}
+
+KEYS = frozenset({*_PARSERS, *_LISTS})
 
 
-def parse_each(sections: ini.Sections) -> tuple[ClientSection, ...]:
-    """What the sections say. Raises `ConfigError`, also for a key that two of them have."""
-    clients: dict[bytes, ClientSection] = {}
-    for name, entries in _named(sections):
-        if not entries:
+FAMILY = ini.Family(WORD, KEYS, "(A client's own forwards stand in [client].)")
+
+
+def parse_each(sections: ini.Sections, name: str) -> tuple[ClientSection, ...]:
+    """The sections [client NAME] of the file `name`. Raises `ConfigError`."""
+    clients: list[ClientSection] = []
+    for header, entries in sections.items():
+        if (called := header.removeprefix(WORD + " ")) == header:
             continue
-        where = next(iter(entries.values()))
-        if not _NAME.fullmatch(name):
-            expected = "a name of 1 to 32 letters, digits, `_`, `.` and `-` in [client NAME]"
-            raise where.error(f"expected {expected}, found {shown(name)}")
-        if (key := entries.get("key")) is None:
-            raise where.error(f"expected key = the client's public key in [client {name}], found none")
-        client = _parse(name, entries)
-        if (other := clients.setdefault(client.key, client)) is not client:
-            raise key.error(f"expected each client once, found the key of [client {other.name}]")
-    return tuple(clients.values())
+        section = _parse(called, entries, name)
+        for other in clients:
+            if other.key == section.key:
+                found = f"that of [{WORD} {other.name}]"
+                raise entries["key"].error(f"expected each client in one section, found {found}")
+        clients.append(section)
+    return tuple(clients)
 
 
-def _named(sections: ini.Sections) -> Iterator[tuple[str, Mapping[str, ini.Entry]]]:
-    for section, entries in sections.items():
-        kind, space, name = section.partition(" ")
-        if kind == "client" and space:
-            yield name.strip(), entries
-
-
-def _parse(name: str, entries: Mapping[str, ini.Entry]) -> ClientSection:
-    listen = entries["listen"].items(parse_listen) if "listen" in entries else ()
-    return ClientSection(name, entries["key"].parse(parse_key), listen=listen)
+def _parse(called: str, entries: Mapping[str, ini.Entry], file: str) -> ClientSection:
+    where = f"[{WORD} {called}]"
+    if len(called) > MAX_NAME or not called.isprintable():
+        raise ConfigError(f"{file}: {where}: expected a name of 1 to {MAX_NAME} printable characters")
+    if "key" not in entries:
+        text = f"expected the client's key in {where}, as key = and 64 hexadecimal digits, found none"
+        first = next(iter(entries.values()), None)
+        raise first.error(text) if first is not None else ConfigError(f"{file}: {text}")
+    given: dict[str, Any] = {
+        key: entries[key].parse(parse) for key, parse in _PARSERS.items() if key in entries
+    }
+    given |= {key: entries[key].items(parse) for key, parse in _LISTS.items() if key in entries}
+    return ClientSection(name=called, **given)

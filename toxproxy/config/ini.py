@@ -26,7 +26,6 @@ T = TypeVar("T")
 
 _COMMENT = re.compile(r"^\s*[#;].*|\s;.*")
 _HEADER = re.compile(r"\[([^\[\]]*)\]")
-_ANY_NAME = " *"
 _NO_TEXT = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -85,6 +84,20 @@ class Entry:
             raise error(self.file, line, str(found)) from None
 
 
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Sections [word NAME] with names of the file's own. `instead` helps who took one for [word]."""
+
+    word: str
+    keys: frozenset[str]
+    instead: str
+
+    def named(self, header: str) -> str | None:
+        """`word NAME` if the header is one of these."""
+        word, *name = header.split() or [""]
+        return " ".join((word, *name)) if word == self.word and name else None
+
+
 Sections = dict[str, dict[str, Entry]]
 
 
@@ -93,14 +106,14 @@ def error(file: str, line: int, text: str) -> ConfigError:
     return ConfigError(f"{file}:{line}: {text}")
 
 
-def read(text: str, file: str, known: Mapping[str, frozenset[str] | None]) -> Sections:
+def read(text: str, file: str, known: Mapping[str, frozenset[str] | None], family: Family) -> Sections:
     """The entries of each section, by key.
 
-    `known` names the sections and the keys of each; None allows any key. A name that ends in ` *` stands for
-    sections that have a name of their own, as `[client laptop]`. `file` names the text in errors. A byte
-    order mark and the line ends of Windows are accepted. Raises `ConfigError`.
+    `known` names the sections and the keys of each; None allows any key. Those of the `family` are in the
+    file's order, by word and name. `file` names the text in errors. A byte order mark and the line ends of
+    Windows are accepted. Raises `ConfigError`.
     """
-    sections: Sections = {name: {} for name in known if not name.endswith(_ANY_NAME)}
+    sections: Sections = {name: {} for name in known}
     section: str | None = None
     entry: Entry | None = None
     for number, raw in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
@@ -113,25 +126,21 @@ def read(text: str, file: str, known: Mapping[str, frozenset[str] | None]) -> Se
             raise error(file, number, f"expected text, found the character U+{ord(bad[0]):04X}")
         if header := _HEADER.fullmatch(content):
             section, entry = header[1], None
-            if _kind(section, known) not in known:
+            if (named := family.named(section)) is not None:
+                section = named
+                sections.setdefault(section, {})
+            elif section not in known:
                 found = f"{shown(content)}: did you mean [{nearest(section, known)}]?"
                 raise error(file, number, f"expected a known section, found {found}")
-            sections.setdefault(section, {})
         elif "=" in content:
             key, _, value = content.partition("=")
             entry = Entry(file, [(number, value.lstrip())], comment[0] if comment else "")
-            _add(sections, known, section, key.rstrip(), entry)
+            _add(sections, known, family, section, key.rstrip(), entry)
         elif entry is not None and line != content:
             entry.lines.append((number, content))
         else:
             raise _neither(file, number)
     return sections
-
-
-def _kind(section: str, known: Mapping[str, frozenset[str] | None]) -> str:
-    """What `known` calls a section."""
-    kind, space, name = section.partition(" ")
-    return kind + _ANY_NAME if section not in known and space and name.strip() else section
 
 
 def section_text(text: str, name: str) -> str:
@@ -148,6 +157,7 @@ def section_text(text: str, name: str) -> str:
 def _add(
     sections: Sections,
     known: Mapping[str, frozenset[str] | None],
+    family: Family,
     section: str | None,
     key: str,
     entry: Entry,
@@ -156,9 +166,10 @@ def _add(
         raise entry.error("expected a [section] before the first `key = value`, found none")
     if not key:
         raise entry.error("expected a key before `=`, found none")
-    keys = known[_kind(section, known)]
+    keys = known.get(section, family.keys)
     if keys is not None and key not in keys:
         found = f"{shown(key)}: did you mean {nearest(key, keys)!r}?"
+        found += f" {family.instead}" if section not in known else ""
         raise entry.error(f"expected a known key of [{section}], found {found}")
     first = sections[section].setdefault(key, entry)
     if first is not entry:

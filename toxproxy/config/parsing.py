@@ -91,7 +91,7 @@ def load(path: str | Path) -> Config:
 
 def parse(text: str, name: str) -> Config:
     """The configuration in `text`, which errors call `name`. Raises `ConfigError`."""
-    sections = ini.read(text, name, _KNOWN)
+    sections = ini.read(text, name, _KNOWN, clients.FAMILY)
     listeners = [*sections["client"], *sections["socks"], *(sections["reverse"].keys() - {reverse.PERMIT})]
     forwards, proxies = sections["client"].items(), sections["socks"].items()
     named = exits.parse_each(sections["exits"])
@@ -106,7 +106,7 @@ def parse(text: str, name: str) -> Config:
         ),
         proxies=tuple(_parse_login(entry, partial(_proxy, key, entry.line, names)) for key, entry in proxies),
         reverse=reverse.parse_each(sections["reverse"], partial(_reversed, names)),
-        clients=clients.parse_each(sections),
+        clients=clients.parse_each(sections, name),
         exits=named,
         routes=Routes(
             tuple(exits.parse_route(key, entry, names) for key, entry in sections["route"].items())
@@ -401,7 +401,6 @@ _LOG_PARSERS: Mapping[str, Callable[[str], object]] = {
 _KNOWN: Mapping[str, frozenset[str] | None] = {
     "server": frozenset({"name"}),
     "client": None,
-    clients.SECTION: clients.KEYS,
     "socks": None,
     "reverse": None,
     "exits": None,

@@ -87,11 +87,11 @@ class ReverseSettings:
     permit: tuple[Rule, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClientSection:
-    """[client NAME] at a server: what one client may. `key` is its public key.
+    """[client NAME]: what one client may at this server, by its public `key`.
 
-    `listen`: where its [reverse] may listen; see `config.listen`.
+    `listen` is where it may have the server listen; see `config.listen`.
     """
 
     name: str

@@ -77,9 +77,6 @@ class UdpForwardListener:
         for sock in await self.release():
             sock.close()
 
-    def reset(self) -> None:
-        """Nothing is left to reset after `close`."""
-
     async def drain(self, grace: float | None = 0.0) -> None:
         """Nothing is left to wait for after `close`."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Literal
 
 from toxproxy.address import Target, UdpTarget
 from toxproxy.audit.record import End, Record, Verdict
@@ -21,21 +20,14 @@ _VERDICTS = {True: Verdict.PERMITTED, False: Verdict.DENIED, None: Verdict.NONE}
 
 
 class AuditedExit:
-    """A `Way` through `exit` for the peer `key`. `name` is what its owner calls it, asked at the end.
+    """A `Way` through `exit` for the client `key`. `name` is what its owner calls it, asked at the end.
 
     A relay's half that is dialled is watched until both of its ends are over; `write` gets the record.
     """
 
     def __init__(
-        self,
-        exit: Exit,
-        key: bytes,
-        *,
-        name: Callable[[bytes], str | None],
-        write: Callable[[Record], None],
-        peer: Literal["client", "server"] = "client",
+        self, exit: Exit, key: bytes, *, name: Callable[[bytes], str | None], write: Callable[[Record], None]
     ) -> None:
-        self._peer: Literal["client", "server"] = peer
         self._exit = exit
         self._key = key
         self._name = name
@@ -108,7 +100,6 @@ class AuditedExit:
             to_target_bytes=carried[1],
             duration_s=time.monotonic() - began,
             end=end,
-            peer=self._peer,
         )
         self._write(record)
 

@@ -37,8 +37,7 @@ class Exit:
 
     At most `dials` are under way at once; more wait for their turn. They are not refused: a browser that
     restores two hundred tabs is no attack, and the limit on the friend's streams bounds how many wait.
-    A dial takes at most `settings.connect_timeout` seconds, with its wait and its look-up. `permit` is where
-    people find the rules.
+    A dial takes at most `settings.connect_timeout` seconds, with its wait and its look-up.
     """
 
     def __init__(
@@ -50,9 +49,7 @@ class Exit:
         interfaces: Interfaces | None = None,
         short: Notice | None = None,
         served: set[object] | None = None,
-        permit: str = "on the server: [access] permit",
     ) -> None:
-        self._permit = permit
         self._settings, self._rules, self._dials = settings, rules, dials
         self._upstream = None if settings.upstream is None else Upstream(settings.upstream)
         self._resolver = Resolver()
@@ -75,7 +72,6 @@ class Exit:
             interfaces=self._interfaces,
             short=self._short,
             served=self._served,
-            permit=self._permit,
         )
         self._guests.add(guest)
         return guest
@@ -176,7 +172,7 @@ class Exit:
         verdict = self._rules.judge_name(target)
         if verdict is Verdict.DENIED:
             trail.permitted, trail.rule = False, self._rules.deciding(target)
-            raise self._not_permitted(target)
+            raise _not_permitted(target)
         return verdict
 
     async def _permitted(
@@ -195,13 +191,8 @@ class Exit:
         trail.judged(decisions)
         permitted = {each: decision for each, decision in decisions.items() if decision.permitted}
         if not permitted:
-            raise self._not_permitted(target)
+            raise _not_permitted(target)
         return permitted
-
-    def _not_permitted(self, target: Target) -> StreamRefused:
-        """One text for every reason: a client does not learn whether a rule, an address or a name decided."""
-        where = f"{self._permit}, with /udp" if isinstance(target, UdpTarget) else self._permit
-        return StreamRefused(Refusal.NOT_PERMITTED, f"not permitted ({where})")
 
     def _decide(self, target: Target, addresses: list[Address]) -> dict[Address, Decision]:
         try:
@@ -284,3 +275,9 @@ async def _adopt(sock: socket.socket, protocol_factory: Callable[[], P]) -> tupl
 
 def _refused(code: Refusal) -> StreamRefused:
     return StreamRefused(code, code.words)
+
+
+def _not_permitted(target: Target) -> StreamRefused:
+    """One text for every reason: a client does not learn whether a rule, an address or a name decided."""
+    where = "[access] permit, with /udp" if isinstance(target, UdpTarget) else "[access] permit"
+    return StreamRefused(Refusal.NOT_PERMITTED, f"not permitted (on the server: {where})")

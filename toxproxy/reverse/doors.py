@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from toxproxy.address import Target, UdpTarget
 from toxproxy.audit.record import End, Record
 from toxproxy.config.settings import DEFAULT, LimitSettings, ProxyPort
 from toxproxy.dialer import Flow, FlowOwner
 from toxproxy.errors import Refusal, StreamRefused
+from toxproxy.mux.stream import StreamState
 from toxproxy.outbound.audited import AuditedExit
 from toxproxy.outbound.exit import Exit
 from toxproxy.outbound.serving import Serving
@@ -62,10 +65,24 @@ class Door(ABC):
         """Reset those that are left."""
 
 
+class _Outward(Exit):
+    """From this machine, whatever [exit] says for the clients of a server."""
+
+    async def dial(self, *arguments: Any, **more: Any) -> Any:
+        """As `Exit.dial`."""
+        try:
+            return await super().dial(*arguments, **more)
+        except StreamRefused as refused:
+            if refused.code is not Refusal.NOT_PERMITTED:
+                raise
+            raise StreamRefused(refused.code, "not permitted (at the client: [reverse] permit)") from None
+
+
 def _exit(around: Surroundings, rules: Rules, write: Callable[[Record], None]) -> AuditedExit:
-    """From this machine, whatever [exit] says for a server's clients."""
-    exit = Exit(DEFAULT.exit, rules, around.limits().dials, permit="at the client: [reverse] permit")
-    return AuditedExit(exit, around.key, name=around.name, write=write, peer="server")
+    exit = _Outward(DEFAULT.exit, rules, around.limits().dials)
+    return AuditedExit(
+        exit, around.key, name=around.name, write=lambda record: write(replace(record, peer="server"))
+    )
 
 
 class TargetDoor(Door):
@@ -143,3 +160,31 @@ class ProxyDoor(Door):
 
     def reset(self) -> None:
         self._listener.reset()
+
+
+class CallbackDoor(Door):
+    """Gives each connection to a program, as `asyncio.start_server` does."""
+
+    def __init__(self, callback: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]) -> None:
+        super().__init__()
+        self._callback = callback
+        self._open: set[StreamTransport] = set()
+
+    @property
+    def connections(self) -> int:
+        self._open = {each for each in self._open if each.stream.state is not StreamState.CLOSED}
+        return len(self._open)
+
+    async def serve(self, transport: StreamTransport) -> None:
+        self.accepted += 1
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(loop=loop)
+        if transport.accept(asyncio.StreamReaderProtocol(reader, self._callback, loop=loop)):
+            self._open.add(transport)
+
+    async def idle(self) -> None:
+        """The streams are all that there is of the connections, and the session waits for those."""
+
+    def reset(self) -> None:
+        for each in self._open:
+            each.abort()

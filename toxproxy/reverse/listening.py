@@ -9,10 +9,9 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from toxproxy.address import Bind, Target, UdpTarget, UnixBind
+from toxproxy.address import Bind, Target, UnixBind
 from toxproxy.config.listen import permitted
 from toxproxy.config.settings import LimitSettings
-from toxproxy.dialer import Flow, FlowOwner
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.forward import ForwardListener
 from toxproxy.inbound.listener import bound, why
@@ -22,7 +21,6 @@ from toxproxy.pace import Notice, Pace
 from toxproxy.reverse.request import Request, listener, parse_request, told
 from toxproxy.rules import Rule
 from toxproxy.system.descriptors import scarce
-from toxproxy.tunnel.host import Host
 from toxproxy.tunnel.session import Session
 from toxproxy.tunnel.transport import StreamTransport
 
@@ -53,8 +51,8 @@ class Open:
     transport: StreamTransport
 
 
-class Listening(Host):
-    """Listens as a client asks, where `permits` says that it may. Its other streams are served by `others`.
+class Listening:
+    """Listens as a client asks, where `permits` says that it may.
 
     A listener ends with the stream that asked for it, so with the session at the latest; an interrupted
     session keeps it, and what connects meanwhile waits. `session` is the present one with the client,
@@ -63,14 +61,12 @@ class Listening(Host):
 
     def __init__(
         self,
-        others: Host,
         *,
         permits: Callable[[], tuple[Rule, ...]],
         session: Callable[[], Session | None],
         limits: Callable[[], LimitSettings],
         name: Callable[[], str],
     ) -> None:
-        self._others = others
         self._permits = permits
         self._session = session
         self._limits = limits
@@ -87,14 +83,8 @@ class Listening(Host):
         """What is listened on."""
         return tuple(self._open)
 
-    @property
-    def connections(self) -> int:
-        return self._others.connections
-
     async def serve(self, transport: StreamTransport, target: Target) -> None:
-        if not target.asks_to_listen:
-            await self._others.serve(transport, target)
-            return
+        """Answer a request. Cancelled when its stream has ended."""
         try:
             request = parse_request(target.host)
             await self._listen(transport, request)
@@ -155,12 +145,6 @@ class Listening(Host):
             raise StreamRefused(Refusal.FAILED, "the server has nearly no file descriptors left")
         return sockets
 
-    def open_flow(self, owner: FlowOwner, target: UdpTarget) -> Flow:
-        return self._others.open_flow(owner, target)
-
-    def turned_away(self, target: Target) -> None:
-        self._others.turned_away(target)
-
     def change(self) -> None:
         """Other rules or limits hold: end the listeners that are not permitted any more."""
         for each in self.open:
@@ -176,15 +160,10 @@ class Listening(Host):
         for each in self.open:
             each.transport.abort()
 
-    async def idle(self) -> None:
-        await self._others.idle()
-        for each in list(self._left):
-            await each.drain(None)
-
-    def reset(self) -> None:
-        self._others.reset()
-        for each in self._left:
-            each.reset()
+    async def drain(self, grace: float = 0.0) -> None:
+        """After `close`: wait `grace` seconds for the connections to end, then reset the others."""
+        everyone = {*self._left, *(each.listener for each in self._open)}
+        await asyncio.gather(*(each.drain(grace) for each in everyone))
 
 
 def _compresses(transport: StreamTransport) -> bool:
