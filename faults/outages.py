@@ -3,9 +3,9 @@
     python -m faults.outages [ROW…]
 
 Each row has a network of its own: a server, a client, and a third node that is the bootstrap node and
-TCP relay of both. A download of 100 MB is disturbed after three seconds; it must arrive whole. In a row whose
-name begins with `reverse` it goes the other way: the server listens, once it permits that by a reload. The row
-reports how long after the end of the outage bytes came again and, where Tox had lost the friend, how
+TCP relay of both. A download of 100 MB is disturbed after three seconds; it must arrive whole. In a row
+whose name begins with `reverse` it goes the other way: the server listens, once it permits that by a reload.
+The row reports how long after the end of the outage bytes came again and, where Tox had lost the friend, how
 long after Tox had found it again.
 """
 

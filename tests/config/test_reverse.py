@@ -42,7 +42,8 @@ def error(text: str) -> str:
 def test_lines_are_those_of_forwards_and_proxy_ports() -> None:
     found = parse(
         "[exits]\nhome = TOXID\n[reverse]\nweb = 8080:127.0.0.1:3000:home\n"
-        "dns = *:53:[::1]:53/tcp+udp:TOXID\nsock = unix:/run/x:unix:/run/y:home\nway = socks:alice:pw@[::1]:1081:home\n"
+        "dns = *:53:[::1]:53/tcp+udp:TOXID\nsock = unix:/run/x:unix:/run/y:home\n"
+        "way = socks:alice:pw@[::1]:1081:home\n"
     )
     web, dns, dns_udp, sock, way = found.reverse.entries
     assert (web.bind, web.server.public_key) == (Bind("127.0.0.1", 8080), bytes(range(32)))
