@@ -235,8 +235,16 @@ async def test_a_proxy_port_leads_where_permit_says(ends: Ends) -> None:
         writer.write(
             b"GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % origin.port
         )
-        assert b" 200 " in (await reader.read()).partition(b"\r\n")[0]
+        answer = await reader.read()
+        assert b" 200 " in answer.partition(b"\r\n")[0]
         writer.close()
+        async with asyncio.timeout(PATIENCE):
+            while ends.records("client")[-1]["target"] != f"127.0.0.1:{origin.port}":
+                await asyncio.sleep(0.05)
+        record = ends.records("client")[-1]
+        assert (record["end"], record["rule"]) == ("finished", f"127.0.0.1:{origin.port}")
+        assert record["to_server_bytes"] > 0
+        assert record["to_target_bytes"] > 0
         reader, writer = await asyncio.open_connection(*proxy)
         writer.write(b"CONNECT 127.0.0.1:%d HTTP/1.1\r\n\r\n" % unused_port())
         assert b" 403 " in (await reader.read()).partition(b"\r\n")[0]
@@ -351,3 +359,17 @@ async def test_the_status_and_the_doctor_say_why_nothing_listens(ends: Ends) -> 
     checks = (await request(ends.folder / "client", "checkup"))["checks"]
     (found,) = (each for each in checks if each["kind"] == "reverse")
     assert (found["fault"], found["about"]) == ("listen_forbidden", "127.0.0.1:8080 (web)")
+
+
+async def test_a_client_that_is_shut_out_has_no_listener(ends: Ends) -> None:
+    port = unused_port()
+    await ends.permit(f"127.0.0.1:{port}")
+    await ends.reload_client(f"[reverse]\nweb = {port}:127.0.0.1:{ends.echo}:home\n")
+    await ends.becomes("web", ListenerState.LISTENING)
+    reader, _ = await asyncio.open_connection("127.0.0.1", port)
+    await request(ends.folder / "server", "block", key=ends.key)
+    with pytest.raises(ConnectionResetError):
+        await reader.read()
+    assert ends.for_client() == []
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", port)

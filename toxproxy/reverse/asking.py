@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from enum import Enum
+from time import monotonic
 from typing import cast
 
 from toxproxy.address import MAX_WORDS, shown
@@ -20,6 +21,7 @@ from toxproxy.tunnel.transport import StreamTransport
 log = logging.getLogger(__name__)
 
 _LONGEST_PAUSE = 15.0  # seconds until a server that refused is asked again
+_STEADY = 30.0  # seconds of listening after which pauses start again from none
 _LINES = 10  # a minute, of each request
 
 
@@ -62,6 +64,7 @@ class Asking:
         self.answered = asyncio.Event()
         self._outlet = outlet
         self._backoff = Backoff(most=_LONGEST_PAUSE)
+        self._since = 0.0  # when the server began to listen
         self._notice = Notice(log, most=_LINES)
 
     async def run(self) -> None:
@@ -95,7 +98,7 @@ class Asking:
         self.phase = Phase.LISTENING
         self.addresses = addresses
         self.refusal = None
-        self._backoff.restart()
+        self._since = monotonic()
         self.answered.set()
         self._notice("%s: the server listens on %s", self.name, ", ".join(addresses))
 
@@ -103,6 +106,8 @@ class Asking:
         if isinstance(error, StreamRefused):
             self._refused(error)
         elif self.phase is Phase.LISTENING:
+            if monotonic() - self._since >= _STEADY:
+                self._backoff.restart()
             self._notice("%s: the server listens no more: %s", self.name, error or "it has ended that")
         self.addresses = ()
 
