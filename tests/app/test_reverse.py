@@ -246,8 +246,8 @@ async def test_a_proxy_port_leads_where_permit_says(ends: Ends) -> None:
         assert record["to_server_bytes"] > 0
         assert record["to_target_bytes"] > 0
         reader, writer = await asyncio.open_connection(*proxy)
-        writer.write(b"CONNECT 127.0.0.1:%d HTTP/1.1\r\n\r\n" % unused_port())
-        assert b" 403 " in (await reader.read()).partition(b"\r\n")[0]
+        writer.write(b"CONNECT 127.0.0.1:%d HTTP/1.1\r\nHost: x\r\n\r\n" % unused_port())
+        assert b" 403 " in await reader.readline()
         writer.close()
         reader, writer = await asyncio.open_connection(*proxy)
         writer.write(b"\x05\x01\x00" + b"\x05\x03\x00\x01\0\0\0\0\0\0")  # UDP ASSOCIATE
@@ -261,8 +261,8 @@ async def test_private_addresses_are_closed_to_a_proxy_port_without_a_permit(end
     there = await ends.becomes("way", ListenerState.LISTENING)
     for host in ("127.0.0.1", "10.0.0.1", "169.254.169.254"):
         reader, writer = await asyncio.open_connection("127.0.0.1", int(there.address.rpartition(":")[2]))
-        writer.write(b"CONNECT %s:80 HTTP/1.1\r\n\r\n" % host.encode())
-        assert b" 403 " in (await reader.read()).partition(b"\r\n")[0]
+        writer.write(b"CONNECT %s:80 HTTP/1.1\r\nHost: x\r\n\r\n" % host.encode())
+        assert b" 403 " in await reader.readline()
         writer.close()
 
 
@@ -335,7 +335,7 @@ async def test_a_client_that_asks_without_end_gets_a_few(ends: Ends) -> None:
     await ends.permit("127.0.0.1:*")
     (friend,) = ends.client._friends.values()
     transports = []
-    for _ in range(1000):
+    for _ in range(300):
         assert friend.session is not None
         transport, _ = await friend.session.dial(
             asyncio.Protocol, Target("listen:tcp:127.0.0.1:0", 1), early=True
