@@ -27,6 +27,7 @@ from toxproxy.app.server import Server
 from toxproxy.control.snapshots import ListenerKind, ListenerSnapshot, ListenerState
 from toxproxy.demo.site import by_socks
 from toxproxy.errors import Refusal, StreamRefused
+from toxproxy.mux import frames
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -359,6 +360,22 @@ async def test_the_status_and_the_doctor_say_why_nothing_listens(ends: Ends) -> 
     checks = (await request(ends.folder / "client", "checkup"))["checks"]
     (found,) = (each for each in checks if each["kind"] == "reverse")
     assert (found["fault"], found["about"]) == ("listen_forbidden", "127.0.0.1:8080 (web)")
+
+
+async def test_a_server_of_an_older_version_is_not_asked(ends: Ends) -> None:
+    (friend,) = ends.client._friends.values()
+    assert friend.session is not None
+    mux = friend.session.multiplexer
+    assert mux.peer is not None
+    now = mux.peer
+    mux.peer = now._replace(features=now.features & ~frames.LISTENS)
+    try:
+        await ends.reload_client(f"[reverse]\nweb = 8080:127.0.0.1:{ends.echo}:home\n")
+        refused = await ends.becomes("web", ListenerState.REFUSED)
+    finally:
+        mux.peer = now
+    assert refused.refusal == "unsupported"
+    assert "upgrade it" in (refused.detail or "")
 
 
 async def test_a_client_that_is_shut_out_has_no_listener(ends: Ends) -> None:

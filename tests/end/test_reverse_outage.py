@@ -117,7 +117,11 @@ async def test_a_client_that_is_started_again_asks_again(scene: Scene) -> None:
     async with asyncio.timeout(PATIENCE):
         while (await request(scene.folder / "server.state", "status"))["listeners"]:
             await asyncio.sleep(0.1)
-    await scene.client.start(scene.client.config.read_text())
-    status = await scene.state("listening")
-    (small,) = (each["address"] for each in status["listeners"] if each["name"] == "small")
-    assert await ask(("127.0.0.1", int(small.rpartition(":")[2])), b"hello") == b"hello"
+    again = Process("client", scene.folder)
+    try:
+        await again.start(scene.client.config.read_text())
+        status = await scene.state("listening")
+        (small,) = (each["address"] for each in status["listeners"] if each["name"] == "small")
+        assert await ask(("127.0.0.1", int(small.rpartition(":")[2])), b"hello") == b"hello"
+    finally:
+        await again.stop()
