@@ -332,13 +332,9 @@ def explanation(snapshot: Snapshot, finding: Finding) -> str:
         case FindingKind.LISTENER_FULL:
             return f"{finding.listener} is full: {counted(count, 'connection')} ([limits] connections)."
         case FindingKind.NOT_LISTENED:
-            about = next(
-                each for each in snapshot.listeners if each.name == finding.listener and each.refusal
-            )
-            why = shown(about.detail or "", MAX_WORDS)
-            return (
-                f"{whom} does not listen on {about.address} for {finding.listener}, and is asked again: {why}"
-            )
+            about = [each for each in snapshot.listeners if each.name == finding.listener and each.refusal]
+            why = f": {shown(about[0].detail or '', MAX_WORDS)}" if about else "."
+            return f"{who} does not listen for {finding.listener}, and is asked again{why}"
         case FindingKind.LIBRARY_DOUBTFUL:
             return (
                 f"libtoxcore {snapshot.end.libtoxcore_version} has a known hole (GHSA-42vg-9mg3-399f), "
