@@ -131,8 +131,8 @@ async def scene(
             access = f"[access]\nsecret = {secret}\n"
             settings = f"{tox}{access}permit = 127.0.0.1:{port}\n"
             await server.start(settings, "-v")
-            where = f"[reverse]\nforward = {_REVERSE_PORT}" if reverse else "[client]\nforward = 0"
-            forward = f"{where}:127.0.0.1:{port}:{server.ready['tox_id']}\n"
+            line = f"[reverse]\nforward = {_REVERSE_PORT}" if reverse else "[client]\nforward = 0"
+            forward = f"{line}:127.0.0.1:{port}:{server.ready['tox_id']}\n"
             await client.start(tox + access + forward, "-v")
             await client.wait_for("ready", 60)
             if reverse:
@@ -151,7 +151,7 @@ async def _listener(client: Process, state: str) -> None:
     folder = client.config.with_suffix(".state")
     async with asyncio.timeout(60):
         while True:
-            status = await asyncio.to_thread(control.ask, folder, "status")
+            status: Any = await asyncio.to_thread(control.ask, folder, "status")
             if [each["state"] for each in status["listeners"]] == [state]:
                 return
             await asyncio.sleep(0.2)

@@ -78,7 +78,7 @@ def test_lines_are_those_of_forwards_and_proxy_ports() -> None:
         ),
         (
             "[client laptop]\nlisten = *:80",
-            "2: expected the client's key in [client laptop], as key = and 64 hexadecimal digits, found none",
+            "1: expected the client's key in [client laptop], as key = and 64 hexadecimal digits, found none",
         ),
         (
             "[client laptop]\nkey = CLIENTKEY\nlisten = self:80",
