@@ -47,7 +47,7 @@ def test_what_is_no_request(host: str) -> None:
 def test_where_the_server_listens() -> None:
     assert told(("0.0.0.0:80", "[::]:80")) == b"0.0.0.0:80 [::]:80\n"
     assert parse_told(b"0.0.0.0:80 [::]:80") == ("0.0.0.0:80", "[::]:80")
-    for bad in (b"", b" ", b"a  b", b"\x1b[2J:80", b"\xff", b"x" * 200, b" ".join([b"a"] * 17)):
+    for bad in (b"", b" ", b"a  b", b"a\n", b"\x1b[2J:80", b"\xff", b"x" * 200, b" ".join([b"a"] * 17)):
         with pytest.raises(ValueError, match=r"expected|codec"):
             parse_told(bad)
 

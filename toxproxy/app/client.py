@@ -70,7 +70,7 @@ class Client(End):
 
     async def _start(self) -> None:
         messages = {server: request_message(self.config.secret_for(server)) for server in self.config.servers}
-        self._ledger = Ledger(self.config.log)
+        self._ledger = Ledger(audited(self.config))
         self._resources.callback(lambda: self._ledger.close())
         self._known.read()
         await self._start_node()
@@ -97,7 +97,9 @@ class Client(End):
         config.require_client("the configuration")
         new = [server for server in config.servers if server.public_key not in self._servers]
         messages = {server: request_message(config.secret_for(server)) for server in new}
-        ledger = Ledger(config.log)  # opened again even if nothing differs: its file may have been moved away
+        ledger = Ledger(
+            audited(config)
+        )  # opened again even if nothing differs: its file may have been moved away
         sockets: Sockets = {}
         added: list[ToxId] = []
         try:
@@ -166,7 +168,7 @@ class Client(End):
             friends=self._servers.values,
             listeners=self._listening,
             name_of=self._name,
-            audit=lambda: audit_snapshot(self.config, self._ledger),
+            audit=lambda: audit_snapshot(audited(self.config), self._ledger),
             known=lambda key: self._known.knows(key),
         )
 
@@ -323,3 +325,8 @@ class Client(End):
         endpoint = DatagramEndpoint()
         await endpoint.open(friend, target)
         return endpoint
+
+
+def audited(config: Config) -> LogSettings:
+    """A client's audit: without [reverse] nothing leaves here, and the file may be a server's."""
+    return config.log if config.reverse.entries else LogSettings()

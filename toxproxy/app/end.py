@@ -18,7 +18,7 @@ from toxproxy.app.reloading import Reloader
 from toxproxy.audit.ledger import Ledger
 from toxproxy.config.advice import Role
 from toxproxy.config.changes import Changes, changes
-from toxproxy.config.settings import TO_THE_LOG, Config, LimitSettings
+from toxproxy.config.settings import TO_THE_LOG, Config, LimitSettings, LogSettings
 from toxproxy.control.server import ControlServer, Method, Taker
 from toxproxy.control.snapshots import AuditSnapshot, PeerSnapshot, Snapshot
 from toxproxy.mapping.mapper import Mapper
@@ -203,12 +203,11 @@ class End:
         log.debug("friend request of %s ignored", short(key))
 
 
-def audit_snapshot(config: Config, ledger: Ledger) -> AuditSnapshot | None:
+def audit_snapshot(log: LogSettings, ledger: Ledger) -> AuditSnapshot | None:
     """Where the audit goes."""
-    audit = config.log.audit
-    if audit is None:
+    if log.audit is None:
         return None
-    return AuditSnapshot(file=None if audit == TO_THE_LOG else audit, lost=ledger.lost)
+    return AuditSnapshot(file=None if log.audit == TO_THE_LOG else log.audit, lost=ledger.lost)
 
 
 def set_limits(limits: Limits, settings: LimitSettings) -> None:

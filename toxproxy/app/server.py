@@ -117,7 +117,7 @@ class Server(End):
             self._state,
             friends=self._friends.values,
             access=lambda: access_snapshot(self.access),
-            audit=lambda: audit_snapshot(self.config, self._ledger),
+            audit=lambda: audit_snapshot(self.config.log, self._ledger),
             listeners=self._listening,
             name_of=lambda key: self.access.name(key),
         )

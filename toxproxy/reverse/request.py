@@ -72,8 +72,11 @@ def told(addresses: tuple[str, ...]) -> bytes:
 
 
 def parse_told(line: bytes) -> tuple[str, ...]:
-    """Where the server says that it listens, one address at least. Raises `ValueError`."""
-    addresses = line.decode("ascii").rstrip("\n").split(" ")
+    """Where the server says that it listens, one address at least; without the line's end.
+
+    Raises `ValueError`.
+    """
+    addresses = line.decode("ascii").split(" ")
     if len(addresses) > _MOST_ADDRESSES or not all(map(_ADDRESS.fullmatch, addresses)):
         raise ValueError("expected the addresses that are listened on, found something else")
     return tuple(addresses)
