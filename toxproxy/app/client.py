@@ -97,9 +97,7 @@ class Client(End):
         config.require_client("the configuration")
         new = [server for server in config.servers if server.public_key not in self._servers]
         messages = {server: request_message(config.secret_for(server)) for server in new}
-        ledger = Ledger(
-            audited(config)
-        )  # opened again even if nothing differs: its file may have been moved away
+        ledger = Ledger(audited(config))  # opened again even if nothing differs: its file may have moved
         sockets: Sockets = {}
         added: list[ToxId] = []
         try:

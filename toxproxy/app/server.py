@@ -99,7 +99,7 @@ class Server(End):
         self._guests.change()
         self._may_listen = {each.key: each.listen for each in config.clients}
         for listening in list(self._listenings.values()):
-            listening.change()
+            listening.change(config.limits)
         return config
 
     async def drain(self) -> None:

@@ -73,6 +73,7 @@ class Listening:
         self._name = name
         self._open: list[Open] = []
         self._left: set[ForwardListener | UdpForwardListener] = set()  # closed; they may have connections
+        self._told: set[Request] = set()  # what the log said is refused
         self._asked = Pace(_A_MINUTE)
         self._turn = asyncio.Lock()  # a listener that ends frees its address before the next one takes it
         self._closed = False
@@ -91,7 +92,9 @@ class Listening:
         except ValueError as error:
             transport.refuse(Refusal.UNSUPPORTED, str(error))
         except StreamRefused as refused:
-            self._notice("%s asks to listen on %s: %s", self._name(), request, refused.text)
+            if request not in self._told and len(self._told) < MOST:  # a client asks again and again
+                self._told.add(request)
+                self._notice("%s asks to listen on %s: %s", self._name(), request, refused.text)
             transport.refuse(refused.code, refused.text)
 
     async def _listen(self, transport: StreamTransport, request: Request) -> None:
@@ -112,6 +115,9 @@ class Listening:
         here = Open(request, new, transport)
         self._open.append(here)
         try:
+            if self._closed or self._permission(request) is None:  # since a reload meanwhile
+                raise StreamRefused(Refusal.NOT_PERMITTED, _NOT_PERMITTED)
+            self._told.discard(request)
             ended = _Ended()
             if transport.accept(ended):
                 transport.write(told(new.addresses))
@@ -128,10 +134,13 @@ class Listening:
             raise StreamRefused(Refusal.FAILED, "the server is stopping")
         if not self._asked.take():
             raise StreamRefused(Refusal.TOO_MANY_STREAMS, "asked too often: try again in a minute")
-        if permitted(self._permits(), request.bind, udp=request.udp) is None:
+        if self._permission(request) is None:
             raise StreamRefused(Refusal.NOT_PERMITTED, _NOT_PERMITTED)
         if len(self._open) >= MOST:
             raise StreamRefused(Refusal.TOO_MANY_STREAMS, f"the server listens on {MOST} addresses already")
+
+    def _permission(self, request: Request) -> Rule | None:
+        return permitted(self._permits(), request.bind, udp=request.udp)
 
     async def _bound(self, request: Request) -> list[socket.socket]:
         try:
@@ -145,14 +154,15 @@ class Listening:
             raise StreamRefused(Refusal.FAILED, "the server has nearly no file descriptors left")
         return sockets
 
-    def change(self) -> None:
-        """Other rules or limits hold: end the listeners that are not permitted any more."""
+    def change(self, limits: LimitSettings) -> None:
+        """Other rules and limits hold: end the listeners that are not permitted any more."""
+        self._told.clear()
         for each in self.open:
-            if permitted(self._permits(), each.request.bind, udp=each.request.udp) is None:
+            if self._permission(each.request) is None:
                 self._notice("%s may not listen on %s any more", self._name(), each.request)
                 each.transport.abort()
             else:
-                each.listener.change(self._limits(), compress=_compresses(each.transport))
+                each.listener.change(limits, compress=_compresses(each.transport))
 
     def close(self) -> None:
         """Listen no more. What came in goes on."""
