@@ -3,8 +3,9 @@
     python -m faults.outages [ROW…]
 
 Each row has a network of its own: a server, a client, and a third node that is the bootstrap node and
-TCP relay of both. A download of 100 MB is disturbed after three seconds; it must arrive whole. The row
-reports how long after the end of the outage bytes came again and, where Tox had lost the friend, how
+TCP relay of both. A download of 100 MB is disturbed after three seconds; it must arrive whole. In a row
+whose name begins with `reverse` it goes the other way: the server listens, once it permits that by a reload.
+The row reports how long after the end of the outage bytes came again and, where Tox had lost the friend, how
 long after Tox had found it again.
 """
 
@@ -15,6 +16,7 @@ import asyncio
 import contextlib
 import getpass
 import json
+import os
 import secrets
 import shlex
 import signal
@@ -32,6 +34,7 @@ from bench.emulator import FAR_ADDRESS, Emulator, Network
 from bench.links import WAN
 from bench.program import python, running
 from bench.rivals.ssh import SSHD_CONFIG, write_keys
+from toxproxy.control import client as control
 from toxproxy.demo.network import Process
 from toxproxy.errors import ToxproxyError
 
@@ -39,7 +42,7 @@ SIZE = 100_000_000  # bytes
 _UNDISTURBED = 3.0  # seconds before anything happens
 _SETTLED = 1.0  # seconds after a cut after which packets sent before it have arrived
 _LONGEST = 300.0  # seconds that a download may take, the outage not counted
-_NODE_PORT, _SSHD_PORT = 21000, 2222
+_NODE_PORT, _SSHD_PORT, _REVERSE_PORT = 21000, 2222, 8080
 _NEW_ADDRESS = "198.18.1.1"
 
 # The longest outage takes ten minutes; then Tox needs time to find the friend again.
@@ -54,9 +57,12 @@ class Scene:
     network: Network
     client: Process
     folder: Path
+    reverse: bool = False
 
     def port(self) -> tuple[str, str]:
-        """Host and port of the client's forward."""
+        """Host and port of the client's forward, or of what the server listens on for it."""
+        if self.reverse:
+            return "127.0.0.1", str(_REVERSE_PORT)
         host, _, port = str(self.client.ready["listeners"][0]["address"]).rpartition(":")
         return host, port
 
@@ -99,9 +105,12 @@ class Course:
 
 @contextlib.asynccontextmanager
 async def scene(
-    emulator: Emulator, target: Callable[[Network, Path], Awaitable[int]]
+    emulator: Emulator, target: Callable[[Network, Path], Awaitable[int]], *, reverse: bool = False
 ) -> AsyncIterator[Scene]:
-    """A scene. The client's forward leads to the port of the far end that `target` returns."""
+    """A scene. The client's forward leads to the port of the far end that `target` returns.
+
+    With `reverse` the server listens, and what connects there leads to that port of the near end.
+    """
     secret = secrets.token_hex(8)
     with tempfile.TemporaryDirectory(prefix="toxproxy-outages-") as name, emulator.network(WAN) as network:
         folder = Path(name)
@@ -120,32 +129,55 @@ async def scene(
             await node.start(_NODE)
             tox = _TOX.format(bootstrap=f"{FAR_ADDRESS}:{_NODE_PORT}:{node.ready['dht_key']}")
             access = f"[access]\nsecret = {secret}\n"
-            await server.start(f"{tox}{access}permit = 127.0.0.1:{port}\n", "-v")
-            forward = f"[client]\nforward = 0:127.0.0.1:{port}:{server.ready['tox_id']}\n"
+            settings = f"{tox}{access}permit = 127.0.0.1:{port}\n"
+            await server.start(settings, "-v")
+            line = f"[reverse]\nforward = {_REVERSE_PORT}" if reverse else "[client]\nforward = 0"
+            forward = f"{line}:127.0.0.1:{port}:{server.ready['tox_id']}\n"
             await client.start(tox + access + forward, "-v")
             await client.wait_for("ready", 60)
-            yield Scene(network, client, folder)
+            if reverse:
+                await _listener(client, "refused")
+                key = client.ready["public_key"]
+                server.config.write_text(
+                    f"{settings}[client near]\nkey = {key}\nlisten = 127.0.0.1:{_REVERSE_PORT}\n"
+                )
+                os.kill(server.pid, signal.SIGHUP)
+                await _listener(client, "listening")
+            yield Scene(network, client, folder, reverse)
+
+
+async def _listener(client: Process, state: str) -> None:
+    """Wait until the client says that the server's listener for it is in this state."""
+    folder = client.config.with_suffix(".state")
+    async with asyncio.timeout(60):
+        while True:
+            status: Any = await asyncio.to_thread(control.ask, folder, "status")
+            if [each["state"] for each in status["listeners"]] == [state]:
+                return
+            await asyncio.sleep(0.2)
 
 
 async def download(
-    emulator: Emulator, disturb: Callable[[Network], Awaitable[None]], seconds: float
+    emulator: Emulator,
+    disturb: Callable[[Network], Awaitable[None]],
+    seconds: float,
+    *,
+    reverse: bool = False,
 ) -> Course:
     """Run a download and disturb it after three seconds."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def serve(network: Network, folder: Path) -> int:
             command = python("faults.transfer", "serve", str(SIZE))
+            place = network.near if reverse else network.far
             return int(
-                await (
-                    await stack.enter_async_context(running(network.far, folder, "serve", *command))
-                ).line()
+                await (await stack.enter_async_context(running(place, folder, "serve", *command))).line()
             )
 
-        there = await stack.enter_async_context(scene(emulator, serve))
+        there = await stack.enter_async_context(scene(emulator, serve, reverse=reverse))
         command = python("faults.transfer", "fetch", *there.port(), str(SIZE))
-        fetching = await stack.enter_async_context(
-            running(there.network.near, there.folder, "fetch", *command)
-        )
+        place = there.network.far if reverse else there.network.near
+        fetching = await stack.enter_async_context(running(place, there.folder, "fetch", *command))
         course = Course()
 
         async def follow() -> None:
@@ -207,9 +239,14 @@ def _run(*command: str) -> None:
 
 
 async def _download(
-    name: str, emulator: Emulator, disturb: Callable[[Network], Awaitable[None]], long: float
+    name: str,
+    emulator: Emulator,
+    disturb: Callable[[Network], Awaitable[None]],
+    long: float,
+    *,
+    reverse: bool = False,
 ) -> bool:
-    course = await download(emulator, disturb, long)
+    course = await download(emulator, disturb, long, reverse=reverse)
     meanwhile = course.between(course.began + _SETTLED, course.over)
     text = f"{name}: {'whole' if course.whole else f'NOT WHOLE ({course.why})'}"
     if (flows := course.flows_after(course.over)) is not None:
@@ -296,6 +333,7 @@ ROWS: dict[str, Callable[[str, Emulator], Awaitable[bool]]] = {
     "cut-70": lambda name, emulator: _download(name, emulator, cut(70), 70),
     "cut-300": lambda name, emulator: _download(name, emulator, cut(300), 300),
     "no-udp": lambda name, emulator: _download(name, emulator, block_udp, 60),
+    "reverse-cut-60": lambda name, emulator: _download(name, emulator, cut(60), 60, reverse=True),
     "moved": lambda name, emulator: _download(name, emulator, move, 60),
 }
 

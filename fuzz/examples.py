@@ -75,6 +75,14 @@ _CONFIGURATION = f"""\
 [client]
 ssh = 2222:127.0.0.1:22:{_ID}
 six = [::1]:8081:[2001:db8::1]:80:{_ID}
+[reverse]
+web = 8080:127.0.0.1:3000:{_ID}
+dns = *:5353:[::1]:53/tcp+udp:{_ID}
+way = socks:alice:s3cret@1081:{_ID}
+permit = *:80-89, 10.0.0.0/8:*
+[client laptop]
+key = {_KEY}
+listen = 127.0.0.1:8080, *:5353/tcp+udp, unix:/run/x
 [socks]
 browser = 1080:{_ID}
 shared = alice:s3cret@*:1081:{_ID} ; for all
@@ -187,6 +195,14 @@ def examples() -> dict[str, dict[str, bytes]]:
         "clients": {name: b"*" + json.dumps(content).encode() for name, content in _CLIENTS.items()},
         "identity": {"new": _identity()},
         "routes": {"all": _ROUTES.encode(), "address": b"10.1.0.0/16\n*\n10.1.2.3:443"},
+        "listen": {
+            "tcp": b"127.0.0.1:8000-8100\n*:80/udp\nlisten:tcp:127.0.0.1:8080",
+            "udp": b"[::1]:53/tcp+udp\n*:*/udp\nlisten:udp:[::1]:53",
+            "every": b"0.0.0.0:80\n*:80\nlisten:tcp:*:80",
+            "unix": b"unix:/run/x\nlisten:tcp:unix:/run/x",
+            "listener": b"*:*\nlistener:7",
+        },
+        "told": {"one": b"127.0.0.1:8080", "two": b"0.0.0.0:80 [::]:80"},
         "pcp": {
             "granted": _PCP + router.NONCE + bytes.fromhex("11000000") + _PCP_EXTERNAL,
             "announced": bytes.fromhex("0280") + bytes(22),

@@ -18,6 +18,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 UNIX = "unix:"  # before the path of a Unix socket, wherever an address may stand
 UNIX_PORT = 1  # of a target that is a Unix socket; it means nothing
+LISTEN = "listen:"  # before what a client asks its server to listen on; see `reverse.request`
 
 KEY_BYTES = 32
 TOX_ID_BYTES = 38  # public key 32, nospam 4, checksum 2 (Tox protocol, "Tox ID")
@@ -73,6 +74,11 @@ class Target:
     def path(self) -> str | None:
         """The path of the Unix socket that this is, as the peer wrote it; None for a host."""
         return self.host.removeprefix(UNIX) if self.host.startswith(f"{UNIX}/") else None
+
+    @property
+    def asks_to_listen(self) -> bool:
+        """Whether this is a client's request to listen, and no target."""
+        return self.host.startswith(LISTEN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ class Refusal(IntEnum):
     NAME_NOT_FOUND = 0x10
     TOO_MANY_STREAMS = 0x11
     OFFLINE = 0x12  # not sent: the client found no server in time
+    ADDRESS_IN_USE = 0x14  # where the server was asked to listen
 
     @property
     def words(self) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from toxproxy import relay
-from toxproxy.config.settings import Forward, LimitSettings
+from toxproxy.config.settings import LimitSettings
 from toxproxy.dialer import Dialer
 from toxproxy.errors import StreamRefused
-from toxproxy.inbound.listener import DEFAULTS, Listener
+from toxproxy.inbound.listener import DEFAULTS, Leading, Listener
 from toxproxy.relay.stream import ByteStream
 
 
@@ -18,7 +18,7 @@ class ForwardListener(Listener):
     """
 
     def __init__(
-        self, forward: Forward, dialer: Dialer, limits: LimitSettings = DEFAULTS, *, compress: bool = True
+        self, forward: Leading, dialer: Dialer, limits: LimitSettings = DEFAULTS, *, compress: bool = True
     ) -> None:
         super().__init__(forward.name, forward.bind, dialer, limits, compress=compress)
         self._target = forward.target

@@ -64,7 +64,8 @@ def test_a_clients_secret_that_was_sent_needs_a_restart_and_a_servers_keys_are_n
     access = (
         "[access]\nsecret = correct horse\npermit = *:*\n[exit]\nconnect_timeout = 5\n[log]\naudit = log\n"
     )
-    assert between(CLIENT, CLIENT + access, "client") == Changes(restart=("[access] secret",))
+    expected = Changes(changed=("[log] audit",), restart=("[access] secret",))
+    assert between(CLIENT, CLIENT + access, "client") == expected
     secrets = f"[secrets]\n{SERVER[:8]} = battery staple\n"
     assert between(CLIENT, CLIENT + secrets, "client") == Changes(restart=(f"[secrets] {SERVER[:12]}",))
 

@@ -162,6 +162,7 @@ REFUSED = {
     Refusal.UNSUPPORTED: 7,
     Refusal.NAME_NOT_FOUND: 4,
     Refusal.TOO_MANY_STREAMS: 1,
+    Refusal.ADDRESS_IN_USE: 1,
     Refusal.OFFLINE: 3,
 }
 

@@ -29,6 +29,7 @@ STATUS = {
     Refusal.UNSUPPORTED: 501,
     Refusal.NAME_NOT_FOUND: 502,
     Refusal.TOO_MANY_STREAMS: 503,
+    Refusal.ADDRESS_IN_USE: 502,
     Refusal.OFFLINE: 503,
 }
 

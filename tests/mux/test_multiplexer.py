@@ -69,7 +69,8 @@ def test_the_client_sends_first_and_each_side_is_established_by_the_others_hello
 
 def test_hello_has_the_limits() -> None:
     pair = Pair(established=False, client=Limits(early_window=1, window=2, streams=3))
-    assert decoded(pair.client.take()) == [Hello(2, 2, 1, frames.LZ4 | frames.DATAGRAMS, 1, 3)]
+    features = frames.LZ4 | frames.DATAGRAMS | frames.LISTENS
+    assert decoded(pair.client.take()) == [Hello(2, 2, 1, features, 1, 3)]
 
 
 @pytest.mark.parametrize("client", [True, False])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -24,11 +25,14 @@ from tests.control.examples import (
     with_network,
     with_peer,
 )
-from toxproxy.control.findings import FindingKind
+from toxproxy.control.findings import FindingKind, findings
 from toxproxy.control.snapshots import (
     Admission,
     Advice,
     ClientSnapshot,
+    ListenerKind,
+    ListenerSnapshot,
+    ListenerState,
     NetworkPath,
     PathKind,
     PeerState,
@@ -42,6 +46,7 @@ from toxproxy.program.report import (
     client_line,
     explanation,
     lines,
+    listener_line,
     phase,
     pong_line,
     statuses,
@@ -51,6 +56,16 @@ from toxproxy.program.report import (
 from toxproxy.tunnel.friend import Phase
 
 OTHER = replace(PEER, key=OTHER_KEY)
+REVERSE = ListenerSnapshot(
+    name="web",
+    kind=ListenerKind.REVERSE,
+    address="127.0.0.1:8080",
+    target="127.0.0.1:3000",
+    peer_key=SERVER_KEY,
+    connections=1,
+    accepted=2,
+    refused=3,
+)
 
 
 def test_a_clients_report() -> None:
@@ -255,6 +270,35 @@ def test_a_finding_is_told_in_the_report(snapshot: Snapshot, kind: FindingKind, 
 def test_the_port_of_the_router(changes: dict[str, object], expected: str) -> None:
     mapping = replace(MAPPING, **changes)
     assert f"  {expected}" in lines(with_network(CLIENT, mapping=mapping))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "web: 127.0.0.1:8080 at the server -> 127.0.0.1:3000: 1 open, 2 in all, 3 refused"),
+        (
+            {"state": ListenerState.WAITING, "target": None, "refused": 0},
+            "web: 127.0.0.1:8080 at the server, which is not there -> (SOCKS and HTTP proxy): "
+            "1 open, 2 in all",
+        ),
+        (
+            {"kind": ListenerKind.FOR_CLIENT, "name": "laptop", "target": None, "refused": 0},
+            "laptop: 127.0.0.1:8080 -> the client: 1 open, 2 in all",
+        ),
+    ],
+)
+def test_what_is_listened_on_at_the_server(changes: dict[str, Any], expected: str) -> None:
+    assert listener_line(replace(REVERSE, **changes)) == expected
+
+
+def test_why_the_server_does_not_listen() -> None:
+    refused = replace(
+        REVERSE, state=ListenerState.REFUSED, refusal="not_permitted", detail="not\x1bpermitted"
+    )
+    (finding,) = findings(replace(CLIENT, listeners=(refused,)))
+    assert explanation(replace(CLIENT, listeners=(refused,)), finding) == (
+        "The server does not listen for web, and is asked again: 'not\\x1bpermitted'"
+    )
 
 
 @pytest.mark.parametrize("kind", FindingKind)

@@ -15,6 +15,9 @@ from toxproxy.control.server import Method, Params
 from toxproxy.control.snapshots import (
     Advice,
     EndRole,
+    ListenerKind,
+    ListenerSnapshot,
+    ListenerState,
     MappingSnapshot,
     NetworkPath,
     PathKind,
@@ -22,6 +25,7 @@ from toxproxy.control.snapshots import (
     PeerState,
     Snapshot,
 )
+from toxproxy.errors import Refusal
 from toxproxy.mapping.grant import Failure, Progress
 from toxproxy.outbound.service import answers
 from toxproxy.system.resolver import Resolver
@@ -68,7 +72,7 @@ class Checkup:
             *network(snapshot.network.path, found, udp=snapshot.network.udp_port is not None,
                      settled=settled, direct=any(p.path is PathKind.DIRECT for p in snapshot.peers)),
             *(self._peer(snapshot, peer) for peer in snapshot.peers if client),
-            *(fine(CheckKind.PORTS, f"{each.address} ({each.name})") for each in snapshot.listeners),
+            *(_listener(each) for each in snapshot.listeners),
             *(check for each in tried for check in each),
             *_access(snapshot),
             *([] if client else [names]),
@@ -193,6 +197,20 @@ def _library(snapshot: Snapshot) -> Check:
     if snapshot.end.libtoxcore_advice is Advice.DOUBTFUL:
         return note(CheckKind.LIBRARY, Fault.LIBRARY_DOUBTFUL, version)
     return fine(CheckKind.LIBRARY, version)
+
+
+def _listener(listener: ListenerSnapshot) -> Check:
+    about = f"{listener.address} ({listener.name})"
+    if listener.kind is not ListenerKind.REVERSE:
+        return fine(CheckKind.PORTS, about)
+    match listener.state:
+        case ListenerState.LISTENING:
+            return fine(CheckKind.REVERSE, about)
+        case ListenerState.REFUSED:
+            forbidden = listener.refusal == Refusal.NOT_PERMITTED.name.lower()
+            fault = Fault.LISTEN_FORBIDDEN if forbidden else Fault.LISTEN_REFUSED
+            return wrong(CheckKind.REVERSE, fault, about, detail=listener.detail)
+    return untried(CheckKind.REVERSE, Fault.NOT_CONNECTED)
 
 
 def _access(snapshot: Snapshot) -> list[Check]:

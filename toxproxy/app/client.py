@@ -14,15 +14,17 @@ from toxproxy.admission.access import request_message
 from toxproxy.admission.clients import is_name
 from toxproxy.app.connecting import Connecting
 from toxproxy.app.directions import Directions
-from toxproxy.app.end import DRAIN, NICKNAME, End, Listening
+from toxproxy.app.end import DRAIN, NICKNAME, End, Listening, audit_snapshot
 from toxproxy.app.known import KnownServers
-from toxproxy.app.listeners import Listeners, close
+from toxproxy.app.listeners import Listeners, Sockets, close
 from toxproxy.app.observer import Observer
 from toxproxy.app.orders import find_peer
+from toxproxy.app.reversing import Callback, ReverseServer, Reversing
 from toxproxy.app.speedtest import Speedtest
 from toxproxy.app.ways import Ways
+from toxproxy.audit.ledger import Ledger
 from toxproxy.config.exits import parse_servers
-from toxproxy.config.settings import Config, Forward
+from toxproxy.config.settings import Config, Forward, LogSettings
 from toxproxy.control.snapshots import EndRole, ListenerKind, ListenerSnapshot
 from toxproxy.dialer import Dialer
 from toxproxy.errors import ConfigError, StateError
@@ -55,6 +57,10 @@ class Client(End):
         self._servers: dict[bytes, Friend] = {}
         self._ways = Ways(config, self._servers)
         self._listeners = Listeners(self._ways)
+        self._ledger = Ledger(LogSettings())
+        self._reversing = Reversing(
+            config, self._servers, name=self._name, write=lambda record: self._ledger.write(record)
+        )
         self._leaving: dict[bytes, asyncio.Task[None]] = {}  # from servers that were removed
         self._stdio = Stdio(config.limits)
         self._turn = asyncio.Lock()  # servers come and go one after the other
@@ -64,6 +70,8 @@ class Client(End):
 
     async def _start(self) -> None:
         messages = {server: request_message(self.config.secret_for(server)) for server in self.config.servers}
+        self._ledger = Ledger(audited(self.config))
+        self._resources.callback(lambda: self._ledger.close())
         self._known.read()
         await self._start_node()
         wanted = {server.public_key for server in self.config.servers}
@@ -74,7 +82,9 @@ class Client(End):
         self._resources.push_async_callback(self._stop_leaving)
         self._resources.push_async_callback(self._listeners.drain)
         self._resources.push_async_callback(self._listeners.close)
+        self._resources.push_async_callback(self._reversing.close)
         await self._listeners.switch(self.config, await self._listeners.bind(self.config))
+        await self._reversing.switch(self.config)
         speedtest = Speedtest(self._observer, self._servers.values)
         methods = {**speedtest.methods, **Directions(self._ways).methods}
         await self._start_control(methods, Connecting(self._stdio, self.way).takers)
@@ -87,13 +97,16 @@ class Client(End):
         config.require_client("the configuration")
         new = [server for server in config.servers if server.public_key not in self._servers]
         messages = {server: request_message(config.secret_for(server)) for server in new}
-        sockets = await self._listeners.bind(config)
+        ledger = Ledger(audited(config))  # opened again even if nothing differs: its file may have moved
+        sockets: Sockets = {}
         added: list[ToxId] = []
         try:
+            sockets = await self._listeners.bind(config)
             for server, message in messages.items():
                 self._add(server, message)
                 added.append(server)
         except BaseException:
+            ledger.close()
             close(sockets)
             for server in added:
                 with contextlib.suppress(StateError):  # the next start removes it
@@ -103,8 +116,11 @@ class Client(End):
         for key in wanted:
             if (task := self._leaving.pop(key, None)) is not None:
                 task.cancel()
+        self._ledger.close()
+        self._ledger = ledger
         self._ways.change(config)
         await self._listeners.switch(config, sockets)
+        await self._reversing.switch(config)
         self._stdio.limits = config.limits
         for key in self._servers.keys() - wanted - self._leaving.keys():
             self._leaving[key] = asyncio.create_task(self._leave(key), name="leave a server")
@@ -124,6 +140,7 @@ class Client(End):
     async def _leave(self, key: bytes) -> None:
         """Let the connections through a server end by themselves, then forget it."""
         friend = self._servers[key]
+        await self._reversing.gone(key)
         await self._listeners.gone(key)
         await friend.idle()
         async with self._turn:
@@ -149,6 +166,7 @@ class Client(End):
             friends=self._servers.values,
             listeners=self._listening,
             name_of=self._name,
+            audit=lambda: audit_snapshot(audited(self.config), self._ledger),
             known=lambda key: self._known.knows(key),
         )
 
@@ -159,6 +177,8 @@ class Client(End):
             number,
             server.public_key,
             changed=self._friend_changed,
+            host=self._reversing.outlet(server.public_key),
+            near=True,
             wait=self.config.tox.wait,
             limits=self._limits,
             grace=self.config.tox.grace,
@@ -197,6 +217,7 @@ class Client(End):
         """Stop listening, then let the connections and streams end, for at most `DRAIN` seconds."""
         await self.reloader.close()
         await self._listeners.close()
+        await self._reversing.close()
         await asyncio.gather(super().drain(), self._listeners.drain(DRAIN))
 
     def listening(self) -> Iterator[Listening]:
@@ -236,6 +257,7 @@ class Client(End):
 
     def _listening(self) -> Iterator[ListenerSnapshot]:
         yield from self._listeners.snapshots()
+        yield from self._reversing.snapshots()
         if (stdio := self._stdio).accepted:
             yield ListenerSnapshot(
                 name=STDIO,
@@ -273,6 +295,22 @@ class Client(End):
         )
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
+    async def start_server(
+        self,
+        client_connected_cb: Callback,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        server: ToxId | None = None,
+    ) -> ReverseServer:
+        """As `asyncio.start_server`, with the port at the server ([client NAME] listen permits it there).
+
+        `host` is an address there, or `*`; a port of 0 any that is free. Waits for the server as
+        `open_connection` does, and for its answer. Raises `StreamRefused`; `ValueError` for a host or a port
+        that cannot be; `ConfigError` where `server` does not say which.
+        """
+        return await self._reversing.start_server(client_connected_cb, host, port, self._friend(server))
+
     async def open_datagram(self, host: str, port: int, *, server: ToxId | None = None) -> DatagramEndpoint:
         """A flow of datagrams (UDP) from the server's side to one target.
 
@@ -285,3 +323,8 @@ class Client(End):
         endpoint = DatagramEndpoint()
         await endpoint.open(friend, target)
         return endpoint
+
+
+def audited(config: Config) -> LogSettings:
+    """A client's audit: without [reverse] nothing leaves here, and the file may be a server's."""
+    return config.log if config.reverse.entries else LogSettings()

@@ -15,11 +15,12 @@ from toxproxy.app.checkup import Checkup
 from toxproxy.app.observer import Observer
 from toxproxy.app.orders import Orders
 from toxproxy.app.reloading import Reloader
+from toxproxy.audit.ledger import Ledger
 from toxproxy.config.advice import Role
 from toxproxy.config.changes import Changes, changes
-from toxproxy.config.settings import Config, LimitSettings
+from toxproxy.config.settings import TO_THE_LOG, Config, LimitSettings, LogSettings
 from toxproxy.control.server import ControlServer, Method, Taker
-from toxproxy.control.snapshots import PeerSnapshot, Snapshot
+from toxproxy.control.snapshots import AuditSnapshot, PeerSnapshot, Snapshot
 from toxproxy.mapping.mapper import Mapper
 from toxproxy.mux.limits import Limits, Pool
 from toxproxy.system.state import StateFolder
@@ -200,6 +201,13 @@ class End:
 
     def friend_request(self, key: bytes, message: bytes) -> None:
         log.debug("friend request of %s ignored", short(key))
+
+
+def audit_snapshot(log: LogSettings, ledger: Ledger) -> AuditSnapshot | None:
+    """Where the audit goes."""
+    if log.audit is None:
+        return None
+    return AuditSnapshot(file=None if log.audit == TO_THE_LOG else log.audit, lost=ledger.lost)
 
 
 def set_limits(limits: Limits, settings: LimitSettings) -> None:

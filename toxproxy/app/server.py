@@ -6,22 +6,26 @@ import logging
 import os
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
 from enum import Enum
+from weakref import WeakValueDictionary
 
 from toxproxy.admission.access import Access
 from toxproxy.admission.guests import Guests
 from toxproxy.admission.requests import Requests
 from toxproxy.app.admissions import Admissions, access_snapshot
-from toxproxy.app.end import NICKNAME, End, how, waiting
+from toxproxy.app.end import NICKNAME, End, audit_snapshot, how, waiting
 from toxproxy.app.observer import Observer
+from toxproxy.app.reversing import for_client
 from toxproxy.audit.ledger import Ledger
-from toxproxy.config.settings import TO_THE_LOG, Config, LogSettings
-from toxproxy.control.snapshots import AuditSnapshot, EndRole
+from toxproxy.config.settings import Config, LogSettings
+from toxproxy.control.snapshots import EndRole, ListenerSnapshot
 from toxproxy.errors import Refusal, StateError
 from toxproxy.outbound.audited import AuditedExit
 from toxproxy.outbound.exit import Exit
 from toxproxy.outbound.serving import Serving
 from toxproxy.pace import Notice
+from toxproxy.reverse.listening import Listening
 from toxproxy.system.state import StateFolder, option
 from toxproxy.tox.node import ConnectionStatus
 from toxproxy.tunnel.friend import Friend, Phase
@@ -58,6 +62,8 @@ class Server(End):
         self._guests = Guests(self.node, self.access, self._friends, self._befriend)
         self._requests = self._make_requests(config)
         self._saved_at = time.monotonic()
+        self._may_listen = {each.key: each.listen for each in config.clients}
+        self._listenings = WeakValueDictionary[bytes, Listening]()  # those of friends
         self._told: dict[bytes, Presence] = {}
         self._notices: OrderedDict[bytes, Notice] = OrderedDict()  # the log's lines about each client
 
@@ -91,7 +97,17 @@ class Server(End):
         self._requests = self._make_requests(config)
         self._exit.change(config.exit, config.access.rules, config.limits.dials)
         self._guests.change()
+        self._may_listen = {each.key: each.listen for each in config.clients}
+        for listening in list(self._listenings.values()):
+            listening.change(config.limits)
         return config
+
+    async def drain(self) -> None:
+        """Stop listening for clients, then let all connections end, for at most `DRAIN` seconds."""
+        await self.reloader.close()
+        for listening in list(self._listenings.values()):
+            listening.close()
+        await super().drain()
 
     def _make_observer(self) -> Observer:
         return Observer(
@@ -101,15 +117,14 @@ class Server(End):
             self._state,
             friends=self._friends.values,
             access=lambda: access_snapshot(self.access),
-            audit=self._audit,
+            audit=lambda: audit_snapshot(self.config.log, self._ledger),
+            listeners=self._listening,
             name_of=lambda key: self.access.name(key),
         )
 
-    def _audit(self) -> AuditSnapshot | None:
-        audit = self.config.log.audit
-        if audit is None:
-            return None
-        return AuditSnapshot(file=None if audit == TO_THE_LOG else audit, lost=self._ledger.lost)
+    def _listening(self) -> Iterator[ListenerSnapshot]:
+        for key, listening in list(self._listenings.items()):
+            yield from for_client(key, self.access.called(key), listening)
 
     def friend_request(self, key: bytes, message: bytes) -> None:
         self._requests.received(key, message)
@@ -125,12 +140,19 @@ class Server(End):
         audited = AuditedExit(
             self._exit.guest(), key, name=self.access.name, write=lambda record: self._ledger.write(record)
         )
+        listening = self._listenings[key] = Listening(
+            permits=lambda: self._may_listen.get(key, ()),
+            session=lambda: friend.session,
+            limits=lambda: self.config.limits,
+            name=lambda: self.access.called(key),
+        )
         serving = Serving(
             audited,
+            asked=listening.serve,
             patience=lambda: self.config.limits.patience,
             turned_away=lambda target: audited.refused(target, Refusal.TOO_MANY_STREAMS),
         )
-        return Friend(
+        friend = Friend(
             self.node,
             number,
             key,
@@ -140,6 +162,7 @@ class Server(End):
             grace=self.config.tox.grace,
             name_of=self.access.name,
         )
+        return friend
 
     def _save(self, *, seldom: bool = False) -> None:
         """Write down when clients were seen, `seldom` once in ten minutes at most."""

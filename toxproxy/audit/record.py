@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from typing import Literal
 
 from toxproxy.errors import Refusal
 
@@ -42,7 +43,9 @@ class End(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One connection. `unix` is when it ended, in seconds since 1970.
+    """One connection of a client, or of a server's that leaves here: `peer` says of which.
+
+    `unix` is when it ended, in seconds since 1970.
 
     `addresses`: the one that was connected to; where there is none, those that the name has. `rule` is
     what decided, as in the file; None: no rule permits it, or the verdict is NONE.
@@ -60,19 +63,20 @@ class Record:
     to_client_bytes: int
     duration_s: float
     end: End
+    peer: Literal["client", "server"] = "client"
 
 
 def text_line(record: Record) -> str:
     """`2026-01-31T12:00:00Z client=laptop key=9142DE888B58 target=…`; a `-` is: nothing, or not known."""
     fields = {
-        "client": record.client_name,
+        record.peer: record.client_name,
         "key": record.client_key[:_SHORT],
         "target": record.target,
         "address": ",".join(record.addresses[:_MOST_ADDRESSES]) or None,
         "verdict": record.verdict.value,
         "rule": record.rule,
         "to_target": str(record.to_target_bytes),
-        "to_client": str(record.to_client_bytes),
+        f"to_{record.peer}": str(record.to_client_bytes),
         "seconds": f"{record.duration_s:.3f}",
         "end": record.end.value,
         "refusal": _word(record.refusal),
@@ -88,14 +92,14 @@ def json_line(record: Record) -> str:
     time = datetime.fromtimestamp(record.unix, UTC).isoformat(timespec="milliseconds")
     fields = {
         "time": time.replace("+00:00", "Z"),
-        "client_key": record.client_key,
-        "client_name": record.client_name,
+        f"{record.peer}_key": record.client_key,
+        f"{record.peer}_name": record.client_name,
         "target": record.target,
         "addresses": record.addresses[:_MOST_ADDRESSES],
         "verdict": record.verdict.value,
         "rule": record.rule,
         "to_target_bytes": record.to_target_bytes,
-        "to_client_bytes": record.to_client_bytes,
+        f"to_{record.peer}_bytes": record.to_client_bytes,
         "duration_s": round(record.duration_s, 3),
         "end": record.end.value,
         "refusal": _word(record.refusal),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from toxproxy.config.secret import weakness
-from toxproxy.config.settings import Config, Forward
+from toxproxy.config.settings import Config, Forward, ProxyPort
 
 Role = Literal["server", "client"]
 
@@ -16,7 +16,7 @@ def warnings(config: Config, role: Role) -> list[str]:
     return [
         *_of_file(config),
         *_of_web(config),
-        *(_of_client(config) if role == "client" else _of_server(config)),
+        *((*_of_client(config), *_of_reverse(config)) if role == "client" else _of_server(config)),
     ]
 
 
@@ -55,6 +55,15 @@ def _of_client(config: Config) -> Iterator[str]:
                 f"[socks] {listener.name} listens on {listener.bind} without a password: "
                 "whoever reaches that port uses the server's network; "
                 "write user:password@ before the address, or remove the address"
+            )
+
+
+def _of_reverse(config: Config) -> Iterator[str]:
+    for entry in config.reverse.entries:
+        if isinstance(entry, ProxyPort) and entry.username is None and not entry.bind.is_loopback:
+            yield (
+                f"[reverse] {entry.name} has the server listen on {entry.bind} without a password: whoever "
+                "reaches that port uses this machine's network; write socks:user:password@ before the address"
             )
 
 

@@ -36,7 +36,7 @@ from toxproxy.address import (
     split_fields,
     split_listener,
 )
-from toxproxy.config import exits, ini, scalars, secret
+from toxproxy.config import clients, exits, ini, reverse, scalars, secret
 from toxproxy.config.settings import (
     GIB,
     MIB,
@@ -91,7 +91,8 @@ def load(path: str | Path) -> Config:
 
 def parse(text: str, name: str) -> Config:
     """The configuration in `text`, which errors call `name`. Raises `ConfigError`."""
-    sections = ini.read(text, name, _KNOWN)
+    sections = ini.read(text, name, _KNOWN, clients.FAMILY)
+    listeners = [*sections["client"], *sections["socks"], *(sections["reverse"].keys() - {reverse.PERMIT})]
     forwards, proxies = sections["client"].items(), sections["socks"].items()
     named = exits.parse_each(sections["exits"])
     names = {each.name: each.server for each in named}
@@ -104,11 +105,13 @@ def parse(text: str, name: str) -> Config:
             for each in entry.parse(partial(_forwards, key, entry.line, names))
         ),
         proxies=tuple(_parse_login(entry, partial(_proxy, key, entry.line, names)) for key, entry in proxies),
+        reverse=reverse.parse_each(sections["reverse"], partial(_reversed, names)),
+        clients=clients.parse_each(sections, name),
         exits=named,
         routes=Routes(
             tuple(exits.parse_route(key, entry, names) for key, entry in sections["route"].items())
         ),
-        uncompressed=_uncompressed(sections["compress"], [*sections["client"], *sections["socks"]]),
+        uncompressed=_uncompressed(sections["compress"], listeners),
         access=_access(sections["access"]),
         exit=_exit(sections["exit"]),
         tox=_tox(sections["tox"]),
@@ -275,6 +278,17 @@ def _proxy(name: str, line: int, names: exits.Names, text: str) -> ProxyPort:
     return ProxyPort(name, where, server, username, password, line, tuple(others))
 
 
+def _reversed(names: exits.Names, name: str, entry: ini.Entry) -> tuple[Forward | ProxyPort, ...]:
+    """A line of [reverse]."""
+
+    def parsed(text: str) -> tuple[Forward | ProxyPort, ...]:
+        if text.lower().startswith(reverse.PROXY):
+            return (_proxy(name, entry.line, names, text[len(reverse.PROXY) :]),)
+        return _forwards(name, entry.line, names, text)
+
+    return _parse_login(entry, parsed)
+
+
 def _local(fields: list[str]) -> Bind | UnixBind:
     """Where a forward or a proxy port listens."""
     if len(fields) == 1 and is_unix(fields[0]):
@@ -388,6 +402,7 @@ _KNOWN: Mapping[str, frozenset[str] | None] = {
     "server": frozenset({"name"}),
     "client": None,
     "socks": None,
+    "reverse": None,
     "exits": None,
     "route": None,
     "compress": None,

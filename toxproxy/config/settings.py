@@ -76,6 +76,30 @@ class ProxyPort:
 
 
 @dataclass(frozen=True, slots=True)
+class ReverseSettings:
+    """[reverse]: what servers listen for, and where it leads from this machine.
+
+    The `bind` of an entry is at its only server. `permit` says where its proxy ports lead; None: to what is
+    neither private nor this machine.
+    """
+
+    entries: tuple[Forward | ProxyPort, ...] = ()
+    permit: tuple[Rule, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSection:
+    """[client NAME]: what one client may at this server, by its public `key`.
+
+    `listen` is where it may have the server listen; see `config.listen`.
+    """
+
+    name: str
+    key: bytes
+    listen: tuple[Rule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class NamedExit:
     """A line of [exits]: what a server is called in this file."""
 
@@ -262,6 +286,8 @@ class Config:
     server_name: str | None = None
     forwards: tuple[Forward, ...] = ()
     proxies: tuple[ProxyPort, ...] = ()
+    reverse: ReverseSettings = ReverseSettings()
+    clients: tuple[ClientSection, ...] = ()
     exits: tuple[NamedExit, ...] = ()
     routes: Routes = field(default_factory=Routes)
     uncompressed: frozenset[str] = frozenset()
@@ -287,18 +313,20 @@ class Config:
     @property
     def has_secrets(self) -> bool:
         """Whether the configuration holds a secret or a password."""
-        passwords = any(proxy.password for proxy in self.proxies) or "@" in (self.exit.upstream or "")
+        entries = (*self.proxies, *self.reverse.entries)
+        passwords = any(isinstance(each, ProxyPort) and each.password for each in entries)
+        passwords = passwords or "@" in (self.exit.upstream or "")
         page = self.web is not None and self.web.secret is not None
         return bool(self.access.secret or self.secrets or passwords or page)
 
     @property
     def servers(self) -> tuple[ToxId, ...]:
-        """The servers of a client: those of its listeners in the file's order, then of [route] and [exits].
+        """The servers of a client: those of its listeners in the file's order, then of the other sections.
 
         Each public key is there once.
         """
         servers: dict[bytes, ToxId] = {}
-        for listener in self.listeners:
+        for listener in (*self.listeners, *self.reverse.entries):
             for server in listener.servers:
                 servers.setdefault(server.public_key, server)
         for server in (*self.routes.servers, *(exit.server for exit in self.exits)):

@@ -22,6 +22,7 @@ class CheckKind(Enum):
     ROUTER = "router"  # whether it leads a port to Tox's
     PEER = "peer"
     TARGETS = "targets"
+    REVERSE = "reverse"  # whether the server listens for this client
     NAMES = "names"  # the name service at the server
     CLOCK = "clock"
     QUALITY = "quality"
@@ -71,6 +72,8 @@ class Fault(Enum):
     TARGET_REFUSED = "target_refused"  # nothing listens there
     TARGET_UNREACHABLE = "target_unreachable"
     TARGET_NAME_UNKNOWN = "target_name_unknown"
+    LISTEN_FORBIDDEN = "listen_forbidden"  # `about` the address at the server and the line of [reverse]
+    LISTEN_REFUSED = "listen_refused"  # for another reason
     RESOLVER_DEAD = "resolver_dead"
     CLOCK_DIFFERS = "clock_differs"  # from the server's; `value` in seconds, above 0: ours is ahead
     RELAYED = "relayed"  # `relay_reason` says why

@@ -9,6 +9,7 @@ from enum import Enum
 from toxproxy.control.snapshots import (
     Advice,
     EndRole,
+    ListenerState,
     NetworkPath,
     NetworkSnapshot,
     PathKind,
@@ -39,6 +40,7 @@ class FindingKind(Enum):
     NOBODY_ALLOWED = "nobody_allowed"
     AUDIT_NOT_WRITTEN = "audit_not_written"  # `count`: lines that are lost
     LISTENER_FULL = "listener_full"
+    NOT_LISTENED = "not_listened"  # a server refuses to listen for a line of [reverse]
     LIBRARY_DOUBTFUL = "library_doubtful"
 
 
@@ -123,6 +125,9 @@ def _about_listeners(snapshot: Snapshot) -> Iterator[Finding]:
     for listener in snapshot.listeners:
         if listener.connections >= snapshot.limits.connections:
             yield Finding(kind=FindingKind.LISTENER_FULL, listener=listener.name, count=listener.connections)
+        if listener.state is ListenerState.REFUSED:
+            peer = listener.peer_key
+            yield Finding(kind=FindingKind.NOT_LISTENED, listener=listener.name, peer_key=peer)
 
 
 def _about_library(snapshot: Snapshot) -> Iterator[Finding]:

@@ -67,6 +67,17 @@ class ListenerKind(Enum):
     FORWARD = "forward"
     PROXY = "proxy"
     COMMAND = "command"  # `toxproxy connect`, which needs no port
+    REVERSE = "reverse"  # at the server, for this client
+    FOR_CLIENT = "for_client"  # here, for a client
+
+
+class ListenerState(Enum):
+    """How far a listener is. Those of this end listen."""
+
+    LISTENING = "listening"
+    WAITING = "waiting"  # for the server, which is to listen
+    ASKED = "asked"  # it has not answered yet
+    REFUSED = "refused"  # it is asked again
 
 
 class WayKind(Enum):
@@ -220,6 +231,10 @@ class ListenerSnapshot:
 
     `peer_key` is the first server that it leads to; None where each connection says which.
     Connections: `connections` now, `accepted` and `refused` (by the far end) since the start.
+
+    Of the kind REVERSE the address is at the server, `target` is None for a proxy port, and connections are
+    refused here. `refusal` is the name of a `Refusal`, `detail` the server's text for people. Of the kind
+    FOR_CLIENT `name` and `peer_key` are the client's.
     """
 
     name: str
@@ -230,6 +245,9 @@ class ListenerSnapshot:
     connections: int
     accepted: int
     refused: int
+    state: ListenerState = ListenerState.LISTENING
+    refusal: str | None = None
+    detail: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,6 +58,7 @@ _ROWS: Mapping[Refusal, tuple[int, int, int, str, str]] = {
     Refusal.UNSUPPORTED: (0x07, 0x5B, 501, "proxy_configuration_error", "The server cannot do this."),
     Refusal.NAME_NOT_FOUND: (0x04, 0x5B, 502, "dns_error", "Check the name: the server cannot resolve it."),
     Refusal.TOO_MANY_STREAMS: (0x01, 0x5B, 503, "connection_limit_reached", "Try again in a moment."),
+    Refusal.ADDRESS_IN_USE: (0x01, 0x5B, 502, "destination_unavailable", "Look at the server's log."),
     Refusal.OFFLINE: (
         0x03,
         0x5B,

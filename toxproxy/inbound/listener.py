@@ -13,7 +13,10 @@ import math
 import os
 import socket
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
+from typing import Protocol
 
 from toxproxy.address import MAX_WORDS, UNIX, Bind, Target, UnixBind, join_host_port, shown
 from toxproxy.config.settings import LimitSettings
@@ -36,6 +39,25 @@ _MAX_OFFLINE_WORDS = 240
 _SHORTAGE = 1.0  # seconds until the next attempt, if the system has no descriptor left
 _PORT_ATTEMPTS = 16  # at a free port that all addresses have in common
 _NO_SUCH_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
+
+
+class Leading(Protocol):
+    """What a listener that leads to one target needs to know. A `Forward` is that."""
+
+    @property
+    def name(self) -> str:
+        """What the log calls it."""
+        ...
+
+    @property
+    def bind(self) -> Bind | UnixBind:
+        """Where it listens."""
+        ...
+
+    @property
+    def target(self) -> Target:
+        """Where its connections go."""
+        ...
 
 
 class Listener(ABC):
@@ -93,6 +115,13 @@ class Listener(ABC):
         self.addresses = tuple(map(_address, self._sockets))
         self._accepting = [loop.create_task(self._accept(sock)) for sock in self._sockets]
 
+    def begin(self, connect: Callable[[ByteStream], Awaitable[object]]) -> None:
+        """Serve a connection: `connect` gives it its transport, which may be another than a socket's."""
+        self.accepted += 1
+        task = asyncio.get_running_loop().create_task(self._run(connect))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
     def change(self, limits: LimitSettings, *, compress: bool) -> None:
         """Use other settings for new connections."""
         self._limits, self._compress = limits, compress
@@ -117,10 +146,14 @@ class Listener(ABC):
         """Wait `grace` seconds for the connections to end, then reset the others. None: wait for all."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace)
-        for task in self._tasks:
-            task.cancel()
+        self.reset()
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+    def reset(self) -> None:
+        """Reset the connections that are left."""
+        for task in self._tasks:
+            task.cancel()
 
     async def open(
         self, client: ByteStream, target: Target, *, early: bool = False, dialer: Dialer | None = None
@@ -164,18 +197,18 @@ class Listener(ABC):
                 with os_errors():
                     accepted = await _accepted(sock)
             except OSError as error:
-                await self._make_room(f"no connection can be accepted ({_why(error)})", _SHORTAGE)
+                await self._make_room(f"no connection can be accepted ({why(error)})", _SHORTAGE)
                 continue
-            most, why = math.inf, "[limits] connections"
+            most, limit = math.inf, "[limits] connections"
             if scarce(accepted):
-                most, why = max(1, len(self._tasks)), "ulimit -n"
+                most, limit = max(1, len(self._tasks)), "ulimit -n"
             try:
                 while (count := len(self._tasks)) >= min(most, self._limits.connections):
-                    await self._make_room(f"{count} connections are open ({why})")
+                    await self._make_room(f"{count} connections are open ({limit})")
             except asyncio.CancelledError:
                 accepted.close()
                 raise
-            self._begin(accepted)
+            self.begin(partial(_joined, accepted))
 
     async def _make_room(self, reason: str, seconds: float | None = None) -> None:
         """Reset the oldest connection that has not asked yet, and wait until any ends, at most `seconds`."""
@@ -193,23 +226,15 @@ class Listener(ABC):
             async with asyncio.timeout(seconds):
                 await self._room.wait()
 
-    def _begin(self, accepted: socket.socket) -> None:
-        self.accepted += 1
-        task = asyncio.get_running_loop().create_task(self._run(accepted))
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._silent.pop(task, None)
         self._room.set()
 
-    async def _run(self, accepted: socket.socket) -> None:
+    async def _run(self, connect: Callable[[ByteStream], Awaitable[object]]) -> None:
         client = ByteStream(self._limits.patience, self._reset)
         try:
-            with suppress(OSError):  # the client is gone already; the next line fails too
-                keep_lively(accepted)
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: client, accepted)
+            await connect(client)
             if not self._silent:
                 self._room.set()
             self._silent[_current_task()] = None
@@ -220,6 +245,13 @@ class Listener(ABC):
             log.exception("%s: a connection was given up", self.name)
         finally:
             client.reset()
+
+
+async def _joined(accepted: socket.socket, client: ByteStream) -> None:
+    """Give the client the transport of a socket that was accepted."""
+    with suppress(OSError):  # the client is gone already; the next line fails too
+        keep_lively(accepted)
+    await asyncio.get_running_loop().connect_accepted_socket(lambda: client, accepted)
 
 
 async def _accepted(sock: socket.socket) -> socket.socket:
@@ -273,7 +305,7 @@ async def listening(
     try:
         return await bound(bind, kind)
     except OSError as error:
-        raise ToxproxyError(f"{name}: cannot listen on {bind}: {_why(error)}") from error
+        raise ToxproxyError(f"{name}: cannot listen on {bind}: {why(error)}") from error
 
 
 async def _resolve(bind: Bind) -> list[tuple[socket.AddressFamily, str]]:
@@ -334,7 +366,8 @@ def _bind_all(
     return sockets
 
 
-def _why(error: OSError) -> str:
+def why(error: OSError) -> str:
+    """Why an address cannot be bound, or a connection not be accepted, for people."""
     if isinstance(error, socket.gaierror) or error.errno is None:
         return "the name has no address here" if isinstance(error, socket.gaierror) else str(error)
     if error.errno == errno.EEXIST:

@@ -7,11 +7,11 @@ import socket
 from typing import Any
 
 from toxproxy.address import MAX_WORDS, UdpTarget, join_host_port, shown
-from toxproxy.config.settings import Forward, LimitSettings
+from toxproxy.config.settings import LimitSettings
 from toxproxy.dialer import FlowDialer
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.inbound.flows import FlowTable, Openings
-from toxproxy.inbound.listener import DEFAULTS, listening
+from toxproxy.inbound.listener import DEFAULTS, Leading, listening
 from toxproxy.pace import Notice
 from toxproxy.system.datagrams import DatagramSocket
 from toxproxy.system.sockets import enlarge
@@ -30,7 +30,7 @@ class UdpForwardListener:
     It has the interface of a `Listener`; its connections are flows, `limits.flows` at most.
     """
 
-    def __init__(self, forward: Forward, dialer: FlowDialer, limits: LimitSettings = DEFAULTS) -> None:
+    def __init__(self, forward: Leading, dialer: FlowDialer, limits: LimitSettings = DEFAULTS) -> None:
         assert isinstance(forward.target, UdpTarget)
         self.name = forward.name
         self.addresses: tuple[str, ...] = ()

@@ -19,6 +19,7 @@ TCP, UDP = 0x01, 0x02  # kinds of streams; one of kind UDP is a flow of datagram
 PLAIN = 0x80  # added to the kind: the opener takes no PACKED frames of this stream
 LZ4 = 0x01  # a bit of HELLO's features: this side understands PACKED frames
 DATAGRAMS = 0x02  # another: it understands flows of datagrams
+LISTENS = 0x04  # another: as a server it listens for its clients, where they may have that
 
 
 class Hello(NamedTuple):
@@ -27,7 +28,7 @@ class Hello(NamedTuple):
     oldest: int  # the lowest protocol version that the sender understands
     newest: int  # the highest
     session: int  # 64 random bits, new for every session
-    features: int  # bits: LZ4, DATAGRAMS
+    features: int  # bits: LZ4, DATAGRAMS, LISTENS
     window: int  # the early window: bytes that may follow an OPEN before OPENED
     streams: int  # how many streams the peer may have open at once
     more: bytes = b""  # fields of a later version

@@ -60,7 +60,8 @@ class Multiplexer:
         self._used = Ranges()  # halves of the ids that the peer has used
         self._sent = self._received = 0  # bytes of the streams that have ended
         window, most = self.limits.early_window, self.limits.streams
-        hello = frames.Hello(OLDEST, NEWEST, session, frames.LZ4 | frames.DATAGRAMS, window, most)
+        features = frames.LZ4 | frames.DATAGRAMS | frames.LISTENS
+        hello = frames.Hello(OLDEST, NEWEST, session, features, window, most)
         self._incoming = Incoming(self, hello, client=client)
         if client:
             self.scheduler.control(frames.encode(hello))
@@ -92,12 +93,15 @@ class Multiplexer:
         established, a side allows no more streams, or all ids of the session are used up.
         """
         peer = self._established_peer()
-        for whose, most in (("this side", self.limits.streams), ("the server", peer.streams)):
+        for whose, most in (("this side", self.limits.streams), ("the other end", peer.streams)):
             if self._opened >= most:
                 raise StreamRefused(Refusal.TOO_MANY_STREAMS, f"{whose} allows {most} connections at once")
         if self._next_id > frames.MAX_STREAM:
             text = "this session has opened as many connections as it can: restart the client"
             raise StreamRefused(Refusal.FAILED, text)
+        if target.asks_to_listen and not peer.features & frames.LISTENS:
+            text = "the server's version of toxproxy listens for no client: upgrade it"
+            raise StreamRefused(Refusal.UNSUPPORTED, text)
         udp = isinstance(target, UdpTarget)
         if udp and not peer.features & frames.DATAGRAMS:
             text = "the server's version of toxproxy carries no UDP: upgrade it"

@@ -13,6 +13,7 @@ from toxproxy.errors import Refusal, ResetCode, StreamError, StreamRefused, Stre
 from toxproxy.outbound.exit import Exit
 from toxproxy.outbound.trail import Trail
 from toxproxy.relay.half import Half
+from toxproxy.relay.stream import ByteStream
 from toxproxy.tunnel.transport import StreamTransport
 
 _SESSION = frozenset({ResetCode.LINK_LOST, ResetCode.GOING_AWAY})
@@ -67,6 +68,10 @@ class AuditedExit:
     def _far_lost(self, far: Half, target: Target, trail: Trail, began: float) -> None:
         near = far.other
         stream = near.transport if near is not None else None
+        if near is None and isinstance(far, ByteStream):  # an HTTP proxy has used it, without a relay
+            end = End.FINISHED if far.lost.result() is None else End.TARGET_RESET
+            self._record(target, trail, began, end, carried=far.carried)
+            return
         if near is None or not isinstance(stream, StreamTransport):
             self._record(target, trail, began, End.ABANDONED)  # the client was gone when it was made
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from toxproxy import relay
 from toxproxy.address import Target, UdpTarget
@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 class Serving(Host):
     """Dials through `exit`. `patience` says for how long a new connection may be silent.
 
-    `turned_away` gets the targets of streams beyond the limit, which were refused.
+    `turned_away` gets the targets of streams beyond the limit, which were refused; `asked` answers the
+    requests to listen.
     """
 
     def __init__(
@@ -28,7 +29,9 @@ class Serving(Host):
         exit: Way,
         patience: Callable[[], Patience] = Patience,
         turned_away: Callable[[Target], None] = lambda _: None,
+        asked: Callable[[StreamTransport, Target], Awaitable[None]] | None = None,
     ) -> None:
+        self._asked = asked
         self._exit = exit
         self._patience = patience
         self._turned_away = turned_away
@@ -41,6 +44,9 @@ class Serving(Host):
         return len(self._halves)
 
     async def serve(self, transport: StreamTransport, target: Target) -> None:
+        if self._asked is not None and target.asks_to_listen:
+            await self._asked(transport, target)
+            return
         near, far = relay.pair(self._patience(), self._silent)
         try:
             await self._exit.dial(lambda: far, target)
@@ -50,7 +56,7 @@ class Serving(Host):
             transport.refuse(error.code, error.text)
         except Exception:
             self._failed("opening a connection to %s failed", target, exc_info=True)
-            transport.refuse(Refusal.FAILED, "internal error; the server's log says more")
+            transport.refuse(Refusal.FAILED, "internal error; the log there says more")
         else:
             self._halves.add(far)
             if not transport.accept(near):

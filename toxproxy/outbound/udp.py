@@ -61,9 +61,7 @@ class UdpFlow:
             return
         except Exception:
             _failed("opening a flow of datagrams failed", exc_info=True)
-            self._owner.flow_ended(
-                StreamRefused(Refusal.FAILED, "internal error; the server's log says more")
-            )
+            self._owner.flow_ended(StreamRefused(Refusal.FAILED, "internal error; the log there says more"))
             return
         self._socket = DatagramSocket(sock, self._received)
         self._owner.flow_opened()

@@ -81,6 +81,8 @@ def _said(check: Check) -> str:
             return f"{about} can be used"
         case CheckKind.TARGETS:
             return f"{about} is reached"
+        case CheckKind.REVERSE:
+            return f"the server listens on {about}"
     return about or _FINE.get(check.kind, "fine")
 
 
@@ -105,6 +107,7 @@ _FINE = {
 }
 
 _QUOTED = {
+    Fault.LISTEN_REFUSED,
     Fault.TARGET_FORBIDDEN, Fault.TARGET_REFUSED, Fault.TARGET_UNREACHABLE, Fault.TARGET_NAME_UNKNOWN,
 }  # fmt: skip
 
@@ -175,6 +178,11 @@ _SENTENCES = {
         "the server does not reach {about}: see that it is on, and the name or address right {detail}"
     ),
     Fault.TARGET_NAME_UNKNOWN: "the server finds no address for {about}: correct it in the configuration",
+    Fault.LISTEN_FORBIDDEN: (
+        "the server does not let this client have it listen on {about}: add the address there to listen in "
+        "this client's section [client NAME], and toxproxy reload"
+    ),
+    Fault.LISTEN_REFUSED: "the server does not listen on {about} {detail}",
     Fault.RESOLVER_DEAD: (
         "the server's name service does not answer, so names lead nowhere: mend /etc/resolv.conf there"
     ),

@@ -8,15 +8,17 @@ from urllib.parse import urlsplit
 from toxproxy.config.advice import Role
 from toxproxy.config.changes import Entry
 from toxproxy.config.exits import in_words
+from toxproxy.config.reverse import rules_of, udp
 from toxproxy.config.settings import TO_THE_LOG, Config, Forward, ToxSettings
 from toxproxy.program.amounts import counted, size
+from toxproxy.reverse.request import Request
 from toxproxy.routing.routes import Way
 from toxproxy.rules import Rule
 
 
 def roles(config: Config) -> tuple[Role, ...]:
     """The roles that a file is for: a client needs listeners, and all but those may be a server's."""
-    if not config.listeners:
+    if not (config.listeners or config.reverse.entries):
         return ("server",)
     access = config.access
     serves = access.allow or access.anyone or access.permit or access.deny or config.server_name
@@ -37,6 +39,11 @@ def _client(config: Config) -> Iterator[str]:
     for listener in config.listeners:
         plain = ", not compressed" if listener.name in config.uncompressed else ""
         yield f"  {listener.name}: {listener.bind} {_way(listener, config)}{plain}"
+    for entry in config.reverse.entries:
+        plain = ", not compressed" if entry.name in config.uncompressed else ""
+        named = in_words(entry.servers, config.exits)
+        where = f"{Request(entry.bind, udp(entry))} at the server {named}, where it permits that"
+        yield f"  {entry.name}: {where} {_reversed(entry, config)}{plain}"
     for route in config.routes.in_turn:
         way = route.way.value if isinstance(route.way, Way) else in_words(route.way, config.exits)
         yield f"  {route.name} leaves by: {way}"
@@ -54,6 +61,15 @@ def _way(listener: Entry, config: Config) -> str:
     return f"(SOCKS and HTTP proxy) -> {server}{login}"
 
 
+def _reversed(entry: Entry, config: Config) -> str:
+    if isinstance(entry, Forward):
+        return f"-> {entry.target} here"
+    login = "" if entry.username is None else f", with the password of {entry.username}"
+    rules = rules_of(entry, config.reverse.permit)
+    deny = f", but not {_rules(rules.deny)}" if rules.deny else ""
+    return f"(SOCKS and HTTP proxy) -> from here to {_rules(rules.permit)}{deny}{login}"
+
+
 def _server(config: Config) -> Iterator[str]:
     access = config.access
     who = ["the clients of `toxproxy allow`"]
@@ -66,6 +82,9 @@ def _server(config: Config) -> Iterator[str]:
     yield f"  they may connect to: {_rules(access.rules.permit)}{default}"
     if access.deny:
         yield f"  but not to: {_rules(access.deny)}"
+    for client in config.clients:
+        where = _rules(client.listen) or "nothing"
+        yield f"  for the client {client.name} it listens on: {where}"
     if config.exit.upstream is not None:
         url = urlsplit(config.exit.upstream)
         yield f"  connects through: {url.scheme}://{url.netloc.rpartition('@')[2]}"

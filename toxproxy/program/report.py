@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from toxproxy.address import MAX_WORDS, shown
 from toxproxy.control.findings import Finding, FindingKind, findings
 from toxproxy.control.snapshots import (
     Admission,
@@ -15,6 +16,7 @@ from toxproxy.control.snapshots import (
     LinkSnapshot,
     ListenerKind,
     ListenerSnapshot,
+    ListenerState,
     NetworkPath,
     PathKind,
     PeerSnapshot,
@@ -228,9 +230,21 @@ def listener_line(listener: ListenerSnapshot) -> str:
     where = f"-> {listener.target}" if listener.target is not None else "(SOCKS and HTTP proxy)"
     if listener.kind is ListenerKind.COMMAND:
         where = "(commands)"
+    if listener.kind is ListenerKind.FOR_CLIENT:
+        where = "-> the client"
+    if listener.kind is ListenerKind.REVERSE:
+        where = f"{_ASKED[listener.state]} {where.removeprefix('-> ')}"
     refused = f", {listener.refused} refused" if listener.refused else ""
     counts = f"{listener.connections} open, {listener.accepted} in all{refused}"
     return f"{listener.name}: {listener.address} {where}: {counts}"
+
+
+_ASKED = {
+    ListenerState.LISTENING: "at the server ->",
+    ListenerState.WAITING: "at the server, which is not there ->",
+    ListenerState.ASKED: "at the server, which has not answered ->",
+    ListenerState.REFUSED: "at the server, which refuses ->",
+}
 
 
 def network_line(snapshot: Snapshot) -> str:
@@ -317,6 +331,10 @@ def explanation(snapshot: Snapshot, finding: Finding) -> str:
             return f"The audit cannot be written to {where or 'its file'}: {lost} ([log] audit)."
         case FindingKind.LISTENER_FULL:
             return f"{finding.listener} is full: {counted(count, 'connection')} ([limits] connections)."
+        case FindingKind.NOT_LISTENED:
+            about = [each for each in snapshot.listeners if each.name == finding.listener and each.refusal]
+            why = f": {shown(about[0].detail or '', MAX_WORDS)}" if about else "."
+            return f"{who} does not listen for {finding.listener}, and is asked again{why}"
         case FindingKind.LIBRARY_DOUBTFUL:
             return (
                 f"libtoxcore {snapshot.end.libtoxcore_version} has a known hole (GHSA-42vg-9mg3-399f), "

@@ -23,12 +23,14 @@ STALL_SECONDS = 60.0  # without a byte taken, after which `finish` resets the co
 class ByteStream(Half):
     """A TCP connection or a stream, for one coroutine that reads and one that writes."""
 
-    __slots__ = ("_kept_bytes", "_readable", "_writable", "hung_up")
+    __slots__ = ("_kept_bytes", "_readable", "_writable", "carried", "hung_up")
 
     def __init__(self, patience: Patience = FOR_EVER, silent: Notice | None = None) -> None:
         super().__init__(patience, silent)
         #: Done when the peer has ended its direction, or the connection has ended.
         self.hung_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        #: Bytes that came and that were written, as long as it is in no relay.
+        self.carried = 0, 0
         self._kept_bytes = 0
         self._readable = asyncio.Event()
         self._writable = asyncio.Event()
@@ -41,6 +43,7 @@ class ByteStream(Half):
         super().data_received(data)
         if self._sink is None:
             self._kept_bytes += len(data)
+            self.carried = self.carried[0] + len(data), self.carried[1]
             self._readable.set()
             if self._kept_bytes >= KEEP_BYTES and self.transport is not None:
                 self.transport.pause_reading()
@@ -105,6 +108,7 @@ class ByteStream(Half):
             self._raise_lost()
         else:
             self.transport.write(data)
+            self.carried = self.carried[0], self.carried[1] + len(data)
             await self._writable.wait()
 
     async def finish(self) -> None:

@@ -38,7 +38,7 @@ class Phase(Enum):
 
 
 class Friend(SessionKeeper):
-    """At the client, a `Way` through the server. At the server, a client that the `host` serves.
+    """At the client, a `Way` through the server. At the server, a client. The `host` serves its streams.
 
     `wait` is how long a dial waits for the session, in seconds. `grace` is how long an interrupted
     session and its streams are kept, in seconds. `changed` is called when the phase or the kind of
@@ -54,12 +54,18 @@ class Friend(SessionKeeper):
         changed: Callable[[Friend], None],
         grace: float,
         host: Host | None = None,
+        near: bool | None = None,
         wait: float = 0.0,
         limits: Limits | None = None,
         name_of: Callable[[bytes], str | None] = lambda _: None,
     ) -> None:
         super().__init__(
-            node.lossy_sender(number), changed=self._heard_of, grace=grace, host=host, limits=limits
+            node.lossy_sender(number),
+            changed=self._heard_of,
+            grace=grace,
+            host=host,
+            near=near,
+            limits=limits,
         )
         self.key = key
         self.connection = ConnectionStatus.NONE
@@ -120,6 +126,12 @@ class Friend(SessionKeeper):
             raise StreamRefused(Refusal.OFFLINE, self._missing()) from None
         finally:
             self.waiting -= 1
+
+    async def there(self) -> Session:
+        """Wait for a session with a link, however long that takes."""
+        while not self._ready.is_set() or self.session is None:
+            await self._ready.wait()
+        return self.session
 
     def open_flow(self, owner: FlowOwner, target: UdpTarget) -> FlowTransport:
         """Open a flow of datagrams; see `FlowDialer.open_flow`. Does not wait for a session.

@@ -40,8 +40,8 @@ class SessionKeeper(LinkOwner):
     At the server it owns a new link until a packet says which session the link is for.
 
     `changed` is called when a session began, was interrupted, was resumed or has ended. An interrupted
-    session is kept for `grace` seconds. With a `host`, which serves the peer's streams, this is the server,
-    otherwise the client.
+    session is kept for `grace` seconds. The `host` serves the peer's streams. Unless `near` says which side
+    this is, it is the server with a host, and otherwise the client.
 
     If the path failed, the client begins a new link at once. If the peer ended the link or the session,
     or if no link can be made, it backs off: the pauses grow up to 30 seconds, until a link has worked
@@ -55,12 +55,13 @@ class SessionKeeper(LinkOwner):
         changed: Callable[[SessionEvent], None],
         grace: float,
         host: Host | None = None,
+        near: bool | None = None,
         limits: Limits | None = None,
     ) -> None:
-        self.carrier = Carrier(send, self._own, connecting=host is None)
+        self._near = host is None if near is None else near
+        self.carrier = Carrier(send, self._own, connecting=self._near)
         self.session: Session | None = None
         self._carried = 0, 0  # bytes of streams, sent and received, in sessions that have ended
-        self._near = host is None
         self._host = host or Host()
         self._limits = limits
         self._changed = changed

@@ -89,8 +89,9 @@ class Session(LinkOwner):
 
     @property
     def streams(self) -> list[StreamEnd]:
-        """The streams that the application knows of and that have not ended."""
-        return [stream.data for stream in self.multiplexer.streams.values() if stream.data is not None]
+        """The streams that the application knows of and that have not ended; a request to listen is none."""
+        known = [stream.data for stream in self.multiplexer.streams.values() if stream.data is not None]
+        return [each for each in known if not each.target.asks_to_listen]
 
     def is_meant(self, client: int, server: int) -> bool:
         """Whether an INTRODUCTION with these ids is for this session."""
