@@ -39,7 +39,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -227,10 +227,14 @@ class Decision(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """All rules of `permit` and `deny`. `deny` wins, and what no `permit` matches is denied too."""
+    """All rules of `permit` and `deny`. `deny` wins, and what no `permit` matches is denied too.
+
+    `place`: where in the file a `permit` is missing, for people.
+    """
 
     permit: tuple[Rule, ...] = ()
     deny: tuple[Rule, ...] = ()
+    place: str = field(default="[access] permit", compare=False)
 
     @property
     def need_machine(self) -> bool:

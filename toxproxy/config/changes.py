@@ -19,7 +19,7 @@ Entry = Forward | ProxyPort
 class Changes:
     """The names of what differs. `restart`: it counts from the next start on."""
 
-    added: tuple[str, ...] = ()  # listeners
+    added: tuple[str, ...] = ()  # listeners; at a server, sections [client NAME]
     removed: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()  # listeners and keys
     restart: tuple[str, ...] = ()
@@ -32,7 +32,14 @@ def changes(old: Config, new: Config, role: Role) -> Changes:
     restart += ["[web]"] if _page(old) != _page(new) else []
     if role == "server":
         restart += ["[server] name"] if old.server_name != new.server_name else []
-        return Changes(changed=tuple(live), restart=tuple(restart))
+        was, are = ({f"[client {each.name}]": each for each in config.clients} for config in (old, new))
+        live += [f"{name} {key}" for name in are if name in was for key in _different(was[name], are[name])]
+        return Changes(
+            added=tuple(name for name in are if name not in was),
+            removed=tuple(name for name in was if name not in are),
+            changed=tuple(live),
+            restart=tuple(restart),
+        )
     live += [f"[{section}]" for section in ("exits", "route") if _said(old, section) != _said(new, section)]
     restart += _asked_otherwise(old, new)
     before, after = ({_called(each): each for each in config.listeners} for config in (old, new))

@@ -84,6 +84,20 @@ class Entry:
             raise error(self.file, line, str(found)) from None
 
 
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Sections [word NAME] with names of the file's own. `instead` helps who took one for [word]."""
+
+    word: str
+    keys: frozenset[str]
+    instead: str
+
+    def named(self, header: str) -> str | None:
+        """`word NAME` if the header is one of these."""
+        word, *name = header.split() or [""]
+        return " ".join((word, *name)) if word == self.word and name else None
+
+
 Sections = dict[str, dict[str, Entry]]
 
 
@@ -92,11 +106,12 @@ def error(file: str, line: int, text: str) -> ConfigError:
     return ConfigError(f"{file}:{line}: {text}")
 
 
-def read(text: str, file: str, known: Mapping[str, frozenset[str] | None]) -> Sections:
+def read(text: str, file: str, known: Mapping[str, frozenset[str] | None], family: Family) -> Sections:
     """The entries of each section, by key.
 
-    `known` names the sections and the keys of each; None allows any key. `file` names the text in
-    errors. A byte order mark and the line ends of Windows are accepted. Raises `ConfigError`.
+    `known` names the sections and the keys of each; None allows any key. Those of the `family` are in the
+    file's order, by word and name. `file` names the text in errors. A byte order mark and the line ends of
+    Windows are accepted. Raises `ConfigError`.
     """
     sections: Sections = {name: {} for name in known}
     section: str | None = None
@@ -111,13 +126,16 @@ def read(text: str, file: str, known: Mapping[str, frozenset[str] | None]) -> Se
             raise error(file, number, f"expected text, found the character U+{ord(bad[0]):04X}")
         if header := _HEADER.fullmatch(content):
             section, entry = header[1], None
-            if section not in known:
+            if (named := family.named(section)) is not None:
+                section = named
+                sections.setdefault(section, {})
+            elif section not in known:
                 found = f"{shown(content)}: did you mean [{nearest(section, known)}]?"
                 raise error(file, number, f"expected a known section, found {found}")
         elif "=" in content:
             key, _, value = content.partition("=")
             entry = Entry(file, [(number, value.lstrip())], comment[0] if comment else "")
-            _add(sections, known, section, key.rstrip(), entry)
+            _add(sections, known, family, section, key.rstrip(), entry)
         elif entry is not None and line != content:
             entry.lines.append((number, content))
         else:
@@ -139,6 +157,7 @@ def section_text(text: str, name: str) -> str:
 def _add(
     sections: Sections,
     known: Mapping[str, frozenset[str] | None],
+    family: Family,
     section: str | None,
     key: str,
     entry: Entry,
@@ -147,9 +166,10 @@ def _add(
         raise entry.error("expected a [section] before the first `key = value`, found none")
     if not key:
         raise entry.error("expected a key before `=`, found none")
-    keys = known[section]
+    keys = known.get(section, family.keys)
     if keys is not None and key not in keys:
         found = f"{shown(key)}: did you mean {nearest(key, keys)!r}?"
+        found += f" {family.instead}" if section not in known else ""
         raise entry.error(f"expected a known key of [{section}], found {found}")
     first = sections[section].setdefault(key, entry)
     if first is not entry:

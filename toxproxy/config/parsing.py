@@ -36,7 +36,7 @@ from toxproxy.address import (
     split_fields,
     split_listener,
 )
-from toxproxy.config import exits, ini, scalars, secret
+from toxproxy.config import clients, exits, ini, scalars, secret
 from toxproxy.config.settings import (
     GIB,
     MIB,
@@ -91,18 +91,14 @@ def load(path: str | Path) -> Config:
 
 def parse(text: str, name: str) -> Config:
     """The configuration in `text`, which errors call `name`. Raises `ConfigError`."""
-    sections = ini.read(text, name, _KNOWN)
+    sections = ini.read(text, name, _KNOWN, clients.FAMILY)
     forwards, proxies = sections["client"].items(), sections["socks"].items()
     named = exits.parse_each(sections["exits"])
     names = {each.name: each.server for each in named}
     nickname = partial(scalars.parse_text, what="a nickname", limit=MAX_NICKNAME_BYTES)
     config = Config(
         server_name=_get(sections["server"], "name", nickname, None),
-        forwards=tuple(
-            each
-            for key, entry in forwards
-            for each in entry.parse(partial(_forwards, key, entry.line, names))
-        ),
+        forwards=tuple(each for key, entry in forwards for each in _client(key, entry, names)),
         proxies=tuple(_parse_login(entry, partial(_proxy, key, entry.line, names)) for key, entry in proxies),
         exits=named,
         routes=Routes(
@@ -110,6 +106,7 @@ def parse(text: str, name: str) -> Config:
         ),
         uncompressed=_uncompressed(sections["compress"], [*sections["client"], *sections["socks"]]),
         access=_access(sections["access"]),
+        clients=clients.parse_each(sections, name),
         exit=_exit(sections["exit"]),
         tox=_tox(sections["tox"]),
         limits=_limits(sections["limits"]),
@@ -216,6 +213,16 @@ def _web_bind(text: str) -> Bind:
     if len(fields) not in (1, 2):
         raise ValueError(f"expected [localip:]localport, as 127.0.0.1:9090, found {shown(text)}")
     return _bind(fields)
+
+
+def _client(name: str, entry: ini.Entry, names: exits.Names) -> tuple[Forward, ...]:
+    try:
+        return entry.parse(partial(_forwards, name, entry.line, names))
+    except ConfigError as error:
+        if name not in clients.KEYS:
+            raise
+        text = f"{error}; what a client may at a server stands in a section [client NAME]"
+        raise ConfigError(text) from None
 
 
 def _forwards(name: str, line: int, names: exits.Names, text: str) -> tuple[Forward, ...]:

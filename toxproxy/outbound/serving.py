@@ -12,6 +12,7 @@ from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.pace import Notice
 from toxproxy.patience import Patience
 from toxproxy.tunnel.host import Host
+from toxproxy.tunnel.meter import Meter
 from toxproxy.tunnel.transport import StreamTransport
 
 log = logging.getLogger(__name__)
@@ -20,7 +21,8 @@ log = logging.getLogger(__name__)
 class Serving(Host):
     """Dials through `exit`. `patience` says for how long a new connection may be silent.
 
-    `turned_away` gets the targets of streams beyond the limit, which were refused.
+    `turned_away` gets the targets of streams beyond the limit, which were refused. `meter` bounds what is
+    carried.
     """
 
     def __init__(
@@ -28,7 +30,9 @@ class Serving(Host):
         exit: Way,
         patience: Callable[[], Patience] = Patience,
         turned_away: Callable[[Target], None] = lambda _: None,
+        meter: Meter | None = None,
     ) -> None:
+        self.meter = meter
         self._exit = exit
         self._patience = patience
         self._turned_away = turned_away

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from time import monotonic
 
 from toxproxy.address import UdpTarget
-from toxproxy.dialer import Flow, FlowDialer, FlowOwner
+from toxproxy.dialer import Flow, FlowOwner
 from toxproxy.errors import Refusal, ResetCode, StreamError, StreamRefused, StreamReset
 from toxproxy.mux.multiplexer import Multiplexer
 from toxproxy.mux.stream import Stream, StreamState
 from toxproxy.timer import Timer
+from toxproxy.tunnel.host import Host
+from toxproxy.tunnel.meter import Meter
 from toxproxy.tunnel.transport import StreamTransport
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,7 @@ class FlowTransport:
         changed: Callable[[], None],
         target: UdpTarget,
         owner: FlowOwner,
+        meter: Meter | None,
     ) -> None:
         self.target = target
         self.opened_at = asyncio.get_running_loop().time()
@@ -38,6 +41,7 @@ class FlowTransport:
         self._stream = stream
         self._changed = changed  # to be called when something may have to be sent
         self._owner = owner
+        self._meter = meter
         self._used = monotonic()
         self._idle = Timer(self._look)
         self._look()
@@ -56,6 +60,8 @@ class FlowTransport:
     # Flow
 
     def send(self, data: bytes) -> None:
+        if self._meter is not None and not self._meter.sends(data):
+            return
         self._used = now = monotonic()
         self._multiplexer.send(self._stream, data, now)
         self._changed()
@@ -82,8 +88,12 @@ class FlowTransport:
 
     def abort(self) -> None:
         """End it, by command."""
-        self._end(ResetCode.CONNECTION_RESET)
-        self._tell_end(StreamReset(ResetCode.CONNECTION_RESET))
+        self.end(ResetCode.CONNECTION_RESET)
+
+    def end(self, code: ResetCode) -> None:
+        """End it, and tell both sides why."""
+        self._end(code)
+        self._tell_end(StreamReset(code))
 
     def _end(self, code: ResetCode) -> None:
         self._idle.stop()
@@ -115,9 +125,9 @@ class AnsweredFlow(FlowTransport):
         stream: Stream,
         changed: Callable[[], None],
         target: UdpTarget,
-        host: FlowDialer,
+        host: Host,
     ) -> None:
-        super().__init__(multiplexer, stream, changed, target, self)
+        super().__init__(multiplexer, stream, changed, target, self, host.meter)
         self._far: Flow | None = None
         try:
             self._far = host.open_flow(self, target)

@@ -121,7 +121,7 @@ class Session(LinkOwner):
         if not self.established:
             raise StreamRefused(Refusal.OFFLINE, "the server is not connected")
         stream = self.multiplexer.open(target, compress=compress)
-        transport = StreamTransport(self.multiplexer, stream, self.changed, target)
+        transport = StreamTransport(self.multiplexer, stream, self.changed, target, self._host.meter)
         self.changed()
         if not early:
             await transport.answered()
@@ -135,7 +135,7 @@ class Session(LinkOwner):
             raise StreamRefused(Refusal.OFFLINE, "the server is not connected")
         stream = self.multiplexer.open(target)
         self.changed()
-        return FlowTransport(self.multiplexer, stream, self.changed, target, owner)
+        return FlowTransport(self.multiplexer, stream, self.changed, target, owner, self._host.meter)
 
     async def ping(self) -> float:
         """Ask the peer, and wait for its answer. Returns the seconds; a link that is lost adds to them.
@@ -271,7 +271,8 @@ class Session(LinkOwner):
             case events.StreamOpened(stream):
                 end_of(stream).opened()
             case events.DatagramReceived(stream, data):
-                flow_of(stream).receive(data)
+                if self._host.meter is None or self._host.meter.takes(data):
+                    flow_of(stream).receive(data)
             case events.StreamClosed(stream, error):
                 if (task := self._serving.get(stream)) is not None:
                     task.cancel()
@@ -279,7 +280,7 @@ class Session(LinkOwner):
             case events.StreamRequested(stream, UdpTarget() as target):
                 AnsweredFlow(self.multiplexer, stream, self.changed, target, self._host)
             case events.StreamRequested(stream, target):
-                transport = StreamTransport(self.multiplexer, stream, self.changed, target)
+                transport = StreamTransport(self.multiplexer, stream, self.changed, target, self._host.meter)
                 self._serving[stream] = task = self._loop.create_task(self._host.serve(transport, target))
                 task.add_done_callback(lambda _: self._serving.pop(stream, None))
             case events.StreamTurnedAway(target):

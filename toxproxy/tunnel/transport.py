@@ -16,6 +16,7 @@ from toxproxy.errors import Refusal, ResetCode, StreamError, StreamRefused, Stre
 from toxproxy.mux.multiplexer import Multiplexer
 from toxproxy.mux.sender import LOW_WATER, SendState
 from toxproxy.mux.stream import Stream, StreamState
+from toxproxy.tunnel.meter import Meter
 
 _LEAST_SHARE, _MOST_SHARE = 16 * 1024, 64 * 1024  # bytes; the second is asyncio's default high-water mark
 
@@ -30,7 +31,12 @@ class StreamTransport(asyncio.Transport):
     _start_tls_compatible = True  # `loop.start_tls` checks it; TLS's protocol also calls `_force_close`
 
     def __init__(
-        self, multiplexer: Multiplexer, stream: Stream, changed: Callable[[], None], target: Target
+        self,
+        multiplexer: Multiplexer,
+        stream: Stream,
+        changed: Callable[[], None],
+        target: Target,
+        meter: Meter | None = None,
     ) -> None:
         super().__init__()
         self.target = target
@@ -38,6 +44,8 @@ class StreamTransport(asyncio.Transport):
         self._changed = changed  # to be called when the stream may have something to send
         self._multiplexer = multiplexer
         self.stream = stream
+        self._meter = meter
+        self._held = False  # the protocol has paused writing until there is room at the meter's gate
         self._protocol: AnyProtocol | None = None
         self._paused = False
         self._closing = False
@@ -70,6 +78,7 @@ class StreamTransport(asyncio.Transport):
         """Set the protocol, and give it what has come until now."""
         self._protocol = protocol
         protocol.connection_made(self)
+        self._hold(0)
         self.read()
         if self.stream.state is StreamState.CLOSED:
             self._lose()
@@ -97,9 +106,13 @@ class StreamTransport(asyncio.Transport):
     def read(self) -> None:
         """Give the protocol what came, as long as it reads."""
         while self._protocol is not None and self.is_reading():
-            if (data := self._multiplexer.read(self.stream, _MOST_SHARE)) is None:
+            if not (most := self._most_to_read()):
+                break
+            if (data := self._multiplexer.read(self.stream, most)) is None:
                 break
             if data:
+                if self._meter is not None:
+                    self._meter.received(len(data))
                 self._guard(feed, self._protocol, data)
             elif not self._guard(self._protocol.eof_received):
                 self.close()
@@ -107,7 +120,7 @@ class StreamTransport(asyncio.Transport):
 
     def drained(self) -> None:
         """The send buffer has room again."""
-        if self._protocol is not None and not self._lost:
+        if self._protocol is not None and not self._lost and not self._held:
             self._guard(self._protocol.resume_writing)
 
     def closed(self, error: StreamError | None) -> None:
@@ -124,11 +137,14 @@ class StreamTransport(asyncio.Transport):
         stream = self.stream
         if stream.sender.state is not SendState.READY:
             return  # as in asyncio's transports, this is not an error
-        was_full = stream.sender.full
+        was_full = stream.sender.full or self._held
         full = self._multiplexer.write(stream, bytes(data))
         self._changed()
         if full and not was_full and self._protocol is not None:
             self._guard(self._protocol.pause_writing)
+        if self._meter is not None:
+            self._meter.sent(len(data))
+            self._hold(len(data))
 
     def can_write_eof(self) -> bool:
         return True
@@ -163,13 +179,18 @@ class StreamTransport(asyncio.Transport):
             self._multiplexer.ignore(stream)
             self._changed()
 
-    def abort(self) -> None:
+    def abort(self, code: ResetCode = ResetCode.CONNECTION_RESET) -> None:
         """Reset the stream. Bytes that were not sent yet are dropped."""
         self._closing = True
-        self._multiplexer.reset(self.stream, ResetCode.CONNECTION_RESET)
+        self._multiplexer.reset(self.stream, code)
         self._changed()
         if self._protocol is not None and not self._lost:
             asyncio.get_running_loop().call_soon(self._lose)
+
+    def end(self, code: ResetCode) -> None:
+        """As `abort`, and tell both sides why."""
+        self._error = StreamReset(code)
+        self.abort(code)
 
     def _force_close(self, error: BaseException | None) -> None:
         """As `abort`, and tell the protocol why."""
@@ -197,7 +218,7 @@ class StreamTransport(asyncio.Transport):
             case "credit":
                 return self.stream.sender.limit
             case "room":
-                return self.stream.sender.most - self.stream.sender.buffered
+                return self._room()
             case "share":
                 return self._multiplexer.memory.share(_LEAST_SHARE, _MOST_SHARE)
         return default
@@ -210,6 +231,37 @@ class StreamTransport(asyncio.Transport):
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Does nothing: the multiplexer sets the limits."""
+
+    # The meter's gates
+
+    def _most_to_read(self) -> int:
+        """How many bytes may be given to the protocol; 0 until `read` is called again."""
+        gate = self._meter.up if self._meter is not None else None
+        if gate is None or not (size := len(self.stream.receiver.ready)):
+            return _MOST_SHARE
+        if not (most := gate.room(min(size, _MOST_SHARE))):
+            gate.wait(size, self.read)
+        return most
+
+    def _hold(self, size: int) -> None:
+        """Have the protocol, which wrote `size` bytes, write no more until there is room for them."""
+        gate = self._meter.down if self._meter is not None else None
+        if gate is None or self._held or self._closing or gate.room(size or 1):
+            return
+        self._held = True
+        gate.wait(size, self._go_on)
+        if not self.stream.sender.full and self._protocol is not None:
+            self._guard(self._protocol.pause_writing)
+
+    def _go_on(self) -> None:
+        self._held = False
+        if not self.stream.sender.full:
+            self.drained()
+
+    def _room(self) -> int:
+        room = self.stream.sender.most - self.stream.sender.buffered
+        gate = self._meter.down if self._meter is not None else None
+        return room if gate is None or room <= 0 else gate.room(room)
 
     # Calls of the protocol
 
