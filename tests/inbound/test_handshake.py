@@ -163,6 +163,7 @@ REFUSED = {
     Refusal.NAME_NOT_FOUND: 4,
     Refusal.TOO_MANY_STREAMS: 1,
     Refusal.OFFLINE: 3,
+    Refusal.QUOTA_USED: 2,
 }
 
 

@@ -30,6 +30,7 @@ STATUS = {
     Refusal.NAME_NOT_FOUND: 502,
     Refusal.TOO_MANY_STREAMS: 503,
     Refusal.OFFLINE: 503,
+    Refusal.QUOTA_USED: 429,
 }
 
 

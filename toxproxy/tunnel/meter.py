@@ -20,11 +20,15 @@ _SHARE = 4096  # bytes that one stream passes at least when its turn comes
 _LEAD = 16 * 1024  # bytes of datagrams more than of streams, while streams wait
 
 
+Again = Callable[[], None]
+
+
 class Gate:
     """Lets `rate` bytes pass in a second. Made in a running loop.
 
     Half of what it saves is for small pieces, so that a keystroke does not wait behind a download. Streams
-    that wait take turns. Datagrams go first, as long as they do not take more than streams that wait.
+    that wait take turns, with equal shares. Datagrams go first, as long as they do not take more than
+    streams that wait. A stream is known by what is to be called when its turn comes.
     """
 
     def __init__(self, rate: int) -> None:
@@ -33,21 +37,26 @@ class Gate:
         self._most = max(rate * _SAVED, _LEAST_SAVED)
         self._left = self._most  # bytes that may pass; below 0 after a piece that was larger
         self._at = self._loop.time()
-        self._waiting: dict[Callable[[], None], float] = {}  # in turn: and how many bytes must be left
+        self._waiting: dict[Again, float] = {}  # in turn: and how many bytes must be left
+        self._shares: dict[Again, int] = {}  # what is left of the shares of those whose turn it is
         self._timer = Timer(self._ring)
         self._lead = 0
 
-    def room(self, size: int) -> int:
+    def room(self, size: int, stream: Again) -> int:
         """How many of `size` bytes of one stream may pass now; 0 if it has to wait."""
         self._refill()
         spare = self._left - self._level(size)
         if spare <= 0:
             return 0
-        return min(size, max(_SHARE, int(spare) // (1 + len(self._waiting))))
+        if size <= _SMALL:
+            return size
+        return min(size, self._shares.get(stream, max(_SHARE, int(spare) // (1 + len(self._waiting)))))
 
-    def passed(self, size: int) -> None:
+    def passed(self, size: int, stream: Again) -> None:
         """So many bytes of a stream have passed."""
         self._left -= size
+        if self._waiting or stream in self._shares:
+            self._shares[stream] = max(self._shares.get(stream, 0) - size, 0)
         self._lead = max(self._lead - size, 0)
 
     def lets_datagram(self, size: int) -> bool:
@@ -59,17 +68,17 @@ class Gate:
         self._lead = min(self._lead + size, _LEAD)
         return True
 
-    def wait(self, size: int, again: Callable[[], None]) -> None:
-        """Have `again` called, once, when it is the turn of a stream of which `size` bytes wait."""
-        self._waiting.setdefault(again, self._level(size))
+    def wait(self, size: int, stream: Again) -> None:
+        """Have a stream called, once, when it is its turn. So many bytes of it wait."""
+        self._waiting.setdefault(stream, self._level(size))
         self._arm()
 
     def open(self) -> None:
         """The gate is not needed any more: let go all who wait."""
         self._timer.stop()
         waiting, self._waiting = self._waiting, {}
-        for again in waiting:
-            again()
+        for stream in waiting:
+            stream()
 
     def _level(self, size: int) -> float:
         return 0.0 if size <= _SMALL else self._most / 2
@@ -82,12 +91,17 @@ class Gate:
     def _ring(self) -> None:
         """It is the turn of the first ones: of as many as there are shares for."""
         self._refill()
-        left = self._left
-        for again, level in list(self._waiting.items()):
+        left, turns = self._left, []
+        for stream, level in self._waiting.items():
             if left > level:
                 left -= _SHARE
-                del self._waiting[again]
-                again()
+                turns.append(stream)
+        share = max(_SHARE, int(self._left - self._most / 2) // max(1, len(turns)))
+        self._shares = dict.fromkeys(turns, share)
+        for stream in turns:
+            del self._waiting[stream]
+        for stream in turns:
+            stream()
         self._arm()
 
     def _arm(self) -> None:
@@ -116,17 +130,17 @@ class Meter:
             if gate is not None:
                 gate.open()
 
-    def sent(self, size: int) -> None:
+    def sent(self, size: int, stream: Again) -> None:
         """A stream has sent so many bytes."""
         if self.down is not None:
-            self.down.passed(size)
+            self.down.passed(size, stream)
         if self.used is not None:
             self.used(size)
 
-    def received(self, size: int) -> None:
+    def received(self, size: int, stream: Again) -> None:
         """So many bytes of a stream of the peer's were taken."""
         if self.up is not None:
-            self.up.passed(size)
+            self.up.passed(size, stream)
         if self.used is not None:
             self.used(size)
 

@@ -112,7 +112,7 @@ class StreamTransport(asyncio.Transport):
                 break
             if data:
                 if self._meter is not None:
-                    self._meter.received(len(data))
+                    self._meter.received(len(data), self.read)
                 self._guard(feed, self._protocol, data)
             elif not self._guard(self._protocol.eof_received):
                 self.close()
@@ -143,7 +143,7 @@ class StreamTransport(asyncio.Transport):
         if full and not was_full and self._protocol is not None:
             self._guard(self._protocol.pause_writing)
         if self._meter is not None:
-            self._meter.sent(len(data))
+            self._meter.sent(len(data), self._go_on)
             self._hold(len(data))
 
     def can_write_eof(self) -> bool:
@@ -239,14 +239,14 @@ class StreamTransport(asyncio.Transport):
         gate = self._meter.up if self._meter is not None else None
         if gate is None or not (size := len(self.stream.receiver.ready)):
             return _MOST_SHARE
-        if not (most := gate.room(min(size, _MOST_SHARE))):
+        if not (most := gate.room(min(size, _MOST_SHARE), self.read)):
             gate.wait(size, self.read)
         return most
 
     def _hold(self, size: int) -> None:
         """Have the protocol, which wrote `size` bytes, write no more until there is room for them."""
         gate = self._meter.down if self._meter is not None else None
-        if gate is None or self._held or self._closing or gate.room(size or 1):
+        if gate is None or self._held or self._closing or gate.room(size or 1, self._go_on):
             return
         self._held = True
         gate.wait(size, self._go_on)
@@ -261,7 +261,7 @@ class StreamTransport(asyncio.Transport):
     def _room(self) -> int:
         room = self.stream.sender.most - self.stream.sender.buffered
         gate = self._meter.down if self._meter is not None else None
-        return room if gate is None or room <= 0 else gate.room(room)
+        return room if gate is None or room <= 0 else gate.room(room, self._go_on)
 
     # Calls of the protocol
 
