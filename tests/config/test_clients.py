@@ -85,10 +85,10 @@ def test_a_time_may_have_a_zone() -> None:
             "x:2: expected a known key of [client a], found 'ssh': did you mean 'expires'? "
             "(A client's own forwards stand in [client].)",
         ),
-        ("[client a]", f"x: {NO_KEY}"),
+        ("[client a]", f"x:1: {NO_KEY}"),
         (
             "[client a]\nrate = 1M",
-            f"x:2: {NO_KEY}",
+            f"x:1: {NO_KEY}",
         ),
         (
             f"[client a]\nkey = {KEY}\n[client b]\nkey = {KEY}",
@@ -112,7 +112,7 @@ def test_a_time_may_have_a_zone() -> None:
         ),
         (
             f"[client {'a' * 65}]\nkey = {KEY}",
-            f"x: [client {'a' * 65}]: expected a name of 1 to 64 printable characters",
+            f"x:1: expected a name of 1 to 64 characters, found '{'a' * 40}…'",
         ),
         (
             "[client]\npermit = 127.0.0.1:22",
@@ -120,6 +120,7 @@ def test_a_time_may_have_a_zone() -> None:
             "(an IPv6 address in brackets), found 2 fields; "
             "what a client may at a server stands in a section [client NAME]",
         ),
+        ("[client \u200b]", "x:1: expected a known section, found '[client \\u200b]': did you mean [client]?"),
         ("[clients a]", "x:1: expected a known section, found '[clients a]': did you mean [client]?"),
     ],
 )  # fmt: skip

@@ -147,7 +147,8 @@ EXIT is a name of [exits], a Tox ID, or how a key begins; without it: the only s
 sees it. Nothing but the connection's bytes is printed. The end of the input ends one direction only.
 
 Exit status: 0 if both directions ended in order; 2: the command line; 3: no server was found in time;
-4: not permitted, or no quota left; 5: the name is not known there; 6: refused; 7: not reached; 8: cut; 1: anything else.
+4: not permitted, or no quota left; 5: the name is not known there; 6: refused; 7: not reached; 8: cut;
+1: anything else.
 """
 
 _TOP_EPILOG = """\
@@ -164,8 +165,8 @@ Exit status: 0 if the file can be used, 1 if not.
 
 _RELOAD_EPILOG = """\
 As SIGHUP. Forwards, proxy ports, [compress], [limits], and a server's [access], [client NAME], [exit] and
-[log] count at once; connections that are open go on. [tox] and [server] count from the next start on. A file with a
-mistake, or with a port that cannot be listened on, changes nothing.
+[log] count at once; connections that are open go on. [tox] and [server] count from the next start on. A
+file with a mistake, or with a port that cannot be listened on, changes nothing.
 """
 
 

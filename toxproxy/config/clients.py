@@ -11,7 +11,6 @@ from typing import Any
 from toxproxy.address import parse_key, shown
 from toxproxy.config import ini, scalars
 from toxproxy.config.settings import GIB, KIB, ClientSection, Rate
-from toxproxy.errors import ConfigError
 from toxproxy.rules import parse_rule
 
 WORD = "client"
@@ -84,14 +83,14 @@ def parse_each(sections: ini.Sections, name: str) -> tuple[ClientSection, ...]:
     return tuple(clients)
 
 
-def _parse(called: str, entries: Mapping[str, ini.Entry], file: str) -> ClientSection:
+def _parse(called: str, entries: ini.Section, file: str) -> ClientSection:
     where = f"[{WORD} {called}]"
-    if len(called) > MAX_NAME or not called.isprintable():
-        raise ConfigError(f"{file}: {where}: expected a name of 1 to {MAX_NAME} printable characters")
+    if len(called) > MAX_NAME:
+        text = f"expected a name of 1 to {MAX_NAME} characters, found {shown(called)}"
+        raise ini.error(file, entries.line, text)
     if "key" not in entries:
         text = f"expected the client's key in {where}, as key = and 64 hexadecimal digits, found none"
-        first = next(iter(entries.values()), None)
-        raise first.error(text) if first is not None else ConfigError(f"{file}: {text}")
+        raise ini.error(file, entries.line, text)
     given: dict[str, Any] = {
         key: entries[key].parse(parse) for key, parse in _PARSERS.items() if key in entries
     }

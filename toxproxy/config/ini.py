@@ -95,10 +95,16 @@ class Family:
     def named(self, header: str) -> str | None:
         """`word NAME` if the header is one of these."""
         word, *name = header.split() or [""]
-        return " ".join((word, *name)) if word == self.word and name else None
+        return " ".join((word, *name)) if word == self.word and name and header.isprintable() else None
 
 
-Sections = dict[str, dict[str, Entry]]
+class Section(dict[str, Entry]):
+    """The entries of a section, by key. `line` is that of its first header, 0 if it is not in the file."""
+
+    line = 0
+
+
+Sections = dict[str, Section]
 
 
 def error(file: str, line: int, text: str) -> ConfigError:
@@ -113,7 +119,7 @@ def read(text: str, file: str, known: Mapping[str, frozenset[str] | None], famil
     file's order, by word and name. `file` names the text in errors. A byte order mark and the line ends of
     Windows are accepted. Raises `ConfigError`.
     """
-    sections: Sections = {name: {} for name in known}
+    sections: Sections = {name: Section() for name in known}
     section: str | None = None
     entry: Entry | None = None
     for number, raw in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
@@ -128,10 +134,11 @@ def read(text: str, file: str, known: Mapping[str, frozenset[str] | None], famil
             section, entry = header[1], None
             if (named := family.named(section)) is not None:
                 section = named
-                sections.setdefault(section, {})
+                sections.setdefault(section, Section())
             elif section not in known:
                 found = f"{shown(content)}: did you mean [{nearest(section, known)}]?"
                 raise error(file, number, f"expected a known section, found {found}")
+            sections[section].line = sections[section].line or number
         elif "=" in content:
             key, _, value = content.partition("=")
             entry = Entry(file, [(number, value.lstrip())], comment[0] if comment else "")
