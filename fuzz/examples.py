@@ -97,7 +97,7 @@ rate = 2M/500K
 quota = 50G
 expires = 2027-01-31 18:00 +01:00
 [client tv]
-key = {_KEY[::-1]}
+key = {"1E" * 32}
 expires = 2027-01-31
 [exit]
 upstream = socks5://user:password@127.0.0.1:9050

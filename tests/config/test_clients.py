@@ -19,6 +19,7 @@ KEY, OTHER = "1E" * 32, "2D" * 32
 NO_KEY = "expected the client's key in [client a], as key = and 64 hexadecimal digits, found none"
 NO_RATE = "expected a size from 8K to 64G, as 64M"
 NO_QUOTA = "expected a size from 1K to 1048576G, as 64M, found '1'"
+MEANT = ": did you mean [client]?"
 FULL = f"""
 [client laptop]
 key = {KEY}
@@ -120,8 +121,9 @@ def test_a_time_may_have_a_zone() -> None:
             "(an IPv6 address in brackets), found 2 fields; "
             "what a client may at a server stands in a section [client NAME]",
         ),
-        ("[client \u200b]", "x:1: expected a known section, found '[client \\u200b]': did you mean [client]?"),
-        ("[clients a]", "x:1: expected a known section, found '[clients a]': did you mean [client]?"),
+        ("[client \x7f]", "x:1: expected text, found the character U+007F"),
+        ("[client \u200b]", "x:1: expected a known section, found '[client \\u200b]'" + MEANT),
+        ("[clients a]", "x:1: expected a known section, found '[clients a]'" + MEANT),
     ],
 )  # fmt: skip
 def test_mistakes(text: str, message: str) -> None:
