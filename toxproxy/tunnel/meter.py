@@ -9,6 +9,7 @@ are dropped.
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 
 from toxproxy.timer import Timer
@@ -37,7 +38,10 @@ class Gate:
         self._most = max(rate * _SAVED, _LEAST_SAVED)
         self._left = self._most  # bytes that may pass; below 0 after a piece that was larger
         self._at = self._loop.time()
-        self._waiting: dict[Again, float] = {}  # in turn: and how many bytes must be left
+        self._waiting = (
+            OrderedDict[Again, None](),
+            OrderedDict[Again, None](),
+        )  # in turn: small pieces, others
         self._shares: dict[Again, int] = {}  # what is left of the shares of those whose turn it is
         self._timer = Timer(self._ring)
         self._lead = 0
@@ -50,19 +54,19 @@ class Gate:
             return 0
         if size <= _SMALL:
             return size
-        return min(size, self._shares.get(stream, max(_SHARE, int(spare) // (1 + len(self._waiting)))))
+        return min(size, self._shares.get(stream, max(_SHARE, int(spare) // (1 + len(self._waiting[1])))))
 
     def passed(self, size: int, stream: Again) -> None:
         """So many bytes of a stream have passed."""
         self._left -= size
-        if self._waiting or stream in self._shares:
+        if any(self._waiting) or stream in self._shares:
             self._shares[stream] = max(self._shares.get(stream, 0) - size, 0)
         self._lead = max(self._lead - size, 0)
 
     def lets_datagram(self, size: int) -> bool:
         """Whether a datagram may pass; if so, it has."""
         self._refill()
-        if self._left <= 0 or (self._waiting and self._lead >= _LEAD):
+        if self._left <= 0 or (any(self._waiting) and self._lead >= _LEAD):
             return False
         self._left -= size
         self._lead = min(self._lead + size, _LEAD)
@@ -70,13 +74,15 @@ class Gate:
 
     def wait(self, size: int, stream: Again) -> None:
         """Have a stream called, once, when it is its turn. So many bytes of it wait."""
-        self._waiting.setdefault(stream, self._level(size))
+        self._waiting[size > _SMALL].setdefault(stream)
         self._arm()
 
     def open(self) -> None:
         """The gate is not needed any more: let go all who wait."""
         self._timer.stop()
-        waiting, self._waiting = self._waiting, {}
+        waiting = [stream for queue in self._waiting for stream in queue]
+        for queue in self._waiting:
+            queue.clear()
         for stream in waiting:
             stream()
 
@@ -92,21 +98,20 @@ class Gate:
         """It is the turn of the first ones: of as many as there are shares for."""
         self._refill()
         left, turns = self._left, []
-        for stream, level in self._waiting.items():
-            if left > level:
+        for queue, level in zip(self._waiting, (0, self._most / 2), strict=True):
+            while queue and left > level:
                 left -= _SHARE
-                turns.append(stream)
+                turns.append(queue.popitem(last=False)[0])
         share = max(_SHARE, int(self._left - self._most / 2) // max(1, len(turns)))
         self._shares = dict.fromkeys(turns, share)
-        for stream in turns:
-            del self._waiting[stream]
         for stream in turns:
             stream()
         self._arm()
 
     def _arm(self) -> None:
-        if self._waiting:
-            lacking = min(self._waiting.values()) + min(_SHARE, self._most / 4) - self._left
+        if any(self._waiting):
+            level = 0 if self._waiting[0] else self._most / 2
+            lacking = level + min(_SHARE, self._most / 4) - self._left
             self._timer.set_at(self._at + max(lacking / self._rate, 0.001))
 
 
