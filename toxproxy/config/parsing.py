@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 
 from toxproxy.address import (
     Bind,
+    OpenUdpTarget,
     Target,
     UdpTarget,
     UnixBind,
@@ -251,7 +252,9 @@ def _targets(host: str, port: str) -> list[Target]:
     port, slash, word = port.partition("/")
     kinds = _TARGETS.get(word.lower()) if slash else (Target,)
     if kinds is None:
-        raise ValueError(f"expected /udp, /tcp or /tcp+udp after the remote port, found {shown(word)}")
+        raise ValueError(
+            f"expected /udp, /tcp, /tcp+udp or /udp+any after the remote port, found {shown(word)}"
+        )
     return [kind(parse_host(host), parse_port(port)) for kind in kinds]
 
 
@@ -259,6 +262,7 @@ _TARGETS: Mapping[str, tuple[type[Target], ...]] = {
     "tcp": (Target,),
     "udp": (UdpTarget,),
     "tcp+udp": (Target, UdpTarget),
+    "udp+any": (OpenUdpTarget,),
 }
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import deque
 from typing import cast
 
-from toxproxy.address import Target, UdpTarget
+from toxproxy.address import OpenUdpTarget, Target, UdpTarget
 from toxproxy.errors import (
     LocalProtocolError,
     Refusal,
@@ -111,7 +111,7 @@ class Multiplexer:
             self._expect_flows(self.peer)
         # A peer that does not understand compression does not understand the flag either.
         kind = frames.TCP | frames.PLAIN if self.compress and not compress else frames.TCP
-        kind = frames.UDP if udp else kind
+        kind = (frames.OPEN_UDP if isinstance(target, OpenUdpTarget) else frames.UDP) if udp else kind
         compress = compress and self.compress and not udp
         sender = Sender(0 if udp else self.peer.window, self.memory, compress=compress)
         receiver = Receiver(0 if udp else self.memory.first(), compress=compress)
@@ -260,7 +260,7 @@ class Multiplexer:
 
     def request(self, frame: frames.Open) -> Stream:
         """OPEN came: a new stream of the peer's."""
-        udp = frame.kind & ~frames.PLAIN == frames.UDP
+        udp = frame.kind & ~frames.PLAIN in (frames.UDP, frames.OPEN_UDP)
         packs = self.compress and not frame.kind & frames.PLAIN and not udp
         sender = Sender(0 if udp else frame.window, self.memory, compress=packs)
         receiver = Receiver(0 if udp else self.limits.early_window, compress=self.compress and not udp)

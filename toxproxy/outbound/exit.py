@@ -15,7 +15,7 @@ import socket
 from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
-from toxproxy.address import Address, Target, UdpTarget, parse_host, plain_address
+from toxproxy.address import Address, OpenUdpTarget, Target, UdpTarget, parse_host, plain_address
 from toxproxy.config.settings import DEFAULT, ExitSettings
 from toxproxy.dialer import FlowOwner, P, feed
 from toxproxy.errors import Refusal, StreamRefused
@@ -123,7 +123,8 @@ class Exit:
 
     def open_flow(self, owner: FlowOwner, target: UdpTarget, trail: Trail | None = None) -> UdpFlow:
         """A flow of datagrams to `target`; see `FlowDialer`. `trail` is filled in."""
-        return UdpFlow(owner, lambda: self._reached(target, trail or Trail()))
+        anywhere = isinstance(target, OpenUdpTarget)
+        return UdpFlow(owner, lambda: self._reached(target, trail or Trail()), anywhere=anywhere)
 
     async def _reached(self, target: UdpTarget, trail: Trail) -> Found:
         """A UDP socket for `target`, and its address. Raises `StreamRefused`."""
@@ -279,5 +280,6 @@ def _refused(code: Refusal) -> StreamRefused:
 
 def _not_permitted(target: Target, rules: Rules) -> StreamRefused:
     """One text for every reason: a client does not learn whether a rule, an address or a name decided."""
-    where = f"{rules.place}, with /udp" if isinstance(target, UdpTarget) else rules.place
+    word = {UdpTarget: ", with /udp", OpenUdpTarget: ", with /udp+any"}.get(type(target), "")
+    where = rules.place + word
     return StreamRefused(Refusal.NOT_PERMITTED, f"not permitted (on the server: {where})")
