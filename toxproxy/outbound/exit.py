@@ -280,6 +280,6 @@ def _refused(code: Refusal) -> StreamRefused:
 
 def _not_permitted(target: Target, rules: Rules) -> StreamRefused:
     """One text for every reason: a client does not learn whether a rule, an address or a name decided."""
-    word = {UdpTarget: ", with /udp", OpenUdpTarget: ", with /udp+any"}.get(type(target), "")
-    where = rules.place + word
+    words: dict[type[Target], str] = {UdpTarget: ", with /udp", OpenUdpTarget: ", with /udp+any"}
+    where = rules.place + words.get(type(target), "")
     return StreamRefused(Refusal.NOT_PERMITTED, f"not permitted (on the server: {where})")
