@@ -157,6 +157,19 @@ async def test_bytes_are_whole_at_any_rate_and_go_on_when_it_changes(ends: Ends)
     writer.close()
 
 
+async def test_a_client_sends_little_more_than_its_rate_lets_pass(ends: Ends) -> None:
+    await ends.may("permit = 127.0.0.1:*", "rate = 16M/64K")
+    reader, writer = await ends.open()
+    writer.write(bytes(1 << 20))
+    await asyncio.wait_for(reader.readexactly(40_000), PATIENCE)
+    (friend,) = ends.server._friends.values()
+    (stream,) = friend.streams
+    receiver = stream.stream.receiver
+    assert receiver.window.size == 16 * 1024
+    assert receiver.carried - receiver.window.consumed <= 16 * 1024
+    writer.transport.abort()
+
+
 async def test_a_used_quota_ends_what_runs_and_refuses_the_rest(ends: Ends) -> None:
     await ends.may("permit = 127.0.0.1:*/tcp+udp", "quota = 1G")
     before = len(ends.lines())

@@ -124,13 +124,14 @@ class Multiplexer:
         self._keep(stream)
         return stream
 
-    def accept(self, stream: Stream) -> None:
-        """Answer a requested stream with OPENED, and give it the window of a new stream."""
+    def accept(self, stream: Stream, most: int | None = None) -> None:
+        """Answer a requested stream with OPENED, and give it the window of a new stream, `most` at most."""
         _expect_request(stream)
         stream.state = StreamState.OPEN
         window = stream.receiver.window
         self.memory.hold(-window.size)
-        window.resize(0 if stream.flow else max(window.size, self.memory.first()))
+        first = self.memory.first() if most is None else min(self.memory.first(), most)
+        window.resize(0 if stream.flow else max(window.size, first))
         self.memory.hold(window.size)
         self.scheduler.control(frames.encode(frames.Opened(stream.id, window.grant())), stream)
         if stream.receiver.done:

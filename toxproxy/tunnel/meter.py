@@ -35,8 +35,8 @@ class Gate:
     def __init__(self, rate: int) -> None:
         self._loop = asyncio.get_running_loop()
         self._rate = rate
-        self._most = max(rate * _SAVED, _LEAST_SAVED)
-        self._left = self._most  # bytes that may pass; below 0 after a piece that was larger
+        self._most = max(int(rate * _SAVED), _LEAST_SAVED)
+        self._left: float = self._most  # bytes that may pass; below 0 after a piece that was larger
         self._at = self._loop.time()
         self._waiting = (
             OrderedDict[Again, None](),
@@ -45,6 +45,11 @@ class Gate:
         self._shares: dict[Again, int] = {}  # what is left of the shares of those whose turn it is
         self._timer = Timer(self._ring)
         self._lead = 0
+
+    @property
+    def window(self) -> int:
+        """How many bytes a stream may send at first before this side lets the first of them pass."""
+        return self._most
 
     def room(self, size: int, stream: Again) -> int:
         """How many of `size` bytes of one stream may pass now; 0 if it has to wait."""

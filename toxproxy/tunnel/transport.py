@@ -87,7 +87,8 @@ class StreamTransport(asyncio.Transport):
         """Answer the peer's request with OPENED; False if the stream has ended already."""
         if self.stream.state is not StreamState.REQUESTED:
             return False
-        self._multiplexer.accept(self.stream)
+        gate = self._meter.up if self._meter is not None else None
+        self._multiplexer.accept(self.stream, gate.window if gate is not None else None)
         self._changed()
         self.attach(protocol)
         return True
