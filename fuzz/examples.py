@@ -97,6 +97,16 @@ allow = {_KEY},
 secret = a long pass phrase
 permit = 127.0.0.1:22, *.lan:80-89, 10.0.0.0/8:*, [2001:db8::/32]:443
 deny = 169.254.0.0/16:*, private:1-79, self:*, linklocal:*, loopback:81
+[client my laptop]
+key = {_KEY}
+permit = 127.0.0.1:22, *.lan:*/tcp+udp
+deny = secret.lan:*
+rate = 2M/500K
+quota = 50G
+expires = 2027-01-31 18:00 +01:00
+[client tv]
+key = {"1E" * 32}
+expires = 2027-01-31
 [exit]
 upstream = socks5://user:password@127.0.0.1:9050
 connect_timeout = 10

@@ -50,6 +50,8 @@ def config(data: bytes) -> None:
     assert read.secrets.keys() <= {server.public_key for server in read.servers}
     named = [*read.routes.servers, *read.names.values()]
     assert len(read.servers) <= sum(len(each.servers) for each in read.listeners) + len(named)
+    assert len({each.key for each in read.clients}) == len(read.clients)
+    assert all(each.name.isprintable() for each in read.clients)
     assert not any(character < " " for listener in read.listeners for character in listener.name)
     for role in _ROLES:
         assert all(warning.isprintable() for warning in advice.warnings(read, role))

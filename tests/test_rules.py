@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toxproxy.address import Target, UdpTarget, parse_host
+from toxproxy.address import OpenUdpTarget, Target, UdpTarget, parse_host
 from toxproxy.rules import NETWORKS, HostSet, Machine, Rules, Verdict, parse_rule, parse_rules
 
 SOMEWHERE = "192.0.2.77"  # the address of a name where the test does not depend on it
@@ -451,6 +451,27 @@ def test_names_are_judged_by_the_rules_for_their_transport(
     assert rules.judge_name(UdpTarget("a.example.org", 53)) is udp
 
 
+@pytest.mark.parametrize(
+    ("permit", "deny", "tcp", "udp", "any_answer"),
+    [
+        ("*:*", "", True, False, False),
+        ("*:*/udp", "", False, True, False),
+        ("*:*/tcp+udp", "", True, True, False),
+        ("*:*/udp+any", "", False, True, True),
+        ("*:*/udp+any", "10.0.0.1:*", False, False, False),
+        ("*:*/udp+any", "10.0.0.1:*/udp", False, False, False),
+        ("*:*/udp+any", "10.0.0.1:*/udp+any", False, True, False),
+        ("*:*/udp+any *:*", "10.0.0.1:*/tcp", False, True, True),
+    ],
+)
+def test_answers_from_anywhere_need_a_word_of_their_own(
+    permit: str, deny: str, tcp: bool, udp: bool, any_answer: bool
+) -> None:
+    rules = Rules(tuple(map(parse_rule, permit.split())), tuple(map(parse_rule, deny.split())))
+    for kind, expected in ((Target, tcp), (UdpTarget, udp), (OpenUdpTarget, any_answer)):
+        assert rules.allows(kind("10.0.0.1", 53), ip_address("10.0.0.1"), Machine()) is expected
+
+
 @pytest.mark.parametrize("address", ["224.0.0.1", "239.255.255.250", "ff02::1"])
 def test_datagrams_never_go_to_multicast_addresses(address: str) -> None:
     (rule,) = parse_rules("224.0.0.0/4:*/udp" if "." in address else "[ff00::/8]:*/udp")
@@ -458,11 +479,15 @@ def test_datagrams_never_go_to_multicast_addresses(address: str) -> None:
         assert not Rules((permit,)).allows(UdpTarget(address, 53), ip_address(address))
 
 
-@pytest.mark.parametrize("text", ["*:53/udp", "[2001:db8::/32]:*/udp", "private:1-9/tcp+udp", "a.b:80/tcp"])
+@pytest.mark.parametrize(
+    "text", ["*:53/udp", "[2001:db8::/32]:*/udp", "private:1-9/tcp+udp", "a.b:80/tcp", "a.b:1/udp+any"]
+)
 def test_a_rule_of_datagrams_is_written_as_it_was_read(text: str) -> None:
     assert str(parse_rule(text)) == text
 
 
 def test_another_word_behind_the_port_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"expected /udp, /tcp or /tcp\+udp after the port, found"):
+    with pytest.raises(
+        ValueError, match=r"expected /udp, /tcp, /tcp\+udp or /udp\+any after the port, found"
+    ):
         parse_rule("*:1/sctp")

@@ -89,6 +89,14 @@ class UdpTarget(Target):
         return f"{join_host_port(self.host, self.port)}/udp"
 
 
+@dataclass(frozen=True, slots=True)
+class OpenUdpTarget(UdpTarget):
+    """A target of datagrams whose answers may come from another address or port than its own."""
+
+    def __str__(self) -> str:
+        return f"{join_host_port(self.host, self.port)}/udp+any"
+
+
 def plain_address(text: str) -> Address:
     """An address without its zone; an IPv4-mapped one (`::ffff:a.b.c.d`) as IPv4. Raises `ValueError`."""
     address = ipaddress.ip_address(text.partition("%")[0])

@@ -38,6 +38,7 @@ class Refusal(IntEnum):
     NAME_NOT_FOUND = 0x10
     TOO_MANY_STREAMS = 0x11
     OFFLINE = 0x12  # not sent: the client found no server in time
+    QUOTA_USED = 0x13  # what this client may carry in a month
     ADDRESS_IN_USE = 0x14  # where the server was asked to listen
 
     @property
@@ -53,6 +54,7 @@ class ResetCode(IntEnum):
     CANCELLED = 0x02  # the application cancelled it
     LINK_LOST = 0x03  # not sent: the session was lost
     GOING_AWAY = 0x04  # not sent: the session was ended by a CLOSE
+    QUOTA_USED = 0x05  # the client has carried what it may in a month
 
 
 class CloseCode(IntEnum):

@@ -1,8 +1,9 @@
 """The rules of `permit` and `deny`: where a server may connect. Pure: no look-up, no connection.
 
 A rule is `host:port`, or `host:port/udp` for datagrams, or `host:port/tcp+udp` for both. Without such a word
-`permit` means TCP, and `deny` means both: what is closed for one is not left open for the other. The port is
-a number, a range or `*`. The host is one of these:
+`permit` means TCP, and `deny` means both: what is closed for one is not left open for the other. `/udp+any`
+also permits datagrams whose answers may come from anywhere, which a client has to ask for. No other word
+does, and `/udp` denies both kinds. The port is a number, a range or `*`. The host is one of these:
 
 - an address or a network;
 - a name. `*` in it is any run of characters: `*.example.org` is every name below example.org, but not
@@ -39,7 +40,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -49,6 +50,7 @@ from toxproxy.address import (
     UNIX,
     UNIX_PORT,
     Address,
+    OpenUdpTarget,
     Target,
     UdpTarget,
     is_unix,
@@ -125,6 +127,7 @@ class Transport(Enum):
     TCP = "tcp"
     UDP = "udp"
     BOTH = "tcp+udp"
+    OPEN_UDP = "udp+any"
 
 
 _TRANSPORTS = frozenset(each.value for each in Transport)
@@ -169,8 +172,13 @@ class Rule:
 
     def is_about(self, target: Target, default: Transport) -> bool:
         """Whether this rule is about targets of this transport; `default` is for one that does not say."""
-        udp = isinstance(target, UdpTarget)
-        return (self.transport or default) in (Transport.BOTH, Transport.UDP if udp else Transport.TCP)
+        said = self.transport or default
+        if not isinstance(target, UdpTarget):
+            return said in (Transport.TCP, Transport.BOTH)
+        denies, any_answer = default is Transport.BOTH, isinstance(target, OpenUdpTarget)
+        if said is Transport.OPEN_UDP:
+            return any_answer or not denies
+        return said is not Transport.TCP and (denies or not any_answer)
 
     @property
     def about_addresses(self) -> bool:
@@ -227,10 +235,14 @@ class Decision(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """All rules of `permit` and `deny`. `deny` wins, and what no `permit` matches is denied too."""
+    """All rules of `permit` and `deny`. `deny` wins, and what no `permit` matches is denied too.
+
+    `place`: where in the file a `permit` is missing, for people.
+    """
 
     permit: tuple[Rule, ...] = ()
     deny: tuple[Rule, ...] = ()
+    place: str = field(default="[access] permit", compare=False)
 
     @property
     def need_machine(self) -> bool:
@@ -241,7 +253,9 @@ class Rules:
     def permit_everything(self) -> bool:
         """Whether everything but link-local addresses is permitted."""
         return not self.deny and any(
-            rule.host == "*" and len(rule.ports) == 65535 and rule.transport is not Transport.UDP
+            rule.host == "*"
+            and len(rule.ports) == 65535
+            and rule.transport in (None, Transport.TCP, Transport.BOTH)
             for rule in self.permit
         )
 
@@ -367,7 +381,7 @@ def parse_rule(text: str) -> Rule:
         raise ValueError(f"expected host:port (IPv6 in brackets, * for any port), found {shown(text)}")
     ports, slash, word = ports.partition("/")
     if slash and word.lower() not in _TRANSPORTS:
-        raise ValueError(f"expected /udp, /tcp or /tcp+udp after the port, found {shown(text)}")
+        raise ValueError(f"expected /udp, /tcp, /tcp+udp or /udp+any after the port, found {shown(text)}")
     first, last = (1, 65535) if ports == "*" else parse_port_range(ports)
     hosts = _parse_hosts(host[1:-1] if bracketed else host, bracketed)
     return Rule(hosts, range(first, last + 1), Transport(word.lower()) if slash else None)

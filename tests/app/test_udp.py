@@ -32,7 +32,7 @@ from toxproxy.web.metrics import exposition
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 TOX = "[tox]\nbootstrap = {node}\nlocal_discovery = no\nport = 22000-22999\nwait = 30\n"
-PERMIT = "permit = 127.0.0.0/8:*/tcp+udp, *.test:*/udp"
+PERMIT = "permit = 127.0.0.0/8:*/tcp+udp, *.test:*/udp, 127.0.0.1:*/udp+any"
 ADDRESS = bytes((192, 0, 2, 7))
 
 
@@ -83,6 +83,7 @@ async def ends(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ends]:
         (folder / "client.ini").write_text(
             TOX.format(node=node)
             + f"[client]\ndns = 0:127.0.0.1:{names.target.port}/udp:{own_id}\n"
+            + f"any = 0:127.0.0.1:{names.target.port}/udp+any:{own_id}\n"
             + f"both = 0:127.0.0.1:{tcp}/tcp+udp:{own_id}\n[socks]\nbrowser = 0:{own_id}\n"
         )
         settings = config.load(folder / "client.ini")
@@ -105,6 +106,17 @@ async def test_dig_through_a_forward(ends: Ends) -> None:
     host, port = await ends.listening("dns", "udp")
     for name in ("example.org", "a.very.long.name.example.net"):
         assert (await run("dig", f"@{host}", "-p", str(port), "+short", name)).strip() == "192.0.2.7"
+
+
+async def test_answers_come_from_anywhere_if_the_forward_says_so(ends: Ends) -> None:
+    question = b"\xab\xcd\x01\x00\x00\x01" + bytes(6) + b"\x07example\x03org\x00\x00\x01\x00\x01"
+    for name, more in (("any", True), ("dns", False)):
+        async with client() as asking, client() as stranger:
+            asking.send(question, await ends.listening(name, "udp"))
+            assert (await asking.receive()).endswith(ADDRESS)
+            _, (host, port) = ends.names.seen[-1]
+            stranger.send(b"from elsewhere", (host, port))
+            assert more is not await asking.nothing(0.5)
 
 
 async def test_a_line_for_both_makes_a_port_for_each(ends: Ends) -> None:

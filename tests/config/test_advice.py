@@ -19,6 +19,13 @@ EVERYWHERE = "may connect to whatever this machine can reach; say where to with 
 ANOTHER = "choose another, for example the output of: openssl rand -hex 16"
 
 
+def test_a_clients_own_deny_that_forgets_this_machine() -> None:
+    text = f"[access]\npermit = *.lan:80\n[client a]\nkey = {KEY}\ndeny = private:*"
+    assert warnings(parse(text, "x"), "server") == [
+        "[client a]: what is denied to it has private, but not this machine itself: add self:*"
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "warning"),
     [

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from python_socks import parse_proxy_url
 
-from toxproxy.address import Bind, Target, UdpTarget, UnixBind, parse_tox_id, parse_unix_target
+from toxproxy.address import Bind, OpenUdpTarget, Target, UdpTarget, UnixBind, parse_tox_id, parse_unix_target
 from toxproxy.config.advice import warnings
 from toxproxy.config.parsing import load, parse
 from toxproxy.config.settings import (
@@ -205,6 +205,7 @@ def test_forwards(line: str, bind: Bind, target: Target) -> None:
         ("/udp", [UdpTarget("10.0.0.1", 53)]),
         ("/UDP", [UdpTarget("10.0.0.1", 53)]),
         ("/tcp+udp", [Target("10.0.0.1", 53), UdpTarget("10.0.0.1", 53)]),
+        ("/udp+any", [OpenUdpTarget("10.0.0.1", 53)]),
     ],
 )
 def test_a_forward_may_be_of_udp_or_of_both(word: str, targets: list[Target]) -> None:
@@ -216,7 +217,7 @@ def test_a_forward_may_be_of_udp_or_of_both(word: str, targets: list[Target]) ->
 
 def test_a_forward_of_another_protocol_says_what_was_expected() -> None:
     error = error_of(f"[client]\ndns = 5353:10.0.0.1:53/sctp:{ID}")
-    assert "expected /udp, /tcp or /tcp+udp after the remote port, found 'sctp'" in error
+    assert "expected /udp, /tcp, /tcp+udp or /udp+any after the remote port, found 'sctp'" in error
 
 
 def test_tcp_and_udp_may_listen_on_the_same_port_and_two_of_udp_may_not() -> None:

@@ -77,6 +77,14 @@ def test_lines_are_those_of_forwards_and_proxy_ports() -> None:
             "2: expected unix:/path without a mode: the server makes it 0600, found one",
         ),
         (
+            "[reverse]\ntime = 123:a:123/udp+any:TOXID",
+            "2: expected /udp: answers come from the target alone, found /udp+any",
+        ),
+        (
+            "[client laptop]\nkey = CLIENTKEY\nlisten = *:80/udp+any",
+            "3: expected /udp or /tcp+udp, found '*:80/udp+any'",
+        ),
+        (
             "[client laptop]\nlisten = *:80",
             "1: expected the client's key in [client laptop], as key = and 64 hexadecimal digits, found none",
         ),

@@ -164,6 +164,7 @@ REFUSED = {
     Refusal.TOO_MANY_STREAMS: 1,
     Refusal.ADDRESS_IN_USE: 1,
     Refusal.OFFLINE: 3,
+    Refusal.QUOTA_USED: 2,
 }
 
 

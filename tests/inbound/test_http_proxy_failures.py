@@ -31,6 +31,7 @@ STATUS = {
     Refusal.TOO_MANY_STREAMS: 503,
     Refusal.ADDRESS_IN_USE: 502,
     Refusal.OFFLINE: 503,
+    Refusal.QUOTA_USED: 429,
 }
 
 

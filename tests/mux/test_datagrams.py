@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.mux.pair import ROOM, TARGET, Pair, Side, breaks_the_protocol, decoded
-from toxproxy.address import Target, UdpTarget
+from toxproxy.address import OpenUdpTarget, Target, UdpTarget
 from toxproxy.errors import LocalProtocolError, Refusal, ResetCode, StreamRefused
 from toxproxy.mux import frames
 from toxproxy.mux.datagrams import LATE, MOST_DATAGRAM
@@ -18,12 +18,12 @@ from toxproxy.mux.events import DatagramReceived, StreamClosed, StreamRequested,
 from toxproxy.mux.limits import Limits, Pool
 from toxproxy.mux.stream import Stream, StreamState
 
-UDP = UdpTarget("10.0.0.1", 53)
+UDP, OPEN_UDP = UdpTarget("10.0.0.1", 53), OpenUdpTarget("10.0.0.1", 53)
 QUIC = 1252  # bytes: the longest first datagram of QUIC that implementations send
 
 
-def a_flow(pair: Pair) -> tuple[Stream, Stream]:
-    near = pair.client.mux.open(UDP)
+def a_flow(pair: Pair, target: UdpTarget = UDP) -> tuple[Stream, Stream]:
+    near = pair.client.mux.open(target)
     pair.exchange()
     far = pair.server.of(StreamRequested)[-1].stream
     pair.server.mux.accept(far)
@@ -44,11 +44,12 @@ def free(side: Side) -> int:
     return side.mux.memory.left
 
 
-def test_datagrams_go_both_ways_and_the_target_is_one_of_udp() -> None:
+@pytest.mark.parametrize("target", [UDP, OPEN_UDP], ids=str)
+def test_datagrams_go_both_ways_and_the_target_is_one_of_udp(target: UdpTarget) -> None:
     pair = Pair()
-    near, far = a_flow(pair)
-    assert pair.server.of(StreamRequested)[-1].target == UDP
-    assert str(UDP) == "10.0.0.1:53/udp"
+    near, far = a_flow(pair, target)
+    assert pair.server.of(StreamRequested)[-1].target == target
+    assert str(target) in ("10.0.0.1:53/udp", "10.0.0.1:53/udp+any")
     assert near.state is far.state is StreamState.OPEN
     send(pair.client, near, b"question", b"")
     send(pair.server, far, b"answer")

@@ -13,7 +13,7 @@ import uvloop
 from tests.datagrams import Owner, client, service
 from tests.descriptors import limited
 from tests.machine import Hosts
-from toxproxy.address import UdpTarget
+from toxproxy.address import OpenUdpTarget, UdpTarget
 from toxproxy.audit.record import End, Record, Verdict
 from toxproxy.config.settings import ExitSettings
 from toxproxy.errors import Refusal, ResetCode, StreamRefused, StreamReset
@@ -63,6 +63,24 @@ async def test_what_others_send_to_its_port_is_dropped() -> None:
         flow.send(b"more")
         assert await owner.receive() == b"erom"
         assert owner.came.empty()
+        flow.close()
+
+
+async def test_answers_come_from_anywhere_where_the_client_asks_and_a_rule_says_so() -> None:
+    async with service() as far, client() as stranger:
+        target = OpenUdpTarget(far.target.host, far.target.port)
+        for permit in ("*:*/udp", "*:*/tcp+udp", "*:*"):
+            owner = Owner()
+            way_out(permit).open_flow(owner, target)
+            error = await owner.end()
+            assert isinstance(error, StreamRefused)
+            assert error.text == "not permitted (on the server: [access] permit, with /udp+any)"
+        owner = Owner()
+        flow = way_out("127.0.0.1:*/udp+any").open_flow(owner, target)
+        flow.send(b"question")
+        assert await owner.receive() == b"noitseuq"
+        stranger.send(b"from elsewhere", ("127.0.0.1", far.seen[0][1][1]))
+        assert await owner.receive() == b"from elsewhere"
         flow.close()
 
 

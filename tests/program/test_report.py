@@ -29,6 +29,7 @@ from toxproxy.control.findings import FindingKind, findings
 from toxproxy.control.snapshots import (
     Admission,
     Advice,
+    AllowanceSnapshot,
     ClientSnapshot,
     ListenerKind,
     ListenerSnapshot,
@@ -68,6 +69,15 @@ REVERSE = ListenerSnapshot(
 )
 
 
+ALLOWANCE = AllowanceSnapshot(
+    down_bytes_per_s=2_000_000,
+    up_bytes_per_s=500_000,
+    quota_bytes=50_000_000_000,
+    used_bytes=12_000_000_000,
+    expires_unix_s=None,
+)
+
+
 def test_a_clients_report() -> None:
     assert list(lines(CLIENT)) == [
         "Connected to the server, direct (23 ms).",
@@ -80,6 +90,11 @@ def test_a_clients_report() -> None:
         "",
         "  Tox network: connected by UDP for 2 h 3 min, UDP port 33445, bootstrap nodes asked 4 times",
     ]
+
+
+def test_what_a_client_may_is_in_its_line() -> None:
+    told = "\n".join(lines(with_peer(SERVER, allowance=ALLOWANCE)))
+    assert ", at most 2.0 MB/s to it and 500 kB/s from it, 12.0 GB of 50.0 GB used this month, " in told
 
 
 def test_a_servers_report_with_what_v_adds() -> None:
@@ -329,6 +344,16 @@ def test_every_finding_has_its_sentence(kind: FindingKind, snapshot: Snapshot) -
         (
             {"expires_unix_s": NOW - 60, "admission": Admission.EXPIRED},
             "4C4FDBAB2ED2: not seen yet, its time is over",
+        ),
+        (
+            {"admission": Admission.CONFIGURED, "allowance": ALLOWANCE},
+            "4C4FDBAB2ED2: not seen yet, allowed in the configuration, at most 2.0 MB/s to it and 500 kB/s "
+            "from it, 12.0 GB of 50.0 GB used this month, 38.0 GB left",
+        ),
+        (
+            {"allowance": replace(ALLOWANCE, down_bytes_per_s=500_000, used_bytes=50_000_000_001)},
+            "4C4FDBAB2ED2: not seen yet, allowed by command, at most 500 kB/s, "
+            "50.0 GB of 50.0 GB used this month, none left",
         ),
     ],
 )

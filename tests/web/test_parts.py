@@ -8,13 +8,20 @@ from dataclasses import replace
 
 import pytest
 
-from tests.control.examples import PEER
-from toxproxy.control.snapshots import EndRole, ListenerKind, ListenerSnapshot, PeerSnapshot
+from tests.control.examples import OTHER_KEY, PEER, SERVER
+from toxproxy.control.snapshots import (
+    AllowanceSnapshot,
+    EndRole,
+    ListenerKind,
+    ListenerSnapshot,
+    PeerSnapshot,
+)
 from toxproxy.rules import parse_rule
 from toxproxy.web import history, pac
 from toxproxy.web.clash import connection, shown
 from toxproxy.web.history import History
 from toxproxy.web.journal import MOST, Journal
+from toxproxy.web.metrics import exposition
 
 
 def listener(address: str, kind: ListenerKind = ListenerKind.PROXY) -> ListenerSnapshot:
@@ -40,6 +47,21 @@ def test_the_proxy_file_names_the_proxy_ports(addresses: list[str], line: str) -
 @pytest.mark.parametrize("rule", ["*:*", "*.lan:80-89", "10.0.0.0/8:22", "[2001:db8::/32]:443", "private:*"])
 def test_a_rule_is_shown_as_it_is_written(rule: str) -> None:
     assert shown(parse_rule(rule)) == rule
+
+
+def test_what_clients_may_is_measured() -> None:
+    laptop = AllowanceSnapshot(
+        down_bytes_per_s=None, up_bytes_per_s=None, quota_bytes=50, used_bytes=12, expires_unix_s=1800000000.0
+    )
+    peers = (replace(PEER, name="laptop", allowance=laptop), replace(PEER, key=OTHER_KEY))
+    text = exposition(replace(SERVER, peers=peers)).decode()
+    values = [line for line in text.splitlines() if line.startswith("toxproxy_client_")]
+    label = f'{{name="laptop",peer="{PEER.key[:12]}"}}'
+    assert values == [
+        f"toxproxy_client_quota_bytes{label} 50.0",
+        f"toxproxy_client_quota_used_bytes{label} 12.0",
+        f"toxproxy_client_expires_time_seconds{label} 1.8e+09",
+    ]
 
 
 def test_the_journal_keeps_the_last_lines_and_escapes_them() -> None:

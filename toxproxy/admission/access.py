@@ -1,12 +1,12 @@
 """Decides which clients may be friends of the server.
 
-A client is let in for one of four reasons: the configuration lists its key, it was given to
-`toxproxy allow`, it sent the secret, or `allow = *` lets anyone in. The last three are recorded with
-their reason and survive a restart. A record counts only while its reason holds: a new secret, or an
-`allow = *` that was removed, shuts out the clients that came by it.
+A client is let in for one of four reasons: the configuration has its key ([access] allow, or a section
+[client NAME]), it was given to `toxproxy allow`, it sent the secret, or `allow = *` lets anyone in. The
+last three are recorded with their reason and survive a restart. A record counts only while its reason
+holds: a new secret, or an `allow = *` that was removed, shuts out the clients that came by it.
 
 A client that was blocked, or whose time is over, is shut out whatever it sends. Blocking is stronger than
-the configuration, `toxproxy allow` undoes both.
+the configuration; `toxproxy allow` undoes both, but not the `expires` of a section.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from enum import Enum
 
 from toxproxy.address import is_possible_key, shown
 from toxproxy.admission.clients import MAX_NAME, Clients, Reason, Record, is_name
 from toxproxy.admission.words import words
-from toxproxy.config.settings import AccessSettings
+from toxproxy.config.settings import AccessSettings, ClientSection
 from toxproxy.errors import ConfigError
 from toxproxy.system.state import StateFolder
 from toxproxy.tunnel.friend import called
@@ -53,24 +54,28 @@ _GIVING_WAY: dict[Claim, tuple[tuple[Reason, bool], ...]] = {
 
 
 class Access:
-    """Which clients may be friends, by `settings` and by the record `clients.json` in `state`.
+    """Which clients may be friends, by `settings`, the sections [client NAME], and the record `clients.json`.
 
     Raises `StateError` for a damaged file, which is not changed then, and `ConfigError` for a secret
     that is too long for a friend request.
     """
 
-    def __init__(self, settings: AccessSettings, state: StateFolder) -> None:
+    def __init__(
+        self, settings: AccessSettings, state: StateFolder, sections: Iterable[ClientSection] = ()
+    ) -> None:
         self._settings = settings
+        self._sections = {each.key: each for each in sections}
         self._secret_request = None if settings.secret is None else request_message(settings.secret)
         self._clients = Clients(state)
         self._seen: set[bytes] = set()  # connected since; the file may not have it yet
         self._seen_at: dict[bytes, int] = {}  # when last; neither
         self._waiting: dict[bytes, None] = {}
 
-    def change(self, settings: AccessSettings) -> None:
+    def change(self, settings: AccessSettings, sections: Iterable[ClientSection] = ()) -> None:
         """Decide by other settings from now on. Raises as the constructor; then nothing has changed."""
         self._secret_request = None if settings.secret is None else request_message(settings.secret)
         self._settings = settings
+        self._sections = {each.key: each for each in sections}
 
     @property
     def anyone(self) -> bool:
@@ -78,8 +83,19 @@ class Access:
         return self._settings.anyone
 
     def configured(self, key: bytes) -> bool:
-        """Whether [access] allow has this key."""
-        return key in self._settings.allow
+        """Whether the configuration has this key: [access] allow, or a section [client NAME]."""
+        return key in self._settings.allow or key in self._sections
+
+    def section(self, key: bytes) -> ClientSection | None:
+        """The section [client NAME] of this client."""
+        return self._sections.get(key)
+
+    def over(self, key: bytes) -> bool:
+        """Whether the time of a client is over, by its section; else by its record."""
+        section, record = self._sections.get(key), self._clients.records.get(key)
+        if section is not None and section.over(time.time()):
+            return True
+        return record is not None and record.over and not self.configured(key)
 
     @property
     def has_secret(self) -> bool:
@@ -94,31 +110,36 @@ class Access:
     def admits(self, key: bytes) -> bool:
         """Whether `key` may be a friend now."""
         record = self._clients.records.get(key)
-        if key in self._settings.allow:
+        if self.over(key):
+            return False
+        if self.configured(key):
             return record is None or record.by is not Reason.BLOCKED
         return record is not None and self._holds(key, record)
 
     def admitted(self) -> set[bytes]:
         """Every key that may be a friend now."""
-        return {key for key in {*self._settings.allow, *self._clients.records} if self.admits(key)}
+        known = {*self._settings.allow, *self._sections, *self._clients.records}
+        return {key for key in known if self.admits(key)}
 
     @property
     def known(self) -> dict[bytes, Record | None]:
         """Every client on record or in the configuration; None where it is only there. The newest last."""
-        known = {**dict.fromkeys(self._settings.allow), **self._clients.records}
+        configured = dict.fromkeys((*self._settings.allow, *self._sections))
+        known = {**configured, **self._clients.records}
         return {key: self._current(key, record) for key, record in known.items()}
 
     @property
     def next_expiry(self) -> int | None:
         """When the time of the next client is over, in seconds since 1970."""
         now = time.time()
-        times = [record.expires for record in self._clients.records.values() if record.expires is not None]
-        return min((each for each in times if each > now), default=None)
+        times = [record.expires for record in self._clients.records.values()]
+        times += [section.expires for section in self._sections.values()]
+        return min((each for each in times if each is not None and each > now), default=None)
 
     def name(self, key: bytes) -> str | None:
-        """What the owner calls a client."""
-        record = self._clients.records.get(key)
-        return record.name if record is not None else None
+        """What the owner calls a client, in the configuration or else by command."""
+        known = self._sections.get(key) or self._clients.records.get(key)
+        return known.name if known is not None else None
 
     def called(self, key: bytes) -> str:
         """A client, for the log: its name, if the owner gave it one, and its key."""
@@ -130,7 +151,7 @@ class Access:
         Raises `ValueError`.
         """
         wanted, known = " ".join(text.split()), self.known
-        if named := [key for key, record in known.items() if record is not None and record.name == wanted]:
+        if named := [key for key in known if self.name(key) == wanted]:
             found = named
         elif " " in wanted:
             found = [key for key in {**known, **self._waiting} if words(key) == wanted.lower()]
@@ -205,6 +226,8 @@ class Access:
             raise ValueError(f"{key.hex().upper()} cannot be a Tox key")
         if expires is not None and expires <= time.time():
             raise ValueError("the time until which it may connect is over already")
+        if (section := self._sections.get(key)) is not None and section.over(time.time()):
+            raise ValueError(f"its time is over by [client {section.name}] expires: change it there")
         self._clients.read()
         before = self._clients.records.get(key, Record(Reason.COMMAND))
         name = before.name if name is None else self._checked(name, key)
@@ -214,10 +237,10 @@ class Access:
 
     def revoke(self, key: bytes) -> Reason:
         """Forget a client; returns by what it was let in. Raises `ValueError` if it is not on record."""
-        if key in self._settings.allow:
-            raise ValueError(
-                "this client is in [access] allow of the configuration: remove it there, or block it"
-            )
+        if self.configured(key):
+            section = self._sections.get(key)
+            where = "[access] allow" if section is None else f"[client {section.name}]"
+            raise ValueError(f"this client is in {where} of the configuration: remove it there, or block it")
         self._clients.read()
         records = dict(self._clients.records)
         if (record := records.pop(key, None)) is None:
@@ -270,14 +293,14 @@ class Access:
     def _checked(self, name: str, key: bytes) -> str:
         if not is_name(name):
             raise ValueError(f"expected a name of 1 to {MAX_NAME} printable characters, found {shown(name)}")
-        if any(record.name == name and other != key for other, record in self._clients.records.items()):
+        if any(self.name(other) == name and other != key for other in self.known):
             raise ValueError(f"another client is called {shown(name)}")
         return name
 
     def _is_shut_out(self, key: bytes) -> bool:
         """Whether the owner said that this client may not connect, now or any more."""
         record = self._clients.records.get(key)
-        return record is not None and (record.by is Reason.BLOCKED or record.over)
+        return self.over(key) or (record is not None and (record.by is Reason.BLOCKED or record.over))
 
     def _first_to_go(self, records: dict[bytes, Record], claim: Claim) -> bytes | None:
         for by, seen in _GIVING_WAY[claim]:

@@ -13,7 +13,13 @@ from toxproxy.admission.words import words
 from toxproxy.app.orders import expect, text
 from toxproxy.control.encoding import encoded
 from toxproxy.control.server import Method, Params
-from toxproxy.control.snapshots import AccessSnapshot, Admission, ClientSnapshot, StrangerSnapshot
+from toxproxy.control.snapshots import (
+    AccessSnapshot,
+    Admission,
+    AllowanceSnapshot,
+    ClientSnapshot,
+    StrangerSnapshot,
+)
 from toxproxy.tunnel.friend import Friend, Phase
 
 log = logging.getLogger(__name__)
@@ -36,7 +42,14 @@ class Admissions:
     A change counts at once, and is kept.
     """
 
-    def __init__(self, access: Access, guests: Guests, friends: Callable[[], Iterable[Friend]]) -> None:
+    def __init__(
+        self,
+        access: Access,
+        guests: Guests,
+        friends: Callable[[], Iterable[Friend]],
+        allowance: Callable[[bytes], AllowanceSnapshot | None],
+    ) -> None:
+        self._allowance = allowance
         self._access = access
         self._guests = guests
         self._friends = friends
@@ -60,7 +73,7 @@ class Admissions:
         for key, friend in friends.items():
             if friend.phase is Phase.READY:
                 self._access.seen(key)
-        found = known(self._access, friends)
+        found = known(self._access, friends, self._allowance)
         return {"clients": encoded(found[:_MOST_CLIENTS]), "count": len(found)}
 
     async def waiting(self, params: Params) -> object:
@@ -120,32 +133,45 @@ def find(access: Access, wanted: str) -> bytes:
     return access.find(wanted)
 
 
-def known(access: Access, friends: Mapping[bytes, Friend]) -> list[ClientSnapshot]:
+def known(
+    access: Access,
+    friends: Mapping[bytes, Friend],
+    allowance: Callable[[bytes], AllowanceSnapshot | None] = lambda _: None,
+) -> list[ClientSnapshot]:
     """Every client on record or in the configuration."""
     return [
-        _client(key, record, _admission(access, key, record), friends.get(key))
-        for key, record in access.known.items()
+        _client(access, key, record, friends.get(key), allowance(key)) for key, record in access.known.items()
     ]
 
 
 def _admission(access: Access, key: bytes, record: Record | None) -> Admission:
-    if record is None or (access.configured(key) and record.by is not Reason.BLOCKED):
-        return Admission.CONFIGURED
-    return Admission.EXPIRED if record.over else _ADMISSIONS[record.by]
+    if record is not None and record.by is Reason.BLOCKED:
+        return Admission.BLOCKED
+    if access.over(key):
+        return Admission.EXPIRED
+    return Admission.CONFIGURED if record is None or access.configured(key) else _ADMISSIONS[record.by]
 
 
-def _client(key: bytes, record: Record | None, admission: Admission, friend: Friend | None) -> ClientSnapshot:
+def _client(
+    access: Access,
+    key: bytes,
+    record: Record | None,
+    friend: Friend | None,
+    allowance: AllowanceSnapshot | None,
+) -> ClientSnapshot:
     sent, received = friend.carried if friend is not None else (0, 0)
+    expires = record.expires if record is not None and not access.configured(key) else None
     return ClientSnapshot(
         key=key.hex().upper(),
-        name=record.name if record is not None else None,
+        name=access.name(key),
         words=words(key),
-        admission=admission,
+        admission=_admission(access, key, record),
         connected=friend is not None and friend.phase is Phase.READY,
         seen_unix_s=record.seen_at if record is not None else None,
-        expires_unix_s=record.expires if record is not None else None,
+        expires_unix_s=expires if allowance is None else allowance.expires_unix_s,
         sent_bytes=sent,
         received_bytes=received,
+        allowance=allowance,
     )
 
 

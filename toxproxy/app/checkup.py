@@ -87,7 +87,8 @@ class Checkup:
     async def _names(self) -> Check:
         """The name service of a server, where its rules are about names."""
         config = self._observer.config
-        if config.exit.upstream is not None or all(r.about_addresses for r in config.access.rules.permit):
+        permits = [config.access.rules.permit, *(each.permit or () for each in config.clients)]
+        if config.exit.upstream is not None or all(r.about_addresses for rules in permits for r in rules):
             return untried(CheckKind.NAMES, Fault.NOT_ASKED_FOR)
         try:
             async with asyncio.timeout(_SECONDS):

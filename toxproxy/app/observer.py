@@ -16,6 +16,7 @@ from toxproxy.control.findings import udp_blocked
 from toxproxy.control.snapshots import (
     AccessSnapshot,
     Advice,
+    AllowanceSnapshot,
     AuditSnapshot,
     EndRole,
     EndSnapshot,
@@ -69,9 +70,9 @@ class _Since:
 class Observer:
     """The snapshots of one end. Call `network_changed` and `peer_changed` when something may have changed.
 
-    `listeners`, `access` and `audit` return what only the one or the other role has. `known` says whether a
-    server has let this client in before. `config` is set again when another one holds; `mapper` is set
-    where the router is asked for a port.
+    `listeners`, `access`, `audit` and `allowance` return what only the one or the other role has. `known`
+    says whether a server has let this client in before. `config` is set again when another one holds;
+    `mapper` is set where the router is asked for a port.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Observer:
         access: Callable[[], AccessSnapshot | None] = lambda: None,
         audit: Callable[[], AuditSnapshot | None] = lambda: None,
         name_of: Callable[[bytes], str | None] = lambda _: None,
+        allowance: Callable[[bytes], AllowanceSnapshot | None] = lambda _: None,
         known: Callable[[bytes], bool] = lambda _: False,
     ) -> None:
         self._role = role
@@ -98,6 +100,7 @@ class Observer:
         self._access = access
         self._audit = audit
         self._name_of = name_of
+        self._allowance = allowance
         self._known = known
         self._started = self._network_at = _unix()
         self._since: dict[bytes, _Since] = {}
@@ -174,6 +177,7 @@ class Observer:
                 received_bytes_per_s=rates[1],
             ),
             link=None if friend.session is None else _link(friend.session),
+            allowance=self._allowance(friend.key),
         )
 
     def _noted(self, friend: Friend) -> _Since:

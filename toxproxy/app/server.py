@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
@@ -14,13 +15,14 @@ from toxproxy.admission.access import Access
 from toxproxy.admission.guests import Guests
 from toxproxy.admission.requests import Requests
 from toxproxy.app.admissions import Admissions, access_snapshot
+from toxproxy.app.allowances import Allowances
 from toxproxy.app.end import NICKNAME, End, audit_snapshot, how, waiting
 from toxproxy.app.observer import Observer
 from toxproxy.app.reversing import for_client
 from toxproxy.audit.ledger import Ledger
 from toxproxy.config.settings import Config, LogSettings
 from toxproxy.control.snapshots import EndRole, ListenerSnapshot
-from toxproxy.errors import Refusal, StateError
+from toxproxy.errors import Refusal, ResetCode, StateError
 from toxproxy.outbound.audited import AuditedExit
 from toxproxy.outbound.exit import Exit
 from toxproxy.outbound.serving import Serving
@@ -56,7 +58,9 @@ class Server(End):
 
     def __init__(self, config: Config, state: StateFolder | str | os.PathLike[str]) -> None:
         super().__init__(config, state, config.server_name or NICKNAME)
-        self.access = Access(config.access, self._state)
+        self.access = Access(config.access, self._state, config.clients)
+        self._allowances = Allowances(self._state, self._used_up)
+        self._allowances.change(config.clients)
         self._exit = Exit(config.exit, config.access.rules, config.limits.dials)
         self._ledger = Ledger(LogSettings())
         self._guests = Guests(self.node, self.access, self._friends, self._befriend)
@@ -64,17 +68,20 @@ class Server(End):
         self._saved_at = time.monotonic()
         self._may_listen = {each.key: each.listen for each in config.clients}
         self._listenings = WeakValueDictionary[bytes, Listening]()  # those of friends
+        self._stopped: set[bytes] = set()  # clients whose streams are about to be ended
         self._told: dict[bytes, Presence] = {}
         self._notices: OrderedDict[bytes, Notice] = OrderedDict()  # the log's lines about each client
 
     async def _start(self) -> None:
         self._ledger = Ledger(self.config.log)
+        self._resources.push_async_callback(self._allowances.close)
         self._resources.callback(lambda: self._ledger.close())
         await self._start_node()
         self._guests.start()
         self._resources.push_async_callback(self._guests.close)
         self._resources.callback(self._save)
-        await self._start_control(Admissions(self.access, self._guests, self._friends.values).methods)
+        admissions = Admissions(self.access, self._guests, self._friends.values, self._allowances.snapshot)
+        await self._start_control(admissions.methods)
 
     def _make_requests(self, config: Config) -> Requests:
         return Requests(
@@ -88,13 +95,14 @@ class Server(End):
     async def _take_over(self, config: Config) -> Config:
         ledger = Ledger(config.log)  # opened again even if nothing differs: its file may have been moved away
         try:
-            self.access.change(config.access)
+            self.access.change(config.access, config.clients)
         except BaseException:
             ledger.close()
             raise
         self._ledger.close()
         self._ledger = ledger
         self._requests = self._make_requests(config)
+        self._allowances.change(config.clients)
         self._exit.change(config.exit, config.access.rules, config.limits.dials)
         self._guests.change()
         self._may_listen = {each.key: each.listen for each in config.clients}
@@ -120,6 +128,7 @@ class Server(End):
             audit=lambda: audit_snapshot(self.config.log, self._ledger),
             listeners=self._listening,
             name_of=lambda key: self.access.name(key),
+            allowance=lambda key: self._allowances.snapshot(key),
         )
 
     def _listening(self) -> Iterator[ListenerSnapshot]:
@@ -138,7 +147,11 @@ class Server(End):
 
     def _befriend(self, number: int, key: bytes) -> Friend:
         audited = AuditedExit(
-            self._exit.guest(), key, name=self.access.name, write=lambda record: self._ledger.write(record)
+            self._exit.guest(lambda rules: self._allowances.rules(key, rules)),
+            key,
+            name=self.access.name,
+            write=lambda record: self._ledger.write(record),
+            check=lambda: self._allowances.check(key),
         )
         listening = self._listenings[key] = Listening(
             permits=lambda: self._may_listen.get(key, ()),
@@ -151,6 +164,7 @@ class Server(End):
             asked=listening.serve,
             patience=lambda: self.config.limits.patience,
             turned_away=lambda target: audited.refused(target, Refusal.TOO_MANY_STREAMS),
+            meter=self._allowances.meter(key),
         )
         friend = Friend(
             self.node,
@@ -163,6 +177,21 @@ class Server(End):
             name_of=self.access.name,
         )
         return friend
+
+    def _used_up(self, key: bytes) -> None:
+        """A client has used its quota: end its streams, but not from within one of them."""
+        if key not in self._stopped:
+            self._stopped.add(key)
+            asyncio.get_running_loop().call_soon(self._stop_streams, key)
+
+    def _stop_streams(self, key: bytes) -> None:
+        self._stopped.discard(key)
+        for friend in self._friends.values():
+            if friend.key == key and (streams := friend.streams):
+                tell = self._notice(key)
+                tell("client %s has used its quota; its connections are ended", self.access.called(key))
+                for each in streams:
+                    each.end(ResetCode.QUOTA_USED)
 
     def _save(self, *, seldom: bool = False) -> None:
         """Write down when clients were seen, `seldom` once in ten minutes at most."""

@@ -38,6 +38,7 @@ class End(Enum):
     TARGET_RESET = "target_reset"
     SILENT = "silent"  # [limits] idle or half_closed
     SESSION_ENDED = "session_ended"  # and all of the client's connections with it
+    QUOTA_USED = "quota_used"  # what the client may carry in a month
     CLOSED = "closed"  # here, by command or because the program stopped
 
 

@@ -27,6 +27,7 @@ _PIECE = 1 << 17  # bytes
 STATUS = {
     Refusal.OFFLINE: 3,
     Refusal.NOT_PERMITTED: 4,
+    Refusal.QUOTA_USED: 4,
     Refusal.NAME_NOT_FOUND: 5,
     Refusal.CONNECTION_REFUSED: 6,
     Refusal.NETWORK_UNREACHABLE: 7,

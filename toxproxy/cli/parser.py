@@ -89,7 +89,8 @@ Run it where the server runs, as the same user and with the same --state.
 
 _CLIENTS_EPILOG = """\
 One line a client: its name or the beginning of its key, whether it is connected or when it last was, what
-went through since the server's start, and why it may connect. -v adds the whole keys and their words.
+went through since the server's start, why it may connect and until when, and by its section [client NAME] at
+which rate, and what is left of its quota. -v adds the whole keys and their words.
 """
 
 _REVOKE_EPILOG = """\
@@ -146,7 +147,8 @@ EXIT is a name of [exits], a Tox ID, or how a key begins; without it: the only s
 sees it. Nothing but the connection's bytes is printed. The end of the input ends one direction only.
 
 Exit status: 0 if both directions ended in order; 2: the command line; 3: no server was found in time;
-4: not permitted; 5: the name is not known there; 6: refused; 7: not reached; 8: cut; 1: anything else.
+4: not permitted, or no quota left; 5: the name is not known there; 6: refused; 7: not reached; 8: cut;
+1: anything else.
 """
 
 _TOP_EPILOG = """\
@@ -162,9 +164,9 @@ Exit status: 0 if the file can be used, 1 if not.
 """
 
 _RELOAD_EPILOG = """\
-As SIGHUP. Forwards, proxy ports, [compress], [limits], and a server's [access], [exit] and [log] count at
-once; connections that are open go on. [tox] and [server] count from the next start on. A file with a
-mistake, or with a port that cannot be listened on, changes nothing.
+As SIGHUP. Forwards, proxy ports, [compress], [limits], and a server's [access], [client NAME], [exit] and
+[log] count at once; connections that are open go on. [tox] and [server] count from the next start on. A
+file with a mistake, or with a port that cannot be listened on, changes nothing.
 """
 
 

@@ -79,3 +79,7 @@ def _of_server(config: Config) -> Iterator[str]:
         yield f"[access] permit = *:* with a secret: whoever learns the secret {everywhere}"
     if rules.forget_loopback:
         yield "[access] deny names private, but not this machine itself: add self:*"
+    for section in config.clients:
+        if section.rules(rules).forget_loopback and not rules.forget_loopback:
+            why = "what is denied to it has private, but not this machine itself: add self:*"
+            yield f"[client {section.name}]: {why}"

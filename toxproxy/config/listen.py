@@ -25,6 +25,8 @@ def parse_listen(text: str) -> Rule:
     rule = parse_rule(text)
     if rule.host != "*" and not isinstance(rule.host, IPv4Network | IPv6Network | SocketPath):
         raise ValueError(f"expected an address, a network or * before the port, found {shown(text)}")
+    if rule.transport is Transport.OPEN_UDP:
+        raise ValueError(f"expected /udp or /tcp+udp, found {shown(text)}")
     return rule
 
 

@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 
 from toxproxy.address import (
     Bind,
+    OpenUdpTarget,
     Target,
     UdpTarget,
     UnixBind,
@@ -99,11 +100,7 @@ def parse(text: str, name: str) -> Config:
     nickname = partial(scalars.parse_text, what="a nickname", limit=MAX_NICKNAME_BYTES)
     config = Config(
         server_name=_get(sections["server"], "name", nickname, None),
-        forwards=tuple(
-            each
-            for key, entry in forwards
-            for each in entry.parse(partial(_forwards, key, entry.line, names))
-        ),
+        forwards=tuple(each for key, entry in forwards for each in _client(key, entry, names)),
         proxies=tuple(_parse_login(entry, partial(_proxy, key, entry.line, names)) for key, entry in proxies),
         reverse=reverse.parse_each(sections["reverse"], partial(_reversed, names)),
         clients=clients.parse_each(sections, name),
@@ -221,6 +218,16 @@ def _web_bind(text: str) -> Bind:
     return _bind(fields)
 
 
+def _client(name: str, entry: ini.Entry, names: exits.Names) -> tuple[Forward, ...]:
+    try:
+        return entry.parse(partial(_forwards, name, entry.line, names))
+    except ConfigError as error:
+        if name not in clients.KEYS:
+            raise
+        text = f"{error}; what a client may at a server stands in a section [client NAME]"
+        raise ConfigError(text) from None
+
+
 def _forwards(name: str, line: int, names: exits.Names, text: str) -> tuple[Forward, ...]:
     """One forward, or of `/tcp+udp` one of each."""
     fields = join_unix(split_listener(text))
@@ -247,7 +254,9 @@ def _targets(host: str, port: str) -> list[Target]:
     port, slash, word = port.partition("/")
     kinds = _TARGETS.get(word.lower()) if slash else (Target,)
     if kinds is None:
-        raise ValueError(f"expected /udp, /tcp or /tcp+udp after the remote port, found {shown(word)}")
+        raise ValueError(
+            f"expected /udp, /tcp, /tcp+udp or /udp+any after the remote port, found {shown(word)}"
+        )
     return [kind(parse_host(host), parse_port(port)) for kind in kinds]
 
 
@@ -255,6 +264,7 @@ _TARGETS: Mapping[str, tuple[type[Target], ...]] = {
     "tcp": (Target,),
     "udp": (UdpTarget,),
     "tcp+udp": (Target, UdpTarget),
+    "udp+any": (OpenUdpTarget,),
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from ipaddress import ip_network
 
-from toxproxy.address import UNIX_PORT, Bind, Target, UdpTarget, UnixBind, plain_address, shown
+from toxproxy.address import UNIX_PORT, Bind, OpenUdpTarget, Target, UdpTarget, UnixBind, plain_address, shown
 from toxproxy.config import ini
 from toxproxy.config.settings import Forward, ProxyPort, ReverseSettings
 from toxproxy.rules import Rule, Rules, SocketPath, Transport, is_literal, parse_rule, parse_rules
@@ -43,6 +43,8 @@ def _check(line: Entry, others: list[Entry], entry: ini.Entry) -> None:
     if isinstance(line.bind, Bind) and line.bind.host and not is_literal(line.bind.host):
         found = f"the name {shown(line.bind.host)}"
         raise entry.error(f"expected an address of the server, as 127.0.0.1, or *, found {found}")
+    if isinstance(line, Forward) and isinstance(line.target, OpenUdpTarget):
+        raise entry.error("expected /udp: answers come from the target alone, found /udp+any")
     if isinstance(line.bind, UnixBind) and line.bind != UnixBind(line.bind.path):
         raise entry.error("expected unix:/path without a mode: the server makes it 0600, found one")
     if len(others) >= MOST:

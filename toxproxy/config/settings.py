@@ -19,7 +19,7 @@ from toxproxy.patience import Patience
 from toxproxy.routing.routes import Routes
 from toxproxy.rules import Rule, Rules, parse_rule
 
-MIB, GIB = 1 << 20, 1 << 30
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 #: Where clients may connect without a `permit`: the forward that `toxproxy server` prints.
 DEFAULT_PERMIT = (parse_rule("127.0.0.1:22"),)
@@ -87,18 +87,6 @@ class ReverseSettings:
     permit: tuple[Rule, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientSection:
-    """[client NAME]: what one client may at this server, by its public `key`.
-
-    `listen` is where it may have the server listen; see `config.listen`.
-    """
-
-    name: str
-    key: bytes
-    listen: tuple[Rule, ...] = ()
-
-
 @dataclass(frozen=True, slots=True)
 class NamedExit:
     """A line of [exits]: what a server is called in this file."""
@@ -126,6 +114,45 @@ class AccessSettings:
     def rules(self) -> Rules:
         """Where clients may connect."""
         return Rules(DEFAULT_PERMIT if self.permit is None else self.permit, self.deny)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Bytes in a second that a client's connections carry together: `down` to it, `up` from it."""
+
+    down: int
+    up: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSection:
+    """[client NAME]: what one client may at this server. It is let in by its public `key`.
+
+    `permit` stands in place of that of [access], unless it is None; `deny` is added to the one there.
+    `quota` is in bytes a month, both ways together. `expires` is in seconds since 1970: from then on the
+    client is shut out. None is: without limit. `listen` is where it may have the server listen; see
+    `config.listen`.
+    """
+
+    name: str
+    key: bytes
+    permit: tuple[Rule, ...] | None = None
+    deny: tuple[Rule, ...] = ()
+    listen: tuple[Rule, ...] = ()
+    rate: Rate | None = None
+    quota: int | None = None
+    expires: int | None = None
+
+    def rules(self, common: Rules) -> Rules:
+        """Where this client may connect; `common` is where clients may."""
+        deny = common.deny + self.deny
+        if self.permit is None:
+            return Rules(common.permit, deny)
+        return Rules(self.permit, deny, "permit of this client's section")
+
+    def over(self, now: float) -> bool:
+        """Whether its time is over."""
+        return self.expires is not None and self.expires <= now
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,11 +314,11 @@ class Config:
     forwards: tuple[Forward, ...] = ()
     proxies: tuple[ProxyPort, ...] = ()
     reverse: ReverseSettings = ReverseSettings()
-    clients: tuple[ClientSection, ...] = ()
     exits: tuple[NamedExit, ...] = ()
     routes: Routes = field(default_factory=Routes)
     uncompressed: frozenset[str] = frozenset()
     access: AccessSettings = AccessSettings()
+    clients: tuple[ClientSection, ...] = ()
     secrets: Mapping[bytes, str] = field(default_factory=dict, repr=False)
     exit: ExitSettings = ExitSettings()
     tox: ToxSettings = ToxSettings()

@@ -98,7 +98,7 @@ class Advice(Enum):
 class Admission(Enum):
     """Why a client may connect, or may not."""
 
-    CONFIGURED = "configured"  # [access] allow
+    CONFIGURED = "configured"  # [access] allow, or a section [client NAME]
     COMMAND = "command"
     SECRET = "secret"
     ANYONE = "anyone"
@@ -198,8 +198,25 @@ class LinkSnapshot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AllowanceSnapshot:
+    """What a client may by its section [client NAME], and what it has used; None is without limit.
+
+    Bytes are those of connections, before compression. The quota is for both directions together, in a
+    calendar month of UTC.
+    """
+
+    down_bytes_per_s: int | None
+    up_bytes_per_s: int | None
+    quota_bytes: int | None
+    used_bytes: int | None
+    expires_unix_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PeerSnapshot:
     """The other end of a tunnel. `link` is None without a session.
+
+    `allowance` is None at a client, and for a client without a section [client NAME].
 
     `met`: there has been a session. `ready`: there is one, with a link. `relay_reason` is None unless the
     path is a relay. `address` is None where it is not known: libtoxcore does not tell it. `waiting`
@@ -223,6 +240,7 @@ class PeerSnapshot:
     waiting: int
     traffic: TrafficSnapshot
     link: LinkSnapshot | None
+    allowance: AllowanceSnapshot | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,6 +343,7 @@ class ClientSnapshot:
     expires_unix_s: float | None
     sent_bytes: int
     received_bytes: int
+    allowance: AllowanceSnapshot | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -382,8 +401,9 @@ class RouteSnapshot:
 class ReloadSnapshot:
     """What a reload did. Names are as in the file: `[client] ssh`, `[limits] streams`.
 
-    `added`, `removed`: listeners; `changed`: listeners and keys. `restart`: keys that differ and count from
-    the next start on. `warnings` are sentences for people, as at the start.
+    `added`, `removed`: listeners, and at a server sections `[client NAME]`; `changed`: listeners and keys.
+    `restart`: keys that differ and count from the next start on. `warnings` are sentences for people, as at
+    the start.
     """
 
     added: tuple[str, ...]

@@ -27,9 +27,10 @@ class Answer:
     advice: str
 
 
-# SOCKS4 has one code for a failure, 0x5B: 0x5C and 0x5D are about identd. SOCKS5 has no code for three
+# SOCKS4 has one code for a failure, 0x5B: 0x5C and 0x5D are about identd. SOCKS5 has no code for four
 # refusals. NAME_NOT_FOUND is answered as host unreachable (as Tor and OpenSSH do), OFFLINE as network
-# unreachable, TOO_MANY_STREAMS as a general failure.
+# unreachable, TOO_MANY_STREAMS as a general failure, QUOTA_USED as not allowed. Its HTTP status is 429
+# (RFC 6585): it passes with time.
 _ROWS: Mapping[Refusal, tuple[int, int, int, str, str]] = {
     Refusal.FAILED: (0x01, 0x5B, 502, "destination_unavailable", "Look at the server's log."),
     Refusal.NOT_PERMITTED: (
@@ -59,6 +60,13 @@ _ROWS: Mapping[Refusal, tuple[int, int, int, str, str]] = {
     Refusal.NAME_NOT_FOUND: (0x04, 0x5B, 502, "dns_error", "Check the name: the server cannot resolve it."),
     Refusal.TOO_MANY_STREAMS: (0x01, 0x5B, 503, "connection_limit_reached", "Try again in a moment."),
     Refusal.ADDRESS_IN_USE: (0x01, 0x5B, 502, "destination_unavailable", "Look at the server's log."),
+    Refusal.QUOTA_USED: (
+        0x02,
+        0x5B,
+        429,
+        "connection_limit_reached",
+        "What this client may carry in a month is used up: ask whoever runs the server.",
+    ),
     Refusal.OFFLINE: (
         0x03,
         0x5B,

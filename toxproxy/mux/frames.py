@@ -15,7 +15,7 @@ from toxproxy.recovery.packet import cut, printable
 
 MAX_STREAM = 0xFFFF_FFFF
 MAX_RAW = 64 * 1024  # bytes that a PACKED frame may hold, decompressed
-TCP, UDP = 0x01, 0x02  # kinds of streams; one of kind UDP is a flow of datagrams
+TCP, UDP, OPEN_UDP = 0x01, 0x02, 0x03  # kinds of streams; the last two are flows of datagrams
 PLAIN = 0x80  # added to the kind: the opener takes no PACKED frames of this stream
 LZ4 = 0x01  # a bit of HELLO's features: this side understands PACKED frames
 DATAGRAMS = 0x02  # another: it understands flows of datagrams

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from toxproxy.address import Target, UdpTarget
+from toxproxy.address import OpenUdpTarget, Target, UdpTarget
 from toxproxy.errors import CloseCode, Refusal, RemoteProtocolError, StreamRefused, StreamReset
 from toxproxy.mux import events, frames
 from toxproxy.mux.frames import BULK, BULK_HEADER, BULK_TYPE
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from toxproxy.mux.multiplexer import Multiplexer
 
 OLDEST, NEWEST = 2, 2  # protocol versions spoken here
+_TARGETS = {frames.TCP: Target, frames.UDP: UdpTarget, frames.OPEN_UDP: OpenUdpTarget}  # by kinds of streams
 
 
 class IncompatibleError(RemoteProtocolError):
@@ -105,14 +106,14 @@ class Incoming:
             return
         mux.use(number)
         kind = frame.kind & ~frames.PLAIN
-        target = (UdpTarget if kind == frames.UDP else Target)(frame.host, frame.port)
-        if mux.full or (kind == frames.UDP and mux.full_of_flows):
+        target = _TARGETS.get(kind, Target)(frame.host, frame.port)
+        if mux.full or (isinstance(target, UdpTarget) and mux.full_of_flows):
             most = mux.limits.streams if mux.full else mux.limits.flows
             text = f"{most} {'connections' if mux.full else 'flows of datagrams'} are open"
             mux.scheduler.control(frames.encode(frames.Refused(number, Refusal.TOO_MANY_STREAMS, text)))
             mux.events.append(events.StreamTurnedAway(target))
-        elif kind not in (frames.TCP, frames.UDP):
-            text = f"streams of kind {kind} are not supported, only of kind 1 (TCP) and 2 (UDP)"
+        elif kind not in _TARGETS:
+            text = f"streams of kind {kind} are not supported, only of kind 1 (TCP), 2 and 3 (UDP)"
             mux.scheduler.control(frames.encode(frames.Refused(number, Refusal.UNSUPPORTED, text)))
         else:
             stream = mux.request(frame)

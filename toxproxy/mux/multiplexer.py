@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from toxproxy.address import Target, UdpTarget
+from toxproxy.address import OpenUdpTarget, Target, UdpTarget
 from toxproxy.errors import (
     LocalProtocolError,
     Refusal,
@@ -111,7 +111,10 @@ class Multiplexer:
             raise StreamRefused(Refusal.TOO_MANY_STREAMS, text)
         # A peer that does not understand compression does not understand the flag either.
         kind = frames.TCP | frames.PLAIN if self.compress and not compress else frames.TCP
-        kind, window = (frames.UDP, 0) if udp else (kind, self.memory.first())
+        if udp:
+            kind, window = frames.OPEN_UDP if isinstance(target, OpenUdpTarget) else frames.UDP, 0
+        else:
+            window = self.memory.first()
         # It raises if no frame can carry the target.
         opening = frames.encode(frames.Open(self._next_id, kind, window, target.port, target.host))
         compress = compress and self.compress
@@ -123,14 +126,15 @@ class Multiplexer:
         self.scheduler.control(opening, stream)
         return stream
 
-    def accept(self, stream: Stream) -> None:
-        """Answer a requested stream with OPENED, and give it the window of a new stream."""
+    def accept(self, stream: Stream, most: int | None = None) -> None:
+        """Answer a requested stream with OPENED, and give it the window of a new stream, `most` at most."""
         _expect_request(stream)
         stream.state = StreamState.OPEN
         receiver, early = stream.receiver, stream.receiver.size
         if stream.flow is None:
             receiver.resize(0)  # the early window is part of the first one
-            receiver.resize(max(early, self.memory.first()))
+            first = self.memory.first() if most is None else min(self.memory.first(), most)
+            receiver.resize(max(early, first))
         self.scheduler.control(frames.encode(frames.Opened(stream.id, receiver.grant())), stream)
         if receiver.done:
             self.scheduler.credit(stream)
@@ -243,7 +247,7 @@ class Multiplexer:
 
     def request(self, frame: frames.Open) -> Stream:
         """OPEN came: a new stream of the peer's."""
-        udp = frame.kind & ~frames.PLAIN == frames.UDP
+        udp = frame.kind & ~frames.PLAIN in (frames.UDP, frames.OPEN_UDP)
         packs = self.compress and not frame.kind & frames.PLAIN
         sender = Sender(frame.window, self.memory, compress=packs)
         receiver = Receiver(0 if udp else self.limits.early_window, self.memory, compress=self.compress)

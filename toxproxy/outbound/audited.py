@@ -16,7 +16,11 @@ from toxproxy.relay.half import Half
 from toxproxy.relay.stream import ByteStream
 from toxproxy.tunnel.transport import StreamTransport
 
-_SESSION = frozenset({ResetCode.LINK_LOST, ResetCode.GOING_AWAY})
+_RESETS = {
+    ResetCode.LINK_LOST: End.SESSION_ENDED,
+    ResetCode.GOING_AWAY: End.SESSION_ENDED,
+    ResetCode.QUOTA_USED: End.QUOTA_USED,
+}
 _VERDICTS = {True: Verdict.PERMITTED, False: Verdict.DENIED, None: Verdict.NONE}
 
 
@@ -24,12 +28,20 @@ class AuditedExit:
     """A `Way` through `exit` for the client `key`. `name` is what its owner calls it, asked at the end.
 
     A relay's half that is dialled is watched until both of its ends are over; `write` gets the record.
+    `check` raises `StreamRefused` where the client may not connect at all.
     """
 
     def __init__(
-        self, exit: Exit, key: bytes, *, name: Callable[[bytes], str | None], write: Callable[[Record], None]
+        self,
+        exit: Exit,
+        key: bytes,
+        *,
+        name: Callable[[bytes], str | None],
+        write: Callable[[Record], None],
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self._exit = exit
+        self._check = check
         self._key = key
         self._name = name
         self._write = write
@@ -45,6 +57,7 @@ class AuditedExit:
         """As `Exit.dial`."""
         trail, began = Trail(), time.monotonic()
         try:
+            self._check()
             transport, protocol = await self._exit.dial(protocol_factory, target, trail=trail)
         except StreamRefused as refused:
             self._record(target, trail, began, End.REFUSED, refusal=refused.code)
@@ -58,7 +71,12 @@ class AuditedExit:
         return transport, protocol
 
     def open_flow(self, owner: FlowOwner, target: UdpTarget) -> Flow:
-        """As `Exit.open_flow`."""
+        """As `Exit.open_flow`. Raises `StreamRefused` for what `check` says."""
+        try:
+            self._check()
+        except StreamRefused as refused:
+            self.refused(target, refused.code)
+            raise
         return _WatchedFlow(owner, self._exit, target, self._record)
 
     def refused(self, target: Target, code: Refusal) -> None:
@@ -129,7 +147,7 @@ class _WatchedFlow:
         self._flow.close(error)
         end = End.FINISHED if self._opened else End.ABANDONED
         if isinstance(error, StreamReset):
-            end = End.SESSION_ENDED if error.code in _SESSION else End.CLIENT_RESET
+            end = _RESETS.get(error.code, End.CLIENT_RESET)
         self._record(end)
 
     def flow_opened(self) -> None:
@@ -156,5 +174,5 @@ def _end(stream: StreamTransport, error: Exception | None, far: Half) -> End:
     if far.silenced:
         return End.SILENT
     if isinstance(error, StreamReset):
-        return End.SESSION_ENDED if error.code in _SESSION else End.CLIENT_RESET
+        return _RESETS.get(error.code, End.CLIENT_RESET)
     return End.TARGET_RESET if far.lost.result() is not None else End.CLOSED

@@ -13,9 +13,9 @@ import logging
 import os
 import socket
 from collections.abc import Callable
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
-from toxproxy.address import Address, Target, UdpTarget, parse_host, plain_address
+from toxproxy.address import Address, OpenUdpTarget, Target, UdpTarget, parse_host, plain_address
 from toxproxy.config.settings import DEFAULT, ExitSettings
 from toxproxy.dialer import FlowOwner, P, feed
 from toxproxy.errors import Refusal, StreamRefused
@@ -54,26 +54,26 @@ class Exit:
         self._upstream = None if settings.upstream is None else Upstream(settings.upstream)
         self._resolver = Resolver()
         self._turns = asyncio.Semaphore(dials)
-        self._guests = WeakSet[Exit]()
+        self._guests = WeakKeyDictionary[Exit, Callable[[Rules], Rules]]()
         self._interfaces = interfaces or Interfaces()
         self._short = short or Notice(log, logging.WARNING)
         self._served: set[object] = set() if served is None else served  # connections to the server itself
         self._service = service.Service(self._resolver if self._upstream is None else None, self._served)
 
-    def guest(self) -> Exit:
-        """An exit with the same rules for one friend, with turns and look-ups of its own.
+    def guest(self, own: Callable[[Rules], Rules] = lambda rules: rules) -> Exit:
+        """An exit for one friend, with turns and look-ups of its own. `own` makes its rules of these.
 
         If this friend's targets or name servers do not answer, no other friend is delayed.
         """
         guest = Exit(
             self._settings,
-            self._rules,
+            own(self._rules),
             self._dials,
             interfaces=self._interfaces,
             short=self._short,
             served=self._served,
         )
-        self._guests.add(guest)
+        self._guests[guest] = own
         return guest
 
     def change(self, settings: ExitSettings, rules: Rules, dials: int) -> None:
@@ -87,8 +87,8 @@ class Exit:
         if dials != self._dials:
             self._turns = asyncio.Semaphore(dials)
         self._settings, self._rules, self._dials = settings, rules, dials
-        for guest in self._guests:
-            guest.change(settings, rules, dials)
+        for guest, own in self._guests.items():
+            guest.change(settings, own(rules), dials)
 
     async def dial(
         self,
@@ -123,7 +123,8 @@ class Exit:
 
     def open_flow(self, owner: FlowOwner, target: UdpTarget, trail: Trail | None = None) -> UdpFlow:
         """A flow of datagrams to `target`; see `FlowDialer`. `trail` is filled in."""
-        return UdpFlow(owner, lambda: self._reached(target, trail or Trail()))
+        anywhere = isinstance(target, OpenUdpTarget)
+        return UdpFlow(owner, lambda: self._reached(target, trail or Trail()), anywhere=anywhere)
 
     async def _reached(self, target: UdpTarget, trail: Trail) -> Found:
         """A UDP socket for `target`, and its address. Raises `StreamRefused`."""
@@ -172,7 +173,7 @@ class Exit:
         verdict = self._rules.judge_name(target)
         if verdict is Verdict.DENIED:
             trail.permitted, trail.rule = False, self._rules.deciding(target)
-            raise _not_permitted(target)
+            raise _not_permitted(target, self._rules)
         return verdict
 
     async def _permitted(
@@ -191,7 +192,7 @@ class Exit:
         trail.judged(decisions)
         permitted = {each: decision for each, decision in decisions.items() if decision.permitted}
         if not permitted:
-            raise _not_permitted(target)
+            raise _not_permitted(target, self._rules)
         return permitted
 
     def _decide(self, target: Target, addresses: list[Address]) -> dict[Address, Decision]:
@@ -277,7 +278,8 @@ def _refused(code: Refusal) -> StreamRefused:
     return StreamRefused(code, code.words)
 
 
-def _not_permitted(target: Target) -> StreamRefused:
+def _not_permitted(target: Target, rules: Rules) -> StreamRefused:
     """One text for every reason: a client does not learn whether a rule, an address or a name decided."""
-    where = "[access] permit, with /udp" if isinstance(target, UdpTarget) else "[access] permit"
+    words: dict[type[Target], str] = {UdpTarget: ", with /udp", OpenUdpTarget: ", with /udp+any"}
+    where = rules.place + words.get(type(target), "")
     return StreamRefused(Refusal.NOT_PERMITTED, f"not permitted (on the server: {where})")

@@ -12,6 +12,7 @@ from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.pace import Notice
 from toxproxy.patience import Patience
 from toxproxy.tunnel.host import Host
+from toxproxy.tunnel.meter import Meter
 from toxproxy.tunnel.transport import StreamTransport
 
 log = logging.getLogger(__name__)
@@ -21,7 +22,7 @@ class Serving(Host):
     """Dials through `exit`. `patience` says for how long a new connection may be silent.
 
     `turned_away` gets the targets of streams beyond the limit, which were refused; `asked` answers the
-    requests to listen.
+    requests to listen. `meter` bounds what is carried.
     """
 
     def __init__(
@@ -30,8 +31,10 @@ class Serving(Host):
         patience: Callable[[], Patience] = Patience,
         turned_away: Callable[[Target], None] = lambda _: None,
         asked: Callable[[StreamTransport, Target], Awaitable[None]] | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self._asked = asked
+        self.meter = meter
         self._exit = exit
         self._patience = patience
         self._turned_away = turned_away

@@ -32,11 +32,15 @@ _failed = Notice(logging.getLogger(__name__), logging.ERROR, most=5)
 class UdpFlow:
     """A `Flow` from this machine. `find` gives its socket and its target, or raises `StreamRefused`.
 
-    What comes from another address or port than the target's is dropped.
+    What comes from another address or port than the target's is dropped, unless answers may come from
+    `anywhere`.
     """
 
-    def __init__(self, owner: FlowOwner, find: Callable[[], Awaitable[Found]]) -> None:
+    def __init__(
+        self, owner: FlowOwner, find: Callable[[], Awaitable[Found]], *, anywhere: bool = False
+    ) -> None:
         self._owner = owner
+        self._anywhere = anywhere
         self._early: deque[bytes] = deque(maxlen=_EARLY)
         self._socket: DatagramSocket | None = None
         self._target = "", 0
@@ -69,7 +73,7 @@ class UdpFlow:
             self._socket.send(self._early.popleft(), self._target)
 
     def _received(self, data: bytes, source: tuple[str, int]) -> None:
-        if source[:2] == self._target:
+        if self._anywhere or source[:2] == self._target:
             self._owner.datagram_received(data)
 
 

@@ -27,7 +27,7 @@ async def connect(path: str, rules: Rules, trail: Trail) -> socket.socket:
         path = local.real(path)
         trail.permitted, trail.rule = rules.decide_path(path, local.real)
     if not trail.permitted:
-        raise StreamRefused(Refusal.NOT_PERMITTED, "not permitted (on the server: [access] permit)")
+        raise StreamRefused(Refusal.NOT_PERMITTED, f"not permitted (on the server: {rules.place})")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)

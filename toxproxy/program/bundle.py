@@ -70,6 +70,7 @@ def _shape(config: Config) -> dict[str, Any]:
         "anyone": access.anyone,
         "permit": None if access.permit is None else len(access.permit),
         "deny": len(access.deny),
+        "clients": len(config.clients),
         "upstream": config.exit.upstream is not None,
         "connect_timeout_s": config.exit.connect_timeout,
         "bootstrap": None if tox.bootstrap is None else len(tox.bootstrap),

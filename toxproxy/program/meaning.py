@@ -9,8 +9,8 @@ from toxproxy.config.advice import Role
 from toxproxy.config.changes import Entry
 from toxproxy.config.exits import in_words
 from toxproxy.config.reverse import rules_of, udp
-from toxproxy.config.settings import TO_THE_LOG, Config, Forward, ToxSettings
-from toxproxy.program.amounts import counted, size
+from toxproxy.config.settings import TO_THE_LOG, ClientSection, Config, Forward, ToxSettings
+from toxproxy.program.amounts import counted, moment, rate, size
 from toxproxy.reverse.request import Request
 from toxproxy.routing.routes import Way
 from toxproxy.rules import Rule
@@ -22,7 +22,7 @@ def roles(config: Config) -> tuple[Role, ...]:
         return ("server",)
     access = config.access
     serves = access.allow or access.anyone or access.permit or access.deny or config.server_name
-    return ("server", "client") if serves or config.exit.upstream else ("client",)
+    return ("server", "client") if serves or config.clients or config.exit.upstream else ("client",)
 
 
 def lines(config: Config, role: Role) -> Iterator[str]:
@@ -75,6 +75,8 @@ def _server(config: Config) -> Iterator[str]:
     who = ["the clients of `toxproxy allow`"]
     if access.allow:
         who.append(counted(len(access.allow), "client") + " of [access] allow")
+    if config.clients:
+        who.append(counted(len(config.clients), "client") + " of [client NAME]")
     if access.secret is not None:
         who.append("whoever sends the secret")
     yield f"  lets in: {'anyone with the Tox ID' if access.anyone else ', '.join(who)}"
@@ -82,9 +84,8 @@ def _server(config: Config) -> Iterator[str]:
     yield f"  they may connect to: {_rules(access.rules.permit)}{default}"
     if access.deny:
         yield f"  but not to: {_rules(access.deny)}"
-    for client in config.clients:
-        where = _rules(client.listen) or "nothing"
-        yield f"  for the client {client.name} it listens on: {where}"
+    for section in config.clients:
+        yield f"  {section.name} ({section.key.hex().upper()[:12]}): {', '.join(_limits(section))}"
     if config.exit.upstream is not None:
         url = urlsplit(config.exit.upstream)
         yield f"  connects through: {url.scheme}://{url.netloc.rpartition('@')[2]}"
@@ -94,6 +95,22 @@ def _server(config: Config) -> Iterator[str]:
         bound = f", moved to {where}.1 at {size(log.audit_size)}" if log.audit_size else ""
         bound = "" if log.audit == TO_THE_LOG else bound
         yield f"  writes a line for each connection to {where}, as {log.audit_format.value}{bound}"
+
+
+def _limits(section: ClientSection) -> Iterator[str]:
+    """What one client may beside or instead of the others."""
+    if section.permit is not None:
+        yield f"connects to {_rules(section.permit)}"
+    if section.deny:
+        yield f"not to {_rules(section.deny)}"
+    if section.listen:
+        yield f"has this server listen on {_rules(section.listen)}"
+    if (most := section.rate) is not None:
+        both = f"{rate(most.down)} to it and {rate(most.up)} from it"
+        yield f"at most {rate(most.down) if most.down == most.up else both}"
+    if section.quota is not None:
+        yield f"at most {size(section.quota)} a month"
+    yield "for good" if section.expires is None else f"until {moment(section.expires)}"
 
 
 def _rules(rules: tuple[Rule, ...]) -> str:

@@ -11,6 +11,7 @@ from toxproxy.address import MAX_WORDS, shown
 from toxproxy.control.findings import Finding, FindingKind, findings
 from toxproxy.control.snapshots import (
     Admission,
+    AllowanceSnapshot,
     ClientSnapshot,
     EndRole,
     LinkSnapshot,
@@ -199,6 +200,8 @@ def peer_line(snapshot: Snapshot, peer: PeerSnapshot) -> str:
         parts.append(f"received {_amount(traffic.received_bytes, traffic.received_bytes_per_s)}")
     if peer.resumed:
         parts.append(f"resumed {counted(peer.resumed, 'time')}")
+    if peer.allowance is not None:
+        parts += allowance_parts(peer.allowance)
     return f"{who}: {', '.join(parts)}"
 
 
@@ -384,8 +387,24 @@ def client_line(client: ClientSnapshot, now_unix_s: float, *, verbose: bool = Fa
     parts.append(_ADMISSIONS[client.admission])
     if client.expires_unix_s is not None and client.admission is not Admission.EXPIRED:
         parts.append(f"until {moment(client.expires_unix_s)}")
+    if client.allowance is not None:
+        parts += allowance_parts(client.allowance)
     line = f"{who}: {', '.join(parts)}"
     return f"{line}\n  {client.key}\n  {client.words}" if verbose else line
+
+
+def allowance_parts(allowance: AllowanceSnapshot) -> list[str]:
+    """The rate and the quota of a client, and what is left of that."""
+    parts = []
+    down, up = allowance.down_bytes_per_s, allowance.up_bytes_per_s
+    if down is not None and up is not None:
+        both = rate(down) if down == up else f"{rate(down)} to it and {rate(up)} from it"
+        parts.append(f"at most {both}")
+    if (quota := allowance.quota_bytes) is not None:
+        used = allowance.used_bytes or 0
+        left = f"{size(quota - used)} left" if used < quota else "none left"
+        parts.append(f"{size(used)} of {size(quota)} used this month, {left}")
+    return parts
 
 
 _ADMISSIONS = {

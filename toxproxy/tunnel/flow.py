@@ -7,10 +7,11 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from toxproxy.address import UdpTarget
-from toxproxy.dialer import Flow, FlowDialer, FlowOwner
+from toxproxy.dialer import Flow, FlowOwner
 from toxproxy.errors import Refusal, ResetCode, StreamError, StreamRefused, StreamReset
 from toxproxy.mux.stream import Stream, StreamState
 from toxproxy.timer import Timer
+from toxproxy.tunnel.host import Host
 from toxproxy.tunnel.transport import StreamEnd
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class FlowTransport(StreamEnd):
     # Flow
 
     def send(self, data: bytes) -> None:
+        if self._meter is not None and not self._meter.sends(data):
+            return
         self._used = now = monotonic()
         self._multiplexer.send(self.stream, data, now)
         self._changed()
@@ -61,8 +64,12 @@ class FlowTransport(StreamEnd):
 
     def abort(self) -> None:
         """End it, by command."""
-        self._end(ResetCode.CONNECTION_RESET)
-        self._tell_end(StreamReset(ResetCode.CONNECTION_RESET))
+        self.end(ResetCode.CONNECTION_RESET)
+
+    def end(self, code: ResetCode) -> None:
+        """End it, and tell both sides why."""
+        self._end(code)
+        self._tell_end(StreamReset(code))
 
     def _end(self, code: ResetCode) -> None:
         self._idle.stop()
@@ -88,7 +95,7 @@ class FlowTransport(StreamEnd):
 class AnsweredFlow(FlowTransport):
     """The other side: it owns a flow to the target, which `host` opens, and joins the two."""
 
-    def __init__(self, session: Session, stream: Stream, target: UdpTarget, host: FlowDialer) -> None:
+    def __init__(self, session: Session, stream: Stream, target: UdpTarget, host: Host) -> None:
         super().__init__(session, stream, target, self)
         self._far: Flow | None = None
         try:

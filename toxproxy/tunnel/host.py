@@ -5,13 +5,19 @@ from __future__ import annotations
 from toxproxy.address import Target, UdpTarget
 from toxproxy.dialer import Flow, FlowOwner
 from toxproxy.errors import Refusal, StreamRefused
+from toxproxy.tunnel.meter import Meter
 from toxproxy.tunnel.transport import StreamTransport
 
 _NOTHING = "a client opens no connections for its server"
 
 
 class Host:
-    """Serves the streams that one peer opens, in all of its sessions. By itself it refuses them."""
+    """Serves the streams that one peer opens, in all of its sessions. By itself it refuses them.
+
+    `meter` bounds what is carried for the peer, and by whom a stream was opened does not matter.
+    """
+
+    meter: Meter | None = None
 
     @property
     def connections(self) -> int:

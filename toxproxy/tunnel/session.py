@@ -74,6 +74,7 @@ class Session(LinkOwner):
         self._timer = Timer(self._run)
         self._trimming = Timer(self._trim)
         self._host = host or Host()
+        self.meter = self._host.meter  # bounds what is carried
         self._tell = changed
         self._serving: dict[Stream, asyncio.Task[None]] = {}
         self._idle = asyncio.Event()  # no stream lives
@@ -243,7 +244,8 @@ class Session(LinkOwner):
             case events.StreamOpened(stream):
                 stream.data.opened()
             case events.DatagramReceived(stream, data):
-                stream.data.receive(data)
+                if self.meter is None or self.meter.takes(data):
+                    stream.data.receive(data)
             case events.StreamClosed(stream, error):
                 if (task := self._serving.get(stream)) is not None:
                     task.cancel()

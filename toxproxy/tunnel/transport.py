@@ -30,6 +30,7 @@ class StreamEnd:
         self.stream = stream
         self._multiplexer = session.multiplexer
         self._changed = session.changed  # to be called when something may have to be sent
+        self._meter = session.meter
         stream.data = self
 
     @property
@@ -39,6 +40,10 @@ class StreamEnd:
 
     def abort(self) -> None:
         """Reset the stream. What was not sent yet is dropped."""
+        raise NotImplementedError
+
+    def end(self, code: ResetCode) -> None:
+        """As `abort`, and tell both sides why."""
         raise NotImplementedError
 
 
@@ -53,6 +58,7 @@ class StreamTransport(StreamEnd, asyncio.Transport):
 
     def __init__(self, session: Session, stream: Stream, target: Target) -> None:
         super().__init__(session, stream, target)
+        self._held = False  # the protocol has paused writing until there is room at the meter's gate
         self._protocol: AnyProtocol | None = None
         self._paused = False
         self._closing = False
@@ -79,6 +85,7 @@ class StreamTransport(StreamEnd, asyncio.Transport):
         """Set the protocol, and give it what has come until now."""
         self._protocol = protocol
         protocol.connection_made(self)
+        self._hold(0)
         self.read()
         if self.stream.state is StreamState.CLOSED:
             self._lose()
@@ -87,7 +94,8 @@ class StreamTransport(StreamEnd, asyncio.Transport):
         """Answer the peer's request with OPENED; False if the stream has ended already."""
         if self.stream.state is not StreamState.REQUESTED:
             return False
-        self._multiplexer.accept(self.stream)
+        gate = self._meter.up if self._meter is not None else None
+        self._multiplexer.accept(self.stream, gate.window if gate is not None else None)
         self._changed()
         self.attach(protocol)
         return True
@@ -106,9 +114,13 @@ class StreamTransport(StreamEnd, asyncio.Transport):
     def read(self) -> None:
         """Give the protocol what came, as long as it reads."""
         while self._protocol is not None and self.is_reading():
-            if (data := self._multiplexer.read(self.stream, _MOST_SHARE)) is None:
+            if not (most := self._most_to_read()):
+                break
+            if (data := self._multiplexer.read(self.stream, most)) is None:
                 break
             if data:
+                if self._meter is not None:
+                    self._meter.received(len(data), self.read)
                 self._guard(feed, self._protocol, data)
             elif not self._guard(self._protocol.eof_received):
                 self.close()
@@ -116,7 +128,7 @@ class StreamTransport(StreamEnd, asyncio.Transport):
 
     def drained(self) -> None:
         """The send buffer has room again."""
-        if self._protocol is not None and not self._lost:
+        if self._protocol is not None and not self._lost and not self._held:
             self._guard(self._protocol.resume_writing)
 
     def closed(self, error: StreamError | None) -> None:
@@ -133,11 +145,14 @@ class StreamTransport(StreamEnd, asyncio.Transport):
         stream = self.stream
         if stream.sender.state is not SendState.READY:
             return  # as in asyncio's transports, this is not an error
-        was_full = stream.sender.full
+        was_full = stream.sender.full or self._held
         full = self._multiplexer.write(stream, bytes(data))
         self._changed()
         if full and not was_full and self._protocol is not None:
             self._guard(self._protocol.pause_writing)
+        if self._meter is not None:
+            self._meter.sent(len(data), self._go_on)
+            self._hold(len(data))
 
     def can_write_eof(self) -> bool:
         return True
@@ -172,12 +187,17 @@ class StreamTransport(StreamEnd, asyncio.Transport):
             self._multiplexer.ignore(stream)
             self._changed()
 
-    def abort(self) -> None:
+    def abort(self, code: ResetCode = ResetCode.CONNECTION_RESET) -> None:
         """Reset the stream. Bytes that were not sent yet are dropped."""
         self._closing = True
-        self._multiplexer.reset(self.stream, ResetCode.CONNECTION_RESET)
+        self._multiplexer.reset(self.stream, code)
         self._changed()
         asyncio.get_running_loop().call_soon(self._lose)
+
+    def end(self, code: ResetCode) -> None:
+        """As `abort`, and tell both sides why."""
+        self._error = StreamReset(code)
+        self.abort(code)
 
     def _force_close(self, error: BaseException | None) -> None:
         """As `abort`, and tell the protocol why."""
@@ -205,7 +225,7 @@ class StreamTransport(StreamEnd, asyncio.Transport):
             case "credit":
                 return self.stream.sender.limit
             case "room":
-                return self.stream.sender.most - self.stream.sender.buffered
+                return self._room()
             case "share":
                 return self._multiplexer.memory.share(_LEAST_SHARE, _MOST_SHARE)
         return default
@@ -218,6 +238,37 @@ class StreamTransport(StreamEnd, asyncio.Transport):
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Does nothing: the multiplexer sets the limits."""
+
+    # The meter's gates
+
+    def _most_to_read(self) -> int:
+        """How many bytes may be given to the protocol; 0 until `read` is called again."""
+        gate = self._meter.up if self._meter is not None else None
+        if gate is None or not (size := len(self.stream.receiver.ready)):
+            return _MOST_SHARE
+        if not (most := gate.room(min(size, _MOST_SHARE), self.read)):
+            gate.wait(size, self.read)
+        return most
+
+    def _hold(self, size: int) -> None:
+        """Have the protocol, which wrote `size` bytes, write no more until there is room for them."""
+        gate = self._meter.down if self._meter is not None else None
+        if gate is None or self._held or self._closing or gate.room(size or 1, self._go_on):
+            return
+        self._held = True
+        gate.wait(size, self._go_on)
+        if not self.stream.sender.full and self._protocol is not None:
+            self._guard(self._protocol.pause_writing)
+
+    def _go_on(self) -> None:
+        self._held = False
+        if not self.stream.sender.full:
+            self.drained()
+
+    def _room(self) -> int:
+        room = self.stream.sender.most - self.stream.sender.buffered
+        gate = self._meter.down if self._meter is not None else None
+        return room if gate is None or room <= 0 else gate.room(room, self._go_on)
 
     # Calls of the protocol
 

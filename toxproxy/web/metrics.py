@@ -9,7 +9,15 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
-from toxproxy.control.snapshots import LinkSnapshot, NetworkPath, PathKind, PeerSnapshot, PeerState, Snapshot
+from toxproxy.control.snapshots import (
+    AllowanceSnapshot,
+    LinkSnapshot,
+    NetworkPath,
+    PathKind,
+    PeerSnapshot,
+    PeerState,
+    Snapshot,
+)
 from toxproxy.mapping.grant import Progress
 
 __all__ = ["CONTENT_TYPE", "exposition"]
@@ -33,6 +41,7 @@ class _Collector(Collector):
         snapshot = self._snapshot
         yield from _end(snapshot)
         yield from _peers(snapshot.peers)
+        yield from _allowances(snapshot.peers)
         yield from _links([(peer, peer.link) for peer in snapshot.peers if peer.link is not None])
         yield from _listeners(snapshot)
 
@@ -105,6 +114,22 @@ def _peers(peers: Iterable[PeerSnapshot]) -> Iterator[Metric]:
     yield _counter("peer_sent_bytes", "Bytes of connections sent to a peer.", *sent, labels=_PEER)
     received = [(_label(peer), float(peer.traffic.received_bytes)) for peer in peers]
     yield _counter("peer_received_bytes", "Bytes of connections from a peer.", *received, labels=_PEER)
+
+
+_ALLOWANCES: tuple[tuple[str, str, Callable[[AllowanceSnapshot], float | None]], ...] = (
+    ("quota_bytes", "Bytes that a client may carry in a month.", lambda it: it.quota_bytes),
+    ("quota_used_bytes", "Bytes that it has carried in this month.", lambda it: it.used_bytes),
+    ("rate_down_bytes_per_second", "Bytes a second to a client at most.", lambda it: it.down_bytes_per_s),
+    ("rate_up_bytes_per_second", "Bytes a second from a client at most.", lambda it: it.up_bytes_per_s),
+    ("expires_time_seconds", "Until when a client may connect, since 1970.", lambda it: it.expires_unix_s),
+)
+
+
+def _allowances(peers: Iterable[PeerSnapshot]) -> Iterator[Metric]:
+    given = [(_label(peer), peer.allowance) for peer in peers if peer.allowance is not None]
+    for name, what, value in _ALLOWANCES if given else ():
+        known = [(label, float(found)) for label, it in given if (found := value(it)) is not None]
+        yield _gauge(f"client_{name}", what, *known, labels=_PEER)
 
 
 def _links(links: list[tuple[PeerSnapshot, LinkSnapshot]]) -> Iterator[Metric]:
