@@ -14,7 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from bench import calls, crowds, detours, http3, keystrokes, machine, neighbours, report, streams
+from bench import calls, crowds, detours, http3, inside, keystrokes, machine, neighbours, report, streams
 from bench.emulator import Emulator
 from bench.plot import Axis, Dot, Plot, scatter
 from bench.plot import render as render_plot
@@ -38,6 +38,7 @@ _ROWS = {
         *crowds.ROWS,
         *calls.ROWS,
         *http3.ROWS,
+        *inside.ROWS,
         streams.LOSS,
         crowds.DELAY,
     )
