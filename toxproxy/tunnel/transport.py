@@ -7,6 +7,7 @@ reading, received bytes stay in the multiplexer and are not credited, so the sen
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -20,11 +21,32 @@ from toxproxy.mux.stream import Stream, StreamState
 _LEAST_SHARE, _MOST_SHARE = 16 * 1024, 64 * 1024  # bytes; the second is asyncio's default high-water mark
 
 
+async def start_tls(
+    transport: asyncio.WriteTransport,
+    protocol: AnyProtocol,
+    context: ssl.SSLContext,
+    *,
+    server_hostname: str | None = None,
+) -> asyncio.Transport:
+    """As `loop.start_tls`, for a connection of `Client.dialer`, and on any event loop.
+
+    Returns the transport that `protocol` has to use from now on; its `connection_made` is not called. Raises
+    `ssl.SSLError`, and `ConnectionError` where the connection ends meanwhile; then it is closed.
+    """
+    loop = cast(asyncio.BaseEventLoop, asyncio.get_running_loop())  # of which it needs what every loop has
+    secured = await asyncio.BaseEventLoop.start_tls(
+        loop, transport, protocol, context, server_hostname=server_hostname
+    )
+    if secured is None:
+        raise ConnectionAbortedError("the connection ended before TLS began")
+    return secured
+
+
 class StreamTransport(asyncio.Transport):
     """One stream of a session. Made by `Session`; the protocol comes with `attach` or `accept`.
 
-    TLS can be started on it as on asyncio's own (`loop.start_tls`, `StreamWriter.start_tls`), but not in
-    uvloop's loop, which accepts its own transports only.
+    TLS can be started on it as on asyncio's own (`loop.start_tls`, `StreamWriter.start_tls`). uvloop's loop
+    accepts its own transports only: see `start_tls`.
     """
 
     _start_tls_compatible = True  # `loop.start_tls` checks it; TLS's protocol also calls `_force_close`
@@ -187,7 +209,7 @@ class StreamTransport(asyncio.Transport):
         return self._protocol
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """The values that a relay needs.
+        """The values that a relay needs, and `peername`: the host and the port that were asked for.
 
         `credit`: the offset up to which the peer accepts bytes; it grows as they are consumed.
         `room`: how many bytes may be written before the writer should pause; 0 or less if it should now.
@@ -200,6 +222,8 @@ class StreamTransport(asyncio.Transport):
                 return self.stream.sender.most - self.stream.sender.buffered
             case "share":
                 return self._multiplexer.memory.share(_LEAST_SHARE, _MOST_SHARE)
+            case "peername":
+                return self.target.host, self.target.port
         return default
 
     def get_write_buffer_size(self) -> int:
