@@ -14,7 +14,19 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from bench import calls, crowds, detours, http3, inside, keystrokes, machine, neighbours, report, streams
+from bench import (
+    calls,
+    crowds,
+    detours,
+    http3,
+    inside,
+    keystrokes,
+    machine,
+    neighbours,
+    prompts,
+    report,
+    streams,
+)
 from bench.emulator import Emulator
 from bench.plot import Axis, Dot, Plot, scatter
 from bench.plot import render as render_plot
@@ -39,6 +51,7 @@ _ROWS = {
         *calls.ROWS,
         *http3.ROWS,
         *inside.ROWS,
+        *prompts.ROWS,
         streams.LOSS,
         crowds.DELAY,
     )

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from bench.program import running
+from bench.program import Program, running
 from bench.rivals.base import output, until_done
 from bench.tunnels import LOOPBACK, Course, Tunnel
 
@@ -55,22 +55,32 @@ async def cross_device(across: Course) -> AsyncIterator[Tunnel]:
 @asynccontextmanager
 async def _session(across: Course, name: str, port: int, *words: str) -> AsyncIterator[tuple[int, int]]:
     """A connection of ssh with these words on its command line. Yields the process ids of ssh and sshd."""
+    async with daemon(across, name, port) as (far, command):
+        near = (*command, "-N", *words, user_at(across.network.far.address))
+        async with running(across.network.near, across.folder / name, "ssh", *near) as program:
+            yield program.pid, far.pid
+
+
+@asynccontextmanager
+async def daemon(across: Course, name: str, port: int) -> AsyncIterator[tuple[Program, tuple[str, ...]]]:
+    """An sshd at the far address, and how a command line of ssh for it begins."""
     folder = across.folder / name
     write_keys(folder)
     config = SSHD_CONFIG.format(address=across.network.far.address, port=port, folder=folder)
     (folder / "sshd_config").write_text(config)
     options = ["StrictHostKeyChecking=no", f"UserKnownHostsFile={folder}/known_hosts", "IdentitiesOnly=yes"]
     options += ["BatchMode=yes", "ExitOnForwardFailure=yes", "ConnectionAttempts=30"]
-    command = ["ssh", "-F", "none", "-N", "-i", f"{folder}/user_key", "-p", str(port)]
+    command = ["ssh", "-F", "none", "-i", f"{folder}/user_key", "-p", str(port)]
     command += [word for option in options for word in ("-o", option)]
-    command += [*words, f"{getpass.getuser()}@{across.network.far.address}"]
     sshd = shutil.which("sshd") or "/usr/sbin/sshd"  # sshd executes itself again, so it needs its full path
-    daemon = (sshd, "-D", "-e", "-f", f"{folder}/sshd_config")
-    async with (
-        running(across.network.far, folder, "sshd", *daemon) as far,
-        running(across.network.near, folder, "ssh", *command) as near,
-    ):
-        yield near.pid, far.pid
+    words = (sshd, "-D", "-e", "-f", f"{folder}/sshd_config")
+    async with running(across.network.far, folder, "sshd", *words) as program:
+        yield program, tuple(command)
+
+
+def user_at(host: str) -> str:
+    """Whom to be at the other end: the same user as here."""
+    return f"{getpass.getuser()}@{host}"
 
 
 def write_keys(folder: Path) -> None:
