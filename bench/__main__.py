@@ -14,7 +14,19 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from bench import calls, crowds, detours, http3, keystrokes, machine, neighbours, report, streams
+from bench import (
+    calls,
+    crowds,
+    detours,
+    http3,
+    inside,
+    keystrokes,
+    machine,
+    neighbours,
+    prompts,
+    report,
+    streams,
+)
 from bench.emulator import Emulator
 from bench.plot import Axis, Dot, Plot, scatter
 from bench.plot import render as render_plot
@@ -38,6 +50,8 @@ _ROWS = {
         *crowds.ROWS,
         *calls.ROWS,
         *http3.ROWS,
+        *inside.ROWS,
+        *prompts.ROWS,
         streams.LOSS,
         crowds.DELAY,
     )

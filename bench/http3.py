@@ -182,7 +182,7 @@ async def _requests(run: Run, link: Link) -> Outcome:
         return Outcome()
     came, p50, p95 = [], [], []
     async for number in run.times():
-        async with run.course(link, seed=number) as across, calling(across) as (tunnel, _, _):
+        async with run.course(link, seed=number) as across, calling(across) as tunnel:
             serve = python("bench.http3", "serve", str(across.folder))
             async with running(across.network.far, across.folder, "http3-server", *serve) as server:
                 assert tunnel.socks is not None

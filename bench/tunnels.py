@@ -36,13 +36,15 @@ _CLIENT = "[client]\norigin = 0:{host}:{port}:TOXID\n[socks]\nproxy = 0:TOXID\n"
 class Tunnel:
     """A running tunnel: `forward` leads to the origin, `socks` is a proxy. Both are in the near place.
 
-    `processes` are the process ids of the near and the far program.
+    `processes` are the process ids of the near and the far program. `datagrams` is where UDP goes that is for
+    the origin's port.
     """
 
     name: str
     forward: Address
     processes: tuple[int, int]
     socks: Address | None = None
+    datagrams: Address | None = None
 
 
 @dataclass(frozen=True)

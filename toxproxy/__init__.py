@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         StreamReset,
         ToxproxyError,
     )
+    from toxproxy.tunnel.tls import start_tls
 
 __version__ = "0.1.0"
 
@@ -56,6 +57,7 @@ __all__ = [
     "ToxproxyError",
     "load_config",
     "parse_config",
+    "start_tls",
 ]
 
 _PLACES = {
@@ -69,6 +71,7 @@ _PLACES = {
     "ToxId": ("toxproxy.address", "ToxId"),
     "load_config": ("toxproxy.config", "load"),
     "parse_config": ("toxproxy.config", "parse"),
+    "start_tls": ("toxproxy.tunnel.tls", "start_tls"),
 }
 
 

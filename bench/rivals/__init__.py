@@ -19,6 +19,7 @@ def rivals(program: Path | None = None) -> list[Rival]:
     has_wireguard = programs("wireguard-go wireguard-tools", "wireguard-go", "wg")
     return [
         *(Rival(f"ssh ({control})", has_ssh, partial(ssh.cross, control=control)) for control in _CONTROLS),
+        Rival("ssh -w (bbr)", has_ssh, ssh.cross_device),
         Rival("kcptun", programs("kcptun", "kcptun-client", "kcptun-server"), kcptun.cross),
         Rival("iroh", module("iroh"), iroh.cross),
         Rival("aioquic", module("aioquic"), quic.cross),

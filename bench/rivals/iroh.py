@@ -22,4 +22,5 @@ async def cross(across: Course) -> AsyncIterator[Tunnel]:
         where = (network.near.address, network.far.address, str(port), key, str(forward))
         client = python("bench.rivals.iroh_ends", "client", *where)
         async with running(network.near, across.folder, "iroh-client", *client) as near:
-            yield await across.reached(Tunnel("iroh", (LOOPBACK, forward), (near.pid, far.pid)))
+            here = (LOOPBACK, forward)
+            yield await across.reached(Tunnel("iroh", here, (near.pid, far.pid), datagrams=here))

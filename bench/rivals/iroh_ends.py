@@ -1,7 +1,8 @@
 """The two ends of a tunnel made with iroh: `server HOST PORT TARGET`, `client HERE HOST PORT KEY FORWARD`.
 
 The client forwards the port FORWARD to the port TARGET on the server's loopback, with a QUIC stream for
-each connection. The server prints its key. There are no relays and no discovery.
+each TCP connection, and QUIC datagrams for UDP, of one program at a time. The server prints its key. There
+are no relays and no discovery.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import importlib
 import sys
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from bench.rivals.joining import both
@@ -50,6 +52,30 @@ async def join(stream: Any, reader: asyncio.StreamReader, writer: asyncio.Stream
     writer.close()
 
 
+class _Datagrams(asyncio.DatagramProtocol):
+    """A UDP socket beside a QUIC connection. What the connection does not take is dropped."""
+
+    def __init__(self, connection: Any, program: Any = None) -> None:
+        self._connection = connection
+        self._program = program  # the address of the one that is there; None: of the last that has sent
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport: Any = transport
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self._program = addr
+        with suppress(iroh.IrohError):
+            self._connection.send_datagram(data)
+
+    async def back(self) -> None:
+        """Send what comes, until the connection ends."""
+        with suppress(iroh.IrohError):
+            while True:
+                data = await self._connection.read_datagram()
+                if self._program is not None:
+                    self._transport.sendto(data, self._program)
+
+
 async def serve(host: str, port: int, target: int) -> None:
     """Run the far end."""
     endpoint = await _endpoint(f"{host}:{port}")
@@ -61,6 +87,10 @@ async def serve(host: str, port: int, target: int) -> None:
     async with asyncio.TaskGroup() as group:
         while incoming := await endpoint.accept_next():
             connection = await (await incoming.accept()).connect()
+            _, datagrams = await asyncio.get_running_loop().create_datagram_endpoint(
+                partial(_Datagrams, connection, ("127.0.0.1", target)), local_addr=("127.0.0.1", 0)
+            )
+            group.create_task(datagrams.back())
             while True:
                 group.create_task(attend(await connection.accept_bi()))
 
@@ -75,7 +105,12 @@ async def connect(here: str, host: str, port: int, key: str, forward: int) -> No
         await join(await connection.open_bi(), reader, writer)
 
     server = await asyncio.start_server(accept, "127.0.0.1", forward)
-    await server.serve_forever()
+    _, datagrams = await asyncio.get_running_loop().create_datagram_endpoint(
+        partial(_Datagrams, connection), local_addr=("127.0.0.1", forward)
+    )
+    async with asyncio.TaskGroup() as group:
+        group.create_task(datagrams.back())
+        await server.serve_forever()
 
 
 if __name__ == "__main__":

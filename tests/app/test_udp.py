@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 import struct
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -148,6 +149,39 @@ async def test_names_and_the_time_by_somebody_elses_client_of_socks(ends: Ends, 
     async with service(clock) as ntp:
         said, _ = await asyncio.to_thread(ask, "127.0.0.1", ntp.target.port, b"\x23" + bytes(47))
     assert abs(struct.unpack("!I", said[40:44])[0] - 2_208_988_800 - time.time()) < 5
+
+
+DANTE = """\
+resolveprotocol: fake
+route {{ from: 0.0.0.0/0 to: 0.0.0.0/0 via: {host} port = {port}
+  protocol: udp
+  proxyprotocol: socks_v5
+  command: udpassociate
+  method: none }}
+"""
+ASK_THE_TIME = """\
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+    sock.settimeout(10)
+    sock.sendto(bytes((0x23,)) + bytes(47), ("clock.test", int(sys.argv[1])))
+    print(int.from_bytes(sock.recv(99)[40:44]))
+"""
+
+
+@pytest.mark.skipif(shutil.which("socksify") is None, reason="socksify is not installed (dante-client)")
+async def test_programs_that_know_of_no_proxy_in_dante_s_client(
+    ends: Ends, hosts: Hosts, tmp_path: Path
+) -> None:
+    hosts["names.test"] = hosts["clock.test"] = ["127.0.0.1"]
+    host, port = await ends.listening("browser", "socks")
+    (tmp_path / "socks.conf").write_text(DANTE.format(host=host, port=port))
+    socksify = ("env", f"SOCKS_CONF={tmp_path / 'socks.conf'}", "socksify")
+    if shutil.which("busybox") is not None:
+        names = f"names.test:{ends.names.target.port}"
+        assert "192.0.2.7" in await run(*socksify, "busybox", "nslookup", "example.org", names)
+    async with service(clock) as ntp:
+        said = await run(*socksify, sys.executable, "-c", ASK_THE_TIME, str(ntp.target.port))
+    assert abs(int(said) - 2_208_988_800 - time.time()) < 5
 
 
 async def test_a_program_sends_datagrams_with_the_library(ends: Ends) -> None:

@@ -83,7 +83,7 @@ def test_a_time_may_have_a_zone() -> None:
     [
         (
             "[client a]\nssh = 2222:127.0.0.1:22:x",
-            "x:2: expected a known key of [client a], found 'ssh': did you mean 'expires'? "
+            "x:2: expected a known key of [client a], found 'ssh': did you mean 'listen'? "
             "(A client's own forwards stand in [client].)",
         ),
         ("[client a]", f"x:1: {NO_KEY}"),

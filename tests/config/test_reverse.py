@@ -167,7 +167,9 @@ def test_check_says_it_in_plain_lines() -> None:
         "from here to *:*, but not private:*, self:*",
     ]
     server = parse("[client laptop]\nkey = CLIENTKEY\nlisten = 127.0.0.1:8080, *:53/udp\n")
-    assert "  for the client laptop it listens on: 127.0.0.1:8080, *:53/udp" in list(lines(server, "server"))
+    key = server.clients[0].key.hex().upper()[:12]
+    said = f"  laptop ({key}): has this server listen on 127.0.0.1:8080, *:53/udp, for good"
+    assert said in list(lines(server, "server"))
 
 
 def test_what_a_reload_names() -> None:

@@ -17,6 +17,10 @@ import pytest
 import pytest_asyncio
 
 from tests.asking import request
+from tests.datagrams import Client as Datagrams
+from tests.datagrams import Service
+from tests.datagrams import client as udp_client
+from tests.datagrams import service as udp_service
 from tests.end.clients import curl, run
 from tests.end.test_browser import CHROMIUM
 from tests.inbound.http_origin import HttpOrigin
@@ -31,7 +35,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(400)
 
 PATIENCE = 90.0  # seconds
 TOX = "[tox]\nlocal_discovery = no\nport = 22000-22999\nwait = 60\nbootstrap = {node}\n"
-SERVER = "[access]\nallow = *\npermit = 127.0.0.1:*\n"
+SERVER = "[access]\nallow = *\npermit = 127.0.0.1:*/tcp+udp\n"
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -43,6 +47,7 @@ class Scene:
     office: Process
     client: Process
     echo: int
+    datagrams: Service
     origin: HttpOrigin
 
     @property
@@ -62,8 +67,10 @@ class Scene:
                     return
                 await asyncio.sleep(0.2)
 
-    def address(self, name: str) -> tuple[str, int]:
-        (found,) = (each["address"] for each in self.client.ready["listeners"] if each["name"] == name)
+    def address(self, name: str, kind: str = "socks") -> tuple[str, int]:
+        wanted = {"name": name, "kind": kind}
+        listeners = self.client.ready["listeners"]
+        (found,) = (each["address"] for each in listeners if wanted.items() <= each.items())
         return found.rpartition(":")[0], int(found.rpartition(":")[2])
 
     async def connect(self, port: str = "browser") -> Connection:
@@ -109,6 +116,7 @@ async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene
     folder = tmp_path_factory.mktemp("exits")
     async with AsyncExitStack() as stack:
         service = await stack.enter_async_context(Origin(echo))
+        datagrams = await stack.enter_async_context(udp_service())
         web = await stack.enter_async_context(HttpOrigin())
         places = [folder / name for name in ("home", "office")]
         for place in places:
@@ -125,14 +133,21 @@ async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene
         await home.start(TOX.format(node=node(office)) + SERVER)
         text = TOX.format(node=node(office)) + (
             f"[exits]\nhome = {home.ready['tox_id']}\noffice = {office.ready['tox_id']}\n"
+            f"[client]\ncall = 0:127.0.0.1:{datagrams.target.port}/udp:home,office\n"
             "[socks]\nbrowser = 0:home,office\noffice = 0:office\n"
             f"[route]\n127.0.0.1:{web.port} = direct\n*.lan = reject\n"
             "*.direct.example = direct\n*.office.example = office\n"
         )
         await client.start(text)
-        scene = Scene(folder, home, office, client, service.port, web)
+        scene = Scene(folder, home, office, client, service.port, datagrams, web)
         await asyncio.gather(scene.connected(home), scene.connected(office))
         yield scene
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as stack:
+        yield stack
 
 
 async def test_the_rules_decide_which_way(scene: Scene) -> None:
@@ -195,9 +210,24 @@ async def test_chromium_with_the_script_sends_only_what_the_rules_say_through_th
     assert targets == {"target=www.office.example:80"}
 
 
-async def test_the_first_exit_is_killed_under_load_and_comes_back(scene: Scene) -> None:
+async def answered_again(near: Datagrams, to: tuple[str, int]) -> float:
+    """Send datagrams until one is answered. Returns the seconds."""
+    begun = time.monotonic()
+    async with asyncio.timeout(PATIENCE):
+        while await near.nothing(0.1):
+            near.send(b"meanwhile", to)
+    return time.monotonic() - begun
+
+
+async def test_the_first_exit_is_killed_under_load_and_comes_back(
+    scene: Scene, stack: AsyncExitStack
+) -> None:
     busy = await scene.connect()
     running = await scene.connect("office")
+    near = await stack.enter_async_context(udp_client())
+    call = scene.address("call", "udp")
+    near.send(b"before", call)
+    assert await near.receive() == b"erofeb"
 
     async def load() -> None:
         with suppress(OSError):
@@ -209,6 +239,7 @@ async def test_the_first_exit_is_killed_under_load_and_comes_back(scene: Scene) 
     await asyncio.sleep(2)
     os.kill(scene.home.pid, signal.SIGKILL)
     killed = time.monotonic()
+    moving = asyncio.create_task(answered_again(near, call))
     waits = []
     for _ in range(8):  # those that are made before it is known wait until it is
         begun = time.monotonic()
@@ -217,6 +248,15 @@ async def test_the_first_exit_is_killed_under_load_and_comes_back(scene: Scene) 
         writer.close()
         await asyncio.sleep(0.5)
     print("seconds after the kill, seconds until the answer:", waits)
+    moved = await moving
+    print("seconds until datagrams went through the second:", round(moved, 2))
+    assert moved < 4
+    while not await near.nothing(0.2):  # what was asked meanwhile
+        pass
+    for _ in range(5):  # the flow stays there
+        near.send(b"after", call)
+        assert await near.receive() == b"retfa"
+    assert len({source for _, source in scene.datagrams.seen}) == 2
     assert await scene.exit_of_a_new_one() == "office"
     await scene.talk(running)
     await scene.home.stop()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import sys
 import time
 from typing import Any
 
@@ -61,6 +63,41 @@ async def test_each_client_has_a_flow_of_its_own_and_gets_its_answers() -> None:
         assert len({source for _, source in far.seen}) == 2
         await listener.close()
         assert not listener.connections
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs all of 127.0.0.0/8")
+async def test_an_answer_comes_from_the_address_that_was_asked() -> None:
+    way = Way()
+    async with service() as far, client() as near:
+        listener = UdpForwardListener(forward(far.target, Bind("", 0)), way)
+        await listener.start()
+        port = int(listener.addresses[0].rpartition(":")[2])
+        for host in ("127.0.0.1", "127.0.0.5", "127.9.9.9"):
+            near.send(b"question", (host, port))
+            assert await near.receive() == b"noitseuq"
+            assert near.source == (host, port)
+        assert listener.connections == 3, "a client that asks another address is another client"
+        await listener.close()
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="IPv6 is not here")
+async def test_an_answer_comes_from_the_address_that_was_asked_with_ipv6() -> None:
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as near:
+        try:
+            near.bind(("::1", 0))
+        except OSError:
+            pytest.skip("::1 is not here")
+        near.setblocking(False)
+        loop = asyncio.get_running_loop()
+        async with service() as far:
+            listener = UdpForwardListener(forward(far.target, Bind("", 0)), Way())
+            await listener.start()
+            port = int(listener.addresses[0].rpartition(":")[2])
+            near.sendto(b"question", ("::1", port))
+            async with asyncio.timeout(5):
+                data, source = await loop.sock_recvfrom(near, 100)
+            assert (data, source[:2]) == (b"noitseuq", ("::1", port))
+            await listener.close()
 
 
 async def test_every_address_of_the_machine_can_be_listened_on() -> None:

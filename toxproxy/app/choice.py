@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from toxproxy.address import Target, UdpTarget
 from toxproxy.dialer import Flow, FlowOwner, P
-from toxproxy.errors import Refusal, StreamRefused
+from toxproxy.errors import Refusal, StreamError, StreamRefused
 from toxproxy.routing.preference import Preference, Standing
 from toxproxy.tunnel.friend import Friend, Phase
 
@@ -78,10 +78,17 @@ class Choice:
                     await _give_up(dialling)
 
     def open_flow(self, owner: FlowOwner, target: UdpTarget) -> Flow:
-        """As `FlowDialer.open_flow`: through the server that is there now. A flow stays with it."""
+        """As `FlowDialer.open_flow`: through the server that is there now.
+
+        A flow stays with it until the server falls silent: its next datagram goes through the next one.
+        """
+        return _ChosenFlow(self, owner, target)
+
+    def choose(self) -> Friend:
+        """The server of the next flow. Raises `StreamRefused` if there is none at the moment."""
         if (friend := self.chosen()) is None:
             raise StreamRefused(Refusal.OFFLINE, f"none of {len(self.friends)} servers is there")
-        return friend.open_flow(owner, target)
+        return friend
 
     async def _change_until(self, deadline: float) -> None:
         self._changed.clear()
@@ -91,6 +98,37 @@ class Choice:
         except TimeoutError:
             text = f"none of {len(self.friends)} servers was found within {self._wait:g} s"
             raise StreamRefused(Refusal.OFFLINE, text) from None
+
+
+class _ChosenFlow:
+    """A `Flow` that moves to another server when its own falls silent. To the target that is a new flow."""
+
+    def __init__(self, choice: Choice, owner: FlowOwner, target: UdpTarget) -> None:
+        self._choice = choice
+        self._owner = owner
+        self._target = target
+        self._friend = choice.choose()
+        self._flow = self._friend.open_flow(owner, target)
+
+    def send(self, data: bytes) -> None:
+        if standing(self._friend) is not Standing.THERE:
+            self._move()
+        self._flow.send(data)
+
+    def close(self, error: StreamError | None = None) -> None:
+        self._flow.close(error)
+
+    def _move(self) -> None:
+        """Use another server, if one is there."""
+        try:
+            friend = self._choice.choose()
+            if standing(friend) is not Standing.THERE:
+                return
+            flow = friend.open_flow(self._owner, self._target)
+        except StreamRefused:  # of the last one's answer the owner is told
+            return
+        self._flow.close()
+        self._friend, self._flow = friend, flow
 
 
 def standing(friend: Friend) -> Standing:

@@ -13,7 +13,7 @@ from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.inbound.flows import FlowTable, Openings
 from toxproxy.inbound.listener import DEFAULTS, Leading, listening
 from toxproxy.pace import Notice
-from toxproxy.system.datagrams import DatagramSocket
+from toxproxy.system.datagrams import DatagramSocket, answering
 from toxproxy.system.sockets import enlarge
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class UdpForwardListener:
         def received(data: bytes, address: Any) -> None:
             self._flows.send((here, address), self._target, data)
 
-        here = DatagramSocket(sock, received)
+        here = answering(sock, received)
         self._sockets.append(here)
 
     def _answer(self, key: Key, target: UdpTarget, data: bytes) -> None:

@@ -50,8 +50,8 @@ class StreamEnd:
 class StreamTransport(StreamEnd, asyncio.Transport):
     """One stream of a session. Made by `Session`; the protocol comes with `attach` or `accept`.
 
-    TLS can be started on it as on asyncio's own (`loop.start_tls`, `StreamWriter.start_tls`), but not in
-    uvloop's loop, which accepts its own transports only.
+    TLS can be started on it as on asyncio's own (`loop.start_tls`, `StreamWriter.start_tls`). uvloop's loop
+    accepts its own transports only: see `tls`.
     """
 
     _start_tls_compatible = True  # `loop.start_tls` checks it; TLS's protocol also calls `_force_close`
@@ -215,7 +215,7 @@ class StreamTransport(StreamEnd, asyncio.Transport):
         return self._protocol
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """The values that a relay needs.
+        """The values that a relay needs, and `peername`: the host and the port that were asked for.
 
         `credit`: the offset up to which the peer accepts bytes; it grows as they are consumed.
         `room`: how many bytes may be written before the writer should pause; 0 or less if it should now.
@@ -228,6 +228,8 @@ class StreamTransport(StreamEnd, asyncio.Transport):
                 return self._room()
             case "share":
                 return self._multiplexer.memory.share(_LEAST_SHARE, _MOST_SHARE)
+            case "peername":
+                return self.target.host, self.target.port
         return default
 
     def get_write_buffer_size(self) -> int:
