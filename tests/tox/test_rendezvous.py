@@ -56,7 +56,7 @@ class Machine:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     machine = Machine()
-    monkeypatch.setattr(rendezvous, "_addresses", lambda: machine.addresses)
+    monkeypatch.setattr(rendezvous, "own_addresses", lambda: machine.addresses)
     return machine
 
 

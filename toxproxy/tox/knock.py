@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from toxproxy.address import Address
 from toxproxy.pace import TokenBucket
 from toxproxy.system.echo import Datagram, Echo
 
@@ -52,6 +53,13 @@ class Knocks:
         for timer in self._timers.values():
             timer.cancel()
         self._echo.close()
+
+    def place(self, friend: int) -> tuple[Address, int] | None:
+        """Where libtoxcore sends the packets for a friend now, seen by a knock; None if it is not known."""
+        for sent in self._echo.sent_by(lambda: self._send(friend, KNOCK)):
+            if sent.payload[:1] == bytes([_ENCRYPTED]):
+                return sent.address, sent.port
+        return None
 
     def heard(self, friends: Iterable[int], now: float) -> None:
         """Packets of these friends came, by the loop's clock at `now`."""

@@ -23,9 +23,11 @@ from toxproxy.tox.identity import open_identity, save_identity
 from toxproxy.tox.inbox import ConnectionStatus, Inbox, NodeEvents, PacketSink
 from toxproxy.tox.knock import Knocks
 from toxproxy.tox.pytox import MAX_NAME_LENGTH, Tox, ToxError
+from toxproxy.tox.recall import Recall
 from toxproxy.tox.relay_sharing import RelaySharing
 from toxproxy.tox.relay_sockets import RelaySockets
-from toxproxy.tox.rendezvous import Rendezvous
+from toxproxy.tox.rendezvous import Rendezvous, own_addresses
+from toxproxy.tox.sleep import Sleep
 from toxproxy.tox.startup import find_udp_socket, tox_options
 
 __all__ = ["ConnectionStatus", "Node"]
@@ -56,6 +58,8 @@ class Node:
 
     def __init__(self, settings: ToxSettings, state: StateFolder, name: str, events: NodeEvents) -> None:
         self.connection = ConnectionStatus.NONE
+        #: Is called when nothing ran for so many seconds: this process was stopped, or the machine slept.
+        self.woke: Callable[[float], None] = lambda _: None
         self.turns = 0  # how often libtoxcore was called: one that works has more every second
         self._settings = settings
         self._state = state
@@ -74,6 +78,9 @@ class Node:
         self._saved_at = -_SAVE_EVERY
         self._knocks: Knocks | None = None
         self._rendezvous: Rendezvous | None = None
+        self._recall: Recall | None = None
+        self._sleep = Sleep()
+        self._asleep: float | None = None  # seconds; nobody was told yet
         self._hearing: Hearing | None = None
         self._over_tcp: set[int] = set()  # friends
         self._direct = False  # one is
@@ -108,6 +115,9 @@ class Node:
         if self.udp_port is not None:
             self._udp = find_udp_socket(self.udp_port)
         self._ahead = None if self._udp is None else Ahead(self._udp)
+        if self._udp is not None:
+            self._knocks = Knocks(self._udp, tox.friend_send_lossy_packet)
+        self._recall = self._make_recall(tox)
         self._rendezvous = Rendezvous(
             tox,
             self.dht_key,
@@ -115,9 +125,8 @@ class Node:
             local=self._settings.local_discovery,
             deaf=lambda: self.deaf_s is not None,
             ahead=self._ahead,
+            recall=self._recall,
         )
-        if self._udp is not None:
-            self._knocks = Knocks(self._udp, tox.friend_send_lossy_packet)
         if self._ahead is not None:
             self._hearing = Hearing(self._ahead)
         self._descriptors = [each for each in (self._udp, self._sockets.descriptor) if each is not None]
@@ -127,6 +136,8 @@ class Node:
             self._bootstrap = Bootstrap.configured(tox, self._settings, resolver, ipv6=options.ipv6_enabled)
             self._bootstrap.hearing = self._hearing
             self._bootstrapping = asyncio.create_task(self._bootstrap.run(), name="tox bootstrap")
+        if self._recall is not None:
+            self._recall.start()
         self._sockets.search(self._loop.time())
         self._refresh()
         self._schedule()
@@ -140,7 +151,7 @@ class Node:
             self._loop.remove_reader(descriptor)  # before the descriptor is closed and may be reused
         self._sockets.close()
         self._sharing.close()
-        for each in (self._knocks, self._ahead):
+        for each in (self._recall, self._knocks, self._ahead):
             if each is not None:
                 each.close()
         if self._rendezvous is not None:
@@ -195,6 +206,8 @@ class Node:
         Raises `StateError` if the identity cannot be written; the friend is removed even then.
         """
         if self._forget(key):
+            if self._recall is not None:
+                self._recall.forget(key)
             self._save()
 
     @property
@@ -276,6 +289,13 @@ class Node:
         with suppress(ToxError):
             self.tcp_port = tox.self_get_tcp_port()
 
+    def _make_recall(self, tox: Tox) -> Recall | None:
+        if self.udp_port is None:
+            return None
+        knocks, local = self._knocks, self._settings.local_discovery
+        place = (lambda _: None) if knocks is None else knocks.place
+        return Recall(tox, self.udp_port, self._state, place=place, own=own_addresses, local=local)
+
     # Running.
 
     @property
@@ -321,7 +341,21 @@ class Node:
             for event in happened:
                 self._guard(event, self._events)
             self._save_soon()
+        if self._asleep is not None:
+            self._woke(self._asleep)
+        # Told next time: if sleep began in the middle of this function, the socket is full.
+        self._asleep = self._sleep.slept()
         self._schedule()
+
+    def _woke(self, asleep: float) -> None:
+        """Nothing ran for so many seconds: friends and other nodes may have given this one up."""
+        if self._recall is not None:
+            self._recall.woke(asleep)
+        if self._rendezvous is not None:
+            self._rendezvous.woke()
+        if self._bootstrap is not None:
+            self._bootstrap.ask_by_udp()
+        self._guard(self.woke, asleep)
 
     def _watch(self, pause: float | None) -> None:
         """Leave the sockets alone for `pause` seconds; None: watch them."""
@@ -394,6 +428,8 @@ class Node:
         except BaseException:
             self._tox.friend_delete(friend)
             raise
+        if self._recall is not None:
+            self._recall.added(friend)
         return friend
 
     def _forget(self, key: bytes) -> bool:

@@ -1,0 +1,228 @@
+"""libtoxcore is told where a friend's node was."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from tests.tox.pair import PRIVATE, Diary, Pair, private_pair
+from toxproxy.address import Address
+from toxproxy.system.state import StateFolder
+from toxproxy.tox import library
+from toxproxy.tox import recall as module
+from toxproxy.tox.identity import save_identity
+from toxproxy.tox.known_nodes import FILE, KnownNode, KnownNodes
+from toxproxy.tox.library import ffi
+from toxproxy.tox.node import ConnectionStatus, Node
+from toxproxy.tox.pytox import Tox, ToxOptions
+from toxproxy.tox.recall import GIVEN_UP, Recall
+from toxproxy.tox.whereabouts import Whereabouts
+
+OPTIONS = ToxOptions(ipv6_enabled=False, local_discovery_enabled=False, start_port=40900, end_port=40999)
+OWN = frozenset({ip_address("192.168.1.2"), ip_address("11.1.1.1")})
+HEARD = (ip_address("192.168.7.7"), 7)
+PUBLIC, NEAR, FAR = ((ip_address(host), 33445) for host in ("11.2.2.2", "192.168.1.9", "10.0.0.9"))
+NODE = bytes(range(32))
+
+
+class Recorder(Tox):
+    """A node with friends. What it would be told is recorded."""
+
+    def __init__(self, friends: int) -> None:
+        super().__init__(OPTIONS)
+        self.told: list[tuple[int, bytes | None, int, Sequence[tuple[Address, int]]]] = []
+        others = [Tox(ToxOptions(udp_enabled=False, local_discovery_enabled=False)) for _ in range(friends)]
+        self.keys = [bytes.fromhex(other.self_get_public_key()) for other in others]
+        for key, other in zip(self.keys, others, strict=True):
+            self.friend_add_norequest(key.hex())
+            other.kill()
+
+    def friend_dht_packet(
+        self,
+        friend_number: int,
+        key: bytes | None,
+        number: int,
+        places: Sequence[tuple[Address, int]] = (),
+    ) -> bytes | None:
+        self.told.append((friend_number, key, number, places))
+        return super().friend_dht_packet(friend_number, key, number, places)
+
+
+@pytest.fixture
+def tox() -> Iterator[Recorder]:
+    tox = Recorder(1)
+    yield tox
+    tox.kill()
+
+
+def recalling(tox: Tox, folder: Path, *, local: bool = False) -> Recall:
+    port = tox.self_get_udp_port()
+    return Recall(tox, port, StateFolder(folder), place=lambda _: HEARD, own=lambda: OWN, local=local)
+
+
+def remember(folder: Path, *friends: bytes) -> None:
+    known = KnownNodes(StateFolder(folder))
+    for friend in friends:
+        known.put(friend, KnownNode(NODE, (PUBLIC,)))
+    known.write()
+
+
+def saved(folder: Path) -> list[str]:
+    (entry,) = json.loads((folder / FILE).read_bytes()).values()
+    return [str(place[0]) for place in entry["places"]]
+
+
+async def test_what_was_saved_is_told_at_the_start_and_again(
+    tox: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_FIRST_PAUSE", 0.01)
+    remember(tmp_path, *tox.keys)
+    recall = recalling(tox, tmp_path)
+    recall.start()
+    async with asyncio.timeout(30):
+        while len(tox.told) < 5:
+            await asyncio.sleep(0.01)
+    recall.close()
+    assert tox.told[:5] == [(0, NODE, number, (PUBLIC,)) for number in range(1, 6)]
+    tox.iterate()  # it takes them
+
+
+async def test_a_friend_of_whom_nothing_is_known_is_not_looked_for(tox: Recorder, tmp_path: Path) -> None:
+    recall = recalling(tox, tmp_path)
+    recall.start()
+    recall.woke(1000)
+    await asyncio.sleep(0.05)
+    recall.close()
+    assert not tox.told
+    assert not (tmp_path / FILE).exists()
+
+
+@pytest.mark.parametrize("local", [False, True])
+async def test_a_direct_friend_is_kept_where_it_is_heard_and_then_where_it_says(
+    tox: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local: bool
+) -> None:
+    monkeypatch.setattr(module, "_SETTLED", 0.0)
+    recall = recalling(tox, tmp_path, local=local)
+    recall.start()
+    recall.friend_changed(0, connected=True, relayed=False)
+    recall.told(0, Whereabouts(NODE, (PUBLIC, NEAR, FAR, (ip_address("11.1.1.1"), 1))))
+    await asyncio.sleep(0.05)
+    recall.close()
+    places = [HEARD, PUBLIC, NEAR] if local else [HEARD, PUBLIC]
+    assert saved(tmp_path) == [str(address) for address, _ in places]
+
+
+async def test_a_relayed_friend_is_kept_where_it_says(tox: Recorder, tmp_path: Path) -> None:
+    recall = recalling(tox, tmp_path)
+    recall.start()
+    recall.friend_changed(0, connected=True, relayed=True)
+    recall.told(0, Whereabouts(NODE, (PUBLIC, NEAR)))
+    recall.close()
+    assert saved(tmp_path) == [str(PUBLIC[0])]
+
+
+async def test_a_friend_that_was_lost_is_not_looked_for_while_libtoxcore_does(
+    tox: Recorder, tmp_path: Path
+) -> None:
+    """It may have said that it has another node now."""
+    remember(tmp_path, *tox.keys)
+    recall = recalling(tox, tmp_path)
+    recall.start()
+    recall.friend_changed(0, connected=True, relayed=True)
+    recall.friend_changed(0, connected=False, relayed=False)
+    await asyncio.sleep(0.05)
+    assert not tox.told
+    recall.woke(5)
+    await asyncio.sleep(0.05)
+    recall.close()
+    assert len(tox.told) == 1
+
+
+async def test_a_connection_that_the_friend_gave_up_during_sleep_is_ended_first(
+    tox: Recorder, tmp_path: Path
+) -> None:
+    remember(tmp_path, *tox.keys)
+    recall = recalling(tox, tmp_path)
+    recall.start()
+    recall.friend_changed(0, connected=True, relayed=True)
+    recall.woke(GIVEN_UP - 1)
+    assert not tox.told
+    recall.woke(GIVEN_UP)
+    recall.close()
+    assert [key for _, key, *_ in tox.told] == [None, NODE]
+    assert tox.told[1][2] < tox.told[0][2]
+
+
+async def test_many_friends_are_looked_for_one_after_the_other(tmp_path: Path) -> None:
+    tox = Recorder(100)
+    remember(tmp_path, *tox.keys)
+    recall = recalling(tox, tmp_path)
+    recall.start()
+    await asyncio.sleep(0.2)
+    recall.close()
+    tox.kill()
+    assert 64 <= len(tox.told) < 70
+
+
+async def test_a_friend_that_was_removed_is_forgotten(tox: Recorder, tmp_path: Path) -> None:
+    remember(tmp_path, *tox.keys)
+    recall = recalling(tox, tmp_path)
+    recall.start()
+    recall.removed(0)
+    recall.forget(tox.keys[0])
+    await asyncio.sleep(0.05)
+    recall.close()
+    assert not tox.told
+    assert json.loads((tmp_path / FILE).read_bytes()) == {}
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_node_that_slept_connects_anew_though_it_takes_the_friend_for_connected(direct: Pair) -> None:
+    client, diary = direct.client, direct.client_diary
+    assert client._recall is not None
+    async with asyncio.timeout(60):
+        while client._recall._known.get(direct.server.public_key) is None:
+            await asyncio.sleep(0.1)
+    diary.friends.clear()
+    client._woke(GIVEN_UP)
+    await diary.until(lambda: diary.friends[-1:] == [(direct.server_number, ConnectionStatus.UDP)])
+    assert diary.friends[0] == (direct.server_number, ConnectionStatus.NONE)
+
+
+async def test_a_killed_client_needs_nobody_but_the_file_to_find_its_server(tmp_path: Path) -> None:
+    """It has no bootstrap node, and its identity knows no other node."""
+    async with private_pair(tmp_path) as pair:
+        file = tmp_path / "client" / FILE
+        async with asyncio.timeout(60):
+            while not file.exists():
+                await asyncio.sleep(0.1)
+        killed = StateFolder(tmp_path / "killed")
+        killed.write(FILE, file.read_bytes())
+        write_identity(killed, pair.client, pair.server.public_key)
+        await pair.client.close()
+        diary = Diary()
+        async with Node(PRIVATE, killed, "client", diary) as client:
+            number = client.friends[pair.server.public_key]
+            await diary.until(lambda: client.friend_connection(number) is ConnectionStatus.UDP)
+
+
+def write_identity(state: StateFolder, of: Node, friend: bytes) -> None:
+    """Write the identity of a node with one friend, and nothing else."""
+    secret = ffi.new("uint8_t[]", 32)
+    library.load().tox_self_get_secret_key(of._tox._alive("the secret key"), secret)
+    alone = Tox(
+        ToxOptions(
+            savedata_data=bytes(secret),
+            savedata_type=Tox.SAVEDATA_TYPE_SECRET_KEY,
+            udp_enabled=False,
+            local_discovery_enabled=False,
+        )
+    )
+    alone.friend_add_norequest(friend.hex())
+    save_identity(alone, state)
+    alone.kill()
