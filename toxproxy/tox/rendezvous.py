@@ -102,7 +102,7 @@ class Rendezvous:
         self._awaited: dict[bytes, _Friend] = {}  # relayed friends, by the DHT keys of their nodes
         self._tries = TokenBucket(_ALL_TRIES, _ALL_TRIES_RATE)
         self._refused = Notice(_log)
-        self._own = own_addresses()
+        self._own, self._sources = own_addresses(), interfaces.sources()
         self._here = self._look()
 
     def close(self) -> None:
@@ -236,13 +236,14 @@ class Rendezvous:
             self._tell_all()
 
     def _notice_move(self) -> None:
-        """If this machine has other addresses now, tell the friends, and ask them all.
+        """If this machine's packets may have another sender now, tell the friends, and ask them all.
 
         A friend that is not relayed does not hear this node any more, until its own node knows where it is.
         """
-        if (own := own_addresses()) == self._own:
+        now = own_addresses(), interfaces.sources()
+        if now == (self._own, self._sources):
             return
-        self._own = own
+        self._own, self._sources = now
         self._tell_all()
         for number, friend in self._friends.items():
             if friend.connected:
