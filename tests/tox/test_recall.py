@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tox.pair import PRIVATE, Diary, Pair, private_pair
+from tests.tox.pair import PRIVATE, Diary, private_pair
 from toxproxy.address import Address
 from toxproxy.system.state import StateFolder
 from toxproxy.tox import library
@@ -30,17 +30,22 @@ PUBLIC, NEAR, FAR = ((ip_address(host), 33445) for host in ("11.2.2.2", "192.168
 NODE = bytes(range(32))
 
 
+def public_key() -> bytes:
+    """A new key that somebody may have."""
+    public, secret = ffi.new("uint8_t[]", 32), ffi.new("uint8_t[]", 32)
+    library.load().crypto_box_keypair(public, secret)
+    return bytes(public)
+
+
 class Recorder(Tox):
     """A node with friends. What it would be told is recorded."""
 
     def __init__(self, friends: int) -> None:
         super().__init__(OPTIONS)
         self.told: list[tuple[int, bytes | None, int, Sequence[tuple[Address, int]]]] = []
-        others = [Tox(ToxOptions(udp_enabled=False, local_discovery_enabled=False)) for _ in range(friends)]
-        self.keys = [bytes.fromhex(other.self_get_public_key()) for other in others]
-        for key, other in zip(self.keys, others, strict=True):
+        self.keys = [public_key() for _ in range(friends)]
+        for key in self.keys:
             self.friend_add_norequest(key.hex())
-            other.kill()
 
     def friend_dht_packet(
         self,
@@ -181,26 +186,21 @@ async def test_a_friend_that_was_removed_is_forgotten(tox: Recorder, tmp_path: P
     assert json.loads((tmp_path / FILE).read_bytes()) == {}
 
 
-@pytest.mark.asyncio(loop_scope="session")
-async def test_a_node_that_slept_connects_anew_though_it_takes_the_friend_for_connected(direct: Pair) -> None:
-    client, diary = direct.client, direct.client_diary
-    assert client._recall is not None
-    async with asyncio.timeout(60):
-        while client._recall._known.get(direct.server.public_key) is None:
-            await asyncio.sleep(0.1)
-    diary.friends.clear()
-    client._woke(GIVEN_UP)
-    await diary.until(lambda: diary.friends[-1:] == [(direct.server_number, ConnectionStatus.UDP)])
-    assert diary.friends[0] == (direct.server_number, ConnectionStatus.NONE)
-
-
-async def test_a_killed_client_needs_nobody_but_the_file_to_find_its_server(tmp_path: Path) -> None:
-    """It has no bootstrap node, and its identity knows no other node."""
+async def test_a_node_that_slept_connects_anew_and_a_killed_one_needs_nobody_but_the_file(
+    tmp_path: Path,
+) -> None:
+    """The first takes its friend for connected. The second has no bootstrap node, and knows no other node."""
     async with private_pair(tmp_path) as pair:
         file = tmp_path / "client" / FILE
         async with asyncio.timeout(60):
             while not file.exists():
                 await asyncio.sleep(0.1)
+        diary = pair.client_diary
+        diary.friends.clear()
+        pair.client._woke(GIVEN_UP)
+        await diary.until(lambda: diary.friends[-1:] == [(pair.server_number, ConnectionStatus.UDP)])
+        assert diary.friends[0] == (pair.server_number, ConnectionStatus.NONE)
+
         killed = StateFolder(tmp_path / "killed")
         killed.write(FILE, file.read_bytes())
         write_identity(killed, pair.client, pair.server.public_key)

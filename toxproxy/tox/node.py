@@ -14,7 +14,7 @@ from toxproxy.config.settings import ToxSettings
 from toxproxy.errors import StateError, ToxproxyError
 from toxproxy.system.resolver import Resolver
 from toxproxy.system.state import StateFolder
-from toxproxy.timer import Timer
+from toxproxy.timer import Seldom, Timer
 from toxproxy.tox.ahead import Ahead
 from toxproxy.tox.bootstrap import Bootstrap
 from toxproxy.tox.flow import Flow
@@ -74,8 +74,7 @@ class Node:
         self._timer = Timer(self._timer_rang)
         self._due = 0.0
         self._flow = Flow()
-        self._saving: asyncio.TimerHandle | None = None
-        self._saved_at = -_SAVE_EVERY
+        self._saving = Seldom(self._save_nodes, _SAVE_AFTER, _SAVE_EVERY)
         self._knocks: Knocks | None = None
         self._rendezvous: Rendezvous | None = None
         self._recall: Recall | None = None
@@ -157,9 +156,9 @@ class Node:
         if self._rendezvous is not None:
             self._rendezvous.close()
         self._timer.stop()
-        for timer in (self._rest, self._saving):
-            if timer is not None:
-                timer.cancel()
+        self._saving.stop()
+        if self._rest is not None:
+            self._rest.cancel()
         if self._bootstrapping is not None:
             self._bootstrapping.cancel()
         try:
@@ -340,7 +339,7 @@ class Node:
             happened, tox.events = tox.events, []
             for event in happened:
                 self._guard(event, self._events)
-            self._save_soon()
+            self._saving.soon()
         if self._asleep is not None:
             self._woke(self._asleep)
         # Told next time: if sleep began in the middle of this function, the socket is full.
@@ -442,17 +441,10 @@ class Node:
         self._tox.counts.changed(friend)
         return True
 
-    def _save_soon(self) -> None:
-        """Save the nodes that are known now, above all those of friends: a start after a crash needs them."""
-        if self._saving is None:
-            due = max(self._loop.time() + _SAVE_AFTER, self._saved_at + _SAVE_EVERY)
-            self._saving = self._loop.call_at(due, self._save_nodes)
-
     def _save_nodes(self) -> None:
-        self._saving = None
+        """Save the nodes that are known now, above all those of friends: a start after a crash needs them."""
         if self.connection is ConnectionStatus.NONE:
             return  # what was saved before is better
-        self._saved_at = self._loop.time()
         try:
             self._save()
         except StateError as error:

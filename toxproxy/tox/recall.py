@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from toxproxy.address import Address
 from toxproxy.pace import TokenBucket
 from toxproxy.system.state import StateFolder
-from toxproxy.timer import Timer
+from toxproxy.timer import Seldom, Timer
 from toxproxy.tox.dht_key import deliver
 from toxproxy.tox.known_nodes import MOST, KnownNode, KnownNodes
 from toxproxy.tox.pytox import Tox, ToxError
@@ -73,8 +73,7 @@ class Recall:
         self._local = local
         self._friends: dict[int, _Friend] = {}
         self._bucket = TokenBucket(_AT_ONCE, _RATE)
-        self._saving = Timer(self._save)
-        self._saved_at = -_SAVE_EVERY
+        self._saving = Seldom(self._known.write, _SAVE_AFTER, _SAVE_EVERY)
 
     def start(self) -> None:
         """Look for all friends where they were last."""
@@ -86,8 +85,7 @@ class Recall:
         """Stop. What is new is written down."""
         for friend in self._friends.values():
             friend.timer.stop()
-        if self._saving.running:
-            self._saving.stop()
+        if self._saving.stop():
             self._known.write()
 
     def added(self, number: int) -> None:
@@ -125,7 +123,7 @@ class Recall:
     def forget(self, key: bytes) -> None:
         """Whose key this is will be no friend any more."""
         if self._known.drop(key):
-            self._save_soon()
+            self._saving.soon()
 
     def woke(self, asleep: float) -> None:
         """This process did nothing for so many seconds. Call it when libtoxcore has read what came since."""
@@ -178,15 +176,7 @@ class Recall:
         told = [place for place in friend.where.places if self._may_ask(place[0], own)]
         places = dict.fromkeys([heard, *told] if heard is not None else told)
         if self._known.put(friend.key, KnownNode(friend.where.key, tuple(places)[:MOST])):
-            self._save_soon()
+            self._saving.soon()
 
     def _may_ask(self, address: Address, own: list[Address]) -> bool:
         return address not in own and (is_public(address) or (self._local and is_near(address, own)))
-
-    def _save_soon(self) -> None:
-        if not self._saving.running:
-            self._saving.set(max(_SAVE_AFTER, self._saved_at + _SAVE_EVERY - time.monotonic()))
-
-    def _save(self) -> None:
-        self._saved_at = time.monotonic()
-        self._known.write()
