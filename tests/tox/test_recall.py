@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
+import socket
+from collections.abc import Iterator, Sequence, Set
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from toxproxy.address import Address
 from toxproxy.system.state import StateFolder
 from toxproxy.tox import library
 from toxproxy.tox import recall as module
+from toxproxy.tox.ahead import Ahead
 from toxproxy.tox.identity import save_identity
 from toxproxy.tox.known_nodes import FILE, KnownNode, KnownNodes
 from toxproxy.tox.library import ffi
@@ -65,9 +67,24 @@ def tox() -> Iterator[Recorder]:
     tox.kill()
 
 
-def recalling(tox: Tox, folder: Path, *, local: bool = False) -> Recall:
-    port = tox.self_get_udp_port()
-    return Recall(tox, port, StateFolder(folder), place=lambda _: HEARD, own=lambda: OWN, local=local)
+def recalling(
+    tox: Tox,
+    folder: Path,
+    *,
+    local: bool = False,
+    silent: Set[int] = frozenset(),
+    ahead: Ahead | None = None,
+) -> Recall:
+    return Recall(
+        tox,
+        tox.self_get_udp_port(),
+        StateFolder(folder),
+        place=lambda _: HEARD,
+        silent=silent,
+        ahead=ahead,
+        own=lambda: OWN,
+        local=local,
+    )
 
 
 def remember(folder: Path, *friends: bytes) -> None:
@@ -184,6 +201,51 @@ async def test_a_friend_that_was_removed_is_forgotten(tox: Recorder, tmp_path: P
     recall.close()
     assert not tox.told
     assert json.loads((tmp_path / FILE).read_bytes()) == {}
+
+
+@pytest.mark.parametrize("connected", [False, True])
+async def test_a_friend_that_was_started_again_is_heard_where_it_was(
+    tox: Recorder, tmp_path: Path, connected: bool
+) -> None:
+    """Its packets are for the node that was here before, or for the connection that was."""
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as node,
+    ):
+        own.bind(("127.0.0.1", 0))
+        node.bind(("127.0.0.1", 0))
+        node.connect(own.getsockname())
+        place = ip_address("127.0.0.1"), node.getsockname()[1]
+        known = KnownNodes(StateFolder(tmp_path))
+        known.put(tox.keys[0], KnownNode(NODE, (place,)))
+        known.write()
+        ahead, silent = Ahead(own.fileno()), set[int]()
+        recall = recalling(tox, tmp_path, silent=silent, ahead=ahead)
+        recall.start()
+        if connected:
+            recall.friend_changed(0, connected=True, relayed=True)
+        await asyncio.sleep(0.05)
+        tox.told.clear()
+
+        def heard(key: bytes, kind: int = 0x18) -> list[bytes | None]:
+            node.send(bytes([kind]) + key + bytes(80))
+            recall.listen()
+            recall.listen()  # the same one: it is still there
+            own.recv(200)
+            keys = [key for _, key, *_ in tox.told]
+            tox.told.clear()
+            return keys
+
+        other = public_key()
+        assert heard(other) == ([] if connected else [other])
+        silent.add(0)
+        other = public_key()
+        assert heard(other) == [other]
+        assert heard(other) == [], "it is said once"
+        assert heard(NODE) == [], "that is the one that is known"
+        assert heard(public_key(), 0x1B) == [], "that is no request"
+        recall.close()
+        ahead.close()
 
 
 async def test_a_node_that_slept_connects_anew_and_a_killed_one_needs_nobody_but_the_file(

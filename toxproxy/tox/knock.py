@@ -47,6 +47,7 @@ class Knocks:
         self._doors: dict[int, _Door] = {}
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._bucket = TokenBucket(_AT_ONCE, _RATE)
+        self.silent: set[int] = set()  # friends that are
 
     def close(self) -> None:
         """Stop."""
@@ -66,6 +67,8 @@ class Knocks:
         for friend in friends:
             if (door := self._doors.get(friend)) is not None:
                 door.heard = now
+                if self.silent:
+                    self.silent.discard(friend)
             else:
                 self._doors[friend] = _Door(now)
                 self._look_at(now + _SILENT, friend)
@@ -79,10 +82,12 @@ class Knocks:
         self._echo.drain()
         if silent > _PATIENCE + _LATE:
             del self._doors[friend], self._timers[friend]
+            self.silent.discard(friend)
         elif silent < _SILENT:
             door.packet = None
             self._look_at(door.heard + _SILENT, friend)
         else:
+            self.silent.add(friend)
             self._look_at(now + _PAUSE, friend)
             if silent <= _PATIENCE and self._bucket.take():
                 self._knock(friend, door)

@@ -291,9 +291,16 @@ class Node:
     def _make_recall(self, tox: Tox) -> Recall | None:
         if self.udp_port is None:
             return None
-        knocks, local = self._knocks, self._settings.local_discovery
-        place = (lambda _: None) if knocks is None else knocks.place
-        return Recall(tox, self.udp_port, self._state, place=place, own=own_addresses, local=local)
+        return Recall(
+            tox,
+            self.udp_port,
+            self._state,
+            place=(lambda _: None) if self._knocks is None else self._knocks.place,
+            silent=frozenset() if self._knocks is None else self._knocks.silent,
+            ahead=self._ahead,
+            own=own_addresses,
+            local=self._settings.local_discovery,
+        )
 
     # Running.
 
@@ -310,6 +317,8 @@ class Node:
         events = self._sockets.take_events()
         if self._hearing is not None:
             self._hearing.look()
+        if self._recall is not None:
+            self._recall.listen()
         if self._rendezvous is not None:
             self._rendezvous.listen()
         self._guard(tox.iterate)

@@ -10,7 +10,7 @@ It then connects as after any search, and the friend sees by the handshake that 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -18,6 +18,7 @@ from toxproxy.address import Address
 from toxproxy.pace import TokenBucket
 from toxproxy.system.state import StateFolder
 from toxproxy.timer import Seldom, Timer
+from toxproxy.tox.ahead import Ahead
 from toxproxy.tox.dht_key import deliver
 from toxproxy.tox.known_nodes import MOST, KnownNode, KnownNodes
 from toxproxy.tox.pytox import Tox, ToxError
@@ -45,14 +46,16 @@ class _Friend:
     direct: bool = False
     pause: float = _FIRST_PAUSE
     number: int = 0
+    said: bytes | None = None  # the DHT key with which it was last heard
     where: Whereabouts | None = None
 
 
 class Recall:
     """The friends of a node. `port` is its UDP port.
 
-    `place` says where libtoxcore sends the packets for a friend, None if that is not known; `own` are this
-    machine's addresses. Unless `local`, addresses of private networks that friends tell are not asked.
+    `place` says where libtoxcore sends the packets for a friend, None if that is not known. `silent` are the
+    friends that are, and `ahead` is of the node's UDP socket. `own` are this machine's addresses. Unless
+    `local`, addresses of private networks that friends tell are not asked.
     """
 
     def __init__(
@@ -62,6 +65,8 @@ class Recall:
         state: StateFolder,
         *,
         place: Callable[[int], tuple[Address, int] | None],
+        silent: Set[int],
+        ahead: Ahead | None,
         own: Callable[[], Iterable[Address]],
         local: bool,
     ) -> None:
@@ -69,6 +74,10 @@ class Recall:
         self._port = port
         self._known = KnownNodes(state)
         self._place = place
+        self._silent = silent
+        self._ahead = ahead
+        self._absent: set[int] = set()  # friends that are looked for
+        self._heard: dict[tuple[Address, int], int] = {}  # friends, by the best address of their nodes
         self._own = own
         self._local = local
         self._friends: dict[int, _Friend] = {}
@@ -90,7 +99,7 @@ class Recall:
 
     def added(self, number: int) -> None:
         """There is a friend with this number. Look for it where it was last."""
-        self._begin(self._friend(number))
+        self._begin(number, self._friend(number))
 
     def friend_changed(self, number: int, *, connected: bool, relayed: bool) -> None:
         """Tox has connected a friend, directly or through a relay, or lost it."""
@@ -99,12 +108,14 @@ class Recall:
             friend.number = 0  # libtoxcore forgets the last one (`onion_set_friend_online`)
         friend.connected, friend.direct = connected, connected and not relayed
         friend.timer.stop()
+        self._absent.discard(number)
         if friend.direct:
             friend.timer.set(_SETTLED)
         elif not connected and self._known.get(friend.key) is not None:
             # Not before: a friend that was started again has said its new key, and is connected in a moment.
             friend.pause = _FIRST_PAUSE
             friend.timer.set(_FORGOTTEN)
+            self._absent.add(number)
 
     def told(self, number: int, where: Whereabouts) -> None:
         """A friend has told where its node is."""
@@ -119,6 +130,8 @@ class Recall:
         """There is no friend with this number any more. It may be added again."""
         if (friend := self._friends.pop(number, None)) is not None:
             friend.timer.stop()
+            self._absent.discard(number)
+            self._heard = {place: each for place, each in self._heard.items() if each != number}
 
     def forget(self, key: bytes) -> None:
         """Whose key this is will be no friend any more."""
@@ -134,7 +147,28 @@ class Recall:
                 friend.number = 1
                 self._tell(number, node.key, friend.number, node.places)
             elif not friend.connected:
-                self._begin(friend)
+                self._begin(number, friend)
+
+    def listen(self) -> None:
+        """See whether a friend that is silent or away asks from where it was, with another DHT key: it was
+        started again. Call this before libtoxcore reads. It drops such packets while it takes the old
+        connection for good (`udp_handle_packet` in net_crypto.c), and the old key's for those of nobody.
+        """
+        if not (self._silent or self._absent) or self._ahead is None:
+            return
+        if (datagram := self._ahead.next()) is None or (key := datagram.caller) is None:
+            return
+        place = datagram.address, datagram.port
+        number = self._heard.get(place, -1)
+        if number not in self._absent and number not in self._silent:
+            return
+        friend = self._friends[number]
+        if (node := self._known.get(friend.key)) is None or key in (node.key, friend.said):
+            return
+        if self._bucket.take():
+            friend.said = key
+            friend.number = int(time.time()) + _AHEAD if friend.connected else friend.number + 1
+            self._tell(number, key, friend.number, (place,))
 
     def _friend(self, number: int) -> _Friend:
         if (friend := self._friends.get(number)) is None:
@@ -142,11 +176,13 @@ class Recall:
             friend = self._friends[number] = _Friend(key, Timer(lambda: self._rang(number)))
         return friend
 
-    def _begin(self, friend: _Friend) -> None:
+    def _begin(self, number: int, friend: _Friend) -> None:
         """Tell libtoxcore at once where the friend was, and again after pauses that grow."""
         friend.pause = _FIRST_PAUSE
-        if self._known.get(friend.key) is not None:
+        if (node := self._known.get(friend.key)) is not None:
             friend.timer.set(0)
+            self._absent.add(number)
+            self._heard.update(dict.fromkeys(node.places[:1], number))
 
     def _rang(self, number: int) -> None:
         friend = self._friends[number]
@@ -156,6 +192,8 @@ class Recall:
             return
         friend.timer.set(friend.pause)
         friend.pause = min(2 * friend.pause, _LONGEST_PAUSE)
+        if friend.pause == _LONGEST_PAUSE:
+            self._absent.discard(number)
         if self._bucket.take() and (node := self._known.get(friend.key)) is not None:
             friend.number += 1
             self._tell(number, node.key, friend.number, node.places)
@@ -175,6 +213,8 @@ class Recall:
         own = list(self._own())
         told = [place for place in friend.where.places if self._may_ask(place[0], own)]
         places = dict.fromkeys([heard, *told] if heard is not None else told)
+        self._heard.update(dict.fromkeys(list(places)[:1], number))
+        friend.said = None
         if self._known.put(friend.key, KnownNode(friend.where.key, tuple(places)[:MOST])):
             self._saving.soon()
 
