@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import contextlib
 import getpass
+import itertools
 import json
 import os
 import secrets
@@ -56,6 +57,7 @@ class Scene:
 
     network: Network
     client: Process
+    server: Process
     folder: Path
     reverse: bool = False
 
@@ -76,6 +78,9 @@ class Scene:
             if record["message"].startswith("friend ") and at > after:
                 found = None if lost else at
         return found
+
+
+Disturb = Callable[[Scene], Awaitable[None]]
 
 
 @dataclass
@@ -101,6 +106,11 @@ class Course:
     def flows_after(self, moment: float) -> float | None:
         """Seconds from a time until bytes came. None if none came."""
         return next((at - moment for at, _ in self.progress if at > moment), None)
+
+    def silence_after(self, moment: float) -> float:
+        """The longest time without bytes from a time on, in seconds. The first bytes may be old ones."""
+        times = [moment, *(at for at, _ in self.progress if at > moment)]
+        return max((late - early for early, late in itertools.pairwise(times)), default=0.0)
 
 
 @contextlib.asynccontextmanager
@@ -143,7 +153,7 @@ async def scene(
                 )
                 os.kill(server.pid, signal.SIGHUP)
                 await _listener(client, "listening")
-            yield Scene(network, client, folder, reverse)
+            yield Scene(network, client, server, folder, reverse)
 
 
 async def _listener(client: Process, state: str) -> None:
@@ -157,13 +167,7 @@ async def _listener(client: Process, state: str) -> None:
             await asyncio.sleep(0.2)
 
 
-async def download(
-    emulator: Emulator,
-    disturb: Callable[[Network], Awaitable[None]],
-    seconds: float,
-    *,
-    reverse: bool = False,
-) -> Course:
+async def download(emulator: Emulator, disturb: Disturb, seconds: float, *, reverse: bool = False) -> Course:
     """Run a download and disturb it after three seconds."""
     async with contextlib.AsyncExitStack() as stack:
 
@@ -191,7 +195,7 @@ async def download(
             following = asyncio.create_task(follow())
             await asyncio.sleep(_UNDISTURBED)
             course.began = time.time()
-            await disturb(there.network)
+            await disturb(there)
             course.over = time.time()
             await following
         course.found = there.found_again(course.began)
@@ -201,30 +205,46 @@ async def download(
 # What happens to the path
 
 
-def cut(seconds: float) -> Callable[[Network], Awaitable[None]]:
+def cut(seconds: float) -> Disturb:
     """A disturbance: cut the link for `seconds`."""
 
-    async def disturb(network: Network) -> None:
-        network.cut()
+    async def disturb(there: Scene) -> None:
+        there.network.cut()
         await asyncio.sleep(seconds)
-        network.mend()
+        there.network.mend()
 
     return disturb
 
 
-async def block_udp(network: Network) -> None:
+def freeze(seconds: float, *, both: bool = False) -> Disturb:
+    """A disturbance: stop the client, or both ends, for `seconds` (SIGSTOP), as if the machine slept."""
+
+    async def disturb(there: Scene) -> None:
+        ends = (there.client, there.server) if both else (there.client,)
+        for end in ends:
+            os.kill(end.pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            for end in ends:
+                os.kill(end.pid, signal.SIGCONT)
+
+    return disturb
+
+
+async def block_udp(there: Scene) -> None:
     """Drop all UDP for a minute, as many hotel networks do."""
     rule = ("pref", "1", "to", "198.18.0.0/15", "ipproto", "udp", "blackhole")
-    for place in (network.near, network.far):
+    for place in (there.network.near, there.network.far):
         _run(*place.command, "ip", "rule", "add", *rule)
     await asyncio.sleep(60)
-    for place in (network.near, network.far):
+    for place in (there.network.near, there.network.far):
         _run(*place.command, "ip", "rule", "delete", *rule)
 
 
-async def move(network: Network) -> None:
+async def move(there: Scene) -> None:
     """Give the client another address, as when it changes from Wi-Fi to mobile."""
-    near, far = network.near.command, network.far.command
+    near, far = there.network.near.command, there.network.far.command
     _run(*far, "ip", "route", "add", f"{_NEW_ADDRESS}/32", "dev", "link")
     _run(*near, "ip", "address", "flush", "dev", "link")
     _run(*near, "ip", "address", "add", f"{_NEW_ADDRESS}/32", "dev", "link")
@@ -239,18 +259,14 @@ def _run(*command: str) -> None:
 
 
 async def _download(
-    name: str,
-    emulator: Emulator,
-    disturb: Callable[[Network], Awaitable[None]],
-    long: float,
-    *,
-    reverse: bool = False,
+    name: str, emulator: Emulator, disturb: Disturb, long: float, *, reverse: bool = False
 ) -> bool:
     course = await download(emulator, disturb, long, reverse=reverse)
     meanwhile = course.between(course.began + _SETTLED, course.over)
     text = f"{name}: {'whole' if course.whole else f'NOT WHOLE ({course.why})'}"
     if (flows := course.flows_after(course.over)) is not None:
         text += f"; {meanwhile / 1e6:.1f} MB meanwhile; bytes again {flows:.1f} s after the outage"
+        text += f", then silent for {course.silence_after(course.over):.1f} s at most"
         if course.found is not None:
             text += f", {course.over + flows - course.found:.1f} s after Tox had found the server again"
     print(text, flush=True)
@@ -293,7 +309,7 @@ async def _ssh(name: str, emulator: Emulator, seconds: float, *, by_command: boo
         )
         try:
             answers = [await _read(shell, b"ready"), await _type(shell, b"before")]
-            await move(there.network)
+            await move(there)
             answers.append(await _type(shell, b"moved"))
             there.network.cut()
             await asyncio.sleep(seconds)
@@ -334,6 +350,11 @@ ROWS: dict[str, Callable[[str, Emulator], Awaitable[bool]]] = {
     "cut-300": lambda name, emulator: _download(name, emulator, cut(300), 300),
     "no-udp": lambda name, emulator: _download(name, emulator, block_udp, 60),
     "reverse-cut-60": lambda name, emulator: _download(name, emulator, cut(60), 60, reverse=True),
+    "frozen-20": lambda name, emulator: _download(name, emulator, freeze(20), 20),
+    "frozen-100": lambda name, emulator: _download(name, emulator, freeze(100), 100),
+    "frozen-600": lambda name, emulator: _download(name, emulator, freeze(600), 600),
+    "frozen-both-100": lambda name, emulator: _download(name, emulator, freeze(100, both=True), 100),
+    "frozen-both-600": lambda name, emulator: _download(name, emulator, freeze(600, both=True), 600),
     "moved": lambda name, emulator: _download(name, emulator, move, 60),
 }
 
@@ -342,7 +363,7 @@ async def main() -> bool:
     """Run the rows that the command line names, one after the other. True if nothing was lost."""
     parser = argparse.ArgumentParser(prog="python -m faults.outages", description=__doc__.split("\n\n")[0])
     parser.add_argument(
-        "rows", nargs="*", metavar="ROW", help=f"one of {', '.join(ROWS)}; default: all, 25 minutes"
+        "rows", nargs="*", metavar="ROW", help=f"one of {', '.join(ROWS)}; default: all, an hour"
     )
     names = parser.parse_args().rows or list(ROWS)
     if unknown := [name for name in names if name not in ROWS]:

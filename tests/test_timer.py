@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from toxproxy.timer import Timer
+from toxproxy.timer import Seldom, Timer
 
 
 async def test_it_calls_once_when_it_is_due() -> None:
@@ -56,3 +56,23 @@ async def test_it_may_be_set_from_its_call() -> None:
     await asyncio.sleep(0.05)
     assert len(calls) == 3
     assert not timer.running
+
+
+async def test_what_is_done_seldom_is_done_once_for_many_requests_and_not_soon_again() -> None:
+    loop = asyncio.get_running_loop()
+    calls: list[float] = []
+    seldom = Seldom(lambda: calls.append(loop.time()), 0.01, 0.2)
+    for _ in range(3):
+        seldom.soon()
+    await asyncio.sleep(0.05)
+    assert len(calls) == 1
+    seldom.soon()
+    async with asyncio.timeout(10):
+        while len(calls) < 2:
+            await asyncio.sleep(0.01)
+    assert calls[1] - calls[0] >= 0.199
+    seldom.soon()
+    assert seldom.stop()
+    assert not seldom.stop()
+    await asyncio.sleep(0.25)
+    assert len(calls) == 2

@@ -1,4 +1,4 @@
-"""A timer that can be set again, and stopped."""
+"""A timer that can be set again, and stopped; and one for what is done seldom."""
 
 from __future__ import annotations
 
@@ -45,4 +45,32 @@ class Timer:
     def _ring(self) -> None:
         self._handle = None
         self.due = inf
+        self._call()
+
+
+class Seldom:
+    """Calls `call` `after` seconds after it was asked for, and at most once in `every` seconds."""
+
+    __slots__ = ("_after", "_call", "_called_at", "_every", "_timer")
+
+    def __init__(self, call: Callable[[], object], after: float, every: float) -> None:
+        self._call = call
+        self._after, self._every = after, every
+        self._called_at = -inf
+        self._timer = Timer(self._ring)
+
+    def soon(self) -> None:
+        """Ask for a call. Until then nothing changes by asking again."""
+        if not self._timer.running:
+            now = asyncio.get_running_loop().time()
+            self._timer.set_at(max(now + self._after, self._called_at + self._every))
+
+    def stop(self) -> bool:
+        """It does not call. Returns whether it would have."""
+        due = self._timer.running
+        self._timer.stop()
+        return due
+
+    def _ring(self) -> None:
+        self._called_at = asyncio.get_running_loop().time()
         self._call()

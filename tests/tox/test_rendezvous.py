@@ -51,12 +51,14 @@ class Machine:
     """The addresses of this machine, which a test changes."""
 
     addresses = HERE
+    sources: frozenset[Address] = frozenset()
 
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     machine = Machine()
-    monkeypatch.setattr(rendezvous, "_addresses", lambda: machine.addresses)
+    monkeypatch.setattr(rendezvous, "own_addresses", lambda: machine.addresses)
+    monkeypatch.setattr(rendezvous.interfaces, "sources", lambda: machine.sources)
     return machine
 
 
@@ -207,8 +209,9 @@ async def test_a_node_that_moved_says_so_and_begins_again(
     meet.close()
 
 
-async def test_a_direct_friend_is_asked_a_few_times_after_the_system_reports_another_address(
-    tox: Recorder, machine: Machine, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("what", ["addresses", "sources"])
+async def test_a_direct_friend_is_asked_a_few_times_after_the_system_reports_another_address_or_route(
+    tox: Recorder, machine: Machine, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """Its libtoxcore takes nothing from the new address until its node has heard this one there."""
     system, ours = socket.socketpair()
@@ -221,11 +224,11 @@ async def test_a_direct_friend_is_asked_a_few_times_after_the_system_reports_ano
     system.send(b"the same addresses as before")
     await asyncio.sleep(0.4)
     assert tox.asked == []
-    machine.addresses = frozenset({ip_address("192.168.9.9")})
+    setattr(machine, what, frozenset({ip_address("192.168.9.9")}))
     system.send(b"another one")
     await asyncio.sleep(0.6)
     assert tox.asked == [("11.2.2.2", 53)] * 4
-    assert tox.told[-1] == (0, Whereabouts(bytes(32), ()))
+    assert (tox.told[-1] == (0, Whereabouts(bytes(32), ()))) is (what == "addresses")
     meet.close()
     system.close()
 

@@ -13,6 +13,7 @@ from tests.simulation import Path
 from tests.tunnel.ends import Ends, echo, service, tunnel
 from toxproxy.errors import CloseCode, StreamReset
 from toxproxy.link.base import LinkEnd
+from toxproxy.link.enet import SILENCE
 from toxproxy.tunnel.events import Change, Loss, PeerClosed, SessionEvent
 
 MOST_FAILURES = 20  # without an end to them, a busy machine would send nothing between two
@@ -163,3 +164,22 @@ async def test_a_restarted_client_resets_its_old_streams_at_the_server() -> None
             await gone.wait()
         assert ("far", Loss.RESTARTED) in ends.ended
         writer.close()
+
+
+async def test_a_machine_that_slept_begins_another_link_at_once() -> None:
+    """The other end has given up the link meanwhile, but what it sent before makes it look alive."""
+    async with tunnel() as ends, service(echo) as port:
+        reader, writer = await ends.open(port)
+        ends.near_end.woke(SILENCE - 1)
+        writer.write(b"before")
+        assert await reader.readexactly(6) == b"before"
+        assert [what.reason for _, what in ends.changes if what.change is Change.INTERRUPTED] == []
+        ends.near_end.woke(SILENCE)
+        writer.write(b"after")
+        assert await reader.readexactly(5) == b"after"
+        assert ("near", LinkEnd.ASLEEP) in [
+            (side, what.reason) for side, what in ends.changes if what.change is Change.INTERRUPTED
+        ]
+        assert not ends.ended
+        writer.close()
+        await ends.quiet()

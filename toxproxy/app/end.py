@@ -58,6 +58,7 @@ class End:
         self.node = Node(config.tox, self._state, name, self)
         self._limits = Limits(pool=Pool(config.limits.process_memory))  # of each friend, and of all together
         set_limits(self._limits, config.limits)
+        self.node.woke = self._woke
         self._friends: dict[int, Friend] = {}
         self.mapper: Mapper | None = None  # of the node's UDP port, if the configuration lets it ask
         self.methods: Mapping[str, Method] = {}  # what this end can be asked, once it runs
@@ -193,6 +194,11 @@ class End:
     def friend_connection_changed(self, friend: int, connection: ConnectionStatus) -> None:
         if (known := self._friends.get(friend)) is not None:
             known.connection_changed(connection)
+
+    def _woke(self, asleep: float) -> None:
+        log.info("woke after %.0f s; looking for the peers where they were", asleep)
+        for friend in self._friends.values():
+            friend.woke(asleep)
 
     def mapping_changed(self) -> None:
         """`mapper.mapping` has another address or port, or is none any more: friends are told."""

@@ -16,6 +16,7 @@ class LinkEnd(Enum):
     PEER_ENDED = "the peer ended the link"  # or refused the connection
     UNANSWERED = "the peer did not answer in time"  # so the link never came up
     SILENT = "nothing came from the peer for ten seconds, not even answers to pings"
+    ASLEEP = "this machine was asleep, and the peer will have given the link up"
     REPLACED = "a new link replaced it"
     UNREACHABLE = "the friend left the network"  # as Tox says
     FAILED = "the link failed on this side"  # a socket or ENet

@@ -7,12 +7,13 @@ import socket
 import sys
 
 _ROUTE = 0  # NETLINK_ROUTE
-_GROUPS = 0x10 | 0x100 | 0x40  # RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR, RTMGRP_IPV4_ROUTE
+# RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_ROUTE
+_GROUPS = 0x10 | 0x100 | 0x40 | 0x400
 _MESSAGE = 8192  # bytes; what is beyond is cut off
 
 
 def watch() -> socket.socket | None:
-    """A socket that becomes readable when an address or an IPv4 route of this machine changes.
+    """A socket that becomes readable when an address or a route of this machine changes.
 
     None where there is no such socket. The caller reads it empty with `drain`, and closes it.
     """

@@ -6,16 +6,18 @@ Behind a NAT, the router's public address is not among them: this machine does n
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from socket import AF_INET, AF_INET6
 from typing import Any
 
 from cffi import FFI
 
-from toxproxy.address import Address
+from toxproxy.address import Address, plain_address
 from toxproxy.rules import Machine
 
 _FRESH = 2.0  # seconds that an answer is used again
@@ -79,6 +81,16 @@ def broadcasts() -> frozenset[Address]:
         for address in _address(entry.destination)
         if address.version == 4 and int(address)
     ) | {_EVERYBODY}
+
+
+def sources() -> frozenset[Address]:
+    """The addresses from which packets to the internet leave now: those of the default routes."""
+    found = set()
+    for family, nobody in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):  # RFC 5737, 3849
+        with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.connect((nobody, 9))  # sends nothing
+            found.add(plain_address(sock.getsockname()[0]))
+    return frozenset(found)
 
 
 def _addresses() -> Iterator[Address]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from toxproxy.address import Address, plain_address
 
-_REQUESTS = (0x00, 0x02)  # NET_PACKET_PING_REQUEST and NET_PACKET_GET_NODES in network.h
+_REQUESTS = (0x00, 0x02, 0x18)  # NET_PACKET_PING_REQUEST, _GET_NODES and _COOKIE_REQUEST in network.h
 _HEAD = 1 + 32  # bytes: the kind of a packet, and in a request the sender's DHT key
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from toxproxy.address import Address
 from toxproxy.pace import TokenBucket
 from toxproxy.system.echo import Datagram, Echo
 
@@ -46,6 +47,7 @@ class Knocks:
         self._doors: dict[int, _Door] = {}
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._bucket = TokenBucket(_AT_ONCE, _RATE)
+        self.silent: set[int] = set()  # friends that are
 
     def close(self) -> None:
         """Stop."""
@@ -53,11 +55,20 @@ class Knocks:
             timer.cancel()
         self._echo.close()
 
+    def place(self, friend: int) -> tuple[Address, int] | None:
+        """Where libtoxcore sends the packets for a friend now, seen by a knock; None if it is not known."""
+        for sent in self._echo.sent_by(lambda: self._send(friend, KNOCK)):
+            if sent.payload[:1] == bytes([_ENCRYPTED]):
+                return sent.address, sent.port
+        return None
+
     def heard(self, friends: Iterable[int], now: float) -> None:
         """Packets of these friends came, by the loop's clock at `now`."""
         for friend in friends:
             if (door := self._doors.get(friend)) is not None:
                 door.heard = now
+                if self.silent:
+                    self.silent.discard(friend)
             else:
                 self._doors[friend] = _Door(now)
                 self._look_at(now + _SILENT, friend)
@@ -71,10 +82,12 @@ class Knocks:
         self._echo.drain()
         if silent > _PATIENCE + _LATE:
             del self._doors[friend], self._timers[friend]
+            self.silent.discard(friend)
         elif silent < _SILENT:
             door.packet = None
             self._look_at(door.heard + _SILENT, friend)
         else:
+            self.silent.add(friend)
             self._look_at(now + _PAUSE, friend)
             if silent <= _PATIENCE and self._bucket.take():
                 self._knock(friend, door)

@@ -86,6 +86,7 @@ bool tox_add_tcp_relay(Tox *tox, const char *host, uint16_t port, const uint8_t 
 int tox_self_get_connection_status(const Tox *tox);
 void tox_self_get_address(const Tox *tox, uint8_t *address);
 void tox_self_get_public_key(const Tox *tox, uint8_t *key);
+void tox_self_get_secret_key(const Tox *tox, uint8_t *key);
 void tox_self_get_dht_id(const Tox *tox, uint8_t *key);
 typedef enum { TOX_ERR_GET_PORT_OK, TOX_ERR_GET_PORT_NOT_BOUND } Tox_Err_Get_Port;
 uint16_t tox_self_get_udp_port(const Tox *tox, Tox_Err_Get_Port *error);
@@ -158,6 +159,24 @@ void tox_callback_friend_message(Tox *tox, message_cb *callback);
 void tox_callback_friend_name(Tox *tox, friend_bytes_cb *callback);
 void tox_callback_friend_lossy_packet(Tox *tox, friend_bytes_cb *callback);
 void tox_callback_friend_lossless_packet(Tox *tox, friend_bytes_cb *callback);
+
+// libsodium, with which libtoxcore is linked
+typedef struct {
+    const char *(*implementation_name)(void);
+    uint32_t (*random)(void);
+    void (*stir)(void);
+    uint32_t (*uniform)(const uint32_t upper_bound);
+    void (*buf)(void *const buf, const size_t size);
+    int (*close)(void);
+} randombytes_implementation;
+extern randombytes_implementation randombytes_sysrandom_implementation;
+extern randombytes_implementation randombytes_internal_implementation;
+const char *randombytes_implementation_name(void);
+int randombytes_set_implementation(randombytes_implementation *implementation);
+int crypto_scalarmult_curve25519_base(uint8_t *public, const uint8_t *secret);
+int crypto_box_keypair(uint8_t *public, uint8_t *secret);
+int crypto_box_easy(uint8_t *box, const uint8_t *text, unsigned long long length, const uint8_t *nonce,
+                    const uint8_t *public, const uint8_t *secret);
 """)
 
 

@@ -14,7 +14,7 @@ from toxproxy.config.settings import ToxSettings
 from toxproxy.errors import StateError, ToxproxyError
 from toxproxy.system.resolver import Resolver
 from toxproxy.system.state import StateFolder
-from toxproxy.timer import Timer
+from toxproxy.timer import Seldom, Timer
 from toxproxy.tox.ahead import Ahead
 from toxproxy.tox.bootstrap import Bootstrap
 from toxproxy.tox.flow import Flow
@@ -24,9 +24,11 @@ from toxproxy.tox.inbox import ConnectionStatus, Inbox, NodeEvents, PacketSink
 from toxproxy.tox.knock import Knocks
 from toxproxy.tox.neighbours import Neighbours
 from toxproxy.tox.pytox import MAX_NAME_LENGTH, Tox, ToxError
+from toxproxy.tox.recall import Recall
 from toxproxy.tox.relay_sharing import RelaySharing
 from toxproxy.tox.relay_sockets import RelaySockets
-from toxproxy.tox.rendezvous import Rendezvous
+from toxproxy.tox.rendezvous import Rendezvous, own_addresses
+from toxproxy.tox.sleep import Sleep
 from toxproxy.tox.startup import find_udp_socket, tox_options
 
 __all__ = ["ConnectionStatus", "Node"]
@@ -58,6 +60,8 @@ class Node:
 
     def __init__(self, settings: ToxSettings, state: StateFolder, name: str, events: NodeEvents) -> None:
         self.connection = ConnectionStatus.NONE
+        #: Is called when nothing ran for so many seconds: this process was stopped, or the machine slept.
+        self.woke: Callable[[float], None] = lambda _: None
         self.turns = 0  # how often libtoxcore was called: one that works has more every second
         self._settings = settings
         self._state = state
@@ -72,10 +76,12 @@ class Node:
         self._timer = Timer(self._timer_rang)
         self._due = 0.0
         self._flow = Flow()
-        self._saving: asyncio.TimerHandle | None = None
-        self._saved_at = -_SAVE_EVERY
+        self._saving = Seldom(self._save_nodes, _SAVE_AFTER, _SAVE_EVERY)
         self._knocks: Knocks | None = None
         self._rendezvous: Rendezvous | None = None
+        self._recall: Recall | None = None
+        self._sleep = Sleep()
+        self._asleep: float | None = None  # seconds; nobody was told yet
         self._hearing: Hearing | None = None
         self._neighbours: Neighbours | None = None
         self._over_tcp: set[int] = set()  # friends
@@ -112,6 +118,9 @@ class Node:
         if self.udp_port is not None:
             self._udp = find_udp_socket(self.udp_port)
         self._ahead = None if self._udp is None else Ahead(self._udp)
+        if self._udp is not None:
+            self._knocks = Knocks(self._udp, tox.friend_send_lossy_packet)
+        self._recall = self._make_recall(tox)
         self._rendezvous = Rendezvous(
             tox,
             self.dht_key,
@@ -119,9 +128,8 @@ class Node:
             local=self._settings.local_discovery,
             deaf=lambda: self.deaf_s is not None,
             ahead=self._ahead,
+            recall=self._recall,
         )
-        if self._udp is not None:
-            self._knocks = Knocks(self._udp, tox.friend_send_lossy_packet)
         if self._ahead is not None:
             self._hearing = Hearing(self._ahead)
         self._descriptors = [each for each in (self._udp, self._sockets.descriptor) if each is not None]
@@ -133,6 +141,8 @@ class Node:
             self._bootstrap = Bootstrap.configured(tox, self._settings, resolver, ipv6=options.ipv6_enabled)
             self._bootstrap.hearing, self._bootstrap.neighbours = self._hearing, self._neighbours
             self._bootstrapping = asyncio.create_task(self._bootstrap.run(), name="tox bootstrap")
+        if self._recall is not None:
+            self._recall.start()
         self._sockets.search(self._loop.time())
         self._refresh()
         self._schedule()
@@ -146,15 +156,15 @@ class Node:
             self._loop.remove_reader(descriptor)  # before the descriptor is closed and may be reused
         self._sockets.close()
         self._sharing.close()
-        for each in (self._knocks, self._ahead, self._neighbours):
+        for each in (self._recall, self._knocks, self._ahead, self._neighbours):
             if each is not None:
                 each.close()
         if self._rendezvous is not None:
             self._rendezvous.close()
         self._timer.stop()
-        for timer in (self._rest, self._saving):
-            if timer is not None:
-                timer.cancel()
+        self._saving.stop()
+        if self._rest is not None:
+            self._rest.cancel()
         if self._bootstrapping is not None:
             self._bootstrapping.cancel()
         try:
@@ -201,6 +211,8 @@ class Node:
         Raises `StateError` if the identity cannot be written; the friend is removed even then.
         """
         if self._forget(key):
+            if self._recall is not None:
+                self._recall.forget(key)
             self._save()
 
     @property
@@ -293,6 +305,20 @@ class Node:
         with suppress(ToxError):
             self.tcp_port = tox.self_get_tcp_port()
 
+    def _make_recall(self, tox: Tox) -> Recall | None:
+        if self.udp_port is None:
+            return None
+        return Recall(
+            tox,
+            self.udp_port,
+            self._state,
+            place=(lambda _: None) if self._knocks is None else self._knocks.place,
+            silent=frozenset() if self._knocks is None else self._knocks.silent,
+            ahead=self._ahead,
+            own=own_addresses,
+            local=self._settings.local_discovery,
+        )
+
     # Running.
 
     @property
@@ -308,6 +334,8 @@ class Node:
         events = self._sockets.take_events()
         if self._hearing is not None:
             self._hearing.look()
+        if self._recall is not None:
+            self._recall.listen()
         if self._rendezvous is not None:
             self._rendezvous.listen()
         self._guard(tox.iterate)
@@ -337,8 +365,22 @@ class Node:
             happened, tox.events = tox.events, []
             for event in happened:
                 self._guard(event, self._events)
-            self._save_soon()
+            self._saving.soon()
+        if self._asleep is not None:
+            self._woke(self._asleep)
+        # Told next time: if sleep began in the middle of this function, the socket is full.
+        self._asleep = self._sleep.slept()
         self._schedule()
+
+    def _woke(self, asleep: float) -> None:
+        """Nothing ran for so many seconds: friends and other nodes may have given this one up."""
+        if self._recall is not None:
+            self._recall.woke(asleep)
+        if self._rendezvous is not None:
+            self._rendezvous.woke()
+        if self._bootstrap is not None:
+            self._bootstrap.ask_by_udp()
+        self._guard(self.woke, asleep)
 
     def _watch(self, pause: float | None) -> None:
         """Leave the sockets alone for `pause` seconds; None: watch them."""
@@ -411,6 +453,8 @@ class Node:
         except BaseException:
             self._tox.friend_delete(friend)
             raise
+        if self._recall is not None:
+            self._recall.added(friend)
         return friend
 
     def _forget(self, key: bytes) -> bool:
@@ -423,17 +467,10 @@ class Node:
         self._tox.counts.changed(friend)
         return True
 
-    def _save_soon(self) -> None:
-        """Save the nodes that are known now, above all those of friends: a start after a crash needs them."""
-        if self._saving is None:
-            due = max(self._loop.time() + _SAVE_AFTER, self._saved_at + _SAVE_EVERY)
-            self._saving = self._loop.call_at(due, self._save_nodes)
-
     def _save_nodes(self) -> None:
-        self._saving = None
+        """Save the nodes that are known now, above all those of friends: a start after a crash needs them."""
         if self.connection is ConnectionStatus.NONE:
             return  # what was saved before is better
-        self._saved_at = self._loop.time()
         try:
             self._save()
         except StateError as error:

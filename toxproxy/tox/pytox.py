@@ -10,12 +10,14 @@ not call `iterate` or `kill`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from toxproxy.address import Address
 from toxproxy.errors import ToxproxyError
 from toxproxy.tox import library
+from toxproxy.tox.dht_key import DhtKey, Witness, wipe
 from toxproxy.tox.library import ffi
 
 if TYPE_CHECKING:
@@ -72,6 +74,7 @@ class Tox:
     SAVEDATA_TYPE_NONE, SAVEDATA_TYPE_TOX_SAVE, SAVEDATA_TYPE_SECRET_KEY = 0, 1, 2
 
     _tox: Any = None  # never passed to C as NULL, which would abort the process
+    dht: DhtKey | None = None
 
     def __init__(self, options: ToxOptions | None = None) -> None:
         """Raises `library.LibraryMissing`, and `ToxError` with a TOX_ERR_NEW_… code."""
@@ -80,7 +83,11 @@ class Tox:
         self._packet_error = ffi.new("Tox_Err_Friend_Custom_Packet *")
         self._iterating = False
         self._failures: list[BaseException] = []
-        self._tox = _new(self._lib, options or ToxOptions())
+        witness = Witness(self._lib)
+        with witness.watching():
+            self._tox = _new(self._lib, options or ToxOptions())
+        #: Beside pytox's interface: the DHT key with its secret, None where that was not seen.
+        self.dht = witness.key(self._read("tox_self_get_dht_id", PUBLIC_KEY_SIZE))
         self._callbacks = self._register()
 
     def __del__(self) -> None:
@@ -177,6 +184,8 @@ class Tox:
         if self._iterating:
             raise RuntimeError("kill was called from a callback")
         tox, self._tox = self._tox, None
+        if self.dht is not None:
+            self.dht.close()
         self._lib.tox_kill(tox)
 
     def get_savedata(self) -> bytes:
@@ -260,6 +269,24 @@ class Tox:
         key = ffi.new("uint8_t[]", PUBLIC_KEY_SIZE)
         self._call("tox_friend_get_public_key", friend_number, key)
         return _hex(ffi.buffer(key))
+
+    def friend_dht_packet(
+        self,
+        friend_number: int,
+        key: bytes | None,
+        number: int,
+        places: Sequence[tuple[Address, int]] = (),
+    ) -> bytes | None:
+        """As `DhtKey.packet`, beside pytox's interface. None where the DHT key's secret is not known."""
+        if self.dht is None:
+            return None
+        friend = bytes.fromhex(self.friend_get_public_key(friend_number))
+        own = ffi.new("uint8_t[]", PUBLIC_KEY_SIZE)
+        try:
+            self._lib.tox_self_get_secret_key(self._alive("tox_self_get_secret_key"), own)
+            return self.dht.packet(own, friend, key, number, places)
+        finally:
+            wipe(own)
 
     def friend_get_connection_status(self, friend_number: int) -> int:
         return int(self._call("tox_friend_get_connection_status", friend_number))

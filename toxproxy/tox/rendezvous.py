@@ -26,6 +26,7 @@ from toxproxy.system import interfaces
 from toxproxy.system.changes import drain, watch
 from toxproxy.tox.ahead import Ahead
 from toxproxy.tox.pytox import Tox, ToxError
+from toxproxy.tox.recall import Recall
 from toxproxy.tox.whereabouts import MOST, PACKET_ID, Whereabouts, is_near, is_private, is_public, parse
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds between two tries, doubling
@@ -70,6 +71,7 @@ class Rendezvous:
 
     `ahead` is of its UDP socket; without it no friend's node is heard. Unless `local`, addresses of
     private networks are neither told nor tried. `deaf` says whether no UDP packet reaches this node.
+    `recall` is told what is heard of friends.
     """
 
     def __init__(
@@ -81,12 +83,14 @@ class Rendezvous:
         local: bool,
         deaf: Callable[[], bool],
         ahead: Ahead | None = None,
+        recall: Recall | None = None,
     ) -> None:
         self._tox = tox
         self._key = key
         self._port = port
         self._local = local
         self._deaf = deaf
+        self._recall = recall
         self._loop = asyncio.get_running_loop()
         self._changes = watch()
         if self._changes is not None:
@@ -98,7 +102,7 @@ class Rendezvous:
         self._awaited: dict[bytes, _Friend] = {}  # relayed friends, by the DHT keys of their nodes
         self._tries = TokenBucket(_ALL_TRIES, _ALL_TRIES_RATE)
         self._refused = Notice(_log)
-        self._own = _addresses()
+        self._own, self._sources = own_addresses(), interfaces.sources()
         self._here = self._look()
 
     def close(self) -> None:
@@ -124,6 +128,8 @@ class Rendezvous:
     def friend_changed(self, number: int, *, connected: bool, relayed: bool) -> None:
         """Tox has connected a friend, directly or through a relay, or lost it."""
         friend = self._friends.setdefault(number, _Friend())
+        if self._recall is not None:
+            self._recall.friend_changed(number, connected=connected, relayed=relayed)
         if not connected:
             friend.told = None
         friend.connected, friend.relayed = connected, relayed
@@ -137,6 +143,8 @@ class Rendezvous:
 
     def forget(self, number: int) -> None:
         """The friend was removed."""
+        if self._recall is not None:
+            self._recall.removed(number)
         if (friend := self._friends.pop(number, None)) is not None:
             friend.rest()
         self._await()
@@ -155,7 +163,10 @@ class Rendezvous:
         if (known is None or known.key != where.key) and not friend.keys.take():
             self._refused("friend %d says too often that it has another node", number)
             friend.where = known
-        elif friend.relayed and known != where:
+            return
+        if self._recall is not None:
+            self._recall.told(number, where)
+        if friend.relayed and known != where:
             self._begin(number, friend)
         self._await()
 
@@ -204,6 +215,10 @@ class Rendezvous:
         self._tell(number, friend)
         self._try(number, friend)
 
+    def woke(self) -> None:
+        """This machine was asleep: it may be in another network."""
+        self._notice_move()
+
     def _changed(self) -> None:
         """The system reports changes of addresses; several come together."""
         assert self._changes is not None
@@ -221,13 +236,14 @@ class Rendezvous:
             self._tell_all()
 
     def _notice_move(self) -> None:
-        """If this machine has other addresses now, tell the friends, and ask them all.
+        """If this machine's packets may have another sender now, tell the friends, and ask them all.
 
         A friend that is not relayed does not hear this node any more, until its own node knows where it is.
         """
-        if (own := _addresses()) == self._own:
+        now = own_addresses(), interfaces.sources()
+        if now == (self._own, self._sources):
             return
-        self._own = own
+        self._own, self._sources = now
         self._tell_all()
         for number, friend in self._friends.items():
             if friend.connected:
@@ -255,7 +271,8 @@ class Rendezvous:
         return Whereabouts(self._key, tuple(places[:MOST]), udp=not self._deaf())
 
 
-def _addresses() -> frozenset[Address]:
+def own_addresses() -> frozenset[Address]:
+    """The addresses of this machine."""
     try:
         return interfaces.look().addresses
     except OSError:

@@ -13,7 +13,7 @@ from typing import Any
 from toxproxy.errors import CloseCode
 from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.carrier import Carrier
-from toxproxy.link.enet import EnetLink
+from toxproxy.link.enet import SILENCE, EnetLink
 from toxproxy.mux.limits import Limits
 from toxproxy.pace import Backoff, Pace
 from toxproxy.recovery.packet import close, closing, introduction
@@ -27,7 +27,9 @@ _LAST_WORDS = 1.0  # seconds that a session's CLOSE has to arrive, before a new 
 _SESSIONS = 60  # how many a client may begin in a minute
 _STEADY = 30.0  # seconds of a working link after which pauses start again from none
 # After these ends the next link may begin at once: the path failed, or they took seconds anyway.
-_NO_PAUSE = frozenset({LinkEnd.UNANSWERED, LinkEnd.SILENT, LinkEnd.REPLACED, LinkEnd.UNREACHABLE})
+_NO_PAUSE = frozenset(
+    {LinkEnd.UNANSWERED, LinkEnd.SILENT, LinkEnd.ASLEEP, LinkEnd.REPLACED, LinkEnd.UNREACHABLE}
+)
 _TOO_OFTEN = f"more than {_SESSIONS} sessions were begun within a minute: try again later"
 _FORGOTTEN = (
     "this session is not known here: the program was restarted, or the session was interrupted for too long"
@@ -106,6 +108,11 @@ class SessionKeeper(LinkOwner):
         self._retry.stop()
         if self.carrier.link is not None:
             self.carrier.link.fail(LinkEnd.UNREACHABLE)
+
+    def woke(self, asleep: float) -> None:
+        """This process did nothing for so many seconds. The peer ends a link that is silent for too long."""
+        if asleep >= SILENCE and self.carrier.link is not None:
+            self.carrier.link.fail(LinkEnd.ASLEEP)
 
     async def idle(self) -> None:
         """Wait until all streams have ended, and everything received through them has been delivered."""

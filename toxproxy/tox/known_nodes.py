@@ -1,0 +1,96 @@
+"""Where the nodes of friends were last: `nodes.json` in the state folder.
+
+One JSON object: public keys of friends, each with the DHT key of its node, and with addresses and UDP
+ports, the best ones first. What cannot be read is left out: nothing is decided by it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from toxproxy.address import Address
+from toxproxy.errors import StateError
+from toxproxy.system.state import StateFolder
+
+FILE = "nodes.json"
+MOST = 4  # addresses of a node
+
+_KEY_SIZE = 32  # bytes
+_log = logging.getLogger(__name__)
+
+
+class KnownNode(NamedTuple):
+    """A friend's node: its DHT key, and where it may be reached."""
+
+    key: bytes
+    places: tuple[tuple[Address, int], ...]
+
+
+class KnownNodes:
+    """What the file says, by the keys of friends. `read` it first; `write` it after a change."""
+
+    def __init__(self, state: StateFolder) -> None:
+        self._state = state
+        self._nodes: dict[bytes, KnownNode] = {}
+
+    def read(self) -> None:
+        """Read the file. One that cannot be read says nothing."""
+        try:
+            entries = json.loads(self._state.read(FILE) or b"{}")
+        except (StateError, ValueError, RecursionError):
+            entries = None
+        for friend, entry in entries.items() if isinstance(entries, dict) else ():
+            try:
+                self._nodes[_key(friend)] = _node(entry)
+            except (ValueError, TypeError, KeyError, OverflowError):
+                continue
+
+    def write(self) -> None:
+        """Write the file. If that fails there is a warning."""
+        entries = {
+            friend.hex().upper(): {
+                "node": node.key.hex().upper(),
+                "places": [[str(address), port] for address, port in node.places],
+            }
+            for friend, node in self._nodes.items()
+        }
+        try:
+            self._state.write(FILE, json.dumps(entries, indent=1).encode() + b"\n")
+        except StateError as error:
+            _log.warning("%s", error)
+
+    def get(self, friend: bytes) -> KnownNode | None:
+        """The friend's node, if it is known."""
+        return self._nodes.get(friend)
+
+    def put(self, friend: bytes, node: KnownNode) -> bool:
+        """Remember a node; False if that is known."""
+        if self._nodes.get(friend) == node:
+            return False
+        self._nodes[friend] = node
+        return True
+
+    def drop(self, friend: bytes) -> bool:
+        """Forget a friend; False if nothing was known."""
+        return self._nodes.pop(friend, None) is not None
+
+
+def _node(entry: dict[str, list[tuple[str, int]]]) -> KnownNode:
+    places = tuple((ip_address(host), _port(port)) for host, port in entry["places"][:MOST])
+    return KnownNode(_key(str(entry["node"])), places)
+
+
+def _key(text: str) -> bytes:
+    key = bytes.fromhex(text)
+    if len(key) != _KEY_SIZE:
+        raise ValueError("not a key")
+    return key
+
+
+def _port(port: int) -> int:
+    if not 0 < int(port) < 1 << 16:
+        raise ValueError("not a port")
+    return int(port)

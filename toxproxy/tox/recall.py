@@ -1,0 +1,222 @@
+"""Tells libtoxcore where the nodes of friends are, when it has forgotten.
+
+libtoxcore forgets a friend's DHT key at its end, and two minutes after it lost the friend (FRIEND_DHT_TIMEOUT
+in friend_connection.c). A machine that was asleep for half a minute or more has a connection that the friend
+has given up; libtoxcore notices that after 32 silent seconds of its own. In both cases the friend is mostly
+where it was. So its DHT key and its addresses are kept (`known_nodes`), and libtoxcore is told (`dht_key`).
+It then connects as after any search, and the friend sees by the handshake that this node is a new one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Set
+from contextlib import suppress
+from dataclasses import dataclass
+
+from toxproxy.address import Address
+from toxproxy.pace import TokenBucket
+from toxproxy.system.state import StateFolder
+from toxproxy.timer import Seldom, Timer
+from toxproxy.tox.ahead import Ahead
+from toxproxy.tox.dht_key import deliver
+from toxproxy.tox.known_nodes import MOST, KnownNode, KnownNodes
+from toxproxy.tox.pytox import Tox, ToxError
+from toxproxy.tox.whereabouts import Whereabouts, is_near, is_public
+
+# Seconds of sleep after which a friend may have given this node up: FRIEND_CONNECTION_TIMEOUT less
+# FRIEND_PING_INTERVAL in friend_connection.h.
+GIVEN_UP = 24.0
+
+_FORGOTTEN = 125.0  # seconds after losing a friend, FRIEND_DHT_TIMEOUT and some
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 600.0  # seconds between two times that libtoxcore is told, doubling
+_AT_ONCE, _RATE = 64, 4.0  # times, for all friends together, and more of them each second
+_SETTLED, _AGAIN = 2.0, 600.0  # seconds from a direct path until its address is looked at, and once more
+_SAVE_AFTER, _SAVE_EVERY = 3.0, 10.0  # seconds from a change until it is written, and between two times
+_AHEAD = 300  # seconds by which a friend's clock may be ahead
+
+
+@dataclass(slots=True)
+class _Friend:
+    """What is known of one friend. `number` is that of the last packet for libtoxcore."""
+
+    key: bytes
+    timer: Timer
+    connected: bool = False
+    direct: bool = False
+    pause: float = _FIRST_PAUSE
+    number: int = 0
+    said: bytes | None = None  # the DHT key with which it was last heard
+    where: Whereabouts | None = None
+
+
+class Recall:
+    """The friends of a node. `port` is its UDP port.
+
+    `place` says where libtoxcore sends the packets for a friend, None if that is not known. `silent` are the
+    friends that are, and `ahead` is of the node's UDP socket. `own` are this machine's addresses. Unless
+    `local`, addresses of private networks that friends tell are not asked.
+    """
+
+    def __init__(
+        self,
+        tox: Tox,
+        port: int,
+        state: StateFolder,
+        *,
+        place: Callable[[int], tuple[Address, int] | None],
+        silent: Set[int],
+        ahead: Ahead | None,
+        own: Callable[[], Iterable[Address]],
+        local: bool,
+    ) -> None:
+        self._tox = tox
+        self._port = port
+        self._known = KnownNodes(state)
+        self._place = place
+        self._silent = silent
+        self._ahead = ahead
+        self._absent: set[int] = set()  # friends that are looked for
+        self._heard: dict[tuple[Address, int], int] = {}  # friends, by the best address of their nodes
+        self._own = own
+        self._local = local
+        self._friends: dict[int, _Friend] = {}
+        self._bucket = TokenBucket(_AT_ONCE, _RATE)
+        self._saving = Seldom(self._known.write, _SAVE_AFTER, _SAVE_EVERY)
+
+    def start(self) -> None:
+        """Look for all friends where they were last."""
+        self._known.read()
+        for number in self._tox.self_get_friend_list():
+            self.added(number)
+
+    def close(self) -> None:
+        """Stop. What is new is written down."""
+        for friend in self._friends.values():
+            friend.timer.stop()
+        if self._saving.stop():
+            self._known.write()
+
+    def added(self, number: int) -> None:
+        """There is a friend with this number. Look for it where it was last."""
+        self._begin(number, self._friend(number))
+
+    def friend_changed(self, number: int, *, connected: bool, relayed: bool) -> None:
+        """Tox has connected a friend, directly or through a relay, or lost it."""
+        friend = self._friend(number)
+        if friend.connected and not connected:
+            friend.number = 0  # libtoxcore forgets the last one (`onion_set_friend_online`)
+        friend.connected, friend.direct = connected, connected and not relayed
+        friend.timer.stop()
+        self._absent.discard(number)
+        if friend.direct:
+            friend.timer.set(_SETTLED)
+        elif not connected and self._known.get(friend.key) is not None:
+            # Not before: a friend that was started again has said its new key, and is connected in a moment.
+            friend.pause = _FIRST_PAUSE
+            friend.timer.set(_FORGOTTEN)
+            self._absent.add(number)
+
+    def told(self, number: int, where: Whereabouts) -> None:
+        """A friend has told where its node is."""
+        friend = self._friend(number)
+        friend.where = where
+        if friend.direct:
+            friend.timer.set(_SETTLED)
+        elif friend.connected:
+            self._remember(number, friend)
+
+    def removed(self, number: int) -> None:
+        """There is no friend with this number any more. It may be added again."""
+        if (friend := self._friends.pop(number, None)) is not None:
+            friend.timer.stop()
+            self._absent.discard(number)
+            self._heard = {place: each for place, each in self._heard.items() if each != number}
+
+    def forget(self, key: bytes) -> None:
+        """Whose key this is will be no friend any more."""
+        if self._known.drop(key):
+            self._saving.soon()
+
+    def woke(self, asleep: float) -> None:
+        """This process did nothing for so many seconds. Call it when libtoxcore has read what came since."""
+        for number, friend in self._friends.items():
+            if friend.connected and asleep >= GIVEN_UP and (node := self._known.get(friend.key)) is not None:
+                # The key that nobody has ends the connection; the true one follows.
+                self._tell(number, None, int(time.time()) + _AHEAD, ())
+                friend.number = 1
+                self._tell(number, node.key, friend.number, node.places)
+            elif not friend.connected:
+                self._begin(number, friend)
+
+    def listen(self) -> None:
+        """See whether a friend that is silent or away asks from where it was, with another DHT key: it was
+        started again. Call this before libtoxcore reads. It drops such packets while it takes the old
+        connection for good (`udp_handle_packet` in net_crypto.c), and the old key's for those of nobody.
+        """
+        if not (self._silent or self._absent) or self._ahead is None:
+            return
+        if (datagram := self._ahead.next()) is None or (key := datagram.caller) is None:
+            return
+        place = datagram.address, datagram.port
+        number = self._heard.get(place, -1)
+        if number not in self._absent and number not in self._silent:
+            return
+        friend = self._friends[number]
+        if (node := self._known.get(friend.key)) is None or key in (node.key, friend.said):
+            return
+        if self._bucket.take():
+            friend.said = key
+            friend.number = int(time.time()) + _AHEAD if friend.connected else friend.number + 1
+            self._tell(number, key, friend.number, (place,))
+
+    def _friend(self, number: int) -> _Friend:
+        if (friend := self._friends.get(number)) is None:
+            key = bytes.fromhex(self._tox.friend_get_public_key(number))
+            friend = self._friends[number] = _Friend(key, Timer(lambda: self._rang(number)))
+        return friend
+
+    def _begin(self, number: int, friend: _Friend) -> None:
+        """Tell libtoxcore at once where the friend was, and again after pauses that grow."""
+        friend.pause = _FIRST_PAUSE
+        if (node := self._known.get(friend.key)) is not None:
+            friend.timer.set(0)
+            self._absent.add(number)
+            self._heard.update(dict.fromkeys(node.places[:1], number))
+
+    def _rang(self, number: int) -> None:
+        friend = self._friends[number]
+        if friend.connected:
+            friend.timer.set(_AGAIN)
+            self._remember(number, friend)
+            return
+        friend.timer.set(friend.pause)
+        friend.pause = min(2 * friend.pause, _LONGEST_PAUSE)
+        if friend.pause == _LONGEST_PAUSE:
+            self._absent.discard(number)
+        if self._bucket.take() and (node := self._known.get(friend.key)) is not None:
+            friend.number += 1
+            self._tell(number, node.key, friend.number, node.places)
+
+    def _tell(
+        self, number: int, key: bytes | None, count: int, places: tuple[tuple[Address, int], ...]
+    ) -> None:
+        with suppress(ToxError, ValueError):  # it is no friend any more; no key
+            if (packet := self._tox.friend_dht_packet(number, key, count, places)) is not None:
+                deliver(packet, self._port)
+
+    def _remember(self, number: int, friend: _Friend) -> None:
+        """Note where the friend is: where it is heard first, then what it tells."""
+        if friend.where is None:
+            return
+        heard = self._place(number) if friend.direct else None
+        own = list(self._own())
+        told = [place for place in friend.where.places if self._may_ask(place[0], own)]
+        places = dict.fromkeys([heard, *told] if heard is not None else told)
+        self._heard.update(dict.fromkeys(list(places)[:1], number))
+        friend.said = None
+        if self._known.put(friend.key, KnownNode(friend.where.key, tuple(places)[:MOST])):
+            self._saving.soon()
+
+    def _may_ask(self, address: Address, own: list[Address]) -> bool:
+        return address not in own and (is_public(address) or (self._local and is_near(address, own)))
