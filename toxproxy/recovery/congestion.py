@@ -11,7 +11,8 @@ pace that the path is known to carry, and only tries a little more.
     DOWN      One round with a little less than the path holds: the queue drains, if there is one.
     CRUISE    Rounds with the usual window.
     UP        One round with more, to see whether the rate grows.
-    AFTER     One round that shows what UP did. If the rate grew, another UP follows, with more.
+    AFTER     One round that shows what UP did. If the rate grew, another UP follows, with more; after the
+              first UP, STARTUP goes on, since it had ended too soon.
     DEEP      One round with far less, after seconds without seeing the path empty. Flows that share a
               path saw it empty at the same moment, so they do this together.
     LOOK      The moment that shows whether DEEP emptied the path.
