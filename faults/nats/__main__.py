@@ -69,6 +69,7 @@ def _options() -> argparse.Namespace:
         "--link", type=parse_link, default=CLEAN, help="of either home: wan, or delay=25,rate=20"
     )
     parser.add_argument("--control", default="cubic", help="TCP congestion control of relay-rate; or bbr")
+    parser.add_argument("--own", action="store_true", help="the relay of relay-rate is a toxproxy")
     options = parser.parse_args()
     if options.what not in (["ladder"], ["relay-rate"]):
         try:
@@ -96,7 +97,9 @@ async def main() -> bool:
                 return await climb(stack.enter_context(Emulator()), options.nodes, options.seed)
             case ["relay-rate"]:
                 emulator = stack.enter_context(Emulator())
-                await compare(emulator, options.seconds, options.control, options.nodes)
+                for number in range(options.runs):
+                    seed = options.seed + number
+                    await compare(emulator, options.seconds, options.control, own=options.own, seed=seed)
                 return True
             case _:
                 linked = options.link is not CLEAN

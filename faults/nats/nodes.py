@@ -1,6 +1,6 @@
 """Tox nodes of the rig: tox-bootstrapd, each at an address of its own, all of them TCP relays.
 
-Most nodes that the public list names run this program too.
+Most nodes that the public list names run this program too. A toxproxy with `tcp_relay` can take their place.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench.program import Program, running
 from faults.nats.rig import Rig, RigError
-from toxproxy.demo.network import Place
+from toxproxy.demo.network import Place, Process
 
 PROGRAM = "tox-bootstrapd"
 PORT = 33445  # of UDP and TCP; the relays listen on 443 too, as the public ones do
@@ -38,6 +38,14 @@ motd = ""
 bootstrap_nodes = ({others})
 """
 
+_TOXPROXY = """\
+[tox]
+local_discovery = no
+bootstrap = none
+port = {port}-{port}
+tcp_relay = {port}
+"""
+
 
 @dataclass
 class Node:
@@ -46,7 +54,7 @@ class Node:
     place: Place
     key: str
     port: int  # of UDP, and one of those of TCP
-    program: Program
+    program: Program | Process
 
     def __str__(self) -> str:
         """The node as a value of `[tox] bootstrap`."""
@@ -87,6 +95,16 @@ async def start(
     except TimeoutError:
         raise RigError(f"the {PROGRAM}s did not find each other within {_JOIN_SECONDS:g} s") from None
     return nodes
+
+
+async def start_toxproxy(stack: AsyncExitStack, rig: Rig, folder: Path, port: int = PORT) -> list[Node]:
+    """Start one node that is a toxproxy with `[tox] tcp_relay`."""
+    place, home = rig.node(), folder / "node1"
+    home.mkdir()
+    program = Process("server", home, place)
+    stack.push_async_callback(program.stop)
+    await program.start(_TOXPROXY.format(port=port))
+    return [Node(place, program.ready["dht_key"], port, program)]
 
 
 def _public_key(secret: bytes) -> bytes:

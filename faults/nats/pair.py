@@ -47,8 +47,8 @@ class Way(Enum):
 class Setting:
     """What a pair is put into. Losses of the link follow from the seed, and so do the nodes' keys.
 
-    `size`: bytes of the file that can be fetched. `lead`: seconds that the server runs before the client
-    starts.
+    With `own_relay` there is one node, and it is a toxproxy. `size`: bytes of the file that can be fetched.
+    `lead`: seconds that the server runs before the client starts.
     """
 
     client: str  # the names of kinds
@@ -58,6 +58,7 @@ class Setting:
     seed: int = 1
     size: int = 5_000_000
     lead: float = 10.0
+    own_relay: bool = False
 
     @property
     def kinds(self) -> tuple[Kind, Kind]:
@@ -160,7 +161,10 @@ async def paired(
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="toxproxy-nats-")))
         rig = stack.enter_context(Rig(emulator))
-        known = await nodes.start(stack, rig, folder, setting.nodes, setting.seed, setting.port)
+        if setting.own_relay:
+            known = await nodes.start_toxproxy(stack, rig, folder, setting.port)
+        else:
+            known = await nodes.start(stack, rig, folder, setting.nodes, setting.seed, setting.port)
         homes = tuple(
             rig.home(side, kind, setting.link, setting.seed + number)
             for number, (side, kind) in enumerate(zip(("client", "server"), setting.kinds, strict=True))

@@ -25,16 +25,20 @@ from faults.nats.probe import socket_in
 
 _LINK = Link.alike("relay", Direction(delay=25))
 _SSHD_PORT, _LED_PORT, _FORWARD_PORT = 2222, 3222, 3223
-_ALONE = 10.0
+_ALONE = 5.0  # seconds
 _PINGS = 10
 
 
-async def compare(emulator: Emulator, seconds: float, control: str, count: int) -> None:
-    """Measure both and print them. `control` is the TCP congestion control of every host."""
-    setting = Setting("no-udp", "no-udp", count, _LINK)
+async def compare(emulator: Emulator, seconds: float, control: str, *, own: bool, seed: int) -> None:
+    """Measure both and print them. `control` is the TCP congestion control of every host.
+
+    The relay is a toxproxy if it is our `own`, or else tox-bootstrapd.
+    """
+    setting = Setting("no-udp", "no-udp", 1, _LINK, seed, own_relay=own)
     async with paired(setting, emulator, control) as pair:
         await pair.client.wait_for("ready", 120)
-        print(f"{_LINK} for either home; TCP with {control}")
+        relay = "toxproxy" if own else nodes.PROGRAM
+        print(f"{_LINK} for either home; TCP with {control}; the relay is {relay}")
         trips = [await _trip(pair, number) for number in (0, 1)]
         near, far = trips
         print(f"round trip to the relay: {near:.0f} ms for the client, {far:.0f} ms for the server")

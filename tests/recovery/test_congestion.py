@@ -76,6 +76,17 @@ def test_a_relay_that_drops_only_while_the_rate_grows_is_no_lossy_path(
 
 
 @SEEDS
+def test_startup_goes_on_if_a_relay_ended_it_too_soon(seed: int) -> None:
+    """TCP of the relay starts slowly, too, and so there is a queue in it for a moment."""
+    way = Way(delay=0.025, rate=100 * MBIT)
+    world = World(both(way), seed)
+    world.down, world.up = (RelayDirection(way, 0.03, 0.002, each) for each in (seed, seed + 1000))
+    download = Download(world)
+    world.run(6)
+    assert download.host.goodput(3, 6) >= 5 * MB
+
+
+@SEEDS
 @pytest.mark.parametrize(
     ("make", "share", "keystroke"), [(path.lte, 0.85, 0.33), (path.umts, 0.85, 0.42)], ids=["lte", "umts"]
 )
@@ -323,6 +334,19 @@ def test_a_clock_that_stood_still_is_no_queue() -> None:
     world.run(7)
     assert download.host.goodput(5, 7) >= 0.9 * 20 * MBIT * USE
     assert download.near.percentile(0.95, 5) <= 0.09
+
+
+def test_startup_ends_though_a_slow_source_never_fills_the_window() -> None:
+    world = World(path.WAN)
+    near, far = Tunnel(0, 0.0, 0.2), Tunnel(0)
+    host: Host = world.join(near, far)[0]
+    for step in range(1, 401):
+        far.load.to_send += 0.01 * 2.5 * MB
+        world.run(step / 100)
+    assert far.recovery.controller.state is not State.STARTUP
+    far.load.to_send = math.inf
+    world.run(6)
+    assert host.goodput(5, 6) >= 0.8 * path.WAN.down.rate * USE
 
 
 def test_a_round_that_the_application_did_not_fill_says_little() -> None:

@@ -11,7 +11,8 @@ pace that the path is known to carry, and only tries a little more.
     DOWN      One round with a little less than the path holds: the queue drains, if there is one.
     CRUISE    Rounds with the usual window.
     UP        One round with more, to see whether the rate grows.
-    AFTER     One round that shows what UP did. If the rate grew, another UP follows, with more.
+    AFTER     One round that shows what UP did. If the rate grew, another UP follows, with more; after the
+              first UP, STARTUP goes on, since it had ended too soon.
     DEEP      One round with far less, after seconds without seeing the path empty. Flows that share a
               path saw it empty at the same moment, so they do this together.
     LOOK      The moment that shows whether DEEP emptied the path.
@@ -45,7 +46,8 @@ _RATE_ROUNDS = 10  # how many rounds a measured rate counts
 _STARTUP_PACE = 2.0  # windows in a round trip
 _STARTUP_GROWTH = 1.5  # while the rate grows so much in a round, loss does not end STARTUP …
 _STARTUP_LOSS, _STARTUP_PACKETS = 0.25, 20  # … and so much for each that arrived does it at once
-_GROWTH, _PATIENCE = 1.25, 3  # less growth than this, in so many rounds: the path is full
+_GROWTH, _PATIENCE = 1.25, 3  # less growth than this, in so many rounds: the path is full …
+_LESS_SURE = 3  # … or in so many times more rounds, if the application might have sent more now and then
 _DOWN, _DEEP = 0.95, 0.6  # of what the path holds
 _MORE, _MORE_FASTER, _MOST_MORE = 1.25, 1.2, 2.0  # the gain of UP, its growth while the rate grows, its end
 _MORE_LOSSY = 1.08  # the usual gain when lossy
@@ -60,6 +62,7 @@ _EVEN = 2.7e6  # bytes per second that have the usual queue
 _LEAST_EVEN, _MOST_EVEN = 0.35, 3.0  # of it, for faster and for slower flows
 _SAME_QUEUE = 0.002  # seconds by which a queue differs at least, if it is one
 _CUT, _CUT_TRIPS = 1.0, 4  # seconds and round trips without an acknowledgement: the path was cut
+_BUSY = 48  # packets of a round that is no chat
 _CLEAN_ROUNDS = 12  # without a loss, an UP among them: the path is lossy no more
 _SAMPLES = 4  # delays that are enough for a judgement within a round
 
@@ -92,7 +95,8 @@ class Controller:
         self._delays, self._losses, self._rounds = Delays(now), Losses(), Rounds(now)
         self._competition = Competition(MOST_WINDOW)
         self._rates: deque[float] = deque(maxlen=_RATE_ROUNDS)
-        self._flat = 0  # rounds in a row in which the rate did not grow
+        self._flat = 0  # rounds in a row in which the rate did not grow, times _LESS_SURE
+        self._doubtful = False  # STARTUP has ended, and no UP has shown yet whether it ended too soon
         self._excesses = 0  # rounds in a row with more loss than by chance
         self._clean = 0  # rounds in a row without a loss
         self._stale = 0  # rounds in a row with a queue that is much too long
@@ -236,15 +240,19 @@ class Controller:
             return State.STARTUP
         heavy = round.acked + round.lost >= _STARTUP_PACKETS and round.lost > _STARTUP_LOSS * round.acked
         lossy = growth < _STARTUP_GROWTH and (heavy or self._excesses >= 2)
-        flat = round.limited and not round.idle and growth < _GROWTH
-        self._flat = self._flat + 1 if flat else 0
+        sure = round.limited and not round.idle
+        if growth >= _GROWTH or not (sure or round.acked >= _BUSY):
+            self._flat = 0
+        else:
+            self._flat += _LESS_SURE if sure else 1
         queued = not round.idle and self._delays.queue(_SAMPLES) > self._delays.allowed
-        if not lossy and not queued and self._flat < _PATIENCE:
+        if not lossy and not queued and self._flat < _PATIENCE * _LESS_SURE:
             return State.STARTUP
-        self._gain, self._cycle = _MORE, _CYCLE - _FIRST_UP
+        self._gain, self._cycle, self._flat = _MORE, _CYCLE - _FIRST_UP, 0
+        self._doubtful = not lossy
+        self._first_deep = now + _FIRST_DEEP if lossy else inf
         if lossy:
             self._become_lossy(max(list(self._rates)[-2:]))
-        self._first_deep = now + _FIRST_DEEP
         self._ignored = now  # what is lost of the last rounds says nothing about the window from now on
         return State.DOWN
 
@@ -296,6 +304,10 @@ class Controller:
         else:
             found = found and round.rate >= _FOUND * self._before
         self._cycle = self._excesses = 0
+        if self._doubtful:
+            self._doubtful, self._first_deep = False, now + _FIRST_DEEP
+            if found and not self.lossy:
+                return State.STARTUP
         if not found:
             self._gain = _MORE_LOSSY if self.lossy else _MORE
             return State.DOWN if self.lossy or self._delays.queue() > 0 else State.CRUISE
