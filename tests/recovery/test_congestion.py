@@ -174,6 +174,19 @@ def test_a_tenth_of_the_rate_leaves_no_queue() -> None:
     assert download.near.percentile(0.95, 7) <= 0.11
 
 
+@pytest.mark.parametrize(("rate", "share"), [(20 * MBIT, 0.55), (50 * MBIT, 0.45)], ids=["20", "50"])
+def test_a_slump_is_over_soon(rate: float, share: float) -> None:
+    """A tenth of the rate for some seconds, then all of it again: what comes in the 1.5 s after."""
+    usual = Way(delay=0.04, rate=rate, queue=300 * KB)
+    shares = []
+    for back in (7.0, 7.3, 7.7):
+        world = World(both(usual), down=[(5, replace(usual, rate=rate / 10)), (back, usual)])
+        download = Download(world)
+        world.run(back + 1.7)
+        shares.append(download.host.goodput(back, back + 1.5) / (rate * USE))
+    assert sum(shares) / 3 >= share
+
+
 @pytest.mark.parametrize(("before", "after"), [(0.01, 0.1), (0.1, 0.01)], ids=["longer", "shorter"])
 def test_another_delay(before: float, after: float) -> None:
     way = Way(delay=before, rate=20 * MBIT, queue=600 * KB, loss=0.002)

@@ -8,7 +8,7 @@ whether they still are.
 from __future__ import annotations
 
 _SECONDS = 2.0  # a queue that was long for so long, and that DEEP left, is not ours
-_LASTS, _LASTS_MOST = 10.0, 40.0  # seconds until the owner looks again, twice as many each time
+_LASTS = 10.0  # seconds until the owner looks again
 _LEAST = 0.02  # seconds: a queue that is no sign of others; more than that is …
 _BASE_SHARE, _ALLOWED_SHARE = 0.25, 2.0  # … this share of the base, and of the queue that is allowed
 _QUEUE = 1.5  # the queue up to which the window grows, as a share of the others'
@@ -24,22 +24,14 @@ class Competition:
         self.window = 0.0  # bytes, at most `most`
         self._most = most
         self._others = float("inf")  # their queue in seconds, the least that was seen
-        self._deeps = 0  # in a row that left a queue
-        self._until = 0.0
-        self._lasts = _LASTS
+        self.until = 0.0  # when to look whether they still are there
         self._doubles = True
-
-    @property
-    def suspected(self) -> bool:
-        """The last DEEP left a queue."""
-        return self._deeps > 0
 
     def deep(self, now: float, queue: float, base: float, allowed: float, quiet_at: float) -> bool:
         """DEEP left such a queue, which was short at `quiet_at`. Returns whether others keep it."""
         if queue <= max(_LEAST, _BASE_SHARE * base, _ALLOWED_SHARE * allowed):
-            self.window, self._deeps, self._others, self._lasts = 0.0, 0, float("inf"), _LASTS
+            self.window, self._others = 0.0, float("inf")
             return False
-        self._deeps += 1
         return now - quiet_at >= _SECONDS
 
     def begin(self, now: float, window: float, queue: float) -> None:
@@ -47,13 +39,8 @@ class Competition:
         self.window = max(self.window, window)
         # The least: two controllers that take each other for others must not outbid each other.
         self._others = min(self._others, queue)
-        self._until = now + self._lasts
-        self._lasts = min(2 * self._lasts, _LASTS_MOST)
+        self.until = now + _LASTS
         self._doubles = True
-
-    def over(self, now: float) -> bool:
-        """Whether it is time to look again."""
-        return now >= self._until
 
     def round(self, seconds: float, queue: float, *, lost: bool, idle: bool) -> None:
         """A round of so many seconds ended, with such a queue, with loss or not."""

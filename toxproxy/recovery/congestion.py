@@ -24,16 +24,15 @@ decision is made at the end of a round.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from math import inf
 
 from toxproxy.recovery.competition import Competition
-from toxproxy.recovery.delays import Delays
+from toxproxy.recovery.delays import NOISE, Delays
 from toxproxy.recovery.losses import Losses
 from toxproxy.recovery.pacing import Pacer
-from toxproxy.recovery.rounds import SHORTEST, Round, Rounds
+from toxproxy.recovery.rounds import SHORTEST, Round
 from toxproxy.recovery.sent import OVERHEAD, PACKET_SIZE, Report, Sent
 
 _PACKET = PACKET_SIZE + OVERHEAD
@@ -48,7 +47,7 @@ _STARTUP_GROWTH = 1.5  # while the rate grows so much in a round, loss does not 
 _STARTUP_LOSS, _STARTUP_PACKETS = 0.25, 20  # … and so much for each that arrived does it at once
 _GROWTH, _PATIENCE = 1.25, 3  # less growth than this, in so many rounds: the path is full …
 _LESS_SURE = 3  # … or in so many times more rounds, if the application might have sent more now and then
-_DOWN, _DEEP = 0.95, 0.6  # of what the path holds
+_LESS, _DEEP = 0.05, 0.6  # of what the path holds: so much less in DOWN, at most; so much in DEEP
 _MORE, _MORE_FASTER, _MOST_MORE = 1.25, 1.2, 2.0  # the gain of UP, its growth while the rate grows, its end
 _MORE_LOSSY = 1.08  # the usual gain when lossy
 _PACING = 1.25  # packets may leave so many times faster than the rate, while the window governs
@@ -56,7 +55,8 @@ _LOSSY_WINDOW = 1.25  # of what the path holds, while the pace governs
 _CYCLE, _FIRST_UP = 8, 5  # rounds from UP to UP; from STARTUP to UP
 _FOUND, _FOUND_LOSSY = 1.05, 0.93  # the rate grew: by so much of what it was; to so much of what was tried
 _LEAST_CUT, _BACK = 0.7, 0.93  # of the bandwidth; of the rate in an UP with much loss
-_STALE_ROUNDS, _STALE_SECONDS = 2, 0.5  # with a long queue: DEEP begins
+_SLUMP = 0.7  # of the rate: with a long queue, less is a slower path
+_STALE_SECONDS = 0.5  # with a long queue: DEEP begins
 _FIRST_DEEP, _DEEP_SECONDS = 0.5, 5.0  # seconds after STARTUP; without seeing the path empty
 _EVEN = 2.7e6  # bytes per second that have the usual queue
 _LEAST_EVEN, _MOST_EVEN = 0.35, 3.0  # of it, for faster and for slower flows
@@ -92,20 +92,21 @@ class Controller:
         self.bandwidth = 0.0  # bytes per second; 0 until measured
         self._window = float(INITIAL_WINDOW)
         self._pacer = Pacer(now, INITIAL_WINDOW / _FIRST_TRIP)
-        self._delays, self._losses, self._rounds = Delays(now), Losses(), Rounds(now)
+        self._delays, self._losses, self._round = Delays(now), Losses(), Round(now)
         self._competition = Competition(MOST_WINDOW)
-        self._rates: deque[float] = deque(maxlen=_RATE_ROUNDS)
+        self._rates: list[float] = []  # of the last rounds
+        self._growth = 1.0  # how many times the highest rate this round had
         self._flat = 0  # rounds in a row in which the rate did not grow, times _LESS_SURE
         self._doubtful = False  # STARTUP has ended, and no UP has shown yet whether it ended too soon
         self._excesses = 0  # rounds in a row with more loss than by chance
         self._clean = 0  # rounds in a row without a loss
-        self._stale = 0  # rounds in a row with a queue that is much too long
+        self._stale = False  # the queue is much too long
         self._cycle = 0  # rounds since UP
+        self._slump = False  # the rate fell, and no UP has followed yet
         self._gain = _MORE
         self._before = 0.0  # the bandwidth before UP
         self._quiet_at = now  # when the queue was last short
-        self._same = 0  # rounds in a row with the same long queue
-        self._queue_before = self._most_window = 0.0  # in the first of them
+        self._queue_before = 0.0  # before DEEP
         self._first_deep = inf  # when to look whether the path was really empty in STARTUP
         self._heard = self._ignored = now  # losses of packets that left before are no congestion
 
@@ -114,7 +115,7 @@ class Controller:
     def allows(self, now: float, in_flight: int) -> bool:
         """Whether a packet may leave now, by window and pace, with so many bytes in flight."""
         if in_flight >= self._window:
-            self._rounds.limited = True
+            self._round.limited = True
             return False
         return self._pacer.allows(now)
 
@@ -127,42 +128,43 @@ class Controller:
     def sent(self, packet: Sent, now: float, in_flight: int) -> None:
         """A packet left; `in_flight` includes it."""
         self._pacer.tokens -= packet.size
-        self._rounds.last_sent = packet.number
+        self._round.last_sent = packet.number
 
     # For each acknowledgement
 
     def exhausted(self, in_flight: int) -> None:
         """The source has nothing more to send, though it may."""
         if 2 * in_flight < self._window:
-            self._rounds.idle = True
+            self._round.idle = True
 
     def feedback(
         self, now: float, acked: list[Sent], lost: list[Sent], report: Report | None, in_flight: int
     ) -> None:
         """Packets were acknowledged or are taken for lost; so many bytes remain in flight."""
-        rounds = self._rounds
+        round = self._round
         if acked:
             if now - self._heard > max(_CUT, _CUT_TRIPS * self._delays.base):
                 self._ignored = now
-                rounds.begin(now, None, None)
+                round.begin(now, None, None)
             self._heard = now
         if lost:
             ignored = self._ignored
-            rounds.lost += sum([packet.sent_at >= ignored for packet in lost])
+            round.lost += sum([packet.sent_at >= ignored for packet in lost])
         if not acked:
             return
         size = sum([packet.size for packet in acked])
-        rounds.size += size
-        rounds.acked += len(acked)
+        round.size += size
+        round.acked += len(acked)
         if self.state is State.STARTUP and 2 * (in_flight + size) >= self._window:
             self._window = min(self._window + size, MOST_WINDOW)
         if report is None:
             return
         self._delays.note(now, report)
         newest = acked[0] if acked[0].number > acked[-1].number else acked[-1]
-        if rounds.over(now, newest) or self._ends_early(now):
-            self._end_round(now, rounds.result(now, newest, report))
-            rounds.begin(now, newest, report)
+        if round.over(now, newest) or self._ends_early(now):
+            round.end(newest, report)
+            self._end_round(now)
+            round.begin(now, newest, report)
             self._delays.begin_round()
 
     @property
@@ -172,23 +174,24 @@ class Controller:
 
     def _ends_early(self, now: float) -> bool:
         """Whether the queue is too long to wait for the end of the round, or LOOK has seen enough."""
-        delays, rounds = self._delays, self._rounds
-        if delays.samples < _SAMPLES or rounds.idle or self.state in _UNDISTURBED:
+        delays, round = self._delays, self._round
+        if delays.samples < _SAMPLES or round.idle or self.state in _UNDISTURBED:
             return self.state is State.LOOK and delays.samples >= _SAMPLES
-        if now - rounds.began <= max(delays.base / 2, SHORTEST):
+        if now - round.began <= max(delays.base / 2, SHORTEST):
             return False
         bound = delays.allowed if self.state is State.STARTUP else 2 * delays.allowed + delays.base / 3
         return delays.queue(_SAMPLES) > bound
 
     # For each round
 
-    def _end_round(self, now: float, round: Round) -> None:
+    def _end_round(self, now: float) -> None:
+        round = self._round
         excess = self._losses.note(round.acked, round.lost)
         queue, allowed = self._delays.queue(), self._delays.allowed
         self._excesses = self._excesses + 1 if excess else 0
-        self._stale = self._stale + 1 if queue > 2 * allowed else 0
-        growth = round.rate / self.rate if self._rates else _STARTUP_GROWTH
-        self._note_rate(round, queued=queue > 0)
+        self._stale = queue > 2 * allowed
+        self._growth = round.rate / self.rate if self._rates else _STARTUP_GROWTH
+        self._note_rate(queued=queue > 0)
         if self.lossy and queue > allowed and not excess and self.state is not State.LOOK:
             self.lossy = False
         self._clean = 0 if round.lost else self._clean + 1
@@ -197,36 +200,18 @@ class Controller:
             self.bandwidth = self.rate
         if not self._stale:
             self._quiet_at = now
-        if self._longer(queue):
-            self.state = self._restart()
-        else:
-            self.state = _NEXT[self.state](self, now, round, growth)
-        if self._competition.suspected:
-            self._delays.keep_base(now)
+        self.state = _NEXT[self.state](self, now)
         self._apply(now)
 
-    def _longer(self, queue: float) -> bool:
-        """Whether the path became longer: what looks like a queue stays, however little is sent."""
-        if not self._stale or self.state is State.STARTUP:
-            self._same = 0
-            self._queue_before = queue
-            self._most_window = self._window
-            return False
-        if abs(queue - self._queue_before) < _SAME_QUEUE:
-            self._same += 1
-        else:
-            self._same, self._queue_before, self._most_window = 0, queue, self._window
-        return self._same >= 2 and 2 * self._window < self._most_window
-
-    def _note_rate(self, round: Round, *, queued: bool) -> None:
+    def _note_rate(self, *, queued: bool) -> None:
         """A round counts if it shows what the path carries, and not what the application or the host did."""
+        round = self._round
         full = not round.idle and (round.limited or round.lost or queued)
         if not round.rate or not (full or round.rate > self.rate):
             return
         if self._stale:  # the path has become slower
-            while len(self._rates) > 1:
-                self._rates.popleft()
-        self._rates.append(round.rate)
+            self._slump = self._slump or round.rate < _SLUMP * self.rate
+        self._rates = [*self._rates[-1 if self._stale else 1 - _RATE_ROUNDS :], round.rate]
 
     @property
     def rate(self) -> float:
@@ -235,9 +220,10 @@ class Controller:
 
     # What follows a state
 
-    def _after_startup(self, now: float, round: Round, growth: float) -> State:
+    def _after_startup(self, now: float) -> State:
         if not self.rate:
             return State.STARTUP
+        round, growth = self._round, self._growth
         heavy = round.acked + round.lost >= _STARTUP_PACKETS and round.lost > _STARTUP_LOSS * round.acked
         lossy = growth < _STARTUP_GROWTH and (heavy or self._excesses >= 2)
         sure = round.limited and not round.idle
@@ -252,7 +238,7 @@ class Controller:
         self._doubtful = not lossy
         self._first_deep = now + _FIRST_DEEP if lossy else inf
         if lossy:
-            self._become_lossy(max(list(self._rates)[-2:]))
+            self._become_lossy(max(self._rates[-2:]))
         self._ignored = now  # what is lost of the last rounds says nothing about the window from now on
         return State.DOWN
 
@@ -261,22 +247,26 @@ class Controller:
         self.bandwidth = bandwidth
         self._excesses = 0
 
-    def _after_down(self, now: float, round: Round, growth: float) -> State:
+    def _after_down(self, now: float) -> State:
         self._cycle += 1
         self._excesses = 0  # they are from before
         return State.CRUISE
 
-    def _after_cruise(self, now: float, round: Round, growth: float) -> State:
+    def _after_cruise(self, now: float) -> State:
+        round = self._round
         if self._excesses >= 2:
             carried = round.rate / (1 - self._losses.chance)
             if not self.lossy:
                 self._gain = _MORE_LOSSY
             self._become_lossy(min(self.bandwidth, max(carried, _LEAST_CUT * self.bandwidth)))
         if self._wants_deep(now):
+            self._queue_before = self._delays.queue()
             return State.LOOK if round.idle else State.DEEP  # an idle round drained the queue as well
         if round.idle:
             return State.CRUISE
         self._cycle += 1
+        if self._slump and self._delays.queue() <= 0:  # it may be as fast as before again
+            self._slump, self._gain, self._cycle = False, _MOST_MORE, _CYCLE
         if self._cycle < _CYCLE:
             return State.CRUISE
         self._before = self.bandwidth
@@ -286,14 +276,11 @@ class Controller:
         if now >= self._first_deep:
             self._first_deep = inf
             return True
-        return now - self._delays.empty_at > _DEEP_SECONDS or (
-            self._stale >= _STALE_ROUNDS and now - self._quiet_at > _STALE_SECONDS
-        )
+        stale = self._stale and now - self._quiet_at > _STALE_SECONDS
+        return stale or now - self._delays.empty_at > _DEEP_SECONDS
 
-    def _after_up(self, now: float, round: Round, growth: float) -> State:
-        return State.AFTER
-
-    def _after_after(self, now: float, round: Round, growth: float) -> State:
+    def _after_after(self, now: float) -> State:
+        round = self._round
         found = not round.idle and not self._excesses and self._delays.queue() <= self._delays.allowed
         if self.lossy:
             found = found and round.rate >= _FOUND_LOSSY * self._gain * self._before
@@ -315,32 +302,26 @@ class Controller:
         self._before = self.bandwidth
         return State.UP
 
-    def _after_deep(self, now: float, round: Round, growth: float) -> State:
-        return State.LOOK
-
-    def _after_look(self, now: float, round: Round, growth: float) -> State:
-        self._stale = self._cycle = 0
+    def _after_look(self, now: float) -> State:
         delays, competition = self._delays, self._competition
-        delays.empty_at = now  # or as empty as it gets
         queue = delays.queue()
+        if self._stale and abs(queue - self._queue_before) < _SAME_QUEUE:  # no queue: the path became longer
+            delays.forget_base()
+            self._competition = Competition(MOST_WINDOW)
+            self._rates, self._flat, self._window = [], 0, float(INITIAL_WINDOW)
+            return State.STARTUP
+        self._stale, self._cycle = False, 0
+        delays.empty_at = now  # or as empty as it gets
         if competition.deep(now, queue, delays.base, delays.allowed, self._quiet_at):
             competition.begin(now, self._window, queue)
             return State.COMPETE
         return State.CRUISE
 
-    def _restart(self) -> State:
-        """The path became longer, or is another."""
-        self._same = 0
-        self._delays.forget_base()
-        self._competition = Competition(MOST_WINDOW)
-        self._rates.clear()
-        self._flat, self._window = 0, float(INITIAL_WINDOW)
-        return State.STARTUP
-
-    def _after_compete(self, now: float, round: Round, growth: float) -> State:
-        if self._competition.over(now):
+    def _after_compete(self, now: float) -> State:
+        if now >= self._competition.until:
             return State.DEEP
-        self._competition.round(round.seconds, self._delays.queue(), lost=self._excesses > 0, idle=round.idle)
+        seconds, lost = now - self._round.began, self._excesses > 0
+        self._competition.round(seconds, self._delays.queue(), lost=lost, idle=self._round.idle)
         return State.COMPETE
 
     # What a state allows
@@ -362,7 +343,9 @@ class Controller:
             window = self._usual(held) + (gain - 1) * held
             pace = gain * _PACING * self.bandwidth
         if self.state is State.DOWN:
-            window = min(window, _DOWN * held)
+            # Seeing the path empty needs no more than the noise. Where it drops, a round shows chance alone.
+            less = _LESS * base if self.lossy else min(_LESS * base, NOISE)
+            window = min(window, self.bandwidth * (base - less))
         elif self.state is State.DEEP:
             window = _DEEP * held
         self._window = min(max(window, LEAST_WINDOW), MOST_WINDOW)
@@ -374,13 +357,13 @@ class Controller:
         return held + self.bandwidth * self._delays.share_allowed(share)
 
 
-_NEXT: dict[State, Callable[[Controller, float, Round, float], State]] = {
+_NEXT: dict[State, Callable[[Controller, float], State]] = {
     State.STARTUP: Controller._after_startup,
     State.DOWN: Controller._after_down,
     State.CRUISE: Controller._after_cruise,
-    State.UP: Controller._after_up,
+    State.UP: lambda controller, now: State.AFTER,
     State.AFTER: Controller._after_after,
-    State.DEEP: Controller._after_deep,
+    State.DEEP: lambda controller, now: State.LOOK,
     State.LOOK: Controller._after_look,
     State.COMPETE: Controller._after_compete,
 }

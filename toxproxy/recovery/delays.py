@@ -23,8 +23,6 @@ _SAMPLES = 4  # enough for a judgement
 class Least:
     """The least value of the last `_MEMORY` to twice as many seconds."""
 
-    __slots__ = ("_before", "_now", "_since", "value")
-
     def __init__(self) -> None:
         self.value = self._now = self._before = float("inf")
         self._since = float("-inf")
@@ -36,10 +34,6 @@ class Least:
         elif value < self._now:
             self._now = value
             self.value = min(self.value, value)
-
-    def keep(self, now: float) -> None:
-        """The span that goes on begins anew."""
-        self._since = now
 
 
 class Delays:
@@ -93,10 +87,6 @@ class Delays:
     def samples(self) -> int:
         """Measurements in this round."""
         return len(self._samples)
-
-    def keep_base(self, now: float) -> None:
-        """The base is remembered for as long again: others keep a queue, so that it cannot be seen."""
-        self._one_way.keep(now)
 
     def forget_base(self) -> None:
         """The path became longer: the least delay of this round is that of the empty path."""

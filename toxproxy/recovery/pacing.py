@@ -18,8 +18,6 @@ _SAVED_SECONDS, _BACK = 0.02, 0.25  # of the pace: what is saved at most, and ho
 class Pacer:
     """Bytes that may leave now, which grow with time. One packet may be more than is left."""
 
-    __slots__ = ("_at", "_burst", "_rate", "_saved", "tokens")
-
     def __init__(self, now: float, rate: float) -> None:
         self._at = now
         self._rate = rate
