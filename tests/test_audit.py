@@ -61,6 +61,13 @@ def test_both_locks_have_the_same_versions() -> None:
     assert RUN.items() <= TEST.items()
 
 
+@pytest.mark.parametrize("lock", [audit.LOCK, audit.TEST_LOCK])
+def test_an_extra_that_is_asked_for_is_in_the_lock(lock: Path) -> None:
+    """Without it pip takes the newest version, whose hash is not locked, as soon as there is one."""
+    assert re.search(r"^python-socks\[asyncio\]==", lock.read_text(), re.MULTILINE)
+    assert (lock == audit.LOCK) is not bool(re.search(r"^coverage\[toml\]==", lock.read_text(), re.MULTILINE))
+
+
 def test_every_locked_version_has_its_hashes() -> None:
     assert [name for name, (_, hashes) in TEST.items() if not hashes] == []
 
