@@ -94,7 +94,8 @@ def test_what_the_site_says_is_run_is_run(program: str) -> None:
 
 @pytest.mark.parametrize(("page", "text"), blocks("ini"))
 def test_every_configuration_on_the_site_is_accepted(page: str, text: str) -> None:
-    text = text.replace("DHTKEY", "1E" * 32).replace("office = TOXID", f"office = {TOX_IDS[1]}")
+    text = text.replace("DHTKEY", "1E" * 32).replace("CLIENTKEY", "2D" * 32)
+    text = text.replace("office = TOXID", f"office = {TOX_IDS[1]}")
     assert config.parse(text.replace("TOXID", TOX_IDS[0]), page) != config.DEFAULT
 
 
