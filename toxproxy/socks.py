@@ -117,7 +117,7 @@ class ProxyListener(Listener):
     ) -> None:
         """Carry datagrams for the client as long as its TCP connection lasts."""
         self.has_asked()
-        if client.transport is None or not isinstance(client.transport.get_extra_info("peername"), tuple):
+        if client.transport is None or not isinstance(client.transport.get_extra_info("sockname"), tuple):
             raise StreamRefused(Refusal.UNSUPPORTED, "a client has to come from an address for UDP")
         self._openings.most = self._limits.flows
         try:

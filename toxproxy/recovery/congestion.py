@@ -236,7 +236,7 @@ class Controller:
             return State.STARTUP
         self._gain, self._cycle, self._flat = _MORE, _CYCLE - _FIRST_UP, 0
         self._doubtful = not lossy
-        self._first_deep = now + _FIRST_DEEP if lossy else inf
+        self._first_deep = now + _FIRST_DEEP
         if lossy:
             self._become_lossy(max(self._rates[-2:]))
         self._ignored = now  # what is lost of the last rounds says nothing about the window from now on
@@ -292,7 +292,7 @@ class Controller:
             found = found and round.rate >= _FOUND * self._before
         self._cycle = self._excesses = 0
         if self._doubtful:
-            self._doubtful, self._first_deep = False, now + _FIRST_DEEP
+            self._doubtful = False
             if found and not self.lossy:
                 return State.STARTUP
         if not found:
