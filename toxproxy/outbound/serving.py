@@ -34,7 +34,8 @@ class Serving(Host):
         meter: Meter | None = None,
     ) -> None:
         self._asked = asked
-        self.meter = meter
+        if meter is not None:
+            self.meter = meter
         self._exit = exit
         self._patience = patience
         self._turned_away = turned_away

@@ -36,7 +36,7 @@ class FlowTransport(StreamEnd):
     # Flow
 
     def send(self, data: bytes) -> None:
-        if self._meter is not None and not self._meter.sends(data):
+        if not self._meter.sends(data):
             return
         self._used = now = monotonic()
         self._multiplexer.send(self.stream, data, now)

@@ -14,10 +14,11 @@ _NOTHING = "a client opens no connections for its server"
 class Host:
     """Serves the streams that one peer opens, in all of its sessions. By itself it refuses them.
 
-    `meter` bounds what is carried for the peer, and by whom a stream was opened does not matter.
+    `meter` bounds what is carried for the peer, and by whom a stream was opened does not matter. By itself
+    it bounds nothing.
     """
 
-    meter: Meter | None = None
+    meter = Meter()
 
     @property
     def connections(self) -> int:

@@ -94,7 +94,7 @@ class StreamTransport(StreamEnd, asyncio.Transport):
         """Answer the peer's request with OPENED; False if the stream has ended already."""
         if self.stream.state is not StreamState.REQUESTED:
             return False
-        gate = self._meter.up if self._meter is not None else None
+        gate = self._meter.up
         self._multiplexer.accept(self.stream, gate.window if gate is not None else None)
         self._changed()
         self.attach(protocol)
@@ -119,8 +119,7 @@ class StreamTransport(StreamEnd, asyncio.Transport):
             if (data := self._multiplexer.read(self.stream, most)) is None:
                 break
             if data:
-                if self._meter is not None:
-                    self._meter.received(len(data), self.read)
+                self._meter.received(len(data), self.read)
                 self._guard(feed, self._protocol, data)
             elif not self._guard(self._protocol.eof_received):
                 self.close()
@@ -150,9 +149,8 @@ class StreamTransport(StreamEnd, asyncio.Transport):
         self._changed()
         if full and not was_full and self._protocol is not None:
             self._guard(self._protocol.pause_writing)
-        if self._meter is not None:
-            self._meter.sent(len(data), self._go_on)
-            self._hold(len(data))
+        self._meter.sent(len(data), self._go_on)
+        self._hold(len(data))
 
     def can_write_eof(self) -> bool:
         return True
@@ -245,7 +243,7 @@ class StreamTransport(StreamEnd, asyncio.Transport):
 
     def _most_to_read(self) -> int:
         """How many bytes may be given to the protocol; 0 until `read` is called again."""
-        gate = self._meter.up if self._meter is not None else None
+        gate = self._meter.up
         if gate is None or not (size := len(self.stream.receiver.ready)):
             return _MOST_SHARE
         if not (most := gate.room(min(size, _MOST_SHARE), self.read)):
@@ -254,7 +252,7 @@ class StreamTransport(StreamEnd, asyncio.Transport):
 
     def _hold(self, size: int) -> None:
         """Have the protocol, which wrote `size` bytes, write no more until there is room for them."""
-        gate = self._meter.down if self._meter is not None else None
+        gate = self._meter.down
         if gate is None or self._held or self._closing or gate.room(size or 1, self._go_on):
             return
         self._held = True
@@ -269,7 +267,7 @@ class StreamTransport(StreamEnd, asyncio.Transport):
 
     def _room(self) -> int:
         room = self.stream.sender.most - self.stream.sender.buffered
-        gate = self._meter.down if self._meter is not None else None
+        gate = self._meter.down
         return room if gate is None or room <= 0 else gate.room(room, self._go_on)
 
     # Calls of the protocol
