@@ -84,7 +84,7 @@ class Clients:
             entries = json.loads(data) if data is not None else {}
             if not isinstance(entries, dict):
                 raise ValueError("expected an object")
-            parsed = {_parse_key(key): _parse_record(entry) for key, entry in entries.items()}
+            parsed = {parse_key(key): _parse_record(entry) for key, entry in entries.items()}
         except (ValueError, RecursionError) as error:
             what_to_do = "mend it, or remove it to forget the clients that were let in"
             raise StateError(f"{self._state.path / FILE} is damaged ({error}): {what_to_do}") from error
@@ -122,7 +122,8 @@ def _fields(record: Record) -> dict[str, object]:
     return fields | {name: value for name, value in kept.items() if value is not None}
 
 
-def _parse_key(text: str) -> bytes:
+def parse_key(text: str) -> bytes:
+    """A client's key as files of the state folder have it. Raises `ValueError`."""
     if not _KEY.fullmatch(text):
         raise ValueError(f"expected a key of 64 hexadecimal digits, found {shown(text)}")
     return bytes.fromhex(text)

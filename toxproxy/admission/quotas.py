@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from toxproxy.address import shown
+from toxproxy.admission.clients import parse_key
 from toxproxy.errors import StateError
 from toxproxy.pace import Notice
 from toxproxy.system.state import StateFolder
@@ -26,7 +27,6 @@ FILE = "quotas.json"
 SAVE_AFTER = 10.0  # seconds after the first byte that is not in the file …
 SAVE_BYTES = 64 << 20  # … or so many bytes after it, if that is sooner
 
-_KEY = re.compile(r"[0-9A-F]{64}")
 _MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 
 
@@ -116,16 +116,10 @@ def _read(state: StateFolder) -> dict[bytes, tuple[str, int]]:
         entries = json.loads(data) if data is not None else {}
         if not isinstance(entries, dict):
             raise ValueError("expected an object")
-        return {_key(key): _entry(entry) for key, entry in entries.items()}
+        return {parse_key(key): _entry(entry) for key, entry in entries.items()}
     except (ValueError, RecursionError) as error:
         what_to_do = "mend it, or remove it to forget what clients have carried in this month"
         raise StateError(f"{state.path / FILE} is damaged ({error}): {what_to_do}") from error
-
-
-def _key(text: str) -> bytes:
-    if not _KEY.fullmatch(text):
-        raise ValueError(f"expected a key of 64 hexadecimal digits, found {shown(text)}")
-    return bytes.fromhex(text)
 
 
 def _entry(entry: Any) -> tuple[str, int]:

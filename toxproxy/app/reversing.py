@@ -93,14 +93,15 @@ class Reversing:
                 self._running.remove(each)
                 await each.stop()
         for line in wanted:
-            asking = self._ask(
-                line.name, line.server.public_key, Request(line.bind, udp(line)), self._door(line)
-            )
-            asking.compress = line.name not in config.uncompressed
+            server, request = line.server.public_key, Request(line.bind, udp(line))
+            compress = line.name not in config.uncompressed
+            asking = self._ask(line.name, server, request, self._door(line), compress=compress)
             self._running.append(Running(asking, line, config.reverse.permit))
 
-    def _ask(self, name: str, server: bytes, request: Request, door: Door) -> Asking:
-        return Asking(name, self._friends[server], self._outlets[server], request, door)
+    def _ask(
+        self, name: str, server: bytes, request: Request, door: Door, *, compress: bool = True
+    ) -> Asking:
+        return Asking(name, self._friends[server], self._outlets[server], request, door, compress=compress)
 
     def _door(self, line: Entry) -> Door:
         around = Surroundings(line.server.public_key, self._name, self._write, lambda: self._config.limits)

@@ -66,7 +66,6 @@ class Server(End):
         self._guests = Guests(self.node, self.access, self._friends, self._befriend)
         self._requests = self._make_requests(config)
         self._saved_at = time.monotonic()
-        self._may_listen = {each.key: each.listen for each in config.clients}
         self._listenings = WeakValueDictionary[bytes, Listening]()  # those of friends
         self._stopped: set[bytes] = set()  # clients whose streams are about to be ended
         self._told: dict[bytes, Presence] = {}
@@ -105,7 +104,6 @@ class Server(End):
         self._allowances.change(config.clients)
         self._exit.change(config.exit, config.access.rules, config.limits.dials)
         self._guests.change()
-        self._may_listen = {each.key: each.listen for each in config.clients}
         for listening in list(self._listenings.values()):
             listening.change(config.limits)
         return config
@@ -154,7 +152,7 @@ class Server(End):
             check=lambda: self._allowances.check(key),
         )
         listening = self._listenings[key] = Listening(
-            permits=lambda: self._may_listen.get(key, ()),
+            permits=lambda: section.listen if (section := self.access.section(key)) is not None else (),
             session=lambda: friend.session,
             limits=lambda: self.config.limits,
             name=lambda: self.access.called(key),
