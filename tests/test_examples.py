@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.documents import blocks, filled_in
 from tests.joined import node_of
 from toxproxy import config
 from toxproxy.app.server import Server
@@ -20,10 +21,7 @@ from toxproxy.system.state import StateFolder
 ROOT = Path(__file__).parent.parent
 LIBRARY = ROOT / "examples" / "library.py"
 README = (ROOT / "README.md").read_text()
-CONFIGURATIONS = re.findall(r"^```ini\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-
-OTHER_ID = "1E" * 32 + "0" * 12
-TOX_ID = "A5A02FECA08E3EAC7E646B89C0507A8AAF9136E05DC756FF09F86230951820670F908F2E7719"
+CONFIGURATIONS = blocks(README, "ini")
 PRIVATE = """\
 [tox]
 bootstrap = {bootstrap}
@@ -55,9 +53,7 @@ async def library(*arguments: object) -> tuple[int | None, bytes, str]:
 
 @pytest.mark.parametrize("text", CONFIGURATIONS)
 def test_every_configuration_of_the_readme_is_accepted(text: str) -> None:
-    text = text.replace("DHTKEY", "1E" * 32).replace("CLIENTKEY", "2D" * 32)
-    text = text.replace("office = TOXID", f"office = {OTHER_ID}").replace("TOXID", TOX_ID)
-    assert config.parse(text, "README.md") != config.DEFAULT
+    assert config.parse(filled_in(text), "README.md") != config.DEFAULT
 
 
 def test_the_readme_shows_every_key() -> None:

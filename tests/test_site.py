@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.documents import blocks, filled_in
 from toxproxy import config
 from toxproxy.cli.parser import make_parser
 from toxproxy.control.checks import Fault
@@ -21,11 +22,6 @@ PAGES = [
     ROOT / "docs" / "troubleshooting.md",
     *sorted((ROOT / "docs" / "howto").iterdir()),
 ]
-TOX_IDS = (
-    "A5A02FECA08E3EAC7E646B89C0507A8AAF9136E05DC756FF09F86230951820670F908F2E7719",
-    "1E" * 32 + "0" * 12,
-)
-
 #: Why something was not tried: no fault that anybody could mend.
 NO_FAULTS = {Fault.NOT_RUNNING, Fault.NOT_CONNECTED, Fault.NOT_ASKED_FOR, Fault.NOT_KNOWN_THERE}
 
@@ -45,19 +41,14 @@ OTHERS = {
 }
 
 
-def blocks(kind: str) -> list[tuple[str, str]]:
+def shown(kind: str) -> list[tuple[str, str]]:
     """The blocks of a kind, each with its page's name."""
-    found = ((page.name, page.read_text("utf-8")) for page in PAGES)
-    return [
-        (name, block)
-        for name, text in found
-        for block in re.findall(rf"^```{kind}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    ]
+    return [(page.name, block) for page in PAGES for block in blocks(page.read_text("utf-8"), kind)]
 
 
 TYPED = [
     (name, line[2:])
-    for name, block in blocks("console")
+    for name, block in shown("console")
     for line in block.splitlines()
     if line.startswith("$ ")
 ]
@@ -92,11 +83,9 @@ def test_what_the_site_says_is_run_is_run(program: str) -> None:
         )
 
 
-@pytest.mark.parametrize(("page", "text"), blocks("ini"))
+@pytest.mark.parametrize(("page", "text"), shown("ini"))
 def test_every_configuration_on_the_site_is_accepted(page: str, text: str) -> None:
-    text = text.replace("DHTKEY", "1E" * 32).replace("CLIENTKEY", "2D" * 32)
-    text = text.replace("office = TOXID", f"office = {TOX_IDS[1]}")
-    assert config.parse(text.replace("TOXID", TOX_IDS[0]), page) != config.DEFAULT
+    assert config.parse(filled_in(text), page) != config.DEFAULT
 
 
 def test_every_fault_that_the_doctor_finds_has_its_place() -> None:

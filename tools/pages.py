@@ -8,11 +8,15 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(Path(__file__).parent))  # mkdocs loads a hook by its path
+
+import commandline
+from commandline import ROOT, actions, commands
 
 #: Files of the project that are pages of the site. README.md would be taken for another index.
 PAGES = {
@@ -39,7 +43,7 @@ def on_files(files: Any, config: Any) -> Any:
             files.append(File.generated(config, f"{folder}/{path.name}", abs_src_path=str(path)))
         listed = "".join(f"- [{path.name}]({folder}/{path.name})\n" for path in paths)
         files.append(File.generated(config, f"{folder}.md", content=f"# {folder.capitalize()}\n\n{listed}"))
-    files.append(File.generated(config, "reference/commands.md", content="\n".join(commands())))
+    files.append(File.generated(config, "reference/commands.md", content="\n".join(reference())))
     return files
 
 
@@ -58,21 +62,13 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     return _LINK.sub(moved, markdown)
 
 
-def commands() -> Iterator[str]:
+def reference() -> Iterator[str]:
     """Every command with its options, from the parser, as Markdown."""
-    home, os.environ["HOME"] = os.environ.get("HOME"), "/nonexistent"  # defaults are nobody's in particular
-    try:
-        from toxproxy.cli.parser import make_parser
-
-        parser = make_parser()
-    finally:
-        os.environ.pop("HOME") if home is None else os.environ.update(HOME=home)
-    common = [action for action in parser._actions if action.option_strings]
-    names = {name for action in common for name in action.option_strings}
+    parser = commandline.parser()
     yield from ("# Commands", "", parser.description or "", "", "Every command has these options:", "")
-    yield from options(common)
-    for below in children(parser):
-        yield from command(below, names, 2)
+    yield from options(actions(parser, set()))
+    for below, _ in commands(parser):
+        yield from command(below, commandline.common(parser), 2)
 
 
 def command(parser: argparse.ArgumentParser, common: set[str], level: int) -> Iterator[str]:
@@ -80,21 +76,11 @@ def command(parser: argparse.ArgumentParser, common: set[str], level: int) -> It
     usage = parser.format_usage().removeprefix("usage: ").rstrip()
     yield from ("", f"{'#' * level} {parser.prog}", "", "```text", usage, "```", "")
     yield from (plain(parser.description or ""), "")
-    yield from options([
-        action for action in parser._actions
-        if not isinstance(action, argparse._SubParsersAction) and not common & set(action.option_strings)
-    ])  # fmt: skip
+    yield from options(actions(parser, common))
     if parser.epilog:
         yield from ("", "```text", parser.epilog.replace("%%", "%").strip("\n"), "```")
-    for below in children(parser):
+    for below, _ in commands(parser):
         yield from command(below, common, level + 1)
-
-
-def children(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    """The commands below a parser."""
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            yield from (action.choices[choice.dest] for choice in action._choices_actions)
 
 
 def options(actions: list[argparse.Action]) -> Iterator[str]:

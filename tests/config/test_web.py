@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.alone import ALONE
-from tests.test_examples import TOX_ID as ID
+from tests.documents import TOX_ID as ID
 from toxproxy import config
 from toxproxy.address import Bind
 from toxproxy.config import advice
