@@ -18,6 +18,7 @@ import pytest_asyncio
 
 from tests.app.test_control_plane import Done, Ends, command, running
 from tests.isolated import needs_namespaces, resolving_with
+from tests.joined import node_of
 from tests.machine import pseudo_terminal
 from tests.ports import unused_port
 from toxproxy import config
@@ -152,7 +153,7 @@ async def test_without_a_running_end_a_throw_away_node_finds_the_network(tmp_pat
 @asynccontextmanager
 async def client_of(ends: Ends, name: str, text: str) -> AsyncIterator[Path]:
     """Another client of the server; yields its state folder."""
-    node = f"127.0.0.1:{ends.server.node.udp_port}:{ends.server.node.dht_key.hex()}"
+    node = node_of(ends.server)
     text = text.replace("TOXID", str(ends.server.node.tox_id)) + alone(node)
     folder = ends.folder / name
     async with Client(config.parse(text, "client"), StateFolder(folder)) as client:

@@ -47,7 +47,7 @@ class Ends:
     def write(self, role: str, text: str) -> None:
         node = "none"
         if role == "client":
-            node = f"127.0.0.1:{self.server.node.udp_port}:{self.server.node.dht_key.hex()}"
+            node = node_of(self.server)
             text = text.replace("TOXID", str(self.server.node.tox_id))
         (self.folder / f"{role}.ini").write_text(TOX.format(node=node) + text)
 

@@ -16,7 +16,7 @@ import pytest_asyncio
 
 from tests.asking import request
 from tests.end.clients import curl
-from tests.joined import connected
+from tests.joined import connected, node_of
 from toxproxy import config
 from toxproxy.app.client import Client
 from toxproxy.app.server import Server
@@ -49,7 +49,7 @@ class Ends:
     tcp: int
 
     def write(self, forwards: str) -> None:
-        tox = TOX.format(node=f"127.0.0.1:{self.server.node.udp_port}:{self.server.node.dht_key.hex()}")
+        tox = TOX.format(node=node_of(self.server))
         text = f"{tox}[exits]\nhome = {self.server.node.tox_id}\n[client]\n{forwards}"
         (self.folder / "client.ini").write_text(text.replace("FOLDER", str(self.folder)))
 

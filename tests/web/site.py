@@ -12,12 +12,11 @@ from typing import Any
 
 import aiohttp
 
-from tests.joined import node_of
+from tests.joined import connected, node_of
 from tests.tunnel.ends import echo, service
 from toxproxy import config
 from toxproxy.app.client import Client
 from toxproxy.app.server import Server
-from toxproxy.control.snapshots import PeerState
 from toxproxy.system.state import StateFolder
 from toxproxy.web.server import WebServer
 
@@ -133,9 +132,8 @@ async def running(folder: Path) -> AsyncIterator[Site]:
             await server.methods["allow"](  # type: ignore[misc]
                 {"key": client.node.public_key.hex(), "name": "<b onclick=alert(1)>laptop</b>"}
             )
+            await connected(client)
             async with asyncio.timeout(PATIENCE):
-                while [peer.state for peer in client.peers()] != [PeerState.CONNECTED]:
-                    await asyncio.sleep(0.05)
                 while not server.access.waiting:
                     await asyncio.sleep(0.05)
             yield Site(server, client, stranger, _url(of_server), _url(of_client), http)
