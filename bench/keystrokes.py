@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
@@ -63,14 +64,25 @@ class Typed:
 
 
 async def typed(
-    across: Course, tunnel: Tunnel, seconds: float = SECONDS, down: int = 1, up: int = 0
+    across: Course,
+    tunnel: Tunnel,
+    seconds: float = SECONDS,
+    down: int = 1,
+    up: int = 0,
+    *,
+    trace_at: float = 0.0,
+    patience: bool = False,
 ) -> Typed:
-    """Type beside `down` downloads and `up` uploads for `seconds`. Traces of the link begin again."""
+    """Type beside `down` downloads and `up` uploads for `seconds`; with `patience` see `Keys`.
+
+    Traces of the link begin again, and have run for `trace_at` seconds when the downloads begin.
+    """
     network = across.network
     network.begin_traces()
+    await asyncio.sleep(trace_at)
     before, used = network.counts(), _used(tunnel)
     result: dict[str, Any] = await across.work(
-        "typing", way=[tunnel.forward, None], seconds=seconds, down=down, up=up
+        "typing", way=[tunnel.forward, None], seconds=seconds, down=down, up=up, patience=patience
     )
     after, near, far = network.counts(), *(now - then for now, then in zip(_used(tunnel), used, strict=True))
     got = [sum(result[way]) for way in ("down", "up")]

@@ -93,12 +93,12 @@ async def keys(way: Way) -> Result:
     return result
 
 
-async def typing(way: Way, seconds: float, down: int = 1, up: int = 0) -> Result:
-    """Type beside `down` downloads and `up` uploads for `seconds`.
+async def typing(way: Way, seconds: float, down: int = 1, up: int = 0, patience: bool = False) -> Result:
+    """Type beside `down` downloads and `up` uploads for `seconds`; with `patience` see `Keys`.
 
     "got" are the bytes of each download, then those that the origin got of each upload.
     """
-    typed, downloads = Keys(way), [Download(way, 1 << 40) for _ in range(down)]
+    typed, downloads = Keys(way, patience=patience), [Download(way, 1 << 40) for _ in range(down)]
     uploads = [Upload(way) for _ in range(up)]
     works: list[Keys | Download | Upload] = [typed, *downloads, *uploads]
     tasks = [asyncio.create_task(work.run()) for work in works]

@@ -42,7 +42,15 @@ async def measure(options: argparse.Namespace, link: Link) -> None:
             with emulator.network(link, options.seed + number) as network:
                 network.use("bbr")
                 async with course(network, place) as across, crossings[options.tunnel](across) as tunnel:
-                    result = await typed(across, tunnel, options.seconds, down=1, up=options.up)
+                    result = await typed(
+                        across,
+                        tunnel,
+                        options.seconds,
+                        down=1,
+                        up=options.up,
+                        trace_at=options.trace_at,
+                        patience=options.patience,
+                    )
                     print(f"{link.name:<8} {result}", flush=True)
                 if options.counts:
                     print(network.end(), flush=True)
@@ -61,6 +69,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the link's losses in the first run")
     parser.add_argument("--tunnel", default="toxproxy", help="or a rival: 'ssh (bbr)', …")
     parser.add_argument("--up", type=int, default=0, help="also so many uploads; default none")
+    parser.add_argument(
+        "--trace-at", type=float, default=0.0, help="second of the link's traces at which the download begins"
+    )
+    parser.add_argument("--patience", action="store_true", help="the next key waits for the last one's echo")
     parser.add_argument("--counts", action="store_true", help="also what the link carried, lost and dropped")
     options = parser.parse_args()
     os.environ["PYTHONPATH"] = str(_CHECKOUT)  # for the processes of the tunnel

@@ -108,12 +108,15 @@ class Upload:
 class Keys:
     """A byte every `every` seconds on one connection, whether or not the last one has come back.
 
+    Who types with `patience` waits for the last one first, as somebody does who looks at the screen.
+
     `times` are those of the echoes, in seconds. A byte that has not come back yet counts with what it
     has waited.
     """
 
-    def __init__(self, way: Way, every: float = 0.05) -> None:
-        self._way, self._every = way, every
+    def __init__(self, way: Way, every: float = 0.05, *, patience: bool = False) -> None:
+        self._way, self._every, self._patience = way, every, patience
+        self._echoed = asyncio.Event()
         self._sent: list[float] = []
         self._times: list[float] = []
 
@@ -123,11 +126,16 @@ class Keys:
         with await self._way.ask("echo") as sock:
             hearing = asyncio.create_task(self._hear(sock))
             try:
-                began = time.perf_counter()
+                due = time.perf_counter()
                 while not hearing.done():
                     self._sent.append(time.perf_counter())
+                    self._echoed.clear()
                     await loop.sock_sendall(sock, b"?")
-                    await asyncio.sleep(began + len(self._sent) * self._every - time.perf_counter())
+                    if self._patience:
+                        await self._echoed.wait()
+                        due = self._sent[-1]
+                    due += self._every
+                    await asyncio.sleep(due - time.perf_counter())
                 await hearing
             finally:
                 hearing.cancel()
@@ -142,4 +150,6 @@ class Keys:
         while data := await asyncio.get_running_loop().sock_recv(sock, 4096):
             now = time.perf_counter()
             self._times += [now - sent for sent in self._sent[len(self._times) :][: len(data)]]
+            self._echoed.set()
+        self._echoed.set()
         raise ConnectionError("cut short: the echo ended")

@@ -57,8 +57,15 @@ def test_a_path_is_filled_and_a_keystroke_does_not_wait(
 def test_what_startup_loses_and_leaves_in_the_queue_is_over_soon(seed: int) -> None:
     download = alone(path.SLOW, 22, seed)
     assert not download.controller.lossy
-    assert download.host.goodput(0.1, 22) >= 0.88 * MB
+    assert download.host.goodput(0.1, 22) >= 0.895 * MB
     assert download.near.percentile(0.95) <= 0.43
+
+
+@pytest.mark.parametrize(("way", "until", "rate"), [
+    (path.SLOW.down, 1.2, 0.5), (Way(delay=0.1, rate=50 * MBIT, queue=600 * KB), 1.0, 1.6),
+])  # fmt: skip
+def test_a_long_path_begins_as_fast_as_a_short_one(way: Way, until: float, rate: float) -> None:
+    assert alone(both(way), until).host.goodput(0, until) >= rate * MB
 
 
 @SEEDS

@@ -41,6 +41,7 @@ LEAST_WINDOW = 4 * _PACKET
 MOST_WINDOW = 32 * 1024 * 1024
 
 _FIRST_TRIP = 0.1  # seconds, until a round trip is measured
+_LONGER_START = 2.0  # initial windows at most, on a path that is longer than this
 _RATE_ROUNDS = 10  # how many rounds a measured rate counts
 _STARTUP_PACE = 2.0  # windows in a round trip
 _STARTUP_GROWTH = 1.5  # while the rate grows so much in a round, loss does not end STARTUP …
@@ -329,6 +330,8 @@ class Controller:
     def _apply(self, now: float) -> None:
         base = self._delays.base
         if self.state is State.STARTUP:
+            longer = min(base / _FIRST_TRIP, _LONGER_START)  # a long path begins as fast as a short one
+            self._window = max(self._window, longer * INITIAL_WINDOW)
             self._pacer.set_rate(now, _STARTUP_PACE * self._window / base)
             return
         held = self.bandwidth * base
