@@ -92,19 +92,17 @@ class StreamTransport(StreamEnd, asyncio.Transport):
 
     def accept(self, protocol: AnyProtocol) -> bool:
         """Answer the peer's request with OPENED; False if the stream has ended already."""
-        if self.stream.state is not StreamState.REQUESTED:
-            return False
         gate = self._meter.up
-        self._multiplexer.accept(self.stream, gate.window if gate is not None else None)
+        if not self._multiplexer.accept(self.stream, gate.window if gate is not None else None):
+            return False
         self._changed()
         self.attach(protocol)
         return True
 
     def refuse(self, code: Refusal, text: str) -> None:
         """Answer the peer's request with REFUSED, unless the stream has ended already."""
-        if self.stream.state is StreamState.REQUESTED:
-            self._multiplexer.refuse(self.stream, code, text)
-            self._changed()
+        self._multiplexer.refuse(self.stream, code, text)
+        self._changed()
 
     def opened(self) -> None:
         """The peer answered with OPENED."""
