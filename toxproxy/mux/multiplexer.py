@@ -115,7 +115,7 @@ class Multiplexer:
         self.scheduler.control(opening, stream)
         return stream
 
-    def accept(self, stream: Stream, most: int | None = None) -> bool:
+    def accept(self, stream: Stream, most: int = 1 << 62) -> bool:
         """Answer a requested stream with OPENED, and give it the window of a new stream, `most` at most.
 
         False if it has ended already.
@@ -126,8 +126,7 @@ class Multiplexer:
         receiver, early = stream.receiver, stream.receiver.size
         if stream.flow is None:
             receiver.resize(0)  # the early window is part of the first one
-            first = self.memory.first() if most is None else min(self.memory.first(), most)
-            receiver.resize(max(early, first))
+            receiver.resize(max(early, min(self.memory.first(), most)))
         self.scheduler.control(frames.encode(frames.Opened(stream.id, receiver.grant())), stream)
         if receiver.done:
             self.scheduler.credit(stream)
