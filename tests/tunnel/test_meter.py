@@ -156,11 +156,13 @@ async def test_another_rate_lets_go_who_waits() -> None:
     waiting = [Stream(gate) for gate in (meter.down, meter.up)]
     for each in waiting:
         each.run()
+    await asyncio.sleep(1)
     assert all(each.waits for each in waiting)
     for each in waiting:
         each.stopped = True
     meter.limit(None, None)
     assert not any(each.waits for each in waiting)
+    assert all(each.gate.room(BULK, each.run) == BULK for each in waiting)
 
 
 @in_virtual_time

@@ -38,7 +38,6 @@ class Gate:
         self.used: Callable[[int], None] = lambda size: None  # is told of each byte that passes
         # In turn: small pieces, others.
         self._waiting = OrderedDict[Again, None](), OrderedDict[Again, None]()
-        self._shares: dict[Again, int] = {}  # what is left of the shares of those whose turn it is
         self._timer = Timer(self._ring)
         self._lead = 0
         self.limit(None)
@@ -53,6 +52,7 @@ class Gate:
         self._levels = 0, self.window / 2  # that must be left for small pieces, and for others
         self._left: float = self.window  # bytes that may pass; below 0 after a piece that was larger
         self._at = -inf
+        self._shares: dict[Again, int] = {}  # what is left of the shares of those whose turn it is
         self._timer.stop()
         waiting = [*self._waiting[0], *self._waiting[1]]
         for queue in self._waiting:
