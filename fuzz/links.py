@@ -283,7 +283,7 @@ class Friend:
     def wait(self) -> None: ...
 
     def _drop(self) -> None:
-        if self.link is not None and not self.link.is_over:
+        if self.link is not None and not self.link.freed.is_set():
             self.link.fail(LinkEnd.FAILED)
 
 

@@ -24,7 +24,7 @@ from toxproxy.mux.events import (
 )
 from toxproxy.mux.limits import Limits
 from toxproxy.mux.multiplexer import Multiplexer
-from toxproxy.mux.receiver import _OVERHEAD
+from toxproxy.mux.receiver import _OVERHEAD  # that of datagrams, too
 from toxproxy.mux.sender import SendState
 from toxproxy.mux.stream import Stream, StreamState
 from toxproxy.recovery.sent import PACKET_SIZE
@@ -51,7 +51,8 @@ def server(data: bytes) -> None:
 def accounts(mux: Multiplexer) -> None:
     """The memory that is counted is what there is, and no more is held than the limits allow."""
     held = mux.scheduler._waiting + mux.scheduler.datagrams._held + mux.assembly._held
-    assert mux.assembly._held == sum(partial.held for partial in mux.assembly._partial.values())
+    parts = [part for parts in mux.assembly._partial.values() for part in parts.values()]
+    assert mux.assembly._held == sum(len(part) + _OVERHEAD for part in parts)
     assert mux.assembly._held <= _MOST_HELD
     flows = [stream.flow for stream in mux.streams.values() if stream.flow is not None]
     assert mux.flows == len(flows) <= mux.limits.flows

@@ -6,7 +6,7 @@ from fuzz.choices import Choices
 from toxproxy.address import UdpTarget
 from toxproxy.inbound.socks_header import decoded, encoded
 from toxproxy.mux import frames
-from toxproxy.mux.datagrams import _MOST_HELD, _MOST_PARTIAL, Assembly
+from toxproxy.mux.datagrams import _MOST_HELD, _MOST_PARTIAL, _OVERHEAD, Assembly
 from toxproxy.mux.limits import Allotment, Limits
 
 _LIMITS = Limits()
@@ -29,7 +29,8 @@ def assembly(data: bytes) -> None:
         whole = made.add(part)
         assert whole is None or whole == bytes((number,)) * size
         assert len(made._partial) <= _MOST_PARTIAL
-        assert made._held == sum(partial.held for partial in made._partial.values()) <= _MOST_HELD
+        held = sum(len(part) + _OVERHEAD for parts in made._partial.values() for part in parts.values())
+        assert made._held == held <= _MOST_HELD
         assert memory.taken == made._held
     memory.end()
     assert not _LIMITS.pool.taken

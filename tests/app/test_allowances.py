@@ -235,7 +235,7 @@ async def test_what_was_used_is_known_after_a_restart(ends: Ends, tmp_path: Path
     section = f"[client laptop]\nkey = {ends.key}\nquota = 1K\n"
     settings = config.parse(TOX.format(node="none") + section, "server")
     async with Server(settings, tmp_path / "server") as server:
-        server._allowances.meter(ends.client.node.public_key).sent(2000, list)
+        server._allowances.meter(ends.client.node.public_key).down.passed(2000, list)
         (client,) = (await request(tmp_path / "server", "clients"))["clients"]
         assert client["allowance"]["used_bytes"] == 2000
     async with Server(settings, tmp_path / "server") as server:

@@ -123,7 +123,7 @@ class Attacker:
     def _speak(self) -> None:
         """Begin its session, or go on with it, and have a stream to its target."""
         link = self._carrier.link
-        if link is None or link.is_over:
+        if link is None or link.freed.is_set():
             return
         opened = frames.Open(1, frames.TCP, 1 << 20, self._target, "127.0.0.1")
         said: list[frames.Frame] = [HELLO, opened]
@@ -157,7 +157,7 @@ class Attacker:
         choices = Choices(self._dice.randbytes(20_000))
         for _ in range(200):
             link = self._carrier.link
-            if link is None or link.is_over:
+            if link is None or link.freed.is_set():
                 return
             if packet := any_packet(choices, self._number, self._number)[:PACKET_SIZE]:
                 link.send(packet)

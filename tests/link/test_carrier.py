@@ -220,7 +220,7 @@ async def test_a_carrier_that_closes_takes_no_other_link() -> None:
             await closing
         assert len(there.far_links) == 1
         assert there.far.link is not None
-        assert there.far.link.is_over
+        assert there.far.link.freed.is_set()
 
 
 async def test_the_side_that_connects_takes_no_connect() -> None:

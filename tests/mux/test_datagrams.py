@@ -160,6 +160,16 @@ def test_parts_that_overlap_make_no_datagram() -> None:
     assert came(pair.server) == [b"abcdefgh"]
 
 
+def test_a_datagram_in_hundreds_of_parts_is_dropped() -> None:
+    pair = Pair()
+    near, _ = a_flow(pair)
+    before = free(pair.server)
+    for at in range(1000):
+        pair.server.hear(frames.Part(near.id, 2, 2000, at, b"a"))
+        assert all(len(parts) <= 256 for parts in pair.server.mux.assembly._partial.values())
+    assert before - free(pair.server) <= 256 * 129
+
+
 def test_late_datagrams_are_dropped_and_counted() -> None:
     pair = Pair()
     near, _ = a_flow(pair)

@@ -144,7 +144,7 @@ def plays(draw: st.DrawFn) -> Play:
         draw(st.integers(0, 1 << 32)),
         path,
         window=draw(st.sampled_from([1, 200, 100_000])),
-        room=draw(st.sampled_from([64, 200, 1336])),
+        room=draw(st.sampled_from([300, 500, 1336])),
     )
     play = Play(simulation, draw(limits), draw(limits))
     for early in draw(st.lists(st.integers(0, 500), min_size=1, max_size=4)):

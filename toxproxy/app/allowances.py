@@ -73,13 +73,13 @@ class Allowances:
         section = self._sections.get(key)
         rate, quota = (section.rate, section.quota) if section is not None else (None, None)
         meter.limit(*((rate.down, rate.up) if rate is not None else (None, None)))
-        meter.used = None
+        meter.tell(lambda size: None)
         if (most := quota) is not None:
 
             def used(size: int) -> None:
                 if self._quotas.add(key, size) >= most:
                     self._used_up(key)
 
-            meter.used = used
+            meter.tell(used)
             if self._quotas.used(key) >= most:
                 self._used_up(key)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.enet import BARE, EnetLink
-from toxproxy.link.filter import MTU, connect_id
+from toxproxy.link.filter import MTU, alone, connect_id
 from toxproxy.pace import Notice, TokenBucket
 
 if TYPE_CHECKING:
@@ -75,27 +75,30 @@ class Carrier:
         self._closed = True
         if self.link is not None:
             self.link.close()
-            await self.link.closed()
+            await self.link.freed.wait()
 
     def packet_received(self, packet: Buffer) -> None:
-        """One lossy packet came from the friend. It is not trusted; `Filter` checks the datagram."""
+        """One lossy packet came from the friend. It is not trusted; the link's filter checks it."""
         view = memoryview(packet)
         if not HEADER < len(view) <= MAX_PACKET or view[0] != PACKET_ID:
             return
-        if view[1] < BARE and (connection := connect_id(view[HEADER:])) is not None:
-            if not self._closed:
-                self._connect_received((view[1], connection), view)
-        elif self.link is not None and view[1] & ~BARE == self._epoch:
-            self.link.datagram_received(view, HEADER, bare=bool(view[1] & BARE))
+        epoch, datagram = view[1] & ~BARE, bytes(view[HEADER:])
+        if view[1] & BARE:
+            datagram = alone(datagram)
+        elif (connection := connect_id(datagram)) is not None:
+            self._connect_received((epoch, connection), datagram)
+            return
+        if self.link is not None and epoch == self._epoch:
+            self.link.datagram_received(datagram)
 
     def batch_ended(self) -> None:
         """The packets that had come were all passed on."""
         if self.link is not None:
             self.link.batch_ended()
 
-    def _connect_received(self, asked: tuple[int, bytes], packet: memoryview) -> None:
-        if self._connecting:
-            self._notice("dropped a CONNECT: only the client sends one")
+    def _connect_received(self, asked: tuple[int, bytes], datagram: bytes) -> None:
+        if self._connecting or self._closed:
+            self._notice("dropped a CONNECT: this side takes none")
             return
         if asked not in self._asked:
             if not self._allowance.take():
@@ -105,7 +108,7 @@ class Carrier:
                 return  # the peer repeats its CONNECT
             self._asked.append(asked)
         if self.link is not None and asked == self._asked[-1]:  # not a late one of a link that was replaced
-            self.link.datagram_received(packet, HEADER)
+            self.link.datagram_received(datagram)
 
     def _begin(self, epoch: int) -> bool:
         header = bytes((PACKET_ID, epoch))

@@ -9,7 +9,7 @@ read after ENet has written, so neither socket is polled.
     packets <- ENet <- [its socket] <- [shim] <- datagram_received
 
 ENet makes the connection, keeps it alive with pings, ends it, and carries unsequenced packets. What is
-lost is not its matter. A `Filter` stands between it and the peer, whom ENet would trust. This module
+lost is not its matter. A filter stands between it and the peer, whom ENet would trust. This module
 does not wait for ENet's timeouts, which double: it repeats its part of the handshake by itself, and
 pings a silent peer by itself. It ends a silent link before ENet would.
 """
@@ -27,10 +27,11 @@ import enet
 
 from toxproxy.link import exports
 from toxproxy.link.base import LinkEnd, LinkOwner
-from toxproxy.link.filter import MTU, PACKET_AT, PACKET_SIZE, Filter, alone, is_packet, lower_mtu
+from toxproxy.link.filter import MTU, PACKET_AT, is_packet, lower_mtu, packets_in
 from toxproxy.link.shim import join
 from toxproxy.pace import Notice
 from toxproxy.system.batch import MOST, Batch, Cork, segments
+from toxproxy.timer import Timer
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ _BATCHES = 4  # of the backlog that are handled together
 _JOINED = 4  # datagrams from which it pays to join them
 _WRAP = 0xFFFF_FFFF  # ENet's counters have 32 bits
 _GROUP, _GROUP_AT = 2, 6  # bytes of a packet's group, and where they are in a datagram with one packet
-_CUT = PACKET_AT - _GROUP  # bytes of such a datagram that do not travel
+_CUT = PACKET_AT - _GROUP  # bytes of a datagram with one packet that do not travel
 _NOBODY = LinkOwner()
 _Packet, _UNSEQUENCED, _RECEIVE = enet.Packet, enet.PACKET_FLAG_UNSEQUENCED, enet.EVENT_TYPE_RECEIVE
 _ffi = cffi.FFI()
@@ -71,7 +72,7 @@ class EnetLink:
         self.owner = _NOBODY  # who is told of events; nobody after `close`
         self._send = send
         self._notice = notice
-        self._filter = Filter(connecting=connecting)
+        self._connecting = connecting
         self._up = False
         self._greeting: Any = b""  # this side's part of the handshake, once ENet wrote it
         self._farewell = b""
@@ -80,10 +81,9 @@ class EnetLink:
         # What came and was not handled. libtoxcore reads its socket until that is empty, which never happens
         # while packets come faster than they are handled: so those beyond some batches are handled later.
         self._backlog: deque[bytes] = deque()
-        self._works_off = False  # `_work_off` will be called
-        self._ready = False  # datagrams were handled, and the owner was not told of their end yet
+        self._rest = Timer(self.batch_ended)
         self._refused = 0  # packets since the last `flush`
-        self._freed = asyncio.Event()
+        self.freed = asyncio.Event()  # the link has ended, and everything was freed
         self._timers: list[asyncio.TimerHandle] = []
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
@@ -96,32 +96,24 @@ class EnetLink:
             address = enet.Address(b"127.0.0.1", self._shim.getsockname()[1])
             self._peer = self._host.connect(address, CHANNELS, 0)
         self._cork = Cork(self._host.socket.fileno())
-        # ENet sends nothing by itself, so that its datagrams can be joined.
-        self._joins = exports.set_patience(self._peer, _TIMEOUT) and self._cork.works
+        self._joins = self._cork.works  # ENet sends nothing by itself, so that its datagrams can be joined
+        exports.set_patience(self._peer, _TIMEOUT)
         self._outbox = Batch(self._shim, MTU, header)
         self._bare = header[:-1] + bytes((header[-1] | BARE,))
         self._inbox = Batch(self._shim, MTU)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the link has ended and everything was freed."""
-        return self._host is None
 
     # The owner's calls
 
     def start(self, owner: LinkOwner) -> None:
         """Begin: send CONNECT, or wait for the peer's."""
         self.owner = owner
-        if self._host is not None:
-            self._set_timers((_REPEAT, self._wake))
-            self._service()
+        self._set_timers((_REPEAT, self._wake))
+        self._service()
 
     def send(self, packet: bytes) -> None:
-        """Queue one packet of 1 to 1343 bytes. It is dropped if the link is not up."""
+        """Queue one packet of 1 to `filter.PACKET_SIZE` bytes. It is dropped if the link is not up."""
         if not self._up:
             return
-        if not 0 < len(packet) <= PACKET_SIZE:
-            raise ValueError(f"a packet of {len(packet)} bytes, expected 1 to {PACKET_SIZE}")
         self._peer.send(0, _Packet(packet, _UNSEQUENCED))
         self._queued.append(len(packet))
         if len(self._queued) == MOST:
@@ -153,10 +145,6 @@ class EnetLink:
         else:
             self._end()
 
-    async def closed(self) -> None:
-        """Wait until everything is freed."""
-        await self._freed.wait()
-
     def fail(self, reason: LinkEnd) -> None:
         """Free everything and tell the owner. The peer is not told."""
         owner, self.owner = self.owner, _NOBODY
@@ -165,37 +153,25 @@ class EnetLink:
 
     # The carrier's calls
 
-    def datagram_received(self, packet: memoryview, at: int = 0, *, bare: bool = False) -> None:
-        """One datagram came from the peer: `packet` from `at`. ENet handles it at `batch_ended` or later.
-
-        `bare` is one without ENet's header, see `Carrier`.
-        """
+    def datagram_received(self, datagram: bytes) -> None:
+        """One came from the peer. ENet handles it at `batch_ended` or later."""
         if self._host is None:
             return
-        datagram: memoryview | bytes = packet[at:]
-        if bare and _GROUP < len(datagram) <= _GROUP + PACKET_SIZE:
-            datagram = alone(int.from_bytes(packet[at : at + _GROUP]), packet[at + _GROUP :])
-        elif bare or not (is_packet(packet, at, len(datagram)) or self._filter.incoming(datagram)):
+        if packets_in(datagram, from_client=not self._connecting) is None:
             self._notice("dropped a datagram of %d bytes that no link sends", len(datagram))
-            return
-        if len(self._backlog) < _MOST_BACKLOG:
-            self._backlog.append(bytes(datagram))
+        elif len(self._backlog) < _MOST_BACKLOG:
+            self._backlog.append(datagram)
 
     def batch_ended(self) -> None:
         """No more datagrams came for now. The rest of many is handled after other work of the event loop."""
+        if not self._backlog:
+            return
         for _ in range(_BATCHES):
             if self._backlog:
                 self._service()
-        ready, self._ready = self._ready, False
-        if ready:
-            self.owner.link_ready()
-        if self._backlog and not self._works_off:
-            self._works_off = True
-            self._loop.call_soon(self._work_off)
-
-    def _work_off(self) -> None:
-        self._works_off = False
-        self.batch_ended()
+        self.owner.link_ready()
+        if self._backlog and not self._rest.running:
+            self._rest.set(0)
 
     # ENet
 
@@ -206,11 +182,10 @@ class EnetLink:
         for slot in range(count):
             self._inbox.put(slot, backlog.popleft())
         if count:
-            self._ready = True
             self.heard = self._loop.time()
             self._inbox.send(count)
         try:
-            while not self.is_over and (event := host.check_events() or host.service(0, True)) is not None:
+            while self._host is not None and (event := host.check_events() or host.service(0, True)):
                 if event.type == _RECEIVE:
                     self.owner.packet_received(event.packet.data)
                     if self._farewell:  # the peer does not know yet
@@ -238,8 +213,6 @@ class EnetLink:
     def _push(self) -> None:
         """Make ENet send what is queued."""
         sizes, self._queued = self._queued, []
-        if self._host is None:
-            return
         if self._joins and len(sizes) >= _JOINED and (size := _alone(sizes)):
             self._cork.begin(size)
             try:
@@ -281,7 +254,7 @@ class EnetLink:
         at = self._outbox.starts[number]
         datagram = self._outbox.buffer[at : at + length]
         lower_mtu(datagram)
-        packets = self._filter.outgoing(datagram)
+        packets = packets_in(datagram, from_client=self._connecting)
         if packets is None:
             self._notice("withheld %d bytes that ENet wrote: not what a link sends", length)
         elif not self._up:
@@ -340,11 +313,12 @@ class EnetLink:
         self._up = False
         self._greeting = b""
         self._backlog.clear()
+        self._queued.clear()
         self._set_timers()
         self._shim.close()
         self._peer = None  # it points into the host's memory
         self._host = None
-        self._freed.set()
+        self.freed.set()
 
 
 def _alone(sizes: list[int]) -> int:

@@ -31,6 +31,7 @@ PACKET_SIZE = MTU - 28  # bytes: ENet would cut a longer packet into reliable fr
 MOST_COMMANDS = 32  # in a datagram: ENET_PROTOCOL_MAXIMUM_PACKET_COMMANDS
 MOST_ASKING = 16  # of them are commands to be acknowledged
 PACKET_AT = 10  # where the packet begins in a datagram that carries one packet and nothing else
+_GROUP = 2  # bytes of a packet's group
 _LARGEST = PACKET_AT + PACKET_SIZE
 
 _TIMED = 4  # bytes of ENet's header with the time of sending
@@ -38,8 +39,8 @@ _HEADERS = {b"\x00\x00": 2, b"\x80\x00": _TIMED}  # of peer 0, session 0
 _UNSEQUENCED = 0x49
 _ALONE = 0x0000_4900  # the header without time, then a packet on channel 0
 _PACKET_HEADER = 8  # bytes in front of each packet
-_ALONE_HEADER = Struct("!IHHH")  # header and command, number, group, length
-_unpack_alone = Struct("!IHxxH").unpack_from  # the same without the group
+_ALONE_BEGIN = bytes.fromhex("0000 4900 0000")  # the same and the number; the group and the length follow
+_unpack_alone = Struct("!IHxxH").unpack_from  # header and command, number, length
 _unpack_packet = Struct("!HHxxH").unpack_from  # command and channel, number, group, length
 _PACKET = _UNSEQUENCED << 8  # on channel 0
 
@@ -89,17 +90,22 @@ def is_packet(buffer: Buffer, at: int, length: int) -> bool:
     return bool(_unpack_alone(buffer, at) == (_ALONE, 0, length - PACKET_AT))
 
 
-def alone(group: int, packet: Buffer) -> bytes:
-    """The datagram that carries one packet and nothing else."""
-    return _ALONE_HEADER.pack(_ALONE, 0, group, len(memoryview(packet))) + packet
+def alone(bare: bytes) -> bytes:
+    """The datagram that carries one packet and nothing else, from its group and the packet."""
+    packet = bare[_GROUP:]
+    return _ALONE_BEGIN + bare[:_GROUP] + len(packet).to_bytes(2) + packet
 
 
-def packets_in(datagram: bytes | bytearray | memoryview) -> int | None:
-    """How many packets are in a datagram of a connection; None if ENet would not write such a datagram.
+def packets_in(datagram: bytes | bytearray | memoryview, *, from_client: bool) -> int | None:
+    """How many packets are in a datagram of the client's, or of the server's; None if it may not pass.
 
-    The handshake is not part of it.
+    Those of the handshake have none. They may come again: each side repeats its part until it is answered.
     """
     size = len(datagram)
+    if is_packet(datagram, 0, size):
+        return 1
+    if (_CONNECT if from_client else _VERIFY).fullmatch(datagram):
+        return 0
     begin = at = _HEADERS.get(bytes(datagram[:2]), 0)
     if not at or not 8 <= size <= MTU:  # the shortest is a PING alone
         return None
@@ -132,22 +138,3 @@ def _packet_end(datagram: bytes | bytearray | memoryview, at: int) -> int:
     end: int = at + _PACKET_HEADER + length
     fair = command == _PACKET and not number and 0 < length <= PACKET_SIZE and end <= len(datagram)
     return end if fair else 0
-
-
-class Filter:
-    """Checks the datagrams of one link, in both directions."""
-
-    def __init__(self, *, connecting: bool) -> None:
-        self._mine, self._peers = (_CONNECT, _VERIFY) if connecting else (_VERIFY, _CONNECT)
-
-    def incoming(self, datagram: bytes | bytearray | memoryview) -> bool:
-        """Whether the peer's datagram may be passed to ENet.
-
-        The handshake may come again: each side repeats its part until it is answered.
-        """
-        return packets_in(datagram) is not None or self._peers.fullmatch(datagram) is not None
-
-    def outgoing(self, datagram: bytes | bytearray | memoryview) -> int | None:
-        """How many packets are in a datagram that ENet wrote; None if it may not be sent to the peer."""
-        packets = packets_in(datagram)
-        return 0 if packets is None and self._mine.fullmatch(datagram) else packets

@@ -42,11 +42,6 @@ class Compressor:
         self._rest = _SHORTEST_REST  # bytes of the next pause
         self._untried = 0  # bytes that are left of the current pause
 
-    @property
-    def trying(self) -> bool:
-        """Whether compression is not paused."""
-        return self._untried <= 0
-
     def pack(self, waiting: bytes | bytearray, most: int, size: int) -> tuple[int, bytes] | None:
         """Compress the first of `waiting` bytes, at most `most`; returns how many, and the block.
 

@@ -27,6 +27,7 @@ _MOST_WAITING, _LEAST_WAITING = 1 << 20, 64 * 1024  # bytes of memory for a sess
 _LEAST_SHARE = 4096  # of these for each flow, at least
 _MOST_PARTIAL = 64  # datagrams of which parts have come; the oldest give way
 _MOST_HELD = 1 << 20  # bytes of memory for them
+_MOST_PARTS = 256  # of one; an honest sender's are as large as packets have room
 
 Piece = bytes | memoryview
 
@@ -146,62 +147,35 @@ class Outgoing:
         self._memory.hold(size)
 
 
-@dataclass(slots=True)
-class Partial:
-    """A datagram of which parts have come."""
-
-    size: int
-    parts: dict[int, bytes] = field(default_factory=dict)  # by their offsets
-    have: int = 0  # bytes of all parts
-
-    @property
-    def held(self) -> int:
-        """Bytes of memory."""
-        return self.have + _OVERHEAD * (1 + len(self.parts))
-
-    def joined(self) -> bytes | None:
-        """The datagram; None if the parts overlap, as no honest peer's do."""
-        data = bytearray()
-        for at in sorted(self.parts):
-            if at != len(data):
-                return None
-            data += self.parts[at]
-        return bytes(data)
-
-
 class Assembly:
     """Puts the datagrams of a session together, counted in `memory`. Incomplete ones give way to newer."""
 
     def __init__(self, memory: Allotment) -> None:
         self.received = 0  # datagrams, whole
         self._memory = memory
-        self._partial: OrderedDict[tuple[int, int], Partial] = OrderedDict()  # by stream and number
+        # By stream, number and size; the parts by their offsets.
+        self._partial: OrderedDict[tuple[int, int, int], dict[int, bytes]] = OrderedDict()
         self._held = 0
 
     def add(self, frame: frames.Part) -> bytes | None:
         """A part came: the datagram, if that was the last one."""
-        key = frame.stream, frame.number
-        partial = self._partial.get(key)
-        if partial is None or partial.size != frame.size:
-            self._forget(key)
-            partial = self._partial[key] = Partial(frame.size)
-            self._hold(partial.held)
-        if frame.offset in partial.parts:
+        key = frame.stream, frame.number, frame.size
+        parts = self._partial.setdefault(key, {})
+        if frame.offset in parts:
             return None
-        partial.parts[frame.offset] = frame.payload
-        partial.have += len(frame.payload)
+        parts[frame.offset] = frame.payload
         self._hold(len(frame.payload) + _OVERHEAD)
-        if partial.have >= partial.size:
+        have = sum(map(len, parts.values()))
+        if have >= frame.size or len(parts) > _MOST_PARTS:
             self._forget(key)
-            return partial.joined()
+            return b"".join(parts[at] for at in sorted(parts)) if have == frame.size else None
         while len(self._partial) > _MOST_PARTIAL or self._held > _MOST_HELD:
             self._forget(next(iter(self._partial)))
         return None
 
-    def _forget(self, key: tuple[int, int]) -> None:
-        partial = self._partial.pop(key, None)
-        if partial is not None:
-            self._hold(-partial.held)
+    def _forget(self, key: tuple[int, int, int]) -> None:
+        parts = self._partial.pop(key).values()
+        self._hold(-sum(map(len, parts)) - _OVERHEAD * len(parts))
 
     def _hold(self, size: int) -> None:
         self._held += size

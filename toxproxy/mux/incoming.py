@@ -41,7 +41,8 @@ class Incoming:
             if packet[at] == BULK_TYPE and (body := at + BULK_HEADER) < end:  # nearly always
                 _, number, offset = BULK.unpack_from(packet, at)
                 if (stream := streams.get(number)) is not None:
-                    return self._take_bulk(stream, offset, packet[body:]) and stored
+                    start = expanded(offset, stream.receiver.received)
+                    return self._take(stream, start, start + end - body, packet[body:], False) and stored
             frame, at = frames.decode(packet, at)
             stored &= self._handle(frame)
         return stored
@@ -167,8 +168,6 @@ class Incoming:
         match frame:
             case frames.Data(_, start, payload):
                 return self._take(stream, start, start + len(payload), payload, False)
-            case frames.Bulk(_, low, payload):
-                return self._take_bulk(stream, low, payload)
             case frames.Packed(_, start, length, block):
                 return self._take(stream, start, start + length, block, True)
             case frames.Fin(_, offset):
@@ -196,13 +195,8 @@ class Incoming:
             stream.flow.received_bytes += len(data)
             self._mux.events.append(events.DatagramReceived(stream, data))
 
-    def _take_bulk(self, stream: Stream, low: int, data: bytes) -> bool:
-        start = expanded(low, stream.receiver.received)
-        return self._take(stream, start, start + len(data), data, False)
-
     def _take(self, stream: Stream, start: int, end: int, data: bytes, packed: bool) -> bool:
-        if stream.state is StreamState.OPENING:
-            self._opened(stream)
+        self._opened(stream)
         stored = stream.receiver.take(start, end, data, packed)
         if stream.receiver.used_up:  # judged again when the application has taken these bytes
             self._mux.widen(stream)

@@ -15,15 +15,7 @@ from __future__ import annotations
 from collections import deque
 
 from toxproxy.address import OpenUdpTarget, Target, UdpTarget
-from toxproxy.errors import (
-    LocalProtocolError,
-    Refusal,
-    RemoteProtocolError,
-    ResetCode,
-    StreamError,
-    StreamRefused,
-    StreamReset,
-)
+from toxproxy.errors import Refusal, RemoteProtocolError, ResetCode, StreamError, StreamRefused, StreamReset
 from toxproxy.mux import events, frames
 from toxproxy.mux.datagrams import Assembly, Flow
 from toxproxy.mux.incoming import NEWEST, OLDEST, Incoming
@@ -99,22 +91,19 @@ class Multiplexer:
         if self._next_id > frames.MAX_STREAM:
             text = "this session has opened as many connections as it can: restart the client"
             raise StreamRefused(Refusal.FAILED, text)
-        if target.asks_to_listen and not peer.features & frames.LISTENS:
-            text = "the server's version of toxproxy listens for no client: upgrade it"
-            raise StreamRefused(Refusal.UNSUPPORTED, text)
         udp = isinstance(target, UdpTarget)
-        if udp and not peer.features & frames.DATAGRAMS:
-            text = "the server's version of toxproxy carries no UDP: upgrade it"
+        if (frames.DATAGRAMS if udp else frames.LISTENS if target.asks_to_listen else 0) & ~peer.features:
+            what = "carries no UDP" if udp else "listens for no client"
+            text = f"the server's version of toxproxy {what}: upgrade it"
             raise StreamRefused(Refusal.UNSUPPORTED, text)
         if udp and self.full_of_flows:
             text = f"this side allows {self.limits.flows} flows of datagrams at once"
             raise StreamRefused(Refusal.TOO_MANY_STREAMS, text)
+        kind = frames.OPEN_UDP if isinstance(target, OpenUdpTarget) else frames.UDP if udp else frames.TCP
         # A peer that does not understand compression does not understand the flag either.
-        kind = frames.TCP | frames.PLAIN if self.compress and not compress else frames.TCP
-        if udp:
-            kind, window = frames.OPEN_UDP if isinstance(target, OpenUdpTarget) else frames.UDP, 0
-        else:
-            window = self.memory.first()
+        if self.compress and not (compress or udp):
+            kind |= frames.PLAIN
+        window = 0 if udp else self.memory.first()
         # It raises if no frame can carry the target.
         opening = frames.encode(frames.Open(self._next_id, kind, window, target.port, target.host))
         compress = compress and self.compress
@@ -126,25 +115,29 @@ class Multiplexer:
         self.scheduler.control(opening, stream)
         return stream
 
-    def accept(self, stream: Stream, most: int | None = None) -> None:
-        """Answer a requested stream with OPENED, and give it the window of a new stream, `most` at most."""
-        _expect_request(stream)
+    def accept(self, stream: Stream, most: int = 1 << 62) -> bool:
+        """Answer a requested stream with OPENED, and give it the window of a new stream, `most` at most.
+
+        False if it has ended already.
+        """
+        if stream.state is not StreamState.REQUESTED:
+            return False
         stream.state = StreamState.OPEN
         receiver, early = stream.receiver, stream.receiver.size
         if stream.flow is None:
             receiver.resize(0)  # the early window is part of the first one
-            first = self.memory.first() if most is None else min(self.memory.first(), most)
-            receiver.resize(max(early, first))
+            receiver.resize(max(early, min(self.memory.first(), most)))
         self.scheduler.control(frames.encode(frames.Opened(stream.id, receiver.grant())), stream)
         if receiver.done:
             self.scheduler.credit(stream)
         self.scheduler.ready(stream)
+        return True
 
     def refuse(self, stream: Stream, code: Refusal, text: str) -> None:
-        """Answer a requested stream with REFUSED and forget it."""
-        _expect_request(stream)
-        self.scheduler.control(frames.encode(frames.Refused(stream.id, code, text)))
-        self.forget(stream)
+        """Answer a requested stream with REFUSED and forget it, unless it has ended already."""
+        if stream.state is StreamState.REQUESTED:
+            self.scheduler.control(frames.encode(frames.Refused(stream.id, code, text)))
+            self.forget(stream)
 
     def send(self, stream: Stream, datagram: bytes, now: float) -> None:
         """Queue a datagram, 65,535 bytes at most, on a flow. It may be dropped."""
@@ -309,8 +302,3 @@ class Multiplexer:
         stream = self.streams[number] = Stream(number, state, sender, receiver, flow=Flow() if udp else None)
         self.flows += udp
         return stream
-
-
-def _expect_request(stream: Stream) -> None:
-    if stream.state is not StreamState.REQUESTED:
-        raise LocalProtocolError(f"{stream} is not requested")

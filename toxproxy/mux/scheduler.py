@@ -147,7 +147,7 @@ class Scheduler:
                     self.credit(item)
 
     def fill(self, pieces: list[Piece], room: int, now: float) -> Contents | None:
-        """See `Source.fill`. A lost PACKED frame waits for a room of its length, `MAX_PACKED` at most.
+        """See `Source.fill`. The room of some packets must be `MAX_PACKED`: a lost PACKED frame may need it.
 
         It may cause `StreamDrained`.
         """
@@ -165,7 +165,7 @@ class Scheduler:
         while room >= _LEAST_ROOM and not self._control and (stream := self._next_stream()) is not None:
             stream.scheduled = False
             sender = stream.sender
-            segment = sender.take(stream, room, len(pieces) > before)
+            segment = sender.take(stream, room)
             if segment is None:
                 unfit.append(stream)
                 continue

@@ -103,10 +103,10 @@ class Sender:
             return self.offset < self.limit
         return self.state is SendState.FINISHING
 
-    def take(self, stream: Stream, room: int, rest: bool = False) -> Segment | None:
+    def take(self, stream: Stream, room: int) -> Segment | None:
         """What goes next, in a frame of at most `room` bytes: lost segments, then new bytes, at the end FIN.
 
-        None if nothing does or fits. `rest` says that the room is what other frames left of a packet.
+        None if nothing does or fits.
         """
         if self._lost and ((segment := self._take_lost(room)) is not None or self._lost):
             return segment
@@ -116,7 +116,7 @@ class Sender:
             waiting = len(buffer)
         size, offset = room - DATA_HEADER, self.offset
         if waiting > 0 and size > 0:
-            if rest and compressor is not None and size < min(_LEAST_PACKED, waiting) and compressor.trying:
+            if compressor is not None and size < min(_LEAST_PACKED, waiting):
                 return None
             if compressor is not None and (packed := compressor.pack(buffer, waiting, size)) is not None:
                 length, block = packed

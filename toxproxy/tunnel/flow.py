@@ -36,7 +36,7 @@ class FlowTransport(StreamEnd):
     # Flow
 
     def send(self, data: bytes) -> None:
-        if not self._meter.sends(data):
+        if not self._meter.down.takes(data):
             return
         self._used = now = monotonic()
         self._multiplexer.send(self.stream, data, now)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
+from math import inf
 
 from toxproxy.timer import Timer
 
@@ -19,42 +20,50 @@ _LEAST_SAVED = 16 * 1024  # … and bytes at least
 _SMALL = 1024  # bytes: so little of a stream uses all that is saved; more leaves half of it
 _SHARE = 4096  # bytes that one stream passes at least when its turn comes
 _LEAD = 16 * 1024  # bytes of datagrams more than of streams, while streams wait
+_UNLIMITED = 1 << 62  # bytes: what a gate without a limit has saved
 
 
 Again = Callable[[], None]
 
 
 class Gate:
-    """Lets `rate` bytes pass in a second. Made in a running loop.
+    """What goes in one direction: some rate of bytes a second, or whatever comes.
 
     Half of what it saves is for small pieces, so that a keystroke does not wait behind a download. Streams
     that wait take turns, with equal shares. Datagrams go first, as long as they do not take more than
     streams that wait. A stream is known by what is to be called when its turn comes.
     """
 
-    def __init__(self, rate: int) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._rate = rate
-        self._most = max(int(rate * _SAVED), _LEAST_SAVED)
-        self._left: float = self._most  # bytes that may pass; below 0 after a piece that was larger
-        self._at = self._loop.time()
-        self._waiting = (
-            OrderedDict[Again, None](),
-            OrderedDict[Again, None](),
-        )  # in turn: small pieces, others
-        self._shares: dict[Again, int] = {}  # what is left of the shares of those whose turn it is
+    def __init__(self) -> None:
+        self.used: Callable[[int], None] = lambda size: None  # is told of each byte that passes
+        # In turn: small pieces, others.
+        self._waiting = OrderedDict[Again, None](), OrderedDict[Again, None]()
         self._timer = Timer(self._ring)
         self._lead = 0
+        self.limit(None)
 
-    @property
-    def window(self) -> int:
-        """How many bytes a stream may send at first before this side lets the first of them pass."""
-        return self._most
+    def limit(self, rate: int | None) -> None:
+        """Set another rate, in bytes a second; None is none. Streams that wait go on.
+
+        `window` is then how many bytes a stream may send before this side lets the first of them pass.
+        """
+        self._rate = rate or 0
+        self.window = _UNLIMITED if rate is None else max(int(rate * _SAVED), _LEAST_SAVED)
+        self._levels = 0, self.window / 2  # that must be left for small pieces, and for others
+        self._left: float = self.window  # bytes that may pass; below 0 after a piece that was larger
+        self._at = -inf
+        self._shares: dict[Again, int] = {}  # what is left of the shares of those whose turn it is
+        self._timer.stop()
+        waiting = [*self._waiting[0], *self._waiting[1]]
+        for queue in self._waiting:
+            queue.clear()
+        for stream in waiting:
+            stream()
 
     def room(self, size: int, stream: Again) -> int:
         """How many of `size` bytes of one stream may pass now; 0 if it has to wait."""
         self._refill()
-        spare = self._left - self._level(size)
+        spare = self._left - self._levels[size > _SMALL]
         if spare <= 0:
             return 0
         if size <= _SMALL:
@@ -63,18 +72,20 @@ class Gate:
 
     def passed(self, size: int, stream: Again) -> None:
         """So many bytes of a stream have passed."""
+        self.used(size)
         self._left -= size
         if any(self._waiting) or stream in self._shares:
             self._shares[stream] = max(self._shares.get(stream, 0) - size, 0)
         self._lead = max(self._lead - size, 0)
 
-    def lets_datagram(self, size: int) -> bool:
-        """Whether a datagram may pass; if so, it has."""
+    def takes(self, datagram: bytes) -> bool:
+        """Whether a datagram may pass; if so, it has, and else it is dropped."""
         self._refill()
         if self._left <= 0 or (any(self._waiting) and self._lead >= _LEAD):
             return False
-        self._left -= size
-        self._lead = min(self._lead + size, _LEAD)
+        self.used(len(datagram))
+        self._left -= len(datagram)
+        self._lead = min(self._lead + len(datagram), _LEAD)
         return True
 
     def wait(self, size: int, stream: Again) -> None:
@@ -82,32 +93,21 @@ class Gate:
         self._waiting[size > _SMALL].setdefault(stream)
         self._arm()
 
-    def open(self) -> None:
-        """The gate is not needed any more: let go all who wait."""
-        self._timer.stop()
-        waiting = [stream for queue in self._waiting for stream in queue]
-        for queue in self._waiting:
-            queue.clear()
-        for stream in waiting:
-            stream()
-
-    def _level(self, size: int) -> float:
-        return 0.0 if size <= _SMALL else self._most / 2
-
     def _refill(self) -> None:
-        now = self._loop.time()
-        self._left = min(self._most, self._left + (now - self._at) * self._rate)
-        self._at = now
+        if self._rate:
+            now = asyncio.get_running_loop().time()
+            self._left = min(self.window, self._left + (now - self._at) * self._rate)
+            self._at = now
 
     def _ring(self) -> None:
         """It is the turn of the first ones: of as many as there are shares for."""
         self._refill()
         left, turns = self._left, []
-        for queue, level in zip(self._waiting, (0, self._most / 2), strict=True):
+        for queue, level in zip(self._waiting, self._levels, strict=True):
             while queue and left > level:
                 left -= _SHARE
                 turns.append(queue.popitem(last=False)[0])
-        share = max(_SHARE, int(self._left - self._most / 2) // max(1, len(turns)))
+        share = max(_SHARE, int(self._left - self._levels[1]) // max(1, len(turns)))
         self._shares = dict.fromkeys(turns, share)
         for stream in turns:
             stream()
@@ -115,56 +115,22 @@ class Gate:
 
     def _arm(self) -> None:
         if any(self._waiting):
-            level = 0 if self._waiting[0] else self._most / 2
-            lacking = level + min(_SHARE, self._most / 4) - self._left
+            lacking = self._levels[not self._waiting[0]] + min(_SHARE, self.window / 4) - self._left
             self._timer.set_at(self._at + max(lacking / self._rate, 0.001))
 
 
 class Meter:
-    """What one peer may carry, in all of its sessions. `used` is told of each byte, until it is None.
-
-    At a client, and at a server without a limit for this client, nothing is held up.
-    """
+    """What one peer may carry, in all of its sessions. At a client, and by itself, nothing is held up."""
 
     def __init__(self) -> None:
-        self.down: Gate | None = None  # what this side sends
-        self.up: Gate | None = None  # what the peer sends
-        self.used: Callable[[int], None] | None = None
+        self.down = Gate()  # what this side sends
+        self.up = Gate()  # what the peer sends
 
     def limit(self, down: int | None, up: int | None) -> None:
-        """Set other rates, in bytes a second; None is none. Streams that wait go on."""
-        before = self.down, self.up
-        self.down = Gate(down) if down is not None else None
-        self.up = Gate(up) if up is not None else None
-        for gate in before:
-            if gate is not None:
-                gate.open()
+        """Set other rates; see `Gate`."""
+        self.down.limit(down)
+        self.up.limit(up)
 
-    def sent(self, size: int, stream: Again) -> None:
-        """A stream has sent so many bytes."""
-        if self.down is not None:
-            self.down.passed(size, stream)
-        if self.used is not None:
-            self.used(size)
-
-    def received(self, size: int, stream: Again) -> None:
-        """So many bytes of a stream of the peer's were taken."""
-        if self.up is not None:
-            self.up.passed(size, stream)
-        if self.used is not None:
-            self.used(size)
-
-    def sends(self, datagram: bytes) -> bool:
-        """Whether a datagram may be sent; if not, it is dropped."""
-        return self._carries(self.down, len(datagram))
-
-    def takes(self, datagram: bytes) -> bool:
-        """Whether a datagram of the peer's is taken; if not, it is dropped."""
-        return self._carries(self.up, len(datagram))
-
-    def _carries(self, gate: Gate | None, size: int) -> bool:
-        if gate is not None and not gate.lets_datagram(size):
-            return False
-        if self.used is not None:
-            self.used(size)
-        return True
+    def tell(self, used: Callable[[int], None]) -> None:
+        """Tell of each byte that is carried."""
+        self.down.used = self.up.used = used

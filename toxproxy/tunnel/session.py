@@ -244,7 +244,7 @@ class Session(LinkOwner):
             case events.StreamOpened(stream):
                 stream.data.opened()
             case events.DatagramReceived(stream, data):
-                if self.meter.takes(data):
+                if self.meter.up.takes(data):
                     stream.data.receive(data)
             case events.StreamClosed(stream, error):
                 if (task := self._serving.get(stream)) is not None:

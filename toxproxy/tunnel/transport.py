@@ -92,19 +92,16 @@ class StreamTransport(StreamEnd, asyncio.Transport):
 
     def accept(self, protocol: AnyProtocol) -> bool:
         """Answer the peer's request with OPENED; False if the stream has ended already."""
-        if self.stream.state is not StreamState.REQUESTED:
+        if not self._multiplexer.accept(self.stream, self._meter.up.window):
             return False
-        gate = self._meter.up
-        self._multiplexer.accept(self.stream, gate.window if gate is not None else None)
         self._changed()
         self.attach(protocol)
         return True
 
     def refuse(self, code: Refusal, text: str) -> None:
         """Answer the peer's request with REFUSED, unless the stream has ended already."""
-        if self.stream.state is StreamState.REQUESTED:
-            self._multiplexer.refuse(self.stream, code, text)
-            self._changed()
+        self._multiplexer.refuse(self.stream, code, text)
+        self._changed()
 
     def opened(self) -> None:
         """The peer answered with OPENED."""
@@ -119,7 +116,7 @@ class StreamTransport(StreamEnd, asyncio.Transport):
             if (data := self._multiplexer.read(self.stream, most)) is None:
                 break
             if data:
-                self._meter.received(len(data), self.read)
+                self._meter.up.passed(len(data), self.read)
                 self._guard(feed, self._protocol, data)
             elif not self._guard(self._protocol.eof_received):
                 self.close()
@@ -149,7 +146,7 @@ class StreamTransport(StreamEnd, asyncio.Transport):
         self._changed()
         if full and not was_full and self._protocol is not None:
             self._guard(self._protocol.pause_writing)
-        self._meter.sent(len(data), self._go_on)
+        self._meter.down.passed(len(data), self._go_on)
         self._hold(len(data))
 
     def can_write_eof(self) -> bool:
@@ -243,20 +240,18 @@ class StreamTransport(StreamEnd, asyncio.Transport):
 
     def _most_to_read(self) -> int:
         """How many bytes may be given to the protocol; 0 until `read` is called again."""
-        gate = self._meter.up
-        if gate is None or not (size := len(self.stream.receiver.ready)):
+        if not (size := min(len(self.stream.receiver.ready), _MOST_SHARE)):
             return _MOST_SHARE
-        if not (most := gate.room(min(size, _MOST_SHARE), self.read)):
-            gate.wait(size, self.read)
+        if not (most := self._meter.up.room(size, self.read)):
+            self._meter.up.wait(size, self.read)
         return most
 
     def _hold(self, size: int) -> None:
         """Have the protocol, which wrote `size` bytes, write no more until there is room for them."""
-        gate = self._meter.down
-        if gate is None or self._held or self._closing or gate.room(size or 1, self._go_on):
+        if self._held or self._closing or self._meter.down.room(size or 1, self._go_on):
             return
         self._held = True
-        gate.wait(size, self._go_on)
+        self._meter.down.wait(size, self._go_on)
         if not self.stream.sender.full and self._protocol is not None:
             self._guard(self._protocol.pause_writing)
 
@@ -267,8 +262,7 @@ class StreamTransport(StreamEnd, asyncio.Transport):
 
     def _room(self) -> int:
         room = self.stream.sender.most - self.stream.sender.buffered
-        gate = self._meter.down
-        return room if gate is None or room <= 0 else gate.room(room, self._go_on)
+        return self._meter.down.room(room, self._go_on) if room > 0 else room
 
     # Calls of the protocol
 
