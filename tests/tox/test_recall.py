@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -72,7 +72,7 @@ def recalling(
     folder: Path,
     *,
     local: bool = False,
-    silent: Set[int] = frozenset(),
+    send: Callable[[bytes, Address, int], None] = lambda *_: None,
     ahead: Ahead | None = None,
 ) -> Recall:
     return Recall(
@@ -80,7 +80,7 @@ def recalling(
         tox.self_get_udp_port(),
         StateFolder(folder),
         place=lambda _: HEARD,
-        silent=silent,
+        send=send,
         ahead=ahead,
         own=lambda: OWN,
         local=local,
@@ -112,6 +112,21 @@ async def test_what_was_saved_is_told_at_the_start_and_again(
     recall.close()
     assert tox.told[:5] == [(0, NODE, number, (PUBLIC,)) for number in range(1, 6)]
     tox.iterate()  # it takes them
+
+
+async def test_a_friend_is_told_this_nodes_key_where_it_was(tox: Recorder, tmp_path: Path) -> None:
+    known = KnownNodes(StateFolder(tmp_path))
+    known.put(tox.keys[0], KnownNode(NODE, (PUBLIC, NEAR)))
+    known.write()
+    sent: list[tuple[bytes, Address, int]] = []
+    recall = recalling(tox, tmp_path, send=lambda *each: sent.append(each))
+    recall.start()
+    await asyncio.sleep(0.05)
+    recall.close()
+    (packet, *first), (again, *second) = sent
+    assert (tuple(first), tuple(second), again) == (PUBLIC, NEAR, packet)
+    assert packet[1:33] == NODE
+    assert packet[33:65].hex().upper() == tox.self_get_dht_id()
 
 
 async def test_a_friend_of_whom_nothing_is_known_is_not_looked_for(tox: Recorder, tmp_path: Path) -> None:
@@ -203,11 +218,8 @@ async def test_a_friend_that_was_removed_is_forgotten(tox: Recorder, tmp_path: P
     assert json.loads((tmp_path / FILE).read_bytes()) == {}
 
 
-@pytest.mark.parametrize("connected", [False, True])
-async def test_a_friend_that_was_started_again_is_heard_where_it_was(
-    tox: Recorder, tmp_path: Path, connected: bool
-) -> None:
-    """Its packets are for the node that was here before, or for the connection that was."""
+async def test_a_friend_that_was_started_again_is_heard_where_it_was(tox: Recorder, tmp_path: Path) -> None:
+    """So was this node: the friend's packets are for the key that it had before."""
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as node,
@@ -219,11 +231,9 @@ async def test_a_friend_that_was_started_again_is_heard_where_it_was(
         known = KnownNodes(StateFolder(tmp_path))
         known.put(tox.keys[0], KnownNode(NODE, (place,)))
         known.write()
-        ahead, silent = Ahead(own.fileno()), set[int]()
-        recall = recalling(tox, tmp_path, silent=silent, ahead=ahead)
+        ahead = Ahead(own.fileno())
+        recall = recalling(tox, tmp_path, ahead=ahead)
         recall.start()
-        if connected:
-            recall.friend_changed(0, connected=True, relayed=True)
         await asyncio.sleep(0.05)
         tox.told.clear()
 
@@ -237,13 +247,12 @@ async def test_a_friend_that_was_started_again_is_heard_where_it_was(
             return keys
 
         other = public_key()
-        assert heard(other) == ([] if connected else [other])
-        silent.add(0)
-        other = public_key()
         assert heard(other) == [other]
         assert heard(other) == [], "it is said once"
         assert heard(NODE) == [], "that is the one that is known"
         assert heard(public_key(), 0x1B) == [], "that is no request"
+        recall.friend_changed(0, connected=True, relayed=False)
+        assert heard(public_key()) == [], "it is not away any more"
         recall.close()
         ahead.close()
 

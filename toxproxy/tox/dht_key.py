@@ -1,9 +1,10 @@
-"""A node's DHT key with its secret, and the packet by which libtoxcore learns a friend's DHT key.
+"""A node's DHT key with its secret, and the packets by which libtoxcore learns a friend's DHT key.
 
 libtoxcore makes a DHT key at each start. It has no call that tells the secret, and none that takes the DHT
 key of a friend: that comes only from the friend (onion_client.c, `handle_dhtpk_announce`), mostly through
 other nodes, which takes from 8 seconds to minutes. Both ends of a box have the same key (crypto_box of
-NaCl). So whoever has a node's two secrets can write, to this node alone, what a friend would write.
+NaCl). So whoever has a node's two secrets can write, to this node alone, what a friend would write. And it
+can write to a friend directly what libtoxcore sends only through other nodes.
 
 The secret is seen while libtoxcore draws it: libsodium lets a program set where random bytes come from.
 They still come from where they came before.
@@ -57,29 +58,37 @@ class DhtKey:
         the least. A `key` that differs from the one that libtoxcore has ends its connection with the friend.
         None: a key that nobody has. The first 4 places count.
         """
-        library = self._library
         dht_secret = self._secret
         if key is None:
             dht_secret, made = ffi.new("uint8_t[]", SIZE), ffi.new("uint8_t[]", SIZE)
-            library.crypto_box_keypair(made, dht_secret)
+            self._library.crypto_box_keypair(made, dht_secret)
             key = bytes(made)
-            sender, receiver = key, self.public
+            other = self.public
         else:
-            sender, receiver = key, key
-        inner = bytes([_DHT_KEY]) + struct.pack("!Q", number) + key
+            other = key
+        inner = _said(number, key)
         for address, port in places[:MOST]:
             inner += bytes([_FAMILIES[address.version]]) + address.packed + port.to_bytes(2) + key
-        nonce = os.urandom(_NONCE)
-        letter = friend + nonce + self._box(inner, nonce, friend, own)
-        nonce = os.urandom(_NONCE)
-        body = self._box(bytes([_DHT_KEY]) + letter, nonce, receiver, dht_secret)
-        return bytes([_REQUEST]) + self.public + sender + nonce + body
+        letter = friend + self._sealed(inner, friend, own)
+        body = self._sealed(bytes([_DHT_KEY]) + letter, other, dht_secret)
+        return bytes([_REQUEST]) + self.public + key + body
 
-    def _box(self, text: bytes, nonce: bytes, public: bytes, secret: Any) -> bytes:
-        out = ffi.new("uint8_t[]", _MAC + len(text))
+    def announcement(self, own: Any, own_public: bytes, friend: bytes, key: bytes, number: int) -> bytes:
+        """A packet by which `friend` learns this node's DHT key: for its node, which has the DHT `key`.
+
+        `own` and `own_public` are this node's long-term key. The `number` counts as in `packet`; what
+        libtoxcore sends by itself has the time in seconds since 1970.
+        """
+        letter = own_public + self._sealed(_said(number, self.public), friend, own)
+        body = self._sealed(bytes([_DHT_KEY]) + letter, key, self._secret)
+        return bytes([_REQUEST]) + key + self.public + body
+
+    def _sealed(self, text: bytes, public: bytes, secret: Any) -> bytes:
+        """A nonce, and the box that has it."""
+        nonce, out = os.urandom(_NONCE), ffi.new("uint8_t[]", _MAC + len(text))
         if self._library.crypto_box_easy(out, text, len(text), nonce, public, secret):
             raise ValueError("a key is not valid")
-        return bytes(out)
+        return nonce + bytes(out)
 
 
 class Witness:
@@ -139,6 +148,10 @@ class Witness:
         for secret in self._seen:
             wipe(secret)
         self._seen.clear()
+
+
+def _said(number: int, key: bytes) -> bytes:
+    return bytes([_DHT_KEY]) + struct.pack("!Q", number) + key
 
 
 def wipe(secret: Any) -> None:

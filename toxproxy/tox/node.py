@@ -29,7 +29,7 @@ from toxproxy.tox.relay_sharing import RelaySharing
 from toxproxy.tox.relay_sockets import RelaySockets
 from toxproxy.tox.rendezvous import Rendezvous, own_addresses
 from toxproxy.tox.sleep import Sleep
-from toxproxy.tox.startup import find_udp_socket, tox_options
+from toxproxy.tox.startup import find_udp_socket, keep_port, tox_options
 
 __all__ = ["ConnectionStatus", "Node"]
 
@@ -104,7 +104,7 @@ class Node:
         """
         self._loop = asyncio.get_running_loop()
         resolver = Resolver()  # only one, since it limits how many names are looked up at once
-        options = await tox_options(self._settings, resolver)
+        options = await tox_options(self._settings, resolver, self._state)
         tox = open_identity(Inbox, options, self._state)
         try:
             self._describe(tox)
@@ -117,6 +117,7 @@ class Node:
         self._udp = None
         if self.udp_port is not None:
             self._udp = find_udp_socket(self.udp_port)
+            keep_port(self._state, self.udp_port)
         self._ahead = None if self._udp is None else Ahead(self._udp)
         if self._udp is not None:
             self._knocks = Knocks(self._udp, tox.friend_send_lossy_packet)
@@ -313,7 +314,7 @@ class Node:
             self.udp_port,
             self._state,
             place=(lambda _: None) if self._knocks is None else self._knocks.place,
-            silent=frozenset() if self._knocks is None else self._knocks.silent,
+            send=(lambda *_: None) if self._knocks is None else self._knocks.send,
             ahead=self._ahead,
             own=own_addresses,
             local=self._settings.local_discovery,

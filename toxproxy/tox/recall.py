@@ -4,13 +4,17 @@ libtoxcore forgets a friend's DHT key at its end, and two minutes after it lost 
 in friend_connection.c). A machine that was asleep for half a minute or more has a connection that the friend
 has given up; libtoxcore notices that after 32 silent seconds of its own. In both cases the friend is mostly
 where it was. So its DHT key and its addresses are kept (`known_nodes`), and libtoxcore is told (`dht_key`).
-It then connects as after any search, and the friend sees by the handshake that this node is a new one.
+It then connects as after any search.
+
+The friend may still take the old connection for good. It learns at once that this node has another DHT key,
+by a packet that libtoxcore sends only through other nodes: here it goes to the friend's node itself. Without
+that it ignores a handshake from the address of the old connection (`udp_handle_packet` in net_crypto.c).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -46,15 +50,15 @@ class _Friend:
     direct: bool = False
     pause: float = _FIRST_PAUSE
     number: int = 0
-    said: bytes | None = None  # the DHT key with which it was last heard
+    said: bytes | None = None  # the DHT key with which it was last heard, while it was away
     where: Whereabouts | None = None
 
 
 class Recall:
     """The friends of a node. `port` is its UDP port.
 
-    `place` says where libtoxcore sends the packets for a friend, None if that is not known. `silent` are the
-    friends that are, and `ahead` is of the node's UDP socket. `own` are this machine's addresses. Unless
+    `place` says where libtoxcore sends the packets for a friend, None if that is not known. `send` sends a
+    packet from the node's UDP socket, of which `ahead` is. `own` are this machine's addresses. Unless
     `local`, addresses of private networks that friends tell are not asked.
     """
 
@@ -65,7 +69,7 @@ class Recall:
         state: StateFolder,
         *,
         place: Callable[[int], tuple[Address, int] | None],
-        silent: Set[int],
+        send: Callable[[bytes, Address, int], None],
         ahead: Ahead | None,
         own: Callable[[], Iterable[Address]],
         local: bool,
@@ -74,7 +78,7 @@ class Recall:
         self._port = port
         self._known = KnownNodes(state)
         self._place = place
-        self._silent = silent
+        self._send = send
         self._ahead = ahead
         self._absent: set[int] = set()  # friends that are looked for
         self._heard: dict[tuple[Address, int], int] = {}  # friends, by the best address of their nodes
@@ -150,24 +154,22 @@ class Recall:
                 self._begin(number, friend)
 
     def listen(self) -> None:
-        """See whether a friend that is silent or away asks from where it was, with another DHT key: it was
-        started again. Call this before libtoxcore reads. It drops such packets while it takes the old
-        connection for good (`udp_handle_packet` in net_crypto.c), and the old key's for those of nobody.
+        """See whether a friend that is away asks from where it was, with another DHT key: both ends were
+        started again. Call this before libtoxcore reads. It drops what is for this node's old key.
         """
-        if not (self._silent or self._absent) or self._ahead is None:
+        if not self._absent or self._ahead is None:
             return
         if (datagram := self._ahead.next()) is None or (key := datagram.caller) is None:
             return
         place = datagram.address, datagram.port
-        number = self._heard.get(place, -1)
-        if number not in self._absent and number not in self._silent:
+        if (number := self._heard.get(place, -1)) not in self._absent:
             return
         friend = self._friends[number]
         if (node := self._known.get(friend.key)) is None or key in (node.key, friend.said):
             return
         if self._bucket.take():
             friend.said = key
-            friend.number = int(time.time()) + _AHEAD if friend.connected else friend.number + 1
+            friend.number += 1
             self._tell(number, key, friend.number, (place,))
 
     def _friend(self, number: int) -> _Friend:
@@ -197,6 +199,14 @@ class Recall:
         if self._bucket.take() and (node := self._known.get(friend.key)) is not None:
             friend.number += 1
             self._tell(number, node.key, friend.number, node.places)
+            self._announce(number, node)
+
+    def _announce(self, number: int, node: KnownNode) -> None:
+        """Tell the friend this node's DHT key. It is to come before libtoxcore's handshake."""
+        with suppress(ToxError, ValueError):
+            packet = self._tox.friend_dht_announcement(number, node.key, int(time.time()))
+            for address, port in node.places if packet is not None else ():
+                self._send(packet, address, port)
 
     def _tell(
         self, number: int, key: bytes | None, count: int, places: tuple[tuple[Address, int], ...]
