@@ -9,10 +9,12 @@ from ipaddress import ip_address
 
 import pytest
 
+from tests.ports import unused_port
 from toxproxy.tox import library
 from toxproxy.tox.dht_key import SIZE, Witness, deliver
 from toxproxy.tox.library import ffi
 from toxproxy.tox.pytox import Tox, ToxError, ToxOptions
+from toxproxy.tox.relay_list import Relay
 
 OPTIONS = ToxOptions(ipv6_enabled=False, local_discovery_enabled=False, start_port=40900, end_port=40999)
 
@@ -141,6 +143,27 @@ def test_a_friend_ends_its_connection_with_a_node_that_was_started_again() -> No
         for tox in (friend, before, again):
             if tox is not None:
                 tox.kill()
+
+
+def test_a_friend_that_is_reached_through_a_relay_alone_is_found_there() -> None:
+    """Neither end knows any other node, and the friend has no UDP."""
+    port = unused_port()
+    relay = Tox(replace(OPTIONS, tcp_port=port))
+    friend, tox = Tox(replace(OPTIONS, udp_enabled=False)), Tox(OPTIONS)
+    try:
+        key = relay.self_get_dht_id()
+        friend.add_tcp_relay("127.0.0.1", port, key)
+        friend.friend_add_norequest(tox.self_get_public_key())
+        tox.friend_add_norequest(friend.self_get_public_key())
+        known = Relay(ip_address("127.0.0.1"), port, bytes.fromhex(key))
+        node = bytes.fromhex(friend.self_get_dht_id())
+        packet = tox.friend_dht_packet(0, node, 1, (), (known,))
+        assert packet is not None
+        deliver(packet, tox.self_get_udp_port())
+        until(lambda: friend.friend_get_connection_status(0) == Tox.CONNECTION_TCP, relay, friend, tox)
+    finally:
+        for each in (relay, friend, tox):
+            each.kill()
 
 
 def introduce(tox: Tox, friend: Tox) -> None:

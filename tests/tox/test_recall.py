@@ -23,6 +23,7 @@ from toxproxy.tox.library import ffi
 from toxproxy.tox.node import ConnectionStatus, Node
 from toxproxy.tox.pytox import Tox, ToxOptions
 from toxproxy.tox.recall import GIVEN_UP, Recall
+from toxproxy.tox.relay_list import Relay
 from toxproxy.tox.whereabouts import Whereabouts
 
 OPTIONS = ToxOptions(ipv6_enabled=False, local_discovery_enabled=False, start_port=40900, end_port=40999)
@@ -30,6 +31,9 @@ OWN = frozenset({ip_address("192.168.1.2"), ip_address("11.1.1.1")})
 HEARD = (ip_address("192.168.7.7"), 7)
 PUBLIC, NEAR, FAR = ((ip_address(host), 33445) for host in ("11.2.2.2", "192.168.1.9", "10.0.0.9"))
 NODE = bytes(range(32))
+OURS, THEIRS, HIDDEN = (
+    Relay(ip_address(host), 443, NODE) for host in ("192.168.7.8", "11.3.3.3", "192.168.7.9")
+)
 
 
 def public_key() -> bytes:
@@ -45,6 +49,7 @@ class Recorder(Tox):
     def __init__(self, friends: int) -> None:
         super().__init__(OPTIONS)
         self.told: list[tuple[int, bytes | None, int, Sequence[tuple[Address, int]]]] = []
+        self.told_relays: list[Sequence[Relay]] = []
         self.keys = [public_key() for _ in range(friends)]
         for key in self.keys:
             self.friend_add_norequest(key.hex())
@@ -55,9 +60,11 @@ class Recorder(Tox):
         key: bytes | None,
         number: int,
         places: Sequence[tuple[Address, int]] = (),
+        relays: Sequence[Relay] = (),
     ) -> bytes | None:
         self.told.append((friend_number, key, number, places))
-        return super().friend_dht_packet(friend_number, key, number, places)
+        self.told_relays.append(relays)
+        return super().friend_dht_packet(friend_number, key, number, places, relays)
 
 
 @pytest.fixture
@@ -83,6 +90,7 @@ def recalling(
         send=send,
         ahead=ahead,
         own=lambda: OWN,
+        relays={(str(OURS.address), OURS.port): OURS},
         local=local,
     )
 
@@ -161,6 +169,29 @@ async def test_a_relayed_friend_is_kept_where_it_says(tox: Recorder, tmp_path: P
     recall.told(0, Whereabouts(NODE, (PUBLIC, NEAR)))
     recall.close()
     assert saved(tmp_path) == [str(PUBLIC[0])]
+
+
+async def test_relays_of_a_friend_are_kept_and_told_to_libtoxcore_at_the_start(
+    tox: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of private networks only if this node uses them, too."""
+    monkeypatch.setattr(module, "_SETTLED", 0.0)
+    recall = recalling(tox, tmp_path)
+    recall.start()
+    recall.friend_changed(0, connected=True, relayed=True)
+    recall.told(0, Whereabouts(NODE, ()))
+    false = OURS._replace(key=bytes(32))
+    recall.told_relays(0, (OURS, THEIRS, HIDDEN, false))
+    await asyncio.sleep(0.05)
+    recall.close()
+    for _ in range(2):  # the second time the friend has told none
+        recall = recalling(tox, tmp_path)
+        recall.start()
+        await asyncio.sleep(0.05)
+        assert tox.told_relays.pop() == (OURS, THEIRS)
+        recall.friend_changed(0, connected=True, relayed=True)
+        recall.told(0, Whereabouts(NODE, (PUBLIC,)))
+        recall.close()
 
 
 async def test_a_friend_that_was_lost_is_not_looked_for_while_libtoxcore_does(

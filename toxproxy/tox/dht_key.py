@@ -21,14 +21,16 @@ from typing import Any
 
 from toxproxy.address import Address
 from toxproxy.tox.library import ffi
+from toxproxy.tox.relay_list import Relay
 
 SIZE = 32  # bytes of a key
-MOST = 4  # nodes in a packet (MAX_SENT_NODES in DHT.h)
 
+_MOST, _MOST_RELAYS = 4, 2  # nodes in a packet (MAX_SENT_NODES in DHT.h), as libtoxcore divides them
 _NONCE, _MAC = 24, 16  # bytes
 _REQUEST = 32  # NET_PACKET_CRYPTO in network.h: a DHT request
 _DHT_KEY = 156  # CRYPTO_PACKET_DHTPK in DHT.h
 _FAMILIES = {4: 2, 6: 10}  # TOX_AF_INET and TOX_AF_INET6 in network.h
+_TCP = 0x80  # the same for a relay: TOX_TCP_INET and TOX_TCP_INET6
 
 
 class DhtKey:
@@ -50,13 +52,15 @@ class DhtKey:
         key: bytes | None,
         number: int,
         places: Sequence[tuple[Address, int]] = (),
+        relays: Sequence[Relay] = (),
     ) -> bytes:
-        """A packet that makes this node believe that `friend` has a node with the DHT `key`, at `places`.
+        """A packet that makes this node believe that `friend` has a node with the DHT `key`, at `places`,
+        and is connected to `relays`.
 
         It must come to this node's UDP socket, from anywhere. `own` is this node's long-term secret key.
         libtoxcore ignores a `number` that is not greater than the last one that it had from the friend; 0 is
         the least. A `key` that differs from the one that libtoxcore has ends its connection with the friend.
-        None: a key that nobody has. The first 4 places count.
+        None: a key that nobody has. The first 2 relays count, and as many places as make 4 with them.
         """
         dht_secret = self._secret
         if key is None:
@@ -67,8 +71,11 @@ class DhtKey:
         else:
             other = key
         inner = _said(number, key)
-        for address, port in places[:MOST]:
-            inner += bytes([_FAMILIES[address.version]]) + address.packed + port.to_bytes(2) + key
+        relays = relays[:_MOST_RELAYS]
+        for address, port, relay in relays:
+            inner += _node(_TCP | _FAMILIES[address.version], address, port, relay)
+        for address, port in places[: _MOST - len(relays)]:
+            inner += _node(_FAMILIES[address.version], address, port, key)
         letter = friend + self._sealed(inner, friend, own)
         body = self._sealed(bytes([_DHT_KEY]) + letter, other, dht_secret)
         return bytes([_REQUEST]) + self.public + key + body
@@ -148,6 +155,10 @@ class Witness:
         for secret in self._seen:
             wipe(secret)
         self._seen.clear()
+
+
+def _node(family: int, address: Address, port: int, key: bytes) -> bytes:
+    return bytes([family]) + address.packed + port.to_bytes(2) + key
 
 
 def _said(number: int, key: bytes) -> bytes:

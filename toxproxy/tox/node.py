@@ -306,7 +306,7 @@ class Node:
         with suppress(ToxError):
             self.tcp_port = tox.self_get_tcp_port()
 
-    def _make_recall(self, tox: Tox) -> Recall | None:
+    def _make_recall(self, tox: Inbox) -> Recall | None:
         if self.udp_port is None:
             return None
         return Recall(
@@ -317,6 +317,7 @@ class Node:
             send=(lambda *_: None) if self._knocks is None else self._knocks.send,
             ahead=self._ahead,
             own=own_addresses,
+            relays=tox.relays,
             local=self._settings.local_discovery,
         )
 
@@ -414,6 +415,8 @@ class Node:
         if self._bootstrap is not None:
             self._bootstrap.connection_changed(self.connection is not ConnectionStatus.NONE)
             self._bootstrap.relays_changed(self._sockets.peers)
+        if self._rendezvous is not None:
+            self._rendezvous.relays_changed(tox.relays_at(self._sockets.peers or ()))
         before, ways = self._over_tcp, {n: self.friend_connection(n) for n in tox.self_get_friend_list()}
         self._over_tcp = {n for n, way in ways.items() if way is ConnectionStatus.TCP}
         self._direct = ConnectionStatus.UDP in ways.values()

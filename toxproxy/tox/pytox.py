@@ -19,6 +19,7 @@ from toxproxy.errors import ToxproxyError
 from toxproxy.tox import library
 from toxproxy.tox.dht_key import DhtKey, Witness, wipe
 from toxproxy.tox.library import ffi
+from toxproxy.tox.relay_list import Relay
 
 if TYPE_CHECKING:
     from _cffi_backend import buffer as Buffer
@@ -276,12 +277,13 @@ class Tox:
         key: bytes | None,
         number: int,
         places: Sequence[tuple[Address, int]] = (),
+        relays: Sequence[Relay] = (),
     ) -> bytes | None:
         """As `DhtKey.packet`, beside pytox's interface. None where the DHT key's secret is not known."""
         if (dht := self.dht) is None:
             return None
         friend = bytes.fromhex(self.friend_get_public_key(friend_number))
-        return self._with_secret_key(lambda own: dht.packet(own, friend, key, number, places))
+        return self._with_secret_key(lambda own: dht.packet(own, friend, key, number, places, relays))
 
     def friend_dht_announcement(self, friend_number: int, key: bytes, number: int) -> bytes | None:
         """As `DhtKey.announcement`, beside pytox's interface. None where the secret is not known."""

@@ -14,7 +14,7 @@ that it ignores a handshake from the address of the old connection (`udp_handle_
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -26,6 +26,7 @@ from toxproxy.tox.ahead import Ahead
 from toxproxy.tox.dht_key import deliver
 from toxproxy.tox.known_nodes import MOST, KnownNode, KnownNodes
 from toxproxy.tox.pytox import Tox, ToxError
+from toxproxy.tox.relay_list import Relay
 from toxproxy.tox.whereabouts import Whereabouts, is_near, is_public
 
 # Seconds of sleep after which a friend may have given this node up: FRIEND_CONNECTION_TIMEOUT less
@@ -52,14 +53,16 @@ class _Friend:
     number: int = 0
     said: bytes | None = None  # the DHT key with which it was last heard, while it was away
     where: Whereabouts | None = None
+    relays: tuple[Relay, ...] = ()
 
 
 class Recall:
     """The friends of a node. `port` is its UDP port.
 
     `place` says where libtoxcore sends the packets for a friend, None if that is not known. `send` sends a
-    packet from the node's UDP socket, of which `ahead` is. `own` are this machine's addresses. Unless
-    `local`, addresses of private networks that friends tell are not asked.
+    packet from the node's UDP socket, of which `ahead` is. `own` are this machine's addresses, `relays` those
+    that this node was told by others than friends. Unless `local`, addresses of private networks that
+    friends tell are not asked, but for these relays.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Recall:
         send: Callable[[bytes, Address, int], None],
         ahead: Ahead | None,
         own: Callable[[], Iterable[Address]],
+        relays: Mapping[tuple[str, int], Relay],
         local: bool,
     ) -> None:
         self._tox = tox
@@ -83,6 +87,7 @@ class Recall:
         self._absent: set[int] = set()  # friends that are looked for
         self._heard: dict[tuple[Address, int], int] = {}  # friends, by the best address of their nodes
         self._own = own
+        self._relays = relays
         self._local = local
         self._friends: dict[int, _Friend] = {}
         self._bucket = TokenBucket(_AT_ONCE, _RATE)
@@ -130,6 +135,13 @@ class Recall:
         elif friend.connected:
             self._remember(number, friend)
 
+    def told_relays(self, number: int, relays: tuple[Relay, ...]) -> None:
+        """A friend has told to which relays its node is connected."""
+        friend = self._friend(number)
+        friend.relays = relays
+        if friend.connected:
+            friend.timer.set(_SETTLED)
+
     def removed(self, number: int) -> None:
         """There is no friend with this number any more. It may be added again."""
         if (friend := self._friends.pop(number, None)) is not None:
@@ -147,9 +159,9 @@ class Recall:
         for number, friend in self._friends.items():
             if friend.connected and asleep >= GIVEN_UP and (node := self._known.get(friend.key)) is not None:
                 # The key that nobody has ends the connection; the true one follows.
-                self._tell(number, None, int(time.time()) + _AHEAD, ())
+                self._tell(number, None, int(time.time()) + _AHEAD)
                 friend.number = 1
-                self._tell(number, node.key, friend.number, node.places)
+                self._tell(number, node.key, friend.number, node.places, node.relays)
             elif not friend.connected:
                 self._begin(number, friend)
 
@@ -176,6 +188,8 @@ class Recall:
         if (friend := self._friends.get(number)) is None:
             key = bytes.fromhex(self._tox.friend_get_public_key(number))
             friend = self._friends[number] = _Friend(key, Timer(lambda: self._rang(number)))
+            if (node := self._known.get(key)) is not None:
+                friend.relays = node.relays  # until it tells others
         return friend
 
     def _begin(self, number: int, friend: _Friend) -> None:
@@ -198,21 +212,26 @@ class Recall:
             self._absent.discard(number)
         if self._bucket.take() and (node := self._known.get(friend.key)) is not None:
             friend.number += 1
-            self._tell(number, node.key, friend.number, node.places)
+            self._tell(number, node.key, friend.number, node.places, node.relays)
             self._announce(number, node)
 
     def _announce(self, number: int, node: KnownNode) -> None:
         """Tell the friend this node's DHT key. It is to come before libtoxcore's handshake."""
         with suppress(ToxError, ValueError):
-            packet = self._tox.friend_dht_announcement(number, node.key, int(time.time()))
-            for address, port in node.places if packet is not None else ():
-                self._send(packet, address, port)
+            if (packet := self._tox.friend_dht_announcement(number, node.key, int(time.time()))) is not None:
+                for address, port in node.places:
+                    self._send(packet, address, port)
 
     def _tell(
-        self, number: int, key: bytes | None, count: int, places: tuple[tuple[Address, int], ...]
+        self,
+        number: int,
+        key: bytes | None,
+        count: int,
+        places: tuple[tuple[Address, int], ...] = (),
+        relays: tuple[Relay, ...] = (),
     ) -> None:
         with suppress(ToxError, ValueError):  # it is no friend any more; no key
-            if (packet := self._tox.friend_dht_packet(number, key, count, places)) is not None:
+            if (packet := self._tox.friend_dht_packet(number, key, count, places, relays)) is not None:
                 deliver(packet, self._port)
 
     def _remember(self, number: int, friend: _Friend) -> None:
@@ -224,9 +243,14 @@ class Recall:
         told = [place for place in friend.where.places if self._may_ask(place[0], own)]
         places = dict.fromkeys([heard, *told] if heard is not None else told)
         self._heard.update(dict.fromkeys(list(places)[:1], number))
+        relays = tuple(each for each in friend.relays if self._may_use(each, own))
         friend.said = None
-        if self._known.put(friend.key, KnownNode(friend.where.key, tuple(places)[:MOST])):
+        if self._known.put(friend.key, KnownNode(friend.where.key, tuple(places)[:MOST], relays)):
             self._saving.soon()
+
+    def _may_use(self, relay: Relay, own: list[Address]) -> bool:
+        known = self._relays.get((str(relay.address), relay.port))
+        return known == relay or self._may_ask(relay.address, own)
 
     def _may_ask(self, address: Address, own: list[Address]) -> bool:
         return address not in own and (is_public(address) or (self._local and is_near(address, own)))
