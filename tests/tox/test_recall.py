@@ -79,7 +79,7 @@ def recalling(
     folder: Path,
     *,
     local: bool = False,
-    send: Callable[[bytes, Address, int], None] = lambda *_: None,
+    send: Callable[[bytes, Address, int], None] | None = None,
     ahead: Ahead | None = None,
 ) -> Recall:
     return Recall(

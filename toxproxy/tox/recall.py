@@ -6,9 +6,11 @@ has given up; libtoxcore notices that after 32 silent seconds of its own. In bot
 where it was. So its DHT key and its addresses are kept (`known_nodes`), and libtoxcore is told (`dht_key`).
 It then connects as after any search.
 
-The friend may still take the old connection for good. It learns at once that this node has another DHT key,
-by a packet that libtoxcore sends only through other nodes: here it goes to the friend's node itself. Without
-that it ignores a handshake from the address of the old connection (`udp_handle_packet` in net_crypto.c).
+The friend may still take the old connection for good. Then it ignores a handshake from the address of that
+connection (`udp_handle_packet` in net_crypto.c), which is that of a node with the port of before. So such a
+node first says that it has another DHT key, by a packet that libtoxcore sends only through other nodes: here
+it goes to the friend's node itself. (After that, libtoxcore 0.2.22 takes no handshake from another address of
+a private network than before, so a node with another port says nothing.)
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ from toxproxy.tox.whereabouts import Whereabouts, is_near, is_public
 GIVEN_UP = 24.0
 
 _FORGOTTEN = 125.0  # seconds after losing a friend, FRIEND_DHT_TIMEOUT and some
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 600.0  # seconds between two times that libtoxcore is told, doubling
+# Seconds between two times that libtoxcore is told, doubling. 0.2.22 takes relays the second time.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 600.0
 _AT_ONCE, _RATE = 64, 4.0  # times, for all friends together, and more of them each second
 _SETTLED, _AGAIN = 2.0, 600.0  # seconds from a direct path until its address is looked at, and once more
 _SAVE_AFTER, _SAVE_EVERY = 3.0, 10.0  # seconds from a change until it is written, and between two times
@@ -60,9 +63,9 @@ class Recall:
     """The friends of a node. `port` is its UDP port.
 
     `place` says where libtoxcore sends the packets for a friend, None if that is not known. `send` sends a
-    packet from the node's UDP socket, of which `ahead` is. `own` are this machine's addresses, `relays` those
-    that this node was told by others than friends. Unless `local`, addresses of private networks that
-    friends tell are not asked, but for these relays.
+    packet from the node's UDP socket, of which `ahead` is; None if its port is not that of before. `own` are
+    this machine's addresses, `relays` those that this node was told by others than friends. Unless `local`,
+    addresses of private networks that friends tell are not asked, but for these relays.
     """
 
     def __init__(
@@ -72,7 +75,7 @@ class Recall:
         state: StateFolder,
         *,
         place: Callable[[int], tuple[Address, int] | None],
-        send: Callable[[bytes, Address, int], None],
+        send: Callable[[bytes, Address, int], None] | None,
         ahead: Ahead | None,
         own: Callable[[], Iterable[Address]],
         relays: Mapping[tuple[str, int], Relay],
@@ -217,6 +220,8 @@ class Recall:
 
     def _announce(self, number: int, node: KnownNode) -> None:
         """Tell the friend this node's DHT key. It is to come before libtoxcore's handshake."""
+        if self._send is None:
+            return
         with suppress(ToxError, ValueError):
             if (packet := self._tox.friend_dht_announcement(number, node.key, int(time.time()))) is not None:
                 for address, port in node.places:

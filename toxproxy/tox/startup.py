@@ -85,13 +85,18 @@ def find_udp_socket(port: int) -> int | None:
     return None
 
 
-def keep_port(state: StateFolder, port: int) -> None:
-    """Write down the UDP port for the next start. If that fails there is a warning."""
-    if _kept_port(state) != port:
-        try:
-            state.write(PORT, b"%d\n" % port)
-        except StateError as error:
-            _log.warning("%s", error)
+def keep_port(state: StateFolder, port: int) -> bool:
+    """Write down the UDP port for the next start; returns whether it was that of the last run.
+
+    If it cannot be written there is a warning.
+    """
+    if _kept_port(state) == port:
+        return True
+    try:
+        state.write(PORT, b"%d\n" % port)
+    except StateError as error:
+        _log.warning("%s", error)
+    return False
 
 
 def _kept_port(state: StateFolder) -> int | None:
