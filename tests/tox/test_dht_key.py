@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import ip_address
+
 import pytest
 
+from tests.ports import unused_port
 from toxproxy.tox import library
-from toxproxy.tox.dht_key import SIZE, Witness
+from toxproxy.tox.dht_key import SIZE, Witness, deliver
 from toxproxy.tox.library import ffi
 from toxproxy.tox.pytox import Tox, ToxError, ToxOptions
+from toxproxy.tox.relay_list import Relay
 
 OPTIONS = ToxOptions(ipv6_enabled=False, local_discovery_enabled=False, start_port=40900, end_port=40999)
 
@@ -109,3 +116,72 @@ def test_a_packet_of_the_layout_that_libtoxcore_reads() -> None:
             tox.friend_dht_packet(friend, bytes(SIZE), 1)
     finally:
         tox.kill()
+
+
+def test_a_friend_ends_its_connection_with_a_node_that_was_started_again() -> None:
+    """At once, by one packet, though it takes the connection for good."""
+    friend, before = Tox(OPTIONS), Tox(OPTIONS)
+    again = None
+    try:
+        secret = ffi.new("uint8_t[]", SIZE)
+        library.load().tox_self_get_secret_key(before._tox, secret)
+        introduce(friend, before)
+        introduce(before, friend)
+        until(lambda: friend.friend_get_connection_status(0) == Tox.CONNECTION_UDP, friend, before)
+        again = Tox(replace(OPTIONS, savedata_data=bytes(secret), savedata_type=Tox.SAVEDATA_TYPE_SECRET_KEY))
+        introduce(again, friend)
+        key = bytes.fromhex(friend.self_get_dht_id())
+        packet = again.friend_dht_announcement(0, key, int(time.time()))
+        assert packet is not None
+        friend.iterate()
+        assert friend.friend_get_connection_status(0) == Tox.CONNECTION_UDP
+        deliver(packet, friend.self_get_udp_port())
+        friend.iterate()
+        assert friend.friend_get_connection_status(0) == Tox.CONNECTION_NONE
+        until(lambda: friend.friend_get_connection_status(0) == Tox.CONNECTION_UDP, friend, again)
+    finally:
+        for tox in (friend, before, again):
+            if tox is not None:
+                tox.kill()
+
+
+def test_a_friend_that_is_reached_through_a_relay_alone_is_found_there() -> None:
+    """Neither end knows any other node, and the friend has no UDP."""
+    port = unused_port()
+    relay = Tox(replace(OPTIONS, tcp_port=port))
+    friend, tox = Tox(replace(OPTIONS, udp_enabled=False)), Tox(OPTIONS)
+    try:
+        key = relay.self_get_dht_id()
+        friend.add_tcp_relay("127.0.0.1", port, key)
+        friend.friend_add_norequest(tox.self_get_public_key())
+        tox.friend_add_norequest(friend.self_get_public_key())
+        known = Relay(ip_address("127.0.0.1"), port, bytes.fromhex(key))
+        node = bytes.fromhex(friend.self_get_dht_id())
+        for number in (1, 2):  # libtoxcore 0.2.22 uses the relay the second time
+            packet = tox.friend_dht_packet(0, node, number, (), (known,))
+            assert packet is not None
+            deliver(packet, tox.self_get_udp_port())
+            tox.iterate()
+        until(lambda: friend.friend_get_connection_status(0) == Tox.CONNECTION_TCP, relay, friend, tox)
+    finally:
+        for each in (relay, friend, tox):
+            each.kill()
+
+
+def introduce(tox: Tox, friend: Tox) -> None:
+    """Make two nodes friends for the first, and tell it where the other one is."""
+    tox.friend_add_norequest(friend.self_get_public_key())
+    place = ip_address("127.0.0.1"), friend.self_get_udp_port()
+    packet = tox.friend_dht_packet(0, bytes.fromhex(friend.self_get_dht_id()), 1, (place,))
+    assert packet is not None
+    deliver(packet, tox.self_get_udp_port())
+
+
+def until(happened: Callable[[], bool], *running: Tox) -> None:
+    """Run these nodes until it has."""
+    end = time.monotonic() + 30
+    while not happened():
+        assert time.monotonic() < end
+        for tox in running:
+            tox.iterate()
+        time.sleep(0.02)

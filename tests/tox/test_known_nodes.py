@@ -12,15 +12,17 @@ from hypothesis import strategies as st
 
 from toxproxy.system.state import StateFolder
 from toxproxy.tox.known_nodes import FILE, KnownNode, KnownNodes
+from toxproxy.tox.relay_list import Relay
 
 FRIEND, NODE = bytes(range(32)), bytes(range(1, 33))
-KNOWN = KnownNode(NODE, ((ip_address("192.0.2.1"), 33445), (ip_address("2001:db8::1"), 2)))
+RELAY = Relay(ip_address("2001:db8::2"), 443, FRIEND)
+KNOWN = KnownNode(NODE, ((ip_address("192.0.2.1"), 33445), (ip_address("2001:db8::1"), 2)), (RELAY,))
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=8,
 )
-ENTRY = st.fixed_dictionaries({}, optional={"node": JSON, "places": JSON}) | JSON
+ENTRY = st.fixed_dictionaries({}, optional={"node": JSON, "places": JSON, "relays": JSON}) | JSON
 
 
 def test_there_and_back(tmp_path: Path) -> None:
@@ -45,7 +47,9 @@ def test_a_file_that_is_damaged_says_nothing(tmp_path: Path, content: bytes) -> 
     known = KnownNodes(StateFolder(tmp_path))
     known.read()
     node = known.get(FRIEND)
-    assert node is None or (len(node.key) == 32 and all(0 < port < 65536 for _, port in node.places))
+    if node is not None:
+        assert all(0 < port < 65536 for _, port in node.places)
+        assert all(len(key) == 32 for key in (node.key, *(each.key for each in node.relays)))
 
 
 @pytest.mark.parametrize(
@@ -62,11 +66,24 @@ def test_an_address_that_cannot_be(tmp_path: Path, places: object) -> None:
     assert known.get(NODE) is not None, "the others count"
 
 
-def test_four_addresses_are_read(tmp_path: Path) -> None:
-    entry = {"node": NODE.hex(), "places": [["192.0.2.1", port] for port in range(1, 99)]}
+@pytest.mark.parametrize(
+    "relays", [[["192.0.2.1", 0, NODE.hex()]], [["192.0.2.1", 1, "AB"]], [["192.0.2.1", 1]], "no", [3], None]
+)
+def test_a_relay_that_cannot_be(tmp_path: Path, relays: object) -> None:
+    entry = {"node": NODE.hex(), "places": [], "relays": relays}
+    (tmp_path / FILE).write_text(json.dumps({FRIEND.hex(): entry}))
+    known = KnownNodes(StateFolder(tmp_path))
+    known.read()
+    assert known.get(FRIEND) is None
+
+
+def test_four_addresses_and_four_relays_are_read(tmp_path: Path) -> None:
+    places = [["192.0.2.1", port] for port in range(1, 99)]
+    entry = {"node": NODE.hex(), "places": places, "relays": [[*each, NODE.hex()] for each in places]}
     (tmp_path / FILE).write_text(json.dumps({FRIEND.hex(): entry}))
     known = KnownNodes(StateFolder(tmp_path))
     known.read()
     node = known.get(FRIEND)
     assert node is not None
     assert [port for _, port in node.places] == [1, 2, 3, 4]
+    assert [each.port for each in node.relays] == [1, 2, 3, 4]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from toxproxy.tox.library import ffi
 from toxproxy.tox.node import ConnectionStatus, Node
 from toxproxy.tox.pytox import Tox, ToxOptions
 from toxproxy.tox.recall import GIVEN_UP, Recall
+from toxproxy.tox.relay_list import Relay
 from toxproxy.tox.whereabouts import Whereabouts
 
 OPTIONS = ToxOptions(ipv6_enabled=False, local_discovery_enabled=False, start_port=40900, end_port=40999)
@@ -30,6 +31,9 @@ OWN = frozenset({ip_address("192.168.1.2"), ip_address("11.1.1.1")})
 HEARD = (ip_address("192.168.7.7"), 7)
 PUBLIC, NEAR, FAR = ((ip_address(host), 33445) for host in ("11.2.2.2", "192.168.1.9", "10.0.0.9"))
 NODE = bytes(range(32))
+OURS, THEIRS, HIDDEN = (
+    Relay(ip_address(host), 443, NODE) for host in ("192.168.7.8", "11.3.3.3", "192.168.7.9")
+)
 
 
 def public_key() -> bytes:
@@ -45,6 +49,7 @@ class Recorder(Tox):
     def __init__(self, friends: int) -> None:
         super().__init__(OPTIONS)
         self.told: list[tuple[int, bytes | None, int, Sequence[tuple[Address, int]]]] = []
+        self.told_relays: list[Sequence[Relay]] = []
         self.keys = [public_key() for _ in range(friends)]
         for key in self.keys:
             self.friend_add_norequest(key.hex())
@@ -55,9 +60,11 @@ class Recorder(Tox):
         key: bytes | None,
         number: int,
         places: Sequence[tuple[Address, int]] = (),
+        relays: Sequence[Relay] = (),
     ) -> bytes | None:
         self.told.append((friend_number, key, number, places))
-        return super().friend_dht_packet(friend_number, key, number, places)
+        self.told_relays.append(relays)
+        return super().friend_dht_packet(friend_number, key, number, places, relays)
 
 
 @pytest.fixture
@@ -72,7 +79,7 @@ def recalling(
     folder: Path,
     *,
     local: bool = False,
-    silent: Set[int] = frozenset(),
+    send: Callable[[bytes, Address, int], None] | None = None,
     ahead: Ahead | None = None,
 ) -> Recall:
     return Recall(
@@ -80,9 +87,10 @@ def recalling(
         tox.self_get_udp_port(),
         StateFolder(folder),
         place=lambda _: HEARD,
-        silent=silent,
+        send=send,
         ahead=ahead,
         own=lambda: OWN,
+        relays={(str(OURS.address), OURS.port): OURS},
         local=local,
     )
 
@@ -112,6 +120,21 @@ async def test_what_was_saved_is_told_at_the_start_and_again(
     recall.close()
     assert tox.told[:5] == [(0, NODE, number, (PUBLIC,)) for number in range(1, 6)]
     tox.iterate()  # it takes them
+
+
+async def test_a_friend_is_told_this_nodes_key_where_it_was(tox: Recorder, tmp_path: Path) -> None:
+    known = KnownNodes(StateFolder(tmp_path))
+    known.put(tox.keys[0], KnownNode(NODE, (PUBLIC, NEAR)))
+    known.write()
+    sent: list[tuple[bytes, Address, int]] = []
+    recall = recalling(tox, tmp_path, send=lambda *each: sent.append(each))
+    recall.start()
+    await asyncio.sleep(0.05)
+    recall.close()
+    (packet, *first), (again, *second) = sent
+    assert (tuple(first), tuple(second), again) == (PUBLIC, NEAR, packet)
+    assert packet[1:33] == NODE
+    assert packet[33:65].hex().upper() == tox.self_get_dht_id()
 
 
 async def test_a_friend_of_whom_nothing_is_known_is_not_looked_for(tox: Recorder, tmp_path: Path) -> None:
@@ -146,6 +169,29 @@ async def test_a_relayed_friend_is_kept_where_it_says(tox: Recorder, tmp_path: P
     recall.told(0, Whereabouts(NODE, (PUBLIC, NEAR)))
     recall.close()
     assert saved(tmp_path) == [str(PUBLIC[0])]
+
+
+async def test_relays_of_a_friend_are_kept_and_told_to_libtoxcore_at_the_start(
+    tox: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of private networks only if this node uses them, too."""
+    monkeypatch.setattr(module, "_SETTLED", 0.0)
+    recall = recalling(tox, tmp_path)
+    recall.start()
+    recall.friend_changed(0, connected=True, relayed=True)
+    recall.told(0, Whereabouts(NODE, ()))
+    false = OURS._replace(key=bytes(32))
+    recall.told_relays(0, (OURS, THEIRS, HIDDEN, false))
+    await asyncio.sleep(0.05)
+    recall.close()
+    for _ in range(2):  # the second time the friend has told none
+        recall = recalling(tox, tmp_path)
+        recall.start()
+        await asyncio.sleep(0.05)
+        assert tox.told_relays.pop() == (OURS, THEIRS)
+        recall.friend_changed(0, connected=True, relayed=True)
+        recall.told(0, Whereabouts(NODE, (PUBLIC,)))
+        recall.close()
 
 
 async def test_a_friend_that_was_lost_is_not_looked_for_while_libtoxcore_does(
@@ -203,11 +249,8 @@ async def test_a_friend_that_was_removed_is_forgotten(tox: Recorder, tmp_path: P
     assert json.loads((tmp_path / FILE).read_bytes()) == {}
 
 
-@pytest.mark.parametrize("connected", [False, True])
-async def test_a_friend_that_was_started_again_is_heard_where_it_was(
-    tox: Recorder, tmp_path: Path, connected: bool
-) -> None:
-    """Its packets are for the node that was here before, or for the connection that was."""
+async def test_a_friend_that_was_started_again_is_heard_where_it_was(tox: Recorder, tmp_path: Path) -> None:
+    """So was this node: the friend's packets are for the key that it had before."""
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as node,
@@ -219,11 +262,9 @@ async def test_a_friend_that_was_started_again_is_heard_where_it_was(
         known = KnownNodes(StateFolder(tmp_path))
         known.put(tox.keys[0], KnownNode(NODE, (place,)))
         known.write()
-        ahead, silent = Ahead(own.fileno()), set[int]()
-        recall = recalling(tox, tmp_path, silent=silent, ahead=ahead)
+        ahead = Ahead(own.fileno())
+        recall = recalling(tox, tmp_path, ahead=ahead)
         recall.start()
-        if connected:
-            recall.friend_changed(0, connected=True, relayed=True)
         await asyncio.sleep(0.05)
         tox.told.clear()
 
@@ -237,13 +278,12 @@ async def test_a_friend_that_was_started_again_is_heard_where_it_was(
             return keys
 
         other = public_key()
-        assert heard(other) == ([] if connected else [other])
-        silent.add(0)
-        other = public_key()
         assert heard(other) == [other]
         assert heard(other) == [], "it is said once"
         assert heard(NODE) == [], "that is the one that is known"
         assert heard(public_key(), 0x1B) == [], "that is no request"
+        recall.friend_changed(0, connected=True, relayed=False)
+        assert heard(public_key()) == [], "it is not away any more"
         recall.close()
         ahead.close()
 

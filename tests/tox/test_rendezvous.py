@@ -20,6 +20,7 @@ from toxproxy.address import Address
 from toxproxy.tox import rendezvous
 from toxproxy.tox.ahead import Ahead
 from toxproxy.tox.pytox import Tox, ToxOptions
+from toxproxy.tox.relay_list import LAYOUT, Relay, parse_relays
 from toxproxy.tox.rendezvous import Rendezvous
 from toxproxy.tox.whereabouts import MOST, Whereabouts, parse
 
@@ -37,13 +38,18 @@ class Recorder(Tox):
         super().__init__(OPTIONS)
         self.asked: list[tuple[str, int]] = []
         self.told: list[tuple[int, Whereabouts]] = []
+        self.told_relays: list[tuple[int, tuple[Relay, ...]]] = []
 
     def bootstrap(self, address: str, port: int, public_key: str) -> bool:
         self.asked.append((address, port))
         return True
 
     def friend_send_lossless_packet(self, friend_number: int, data: bytes | bytearray | memoryview) -> bool:
-        self.told.append((friend_number, parse(bytes(data))))
+        packet = bytes(data)
+        if packet[1] == LAYOUT:
+            self.told_relays.append((friend_number, parse_relays(packet)))
+        else:
+            self.told.append((friend_number, parse(packet)))
         return True
 
 
@@ -95,6 +101,25 @@ async def test_a_friend_is_told_once_and_private_addresses_only_where_discovery_
         relayed(meet, 3)
         assert len(tox.told) == 2
         meet.close()
+
+
+async def test_a_friend_is_told_the_relays_once_and_again_when_there_are_others(tox: Recorder) -> None:
+    one, two = (Relay(ip_address("11.3.3.3"), port, bytes(32)) for port in (443, 3389))
+    meet = meeting(tox)
+    meet.relays_changed(())
+    relayed(meet, 0)
+    assert tox.told_relays == []
+    meet.relays_changed((one,))
+    meet.relays_changed((one,))
+    meet.relays_changed(())
+    assert tox.told_relays == [(0, (one,))], "those of before may come back"
+    relayed(meet, 1)
+    meet.relays_changed((one, two))
+    assert tox.told_relays[1:] == [(1, (one,)), (0, (one, two)), (1, (one, two))]
+    meet.friend_changed(1, connected=False, relayed=False)
+    relayed(meet, 1)
+    assert tox.told_relays[4:] == [(1, (one, two))]
+    meet.close()
 
 
 async def test_what_a_router_maps_is_told_first(tox: Recorder) -> None:
@@ -313,6 +338,7 @@ async def test_what_a_friend_tells_is_refused_with_few_lines(
     relayed(meet, 0, 1)
     for length in range(1, 100):
         meet.told(0, b"\xba" * length)
+        meet.told(0, b"\xba\x02" * length)
     for number in range(100):
         meet.told(1, Whereabouts(bytes([number]) * 32, (VICTIM,)).packet())
     meet.told(1, b"\xa0 of another program")

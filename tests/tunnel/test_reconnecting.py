@@ -106,6 +106,21 @@ async def test_a_link_that_worked_for_a_while_is_replaced_at_once(monkeypatch: p
         await ends.quiet()
 
 
+async def test_a_client_whose_server_was_restarted_has_another_session_at_once() -> None:
+    """The server has ended the session that it does not know: nothing of this side is on its way."""
+    async with tunnel() as ends:
+        before = ends.near
+        ends.far_end._expire()  # as far as the client knows
+        ends.near_end.lose()
+        ends.near_end.reach()
+        async with asyncio.timeout(0.7):
+            while not ends.near_end.ready or ends.near is before:
+                await asyncio.sleep(0.005)
+        assert [reason.code for side, reason in ends.ended if isinstance(reason, PeerClosed)] == [
+            CloseCode.NO_SESSION
+        ]
+
+
 async def test_a_client_that_begins_sessions_in_a_loop_is_turned_away() -> None:
     async with tunnel() as ends:
         far = ends.far

@@ -1,9 +1,10 @@
-"""A node's DHT key with its secret, and the packet by which libtoxcore learns a friend's DHT key.
+"""A node's DHT key with its secret, and the packets by which libtoxcore learns a friend's DHT key.
 
 libtoxcore makes a DHT key at each start. It has no call that tells the secret, and none that takes the DHT
 key of a friend: that comes only from the friend (onion_client.c, `handle_dhtpk_announce`), mostly through
 other nodes, which takes from 8 seconds to minutes. Both ends of a box have the same key (crypto_box of
-NaCl). So whoever has a node's two secrets can write, to this node alone, what a friend would write.
+NaCl). So whoever has a node's two secrets can write, to this node alone, what a friend would write. And it
+can write to a friend directly what libtoxcore sends only through other nodes.
 
 The secret is seen while libtoxcore draws it: libsodium lets a program set where random bytes come from.
 They still come from where they came before.
@@ -20,14 +21,16 @@ from typing import Any
 
 from toxproxy.address import Address
 from toxproxy.tox.library import ffi
+from toxproxy.tox.relay_list import Relay
 
 SIZE = 32  # bytes of a key
-MOST = 4  # nodes in a packet (MAX_SENT_NODES in DHT.h)
 
+_MOST, _MOST_RELAYS = 4, 2  # nodes in a packet (MAX_SENT_NODES in DHT.h), as libtoxcore divides them
 _NONCE, _MAC = 24, 16  # bytes
 _REQUEST = 32  # NET_PACKET_CRYPTO in network.h: a DHT request
 _DHT_KEY = 156  # CRYPTO_PACKET_DHTPK in DHT.h
 _FAMILIES = {4: 2, 6: 10}  # TOX_AF_INET and TOX_AF_INET6 in network.h
+_TCP = 0x80  # the same for a relay: TOX_TCP_INET and TOX_TCP_INET6
 
 
 class DhtKey:
@@ -49,37 +52,50 @@ class DhtKey:
         key: bytes | None,
         number: int,
         places: Sequence[tuple[Address, int]] = (),
+        relays: Sequence[Relay] = (),
     ) -> bytes:
-        """A packet that makes this node believe that `friend` has a node with the DHT `key`, at `places`.
+        """A packet that makes this node believe that `friend` has a node with the DHT `key`, at `places`,
+        and is connected to `relays`.
 
         It must come to this node's UDP socket, from anywhere. `own` is this node's long-term secret key.
         libtoxcore ignores a `number` that is not greater than the last one that it had from the friend; 0 is
         the least. A `key` that differs from the one that libtoxcore has ends its connection with the friend.
-        None: a key that nobody has. The first 4 places count.
+        None: a key that nobody has. The first 2 relays count, and as many places as make 4 with them.
         """
-        library = self._library
         dht_secret = self._secret
         if key is None:
             dht_secret, made = ffi.new("uint8_t[]", SIZE), ffi.new("uint8_t[]", SIZE)
-            library.crypto_box_keypair(made, dht_secret)
+            self._library.crypto_box_keypair(made, dht_secret)
             key = bytes(made)
-            sender, receiver = key, self.public
+            other = self.public
         else:
-            sender, receiver = key, key
-        inner = bytes([_DHT_KEY]) + struct.pack("!Q", number) + key
-        for address, port in places[:MOST]:
-            inner += bytes([_FAMILIES[address.version]]) + address.packed + port.to_bytes(2) + key
-        nonce = os.urandom(_NONCE)
-        letter = friend + nonce + self._box(inner, nonce, friend, own)
-        nonce = os.urandom(_NONCE)
-        body = self._box(bytes([_DHT_KEY]) + letter, nonce, receiver, dht_secret)
-        return bytes([_REQUEST]) + self.public + sender + nonce + body
+            other = key
+        inner = _said(number, key)
+        relays = relays[:_MOST_RELAYS]
+        for address, port, relay in relays:
+            inner += _node(_TCP | _FAMILIES[address.version], address, port, relay)
+        for address, port in places[: _MOST - len(relays)]:
+            inner += _node(_FAMILIES[address.version], address, port, key)
+        letter = friend + self._sealed(inner, friend, own)
+        body = self._sealed(bytes([_DHT_KEY]) + letter, other, dht_secret)
+        return bytes([_REQUEST]) + self.public + key + body
 
-    def _box(self, text: bytes, nonce: bytes, public: bytes, secret: Any) -> bytes:
-        out = ffi.new("uint8_t[]", _MAC + len(text))
+    def announcement(self, own: Any, own_public: bytes, friend: bytes, key: bytes, number: int) -> bytes:
+        """A packet by which `friend` learns this node's DHT key: for its node, which has the DHT `key`.
+
+        `own` and `own_public` are this node's long-term key. The `number` counts as in `packet`; what
+        libtoxcore sends by itself has the time in seconds since 1970.
+        """
+        letter = own_public + self._sealed(_said(number, self.public), friend, own)
+        body = self._sealed(bytes([_DHT_KEY]) + letter, key, self._secret)
+        return bytes([_REQUEST]) + key + self.public + body
+
+    def _sealed(self, text: bytes, public: bytes, secret: Any) -> bytes:
+        """A nonce, and the box that has it."""
+        nonce, out = os.urandom(_NONCE), ffi.new("uint8_t[]", _MAC + len(text))
         if self._library.crypto_box_easy(out, text, len(text), nonce, public, secret):
             raise ValueError("a key is not valid")
-        return bytes(out)
+        return nonce + bytes(out)
 
 
 class Witness:
@@ -139,6 +155,14 @@ class Witness:
         for secret in self._seen:
             wipe(secret)
         self._seen.clear()
+
+
+def _node(family: int, address: Address, port: int, key: bytes) -> bytes:
+    return bytes([family]) + address.packed + port.to_bytes(2) + key
+
+
+def _said(number: int, key: bytes) -> bytes:
+    return bytes([_DHT_KEY]) + struct.pack("!Q", number) + key
 
 
 def wipe(secret: Any) -> None:

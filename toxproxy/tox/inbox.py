@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from enum import Enum
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Protocol
 
 from toxproxy.tox.pytox import Tox, ToxError, ToxOptions
+from toxproxy.tox.relay_list import MOST, Relay
 from toxproxy.tox.rendezvous import Rendezvous
 from toxproxy.tox.sleep_counts import SleepCounts
 
 if TYPE_CHECKING:
     from _cffi_backend import buffer as Buffer
+
+
+_RELAYS = 64  # that are remembered
 
 
 class ConnectionStatus(Enum):
@@ -61,6 +66,18 @@ class Inbox(Tox):
         self.counts = SleepCounts()
         self.oversleeps = False  # relays have to be connected anew
         self.met = False  # a friend
+        self.relays: dict[tuple[str, int], Relay] = {}  # that it was told to connect to, the last ones
+
+    def add_tcp_relay(self, address: str, port: int, public_key: str) -> bool:
+        self.relays.pop((address, port), None)
+        self.relays[address, port] = Relay(ip_address(address), port, bytes.fromhex(public_key))
+        if len(self.relays) > _RELAYS:
+            del self.relays[next(iter(self.relays))]
+        return super().add_tcp_relay(address, port, public_key)
+
+    def relays_at(self, peers: Iterable[tuple[str, int]]) -> tuple[Relay, ...]:
+        """The relays among these peers that it was told of, 4 at most."""
+        return tuple(self.relays[peer] for peer in sorted(peers) if peer in self.relays)[:MOST]
 
     def on_friend_lossy_packet(self, friend_number: int, data: Buffer) -> None:
         if (sink := self.sinks.get(friend_number)) is not None:

@@ -47,7 +47,6 @@ class Knocks:
         self._doors: dict[int, _Door] = {}
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._bucket = TokenBucket(_AT_ONCE, _RATE)
-        self.silent: set[int] = set()  # friends that are
 
     def close(self) -> None:
         """Stop."""
@@ -62,13 +61,16 @@ class Knocks:
                 return sent.address, sent.port
         return None
 
+    def send(self, packet: bytes, address: Address, port: int) -> None:
+        """Send a packet from the node's socket. One that cannot be sent is lost, as others are."""
+        with suppress(OSError):
+            self._echo.send(Datagram(address, port, packet))
+
     def heard(self, friends: Iterable[int], now: float) -> None:
         """Packets of these friends came, by the loop's clock at `now`."""
         for friend in friends:
             if (door := self._doors.get(friend)) is not None:
                 door.heard = now
-                if self.silent:
-                    self.silent.discard(friend)
             else:
                 self._doors[friend] = _Door(now)
                 self._look_at(now + _SILENT, friend)
@@ -82,12 +84,10 @@ class Knocks:
         self._echo.drain()
         if silent > _PATIENCE + _LATE:
             del self._doors[friend], self._timers[friend]
-            self.silent.discard(friend)
         elif silent < _SILENT:
             door.packet = None
             self._look_at(door.heard + _SILENT, friend)
         else:
-            self.silent.add(friend)
             self._look_at(now + _PAUSE, friend)
             if silent <= _PATIENCE and self._bucket.take():
                 self._knock(friend, door)

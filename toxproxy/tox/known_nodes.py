@@ -1,7 +1,8 @@
 """Where the nodes of friends were last: `nodes.json` in the state folder.
 
-One JSON object: public keys of friends, each with the DHT key of its node, and with addresses and UDP
-ports, the best ones first. What cannot be read is left out: nothing is decided by it.
+One JSON object: public keys of friends, each with the DHT key of its node, with addresses and UDP ports,
+the best ones first, and with TCP relays that the node was connected to. What cannot be read is left out:
+nothing is decided by it.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import json
 import logging
 from ipaddress import ip_address
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from toxproxy.address import Address
 from toxproxy.errors import StateError
 from toxproxy.system.state import StateFolder
+from toxproxy.tox.relay_list import MOST as MOST_RELAYS
+from toxproxy.tox.relay_list import Relay
 
 FILE = "nodes.json"
 MOST = 4  # addresses of a node
@@ -23,10 +26,11 @@ _log = logging.getLogger(__name__)
 
 
 class KnownNode(NamedTuple):
-    """A friend's node: its DHT key, and where it may be reached."""
+    """A friend's node: its DHT key, where it may be reached, and the relays that it was connected to."""
 
     key: bytes
     places: tuple[tuple[Address, int], ...]
+    relays: tuple[Relay, ...] = ()
 
 
 class KnownNodes:
@@ -54,6 +58,7 @@ class KnownNodes:
             friend.hex().upper(): {
                 "node": node.key.hex().upper(),
                 "places": [[str(address), port] for address, port in node.places],
+                "relays": [[str(each.address), each.port, each.key.hex().upper()] for each in node.relays],
             }
             for friend, node in self._nodes.items()
         }
@@ -78,9 +83,13 @@ class KnownNodes:
         return self._nodes.pop(friend, None) is not None
 
 
-def _node(entry: dict[str, list[tuple[str, int]]]) -> KnownNode:
+def _node(entry: dict[str, Any]) -> KnownNode:
     places = tuple((ip_address(host), _port(port)) for host, port in entry["places"][:MOST])
-    return KnownNode(_key(str(entry["node"])), places)
+    relays = tuple(
+        Relay(ip_address(host), _port(port), _key(key))
+        for host, port, key in entry.get("relays", [])[:MOST_RELAYS]
+    )
+    return KnownNode(_key(str(entry["node"])), places, relays)
 
 
 def _key(text: str) -> bytes:

@@ -29,7 +29,7 @@ from toxproxy.tox.relay_sharing import RelaySharing
 from toxproxy.tox.relay_sockets import RelaySockets
 from toxproxy.tox.rendezvous import Rendezvous, own_addresses
 from toxproxy.tox.sleep import Sleep
-from toxproxy.tox.startup import find_udp_socket, tox_options
+from toxproxy.tox.startup import find_udp_socket, keep_port, tox_options
 
 __all__ = ["ConnectionStatus", "Node"]
 
@@ -104,7 +104,7 @@ class Node:
         """
         self._loop = asyncio.get_running_loop()
         resolver = Resolver()  # only one, since it limits how many names are looked up at once
-        options = await tox_options(self._settings, resolver)
+        options = await tox_options(self._settings, resolver, self._state)
         tox = open_identity(Inbox, options, self._state)
         try:
             self._describe(tox)
@@ -114,13 +114,14 @@ class Node:
             raise
         self._running = tox
         self._sockets, self._sharing = RelaySockets(self.tcp_port), RelaySharing(tox)
-        self._udp = None
+        self._udp, kept = None, False
         if self.udp_port is not None:
             self._udp = find_udp_socket(self.udp_port)
+            kept = keep_port(self._state, self.udp_port)
         self._ahead = None if self._udp is None else Ahead(self._udp)
         if self._udp is not None:
             self._knocks = Knocks(self._udp, tox.friend_send_lossy_packet)
-        self._recall = self._make_recall(tox)
+        self._recall = self._make_recall(tox, kept_port=kept)
         self._rendezvous = Rendezvous(
             tox,
             self.dht_key,
@@ -305,7 +306,7 @@ class Node:
         with suppress(ToxError):
             self.tcp_port = tox.self_get_tcp_port()
 
-    def _make_recall(self, tox: Tox) -> Recall | None:
+    def _make_recall(self, tox: Inbox, *, kept_port: bool) -> Recall | None:
         if self.udp_port is None:
             return None
         return Recall(
@@ -313,9 +314,10 @@ class Node:
             self.udp_port,
             self._state,
             place=(lambda _: None) if self._knocks is None else self._knocks.place,
-            silent=frozenset() if self._knocks is None else self._knocks.silent,
+            send=self._knocks.send if self._knocks is not None and kept_port else None,
             ahead=self._ahead,
             own=own_addresses,
+            relays=tox.relays,
             local=self._settings.local_discovery,
         )
 
@@ -413,6 +415,8 @@ class Node:
         if self._bootstrap is not None:
             self._bootstrap.connection_changed(self.connection is not ConnectionStatus.NONE)
             self._bootstrap.relays_changed(self._sockets.peers)
+        if self._rendezvous is not None:
+            self._rendezvous.relays_changed(tox.relays_at(self._sockets.peers or ()))
         before, ways = self._over_tcp, {n: self.friend_connection(n) for n in tox.self_get_friend_list()}
         self._over_tcp = {n for n, way in ways.items() if way is ConnectionStatus.TCP}
         self._direct = ConnectionStatus.UDP in ways.values()

@@ -19,6 +19,7 @@ from toxproxy.errors import ToxproxyError
 from toxproxy.tox import library
 from toxproxy.tox.dht_key import DhtKey, Witness, wipe
 from toxproxy.tox.library import ffi
+from toxproxy.tox.relay_list import Relay
 
 if TYPE_CHECKING:
     from _cffi_backend import buffer as Buffer
@@ -276,15 +277,27 @@ class Tox:
         key: bytes | None,
         number: int,
         places: Sequence[tuple[Address, int]] = (),
+        relays: Sequence[Relay] = (),
     ) -> bytes | None:
         """As `DhtKey.packet`, beside pytox's interface. None where the DHT key's secret is not known."""
-        if self.dht is None:
+        if (dht := self.dht) is None:
             return None
         friend = bytes.fromhex(self.friend_get_public_key(friend_number))
+        return self._with_secret_key(lambda own: dht.packet(own, friend, key, number, places, relays))
+
+    def friend_dht_announcement(self, friend_number: int, key: bytes, number: int) -> bytes | None:
+        """As `DhtKey.announcement`, beside pytox's interface. None where the secret is not known."""
+        if (dht := self.dht) is None:
+            return None
+        friend = bytes.fromhex(self.friend_get_public_key(friend_number))
+        public = bytes.fromhex(self.self_get_public_key())
+        return self._with_secret_key(lambda own: dht.announcement(own, public, friend, key, number))
+
+    def _with_secret_key(self, write: Callable[[Any], bytes]) -> bytes:
         own = ffi.new("uint8_t[]", PUBLIC_KEY_SIZE)
         try:
             self._lib.tox_self_get_secret_key(self._alive("tox_self_get_secret_key"), own)
-            return self.dht.packet(own, friend, key, number, places)
+            return write(own)
         finally:
             wipe(own)
 

@@ -4,13 +4,19 @@ libtoxcore forgets a friend's DHT key at its end, and two minutes after it lost 
 in friend_connection.c). A machine that was asleep for half a minute or more has a connection that the friend
 has given up; libtoxcore notices that after 32 silent seconds of its own. In both cases the friend is mostly
 where it was. So its DHT key and its addresses are kept (`known_nodes`), and libtoxcore is told (`dht_key`).
-It then connects as after any search, and the friend sees by the handshake that this node is a new one.
+It then connects as after any search.
+
+The friend may still take the old connection for good. Then it ignores a handshake from the address of that
+connection (`udp_handle_packet` in net_crypto.c), which is that of a node with the port of before. So such a
+node first says that it has another DHT key, by a packet that libtoxcore sends only through other nodes: here
+it goes to the friend's node itself. (After that, libtoxcore 0.2.22 takes no handshake from another address of
+a private network than before, so a node with another port says nothing.)
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -22,6 +28,7 @@ from toxproxy.tox.ahead import Ahead
 from toxproxy.tox.dht_key import deliver
 from toxproxy.tox.known_nodes import MOST, KnownNode, KnownNodes
 from toxproxy.tox.pytox import Tox, ToxError
+from toxproxy.tox.relay_list import Relay
 from toxproxy.tox.whereabouts import Whereabouts, is_near, is_public
 
 # Seconds of sleep after which a friend may have given this node up: FRIEND_CONNECTION_TIMEOUT less
@@ -29,7 +36,8 @@ from toxproxy.tox.whereabouts import Whereabouts, is_near, is_public
 GIVEN_UP = 24.0
 
 _FORGOTTEN = 125.0  # seconds after losing a friend, FRIEND_DHT_TIMEOUT and some
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 600.0  # seconds between two times that libtoxcore is told, doubling
+# Seconds between two times that libtoxcore is told, doubling. 0.2.22 takes relays the second time.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 600.0
 _AT_ONCE, _RATE = 64, 4.0  # times, for all friends together, and more of them each second
 _SETTLED, _AGAIN = 2.0, 600.0  # seconds from a direct path until its address is looked at, and once more
 _SAVE_AFTER, _SAVE_EVERY = 3.0, 10.0  # seconds from a change until it is written, and between two times
@@ -46,16 +54,18 @@ class _Friend:
     direct: bool = False
     pause: float = _FIRST_PAUSE
     number: int = 0
-    said: bytes | None = None  # the DHT key with which it was last heard
+    said: bytes | None = None  # the DHT key with which it was last heard, while it was away
     where: Whereabouts | None = None
+    relays: tuple[Relay, ...] = ()
 
 
 class Recall:
     """The friends of a node. `port` is its UDP port.
 
-    `place` says where libtoxcore sends the packets for a friend, None if that is not known. `silent` are the
-    friends that are, and `ahead` is of the node's UDP socket. `own` are this machine's addresses. Unless
-    `local`, addresses of private networks that friends tell are not asked.
+    `place` says where libtoxcore sends the packets for a friend, None if that is not known. `send` sends a
+    packet from the node's UDP socket, of which `ahead` is; None if its port is not that of before. `own` are
+    this machine's addresses, `relays` those that this node was told by others than friends. Unless `local`,
+    addresses of private networks that friends tell are not asked, but for these relays.
     """
 
     def __init__(
@@ -65,20 +75,22 @@ class Recall:
         state: StateFolder,
         *,
         place: Callable[[int], tuple[Address, int] | None],
-        silent: Set[int],
+        send: Callable[[bytes, Address, int], None] | None,
         ahead: Ahead | None,
         own: Callable[[], Iterable[Address]],
+        relays: Mapping[tuple[str, int], Relay],
         local: bool,
     ) -> None:
         self._tox = tox
         self._port = port
         self._known = KnownNodes(state)
         self._place = place
-        self._silent = silent
+        self._send = send
         self._ahead = ahead
         self._absent: set[int] = set()  # friends that are looked for
         self._heard: dict[tuple[Address, int], int] = {}  # friends, by the best address of their nodes
         self._own = own
+        self._relays = relays
         self._local = local
         self._friends: dict[int, _Friend] = {}
         self._bucket = TokenBucket(_AT_ONCE, _RATE)
@@ -126,6 +138,13 @@ class Recall:
         elif friend.connected:
             self._remember(number, friend)
 
+    def told_relays(self, number: int, relays: tuple[Relay, ...]) -> None:
+        """A friend has told to which relays its node is connected."""
+        friend = self._friend(number)
+        friend.relays = relays
+        if friend.connected:
+            friend.timer.set(_SETTLED)
+
     def removed(self, number: int) -> None:
         """There is no friend with this number any more. It may be added again."""
         if (friend := self._friends.pop(number, None)) is not None:
@@ -143,37 +162,37 @@ class Recall:
         for number, friend in self._friends.items():
             if friend.connected and asleep >= GIVEN_UP and (node := self._known.get(friend.key)) is not None:
                 # The key that nobody has ends the connection; the true one follows.
-                self._tell(number, None, int(time.time()) + _AHEAD, ())
+                self._tell(number, None, int(time.time()) + _AHEAD)
                 friend.number = 1
-                self._tell(number, node.key, friend.number, node.places)
+                self._tell(number, node.key, friend.number, node.places, node.relays)
             elif not friend.connected:
                 self._begin(number, friend)
 
     def listen(self) -> None:
-        """See whether a friend that is silent or away asks from where it was, with another DHT key: it was
-        started again. Call this before libtoxcore reads. It drops such packets while it takes the old
-        connection for good (`udp_handle_packet` in net_crypto.c), and the old key's for those of nobody.
+        """See whether a friend that is away asks from where it was, with another DHT key: both ends were
+        started again. Call this before libtoxcore reads. It drops what is for this node's old key.
         """
-        if not (self._silent or self._absent) or self._ahead is None:
+        if not self._absent or self._ahead is None:
             return
         if (datagram := self._ahead.next()) is None or (key := datagram.caller) is None:
             return
         place = datagram.address, datagram.port
-        number = self._heard.get(place, -1)
-        if number not in self._absent and number not in self._silent:
+        if (number := self._heard.get(place, -1)) not in self._absent:
             return
         friend = self._friends[number]
         if (node := self._known.get(friend.key)) is None or key in (node.key, friend.said):
             return
         if self._bucket.take():
             friend.said = key
-            friend.number = int(time.time()) + _AHEAD if friend.connected else friend.number + 1
+            friend.number += 1
             self._tell(number, key, friend.number, (place,))
 
     def _friend(self, number: int) -> _Friend:
         if (friend := self._friends.get(number)) is None:
             key = bytes.fromhex(self._tox.friend_get_public_key(number))
             friend = self._friends[number] = _Friend(key, Timer(lambda: self._rang(number)))
+            if (node := self._known.get(key)) is not None:
+                friend.relays = node.relays  # until it tells others
         return friend
 
     def _begin(self, number: int, friend: _Friend) -> None:
@@ -196,13 +215,28 @@ class Recall:
             self._absent.discard(number)
         if self._bucket.take() and (node := self._known.get(friend.key)) is not None:
             friend.number += 1
-            self._tell(number, node.key, friend.number, node.places)
+            self._tell(number, node.key, friend.number, node.places, node.relays)
+            self._announce(number, node)
+
+    def _announce(self, number: int, node: KnownNode) -> None:
+        """Tell the friend this node's DHT key. It is to come before libtoxcore's handshake."""
+        if self._send is None:
+            return
+        with suppress(ToxError, ValueError):
+            if (packet := self._tox.friend_dht_announcement(number, node.key, int(time.time()))) is not None:
+                for address, port in node.places:
+                    self._send(packet, address, port)
 
     def _tell(
-        self, number: int, key: bytes | None, count: int, places: tuple[tuple[Address, int], ...]
+        self,
+        number: int,
+        key: bytes | None,
+        count: int,
+        places: tuple[tuple[Address, int], ...] = (),
+        relays: tuple[Relay, ...] = (),
     ) -> None:
         with suppress(ToxError, ValueError):  # it is no friend any more; no key
-            if (packet := self._tox.friend_dht_packet(number, key, count, places)) is not None:
+            if (packet := self._tox.friend_dht_packet(number, key, count, places, relays)) is not None:
                 deliver(packet, self._port)
 
     def _remember(self, number: int, friend: _Friend) -> None:
@@ -214,9 +248,14 @@ class Recall:
         told = [place for place in friend.where.places if self._may_ask(place[0], own)]
         places = dict.fromkeys([heard, *told] if heard is not None else told)
         self._heard.update(dict.fromkeys(list(places)[:1], number))
+        relays = tuple(each for each in friend.relays if self._may_use(each, own))
         friend.said = None
-        if self._known.put(friend.key, KnownNode(friend.where.key, tuple(places)[:MOST])):
+        if self._known.put(friend.key, KnownNode(friend.where.key, tuple(places)[:MOST], relays)):
             self._saving.soon()
+
+    def _may_use(self, relay: Relay, own: list[Address]) -> bool:
+        known = self._relays.get((str(relay.address), relay.port))
+        return known == relay or self._may_ask(relay.address, own)
 
     def _may_ask(self, address: Address, own: list[Address]) -> bool:
         return address not in own and (is_public(address) or (self._local and is_near(address, own)))

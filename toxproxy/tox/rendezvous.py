@@ -27,6 +27,7 @@ from toxproxy.system.changes import drain, watch
 from toxproxy.tox.ahead import Ahead
 from toxproxy.tox.pytox import Tox, ToxError
 from toxproxy.tox.recall import Recall
+from toxproxy.tox.relay_list import LAYOUT, Relay, parse_relays, relay_packet
 from toxproxy.tox.whereabouts import MOST, PACKET_ID, Whereabouts, is_near, is_private, is_public, parse
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds between two tries, doubling
@@ -52,6 +53,7 @@ class _Friend:
     since: float = 0.0  # when it became so
     where: Whereabouts | None = None  # what it told last
     told: Whereabouts | None = None  # what it was told last
+    told_relays: tuple[Relay, ...] = ()  # the same
     pause: float = _FIRST_PAUSE
     tried: int = 0  # since the pauses began
     heard: float = -_HEARD_AGAIN  # when its node was last asked because it was heard
@@ -97,6 +99,7 @@ class Rendezvous:
             self._loop.add_reader(self._changes, self._changed)
         self._settling: asyncio.TimerHandle | None = None
         self._mapped: tuple[tuple[Address, int], ...] = ()
+        self._relays: tuple[Relay, ...] = ()
         self._friends: dict[int, _Friend] = {}
         self._ahead = ahead
         self._awaited: dict[bytes, _Friend] = {}  # relayed friends, by the DHT keys of their nodes
@@ -120,6 +123,13 @@ class Rendezvous:
         self._mapped = tuple(places)
         self._tell_all()
 
+    def relays_changed(self, relays: tuple[Relay, ...]) -> None:
+        """This node is connected to these relays now. Tells friends, unless there are none."""
+        if relays and relays != self._relays:
+            self._relays = relays
+            for number, friend in self._friends.items():
+                self._tell(number, friend)
+
     def udp_there(self, number: int) -> bool | None:
         """Whether UDP packets reach the friend's node; None if it has not told."""
         friend = self._friends.get(number)
@@ -131,7 +141,7 @@ class Rendezvous:
         if self._recall is not None:
             self._recall.friend_changed(number, connected=connected, relayed=relayed)
         if not connected:
-            friend.told = None
+            friend.told, friend.told_relays = None, ()
         friend.connected, friend.relayed = connected, relayed
         friend.since = self._loop.time()
         friend.rest()
@@ -154,6 +164,9 @@ class Rendezvous:
         if packet[0] != PACKET_ID:
             return
         try:
+            if packet[1:2] == bytes([LAYOUT]):
+                self._told_relays(number, parse_relays(packet))
+                return
             where = parse(packet)
         except ValueError as error:
             self._refused("friend %d does not say where its node is: %s", number, error)
@@ -169,6 +182,10 @@ class Rendezvous:
         if friend.relayed and known != where:
             self._begin(number, friend)
         self._await()
+
+    def _told_relays(self, number: int, relays: tuple[Relay, ...]) -> None:
+        if self._recall is not None:
+            self._recall.told_relays(number, relays)
 
     def _await(self) -> None:
         friends = self._friends.values()
@@ -255,11 +272,15 @@ class Rendezvous:
             self._tell(number, friend)
 
     def _tell(self, number: int, friend: _Friend) -> None:
-        """Tell a friend where this node is, unless it knows."""
-        if friend.connected and friend.told != self._here:
-            with suppress(ToxError):  # it is no friend any more
-                if self._tox.friend_send_lossless_packet(number, self._here.packet()):
-                    friend.told = self._here
+        """Tell a friend where this node is, and which relays it uses, unless it knows."""
+        if not friend.connected:
+            return
+        send = self._tox.friend_send_lossless_packet
+        with suppress(ToxError):  # it is no friend any more
+            if friend.told != self._here and send(number, self._here.packet()):
+                friend.told = self._here
+            if friend.told_relays != self._relays and send(number, relay_packet(self._relays)):
+                friend.told_relays = self._relays
 
     def _look(self) -> Whereabouts:
         if self._port is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import socket
 from contextlib import suppress
@@ -10,21 +11,25 @@ from toxproxy.address import join_host_port
 from toxproxy.config.settings import ToxSettings
 from toxproxy.errors import StateError, ToxproxyError
 from toxproxy.system.resolver import Resolver
+from toxproxy.system.state import StateFolder
 from toxproxy.tox.bootstrap import resolve
 from toxproxy.tox.pytox import Tox, ToxError, ToxOptions
 
 _PROXY_TYPES = {"http": Tox.PROXY_TYPE_HTTP, "socks5": Tox.PROXY_TYPE_SOCKS5}
+PORT = "port"  # the file in the state folder
 _TRIES = 8  # random ports that are tried before libtoxcore searches by itself
 _DESCRIPTORS = range(3, 4096)  # where a socket is searched that was just opened
 
+_log = logging.getLogger(__name__)
 
-async def tox_options(settings: ToxSettings, resolver: Resolver) -> ToxOptions:
+
+async def tox_options(settings: ToxSettings, resolver: Resolver, state: StateFolder) -> ToxOptions:
     """The options of libtoxcore for `[tox]`. Raises `ToxproxyError` if the proxy's name is not found."""
     options = ToxOptions(
         ipv6_enabled=not settings.on_loopback and _has_ipv6(),
         udp_enabled=settings.udp and settings.proxy is None,
         local_discovery_enabled=settings.local_discovery,
-        start_port=_first_port(*settings.ports),
+        start_port=_first_port(*settings.ports, _kept_port(state)),
         end_port=settings.ports[1],
         tcp_port=settings.tcp_relay,
     )
@@ -80,14 +85,35 @@ def find_udp_socket(port: int) -> int | None:
     return None
 
 
-def _first_port(first: int, last: int) -> int:
-    """The port where libtoxcore begins to search for a free one: a random one, seldom that of the last run.
+def keep_port(state: StateFolder, port: int) -> bool:
+    """Write down the UDP port for the next start; returns whether it was that of the last run.
 
-    A node's DHT key is new at every start. Nodes that know its address with the old key do not accept
-    the new key for minutes, so the node is not found meanwhile (libtoxcore 0.2.18).
+    If it cannot be written there is a warning.
     """
-    for _ in range(_TRIES):
-        port = random.randint(first, last)
+    if _kept_port(state) == port:
+        return True
+    try:
+        state.write(PORT, b"%d\n" % port)
+    except StateError as error:
+        _log.warning("%s", error)
+    return False
+
+
+def _kept_port(state: StateFolder) -> int | None:
+    """The UDP port of the last run, if it is known."""
+    with suppress(StateError, ValueError):
+        return int(state.read(PORT) or b"")
+    return None
+
+
+def _first_port(first: int, last: int, kept: int | None) -> int:
+    """The port where libtoxcore begins to search for a free one: that of the last run, or a random one.
+
+    With the same port NATs and firewalls still let in the friends that were there, and friends that
+    were started again at the same moment find each other (see `recall`).
+    """
+    tries = [random.randint(first, last) for _ in range(_TRIES)]
+    for port in [kept, *tries] if kept is not None and first <= kept <= last else tries:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, suppress(OSError):
             sock.bind(("", port))
             return port

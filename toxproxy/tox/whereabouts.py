@@ -45,9 +45,7 @@ class Whereabouts:
     def packet(self) -> bytes:
         """The packet that tells it."""
         pieces = [_HEAD.pack(PACKET_ID, _LAYOUT, self.key, _UDP if self.udp else 0)]
-        for address, port in self.places:
-            pieces += bytes([address.version]), address.packed, port.to_bytes(2)
-        return b"".join(pieces)
+        return b"".join([*pieces, *(packed_place(*place) for place in self.places)])
 
 
 def parse(packet: bytes) -> Whereabouts:
@@ -60,16 +58,28 @@ def parse(packet: bytes) -> Whereabouts:
     places: list[tuple[Address, int]] = []
     at = _HEAD.size
     while at < len(packet):
-        size = _SIZES.get(packet[at])
-        if size is None or at + 1 + size + 2 > len(packet) or len(places) == MOST:
+        address, port, at = read_place(packet, at)
+        if len(places) == MOST:
             raise ValueError("the addresses are not well formed")
-        address = ip_address(packet[at + 1 : at + 1 + size])
-        port = int.from_bytes(packet[at + 1 + size : at + 3 + size])
-        if not port:
-            raise ValueError("a port is 0")
         places.append((address, port))
-        at += 3 + size
     return Whereabouts(key, tuple(places), bool(flags & _UDP))
+
+
+def packed_place(address: Address, port: int) -> bytes:
+    """An address and a port, as they stand in the packet."""
+    return bytes([address.version]) + address.packed + port.to_bytes(2)
+
+
+def read_place(packet: bytes, at: int) -> tuple[Address, int, int]:
+    """The address and the port at a place of a packet, and where the next thing is. Raises `ValueError`."""
+    size = _SIZES.get(packet[at]) if at < len(packet) else None
+    if size is None or at + 1 + size + 2 > len(packet):
+        raise ValueError("the addresses are not well formed")
+    address = ip_address(packet[at + 1 : at + 1 + size])
+    port = int.from_bytes(packet[at + 1 + size : at + 3 + size])
+    if not port:
+        raise ValueError("a port is 0")
+    return address, port, at + 3 + size
 
 
 def is_public(address: Address) -> bool:

@@ -18,12 +18,12 @@ from toxproxy.mux.limits import Limits
 from toxproxy.pace import Backoff, Pace
 from toxproxy.recovery.packet import close, closing, introduction
 from toxproxy.timer import Timer
-from toxproxy.tunnel.events import Change, Loss, SessionEnd, SessionEvent
+from toxproxy.tunnel.events import Change, Loss, PeerClosed, SessionEnd, SessionEvent
 from toxproxy.tunnel.host import Host
 from toxproxy.tunnel.session import Session
 from toxproxy.tunnel.transport import StreamEnd
 
-_LAST_WORDS = 1.0  # seconds that a session's CLOSE has to arrive, before a new link replaces its link
+_LAST_WORDS = 1.0  # seconds that this side's CLOSE has to arrive, before a new link replaces its link
 _SESSIONS = 60  # how many a client may begin in a minute
 _STEADY = 30.0  # seconds of a working link after which pauses start again from none
 # After these ends the next link may begin at once: the path failed, or they took seconds anyway.
@@ -195,7 +195,8 @@ class SessionKeeper(LinkOwner):
                 self._expiry.stop()
                 self._carried = self.carried
                 self.session = None
-                self._connect_after(what.reason, at_least=_LAST_WORDS)
+                last_words = 0.0 if isinstance(what.reason, PeerClosed) else _LAST_WORDS
+                self._connect_after(what.reason, at_least=last_words)
         self._changed(what)
 
     def _expire(self, reason: Loss = Loss.EXPIRED) -> None:
