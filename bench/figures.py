@@ -87,3 +87,12 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
     middle_x, middle_y = (sum(values) / len(points) for values in zip(*points, strict=True))
     spread = sum((x - middle_x) ** 2 for x, _ in points)
     return sum((x - middle_x) * (y - middle_y) for x, y in points) / spread if spread else 0.0
+
+
+def jain(shares: Sequence[float]) -> float:
+    """Jain's index of fairness: 1 if all shares are equal, 1 / n if one of n has everything; 1 for none.
+
+    R. Jain, D. Chiu, W. Hawe, "A quantitative measure of fairness", DEC-TR-301, 1984.
+    """
+    squares = sum(share * share for share in shares)
+    return sum(shares) ** 2 / (len(shares) * squares) if squares else 1.0

@@ -46,6 +46,11 @@ class Program:
         data: dict[str, Any] = json.loads(await self.line())
         return data
 
+    def tell(self, line: str) -> None:
+        """Write a line to its standard input."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n".encode())
+
     def end_input(self) -> None:
         """Close its standard input."""
         assert self._process.stdin is not None

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from bench import links, report, traces
 from bench.emulator import FAR_ADDRESS, Network
-from bench.figures import Bound, Figure, Series, percentile, ratios, slope
+from bench.figures import Bound, Figure, Series, jain, percentile, ratios, slope
 from bench.keystrokes import Typed, typed
 from bench.links import Direction, Link
 from bench.origin import log, pieces
@@ -572,3 +572,15 @@ def test_the_origin_sends_as_much_as_it_is_asked_for(count: int) -> None:
 def test_the_log_is_the_same_every_time() -> None:
     assert log(50) == log(50)
     assert log(50).count(b"\n") == 50
+
+
+def test_jains_index_says_how_equal_shares_are() -> None:
+    assert jain([3, 3, 3, 3]) == 1
+    assert jain([1, 0, 0, 0]) == 0.25
+    assert jain([0, 0]) == 1
+    assert jain([1, 2]) == 0.9
+
+
+@given(st.lists(st.integers(0, 1 << 40), min_size=1))
+def test_jains_index_is_between_one_nth_and_one(shares: list[int]) -> None:
+    assert 1 / len(shares) - 1e-9 <= jain(shares) <= 1 + 1e-9

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+TURN, _LEAST_TURN = 64, 8  # packets, divided among those who send much; the least is the pacer's own burst
+_SPAN = 0.1  # seconds for which a session is one of them, at least
 _SHARES = 32  # a new stream gets at most one of so many parts of what is left for new ones
 
 
@@ -20,6 +22,31 @@ class Pool:
     @property
     def left(self) -> int:
         return self.size - self.taken
+
+
+class Turns:
+    """Lets the sessions of a process send in turn, when several have much to send.
+
+    The processor is what they share then. A session whose pace was found while it was alone would keep most
+    of it: its pace allows more in each turn of the event loop than that of the others, who cannot find more.
+    """
+
+    def __init__(self) -> None:
+        self._began = 0.0  # when the present span did
+        self._now: set[object] = set()  # those who sent much in it …
+        self._before: set[object] = set()  # … and in the one before
+
+    def most(self, session: object, now: float) -> int:
+        """How many packets `session` may send before others get their turn: `TURN` if there are none."""
+        if now - self._began > _SPAN:
+            self._before = self._now if now - self._began < 2 * _SPAN else set()
+            self._began, self._now = now, set()
+        return max(_LEAST_TURN, TURN // len(self._now | self._before | {session}))
+
+    def sent(self, session: object, packets: int) -> None:
+        """`session` has sent so many."""
+        if packets >= _LEAST_TURN:
+            self._now.add(session)
 
 
 @dataclass(slots=True)
@@ -39,6 +66,7 @@ class Limits:
     `session_window`: for all windows, and for all bytes that were written and not acknowledged, together.
     Each stream may add `least_window` and `sender.LEAST_BUFFER` to it.
     `pool`: the same for all sessions of the process together.
+    `turns`: who of all sessions of the process may send how much at once.
     `streams`: how many streams the peer may have open at once.
     `flows`: how many of these may be flows of datagrams. `flow_idle`: for how many seconds one of them may
     be silent; 0 is without limit. `FlowTransport` enforces it.
@@ -52,6 +80,7 @@ class Limits:
     most_window: int = 8 * 1024 * 1024
     session_window: int = 64 * 1024 * 1024
     pool: Pool = field(default_factory=lambda: Pool(1 << 62), compare=False)
+    turns: Turns = field(default_factory=Turns, compare=False)
     streams: int = 8192
     flows: int = 1024
     flow_idle: float = 120.0

@@ -26,7 +26,7 @@ from toxproxy.link.base import LinkEnd, LinkOwner
 from toxproxy.link.enet import EnetLink
 from toxproxy.mux import events
 from toxproxy.mux.frames import close_code
-from toxproxy.mux.limits import Limits
+from toxproxy.mux.limits import TURN, Limits
 from toxproxy.mux.multiplexer import Multiplexer
 from toxproxy.mux.stream import Stream
 from toxproxy.recovery.packet import close, closing, ids
@@ -39,7 +39,6 @@ from toxproxy.tunnel.host import Host
 from toxproxy.tunnel.transport import StreamEnd, StreamTransport
 
 _TRIM_AFTER = 5.0  # seconds after the last stream's end until freed memory is returned to the system
-_BATCH = 64  # packets queued in the link before it sends them
 
 
 class Session(LinkOwner):
@@ -65,6 +64,8 @@ class Session(LinkOwner):
         self._client = introduced is None
         self._ids = (own, 0) if introduced is None else (introduced, own)
         self._loop = asyncio.get_running_loop()
+        limits = limits or Limits()
+        self._turns = limits.turns
         self.multiplexer = Multiplexer(client=self._client, session=own, limits=limits)
         self.recovery = Recovery(self.multiplexer.scheduler, self.multiplexer.receive, monotonic())
         if self._client:
@@ -208,13 +209,15 @@ class Session(LinkOwner):
             return
         while True:
             now, queued = monotonic(), 0
-            while queued < _BATCH and (packet := recovery.next_packet(now)) is not None:
+            most = self._turns.most(self, now)
+            while queued < most and (packet := recovery.next_packet(now)) is not None:
                 link.send(packet)
                 queued += 1
             refused = link.flush() if queued else 0
+            self._turns.sent(self, queued)
             if refused:
                 recovery.refused(refused, now)
-            if refused or queued < _BATCH:
+            if refused or queued < TURN:
                 break
         if self._link is link and not math.isinf(due := recovery.due):
             due = now + max(1, math.ceil((due - now) * 1000)) / 1000  # uvloop would round down
