@@ -30,6 +30,17 @@ from tests.tunnel.ends import Ends, tunnel
 Key = ec.EllipticCurvePrivateKey
 Fetch = Callable[..., Awaitable[tuple[int, bytes]]]
 
+_MAY_SIGN = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 BODY = bytes(range(256)) * 12_000  # more than a window
 LOOPS = pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 
@@ -47,8 +58,15 @@ def certificate(
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+        # Both are asked for by Python 3.13 and newer (VERIFY_X509_STRICT, RFC 5280).
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
+        )
     )
-    if not authority:
+    if authority:
+        made = made.add_extension(_MAY_SIGN, critical=True)
+    else:
         names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
         made = made.add_extension(names, critical=False)
     return made.sign(signer, hashes.SHA256())
