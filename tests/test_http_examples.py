@@ -41,6 +41,7 @@ _MAY_SIGN = x509.KeyUsage(
     encipher_only=False,
     decipher_only=False,
 )
+PATIENCE = 60.0  # seconds
 BODY = bytes(range(256)) * 12_000  # more than a window
 LOOPS = pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 
@@ -98,7 +99,7 @@ class Scene:
     @asynccontextmanager
     async def httpx(self, context: ssl.SSLContext | None = None) -> AsyncIterator[Fetch]:
         transport = Transport(self.ends.near, context=context or self.trusting)
-        async with httpx.AsyncClient(transport=transport, timeout=5) as client:
+        async with httpx.AsyncClient(transport=transport, timeout=PATIENCE) as client:
 
             async def fetch(url: str, data: bytes | None = None) -> tuple[int, bytes]:
                 answer = await client.request("GET" if data is None else "POST", url, content=data)
@@ -109,7 +110,7 @@ class Scene:
     @asynccontextmanager
     async def aiohttp(self, context: ssl.SSLContext | None = None) -> AsyncIterator[Fetch]:
         connector = Connector(self.ends.near, context=context or self.trusting)
-        timeout = aiohttp.ClientTimeout(total=10, sock_connect=5)
+        timeout = aiohttp.ClientTimeout(total=PATIENCE, sock_connect=PATIENCE)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
 
             async def fetch(url: str, data: bytes | None = None) -> tuple[int, bytes]:
