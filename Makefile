@@ -3,7 +3,7 @@
 
 bin = .venv/bin
 
-.PHONY: help demo test lint bench faults outages nats fuzz valgrind man site pictures dist deb audit lock clean
+.PHONY: help demo test lint bench faults outages nats fuzz valgrind man site pictures dist deb toxcores audit lock clean
 
 help:
 	@echo 'make demo      install toxproxy in .venv and try it: a private Tox network, a server, a client, a page'
@@ -15,6 +15,7 @@ help:
 	@echo 'make nats      a client and a server behind NATs of every kind; two hours, as root'
 	@echo 'make fuzz      arbitrary input for every parser; 8 minutes (better with: .venv/bin/pip install atheris)'
 	@echo 'make valgrind  whether a lying friend makes ENet misuse memory; 5 minutes (needs valgrind)'
+	@echo 'make toxcores  the tests of Tox with the libtoxcore of each Debian; 40 minutes, as root; asks Debian'
 	@echo 'make man       write the manual page anew, from the command line (man/toxproxy.1)'
 	@echo 'make site      the documentation as a site, in build/site'
 	@echo 'make pictures  pictures of the page, in docs/pictures; 3 minutes (needs chromium)'
@@ -63,6 +64,10 @@ valgrind:
 	@tools/install test
 	@$(bin)/python -m fuzz --valgrind --seconds 240
 
+toxcores:
+	@tools/install test
+	@tools/toxcores
+
 man:
 	@tools/install run
 	@$(bin)/python tools/manual
@@ -91,5 +96,5 @@ lock:
 	@tools/audit lock
 
 clean:
-	rm -rf .venv build dist *.egg-info .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .cache build dist *.egg-info .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find toxproxy tests bench faults fuzz -name __pycache__ -prune -exec rm -rf {} +

@@ -30,6 +30,18 @@ from tests.tunnel.ends import Ends, tunnel
 Key = ec.EllipticCurvePrivateKey
 Fetch = Callable[..., Awaitable[tuple[int, bytes]]]
 
+_MAY_SIGN = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+PATIENCE = 60.0  # seconds
 BODY = bytes(range(256)) * 12_000  # more than a window
 LOOPS = pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 
@@ -47,8 +59,15 @@ def certificate(
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+        # Both are asked for by Python 3.13 and newer (VERIFY_X509_STRICT, RFC 5280).
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
+        )
     )
-    if not authority:
+    if authority:
+        made = made.add_extension(_MAY_SIGN, critical=True)
+    else:
         names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
         made = made.add_extension(names, critical=False)
     return made.sign(signer, hashes.SHA256())
@@ -80,7 +99,7 @@ class Scene:
     @asynccontextmanager
     async def httpx(self, context: ssl.SSLContext | None = None) -> AsyncIterator[Fetch]:
         transport = Transport(self.ends.near, context=context or self.trusting)
-        async with httpx.AsyncClient(transport=transport, timeout=5) as client:
+        async with httpx.AsyncClient(transport=transport, timeout=PATIENCE) as client:
 
             async def fetch(url: str, data: bytes | None = None) -> tuple[int, bytes]:
                 answer = await client.request("GET" if data is None else "POST", url, content=data)
@@ -91,7 +110,7 @@ class Scene:
     @asynccontextmanager
     async def aiohttp(self, context: ssl.SSLContext | None = None) -> AsyncIterator[Fetch]:
         connector = Connector(self.ends.near, context=context or self.trusting)
-        timeout = aiohttp.ClientTimeout(total=10, sock_connect=5)
+        timeout = aiohttp.ClientTimeout(total=PATIENCE, sock_connect=PATIENCE)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
 
             async def fetch(url: str, data: bytes | None = None) -> tuple[int, bytes]:

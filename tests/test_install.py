@@ -8,6 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -89,11 +91,27 @@ def test_no_service_is_started(system: Path) -> None:
     assert maintainer_script(START, f"{NO_SERVICES}:{SYSTEM}", system) == 0
 
 
+OTHER = hashlib.sha256(b"another file").hexdigest()
+
+
+def install(folder: Path, lock: str, **environment: str) -> str:
+    """Run tools/install in a folder with this lock, and with the packages that lie there. It must fail."""
+    (folder / "tools").mkdir()
+    shutil.copy(ROOT / "tools/install", folder / "tools")
+    (folder / "pyproject.toml").write_text("")
+    (folder / "requirements.lock").write_text(lock)
+    own = {"PYTHON": sys.executable, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder)}
+    got = subprocess.run(
+        [folder / "tools/install", "run"],
+        env=os.environ | own | environment, capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert got.returncode == 1
+    assert not (folder / ".venv/installed-run").exists()
+    return got.stderr
+
+
 @needs_venv
 def test_a_package_with_another_hash_than_the_locked_one_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "tools").mkdir()
-    shutil.copy(ROOT / "tools/install", tmp_path / "tools")
-    (tmp_path / "pyproject.toml").write_text("")
     wheel = tmp_path / "locked-1.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr(
@@ -101,16 +119,30 @@ def test_a_package_with_another_hash_than_the_locked_one_is_refused(tmp_path: Pa
         )
         archive.writestr("locked-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         archive.writestr("locked-1.0.dist-info/RECORD", "")
-    other = hashlib.sha256(b"another wheel").hexdigest()
-    (tmp_path / "requirements.lock").write_text(f"locked==1.0 --hash=sha256:{other}\n")
-    environment = os.environ | {
-        "PYTHON": sys.executable,
-        "PIP_NO_INDEX": "1",
-        "PIP_FIND_LINKS": str(tmp_path),
-    }
-    got = subprocess.run(
-        [tmp_path / "tools/install", "run"], env=environment, capture_output=True, text=True, timeout=100
+    assert "DO NOT MATCH THE HASHES" in install(tmp_path, f"locked==1.0 --hash=sha256:{OTHER}\n")
+
+
+@needs_venv
+@pytest.mark.parametrize(
+    ("libc", "found"), [("gnu", "No matching distribution"), ("musl", "DO NOT MATCH THE H")]
+)
+def test_only_lz4_is_compiled_and_only_on_musl(tmp_path: Path, libc: str, found: str) -> None:
+    """CPython takes what it was built for from a module that the environment names."""
+    built_for = sysconfig.get_config_vars() | {"SOABI": f"cpython-{libc}", "INCLUDEPY": str(tmp_path)}
+    (tmp_path / "built_for.py").write_text(f"build_time_vars = {built_for!r}")
+    python, compiler = tmp_path / "python", tmp_path / "cc"
+    asked = f"_PYTHON_SYSCONFIGDATA_NAME=built_for PYTHONPATH='{tmp_path}'"
+    python.write_text(
+        f"""#!/bin/sh
+[ "$1" = -c ] && exec env {asked} '{sys.executable}' "$@"
+exec '{sys.executable}' "$@"
+"""
     )
-    assert got.returncode == 1
-    assert "DO NOT MATCH THE HASHES" in got.stderr
-    assert not (tmp_path / ".venv/installed-run").exists()
+    compiler.touch()
+    for file in (python, compiler):
+        file.chmod(0o755)
+    (tmp_path / "Python.h").touch()
+    with tarfile.open(tmp_path / "lz4-1.0.tar.gz", "w:gz"):
+        pass
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    assert found in install(tmp_path, f"lz4==1.0 --hash=sha256:{OTHER}\n", PYTHON=str(python), PATH=path)

@@ -320,7 +320,8 @@ async def test_a_question_for_a_server_is_not_one_for_a_client(ends: Ends) -> No
 
 async def test_programs_are_told_in_words_of_their_own_what_explains_the_state(ends: Ends) -> None:
     told = await ends.told("server", "status")
-    assert told["findings"] == []
+    kinds = {each["kind"] for each in told["findings"]}
+    assert kinds <= {"library_doubtful"}  # as some versions of libtoxcore are
     assert told["network"]["path"] == "local"
 
 

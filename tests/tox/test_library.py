@@ -11,8 +11,7 @@ from toxproxy.tox import library
 
 
 @pytest.fixture(autouse=True)
-def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.delenv(library.OVERRIDE, raising=False)
+def _fresh() -> Iterator[None]:
     library.load.cache_clear()
     yield
     library.load.cache_clear()
@@ -30,6 +29,7 @@ def test_every_declared_function_is_in_the_library() -> None:
 
 
 def test_a_missing_library_is_named_with_its_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(library.OVERRIDE, raising=False)
     monkeypatch.setattr(library, "_KNOWN_PLACES", ("libnothere.so.2",))
     monkeypatch.setattr(ctypes.util, "find_library", lambda name: None)
     with pytest.raises(library.LibraryMissing) as caught:

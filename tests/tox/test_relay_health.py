@@ -61,9 +61,13 @@ async def test_libtoxcore_connects_anew_at_once_when_its_connection_is_ended(rel
     sockets, catcher = relayed.client._sockets, Catcher()
     relayed.server.set_sink(relayed.client_number, catcher)
     before = sockets.peers
-    sockets.renew(asyncio.get_running_loop().time())
-    assert not sockets._relays
-    async with asyncio.timeout(5):  # libtoxcore alone: up to 40 s
+    async with asyncio.timeout(60):
+        while True:
+            sockets.renew(asyncio.get_running_loop().time())
+            if not sockets._relays:
+                break
+            await asyncio.sleep(0.5)  # one that is new is left alone
+    async with asyncio.timeout(20):  # libtoxcore alone: up to 40 s
         while not sockets._relays:
             await asyncio.sleep(0.02)
         while not catcher.packets:

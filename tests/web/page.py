@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 
-PATIENCE = 60
+PATIENCE = 120
 
 
 class Tab:

@@ -15,7 +15,9 @@ _KEY_SIZE = 32  # bytes
 
 
 class RelaySharing:
-    """Two ends can go on at once when a relay dies, if each uses another relay for the other, too.
+    """Two ends can go on at once when a relay dies, if each uses another relay for the other, too. And
+    those that are connected directly, when UDP is blocked, if they have a relay for each other at all: from
+    0.2.22 on (`tcp_relay_node_callback` in friend_connection.c) they have none from before they met.
 
     libtoxcore tells a friend of its relays when they meet, but never if it has three or fewer: the loop in
     `tcp_copy_connected_relays_index` (TCP_connection.c, 0.2.12 to 0.2.22) ends where it begins. So it is
@@ -30,7 +32,7 @@ class RelaySharing:
 
     def friend_met(self, relays: int) -> None:
         """A friend has been connected. This node uses so many relays."""
-        if self._sockets or not 1 < relays <= _SHARED:
+        if self._sockets or not 1 <= relays <= _SHARED:
             return
         with suppress(OSError, ToxError):  # without this, a relay's death takes half a minute
             self._open()
