@@ -66,6 +66,7 @@ def filled_in(text: str) -> str:
 # What is shown, and what is said: the same in form
 
 _FORMS = [
+    (r" \.\.\. \d+ s$", ""),  # how long a status line has been shown
     (r"\b[0-9A-F]{12,}(?:…|\b)", "KEY"),
     (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\dZ| UTC)", "WHEN"),
     (r"/\S*(?=/\.local/|/\.config/)", "/HOME"),

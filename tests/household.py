@@ -1,8 +1,8 @@
 """What there is in a home: web pages, a name server, a game, and Docker's socket.
 
-`python -m tests.household FOLDER ADDRESS...` serves it on this machine until it is ended: at each address what
-is asked by datagrams, the rest at all. `FOLDER` has `web`, which is served, and `cert.pem` with a key. The
-first line that it prints says that everything is listened on.
+`python -m tests.household FOLDER PORTS ADDRESS...` serves it on this machine until it is ended: the folder's
+`web` on these ports, on 443 with the certificate and key of `cert.pem`, and at each address what is asked by
+datagrams. Then the first line that it prints says that everything is listened on.
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ class Unix(ThreadingMixIn, UnixStreamServer):
         return super().get_request()[0], ("docker", 0)
 
 
-def main(folder: Path, addresses: list[str]) -> None:
+def main(folder: Path, ports: list[int], addresses: list[str]) -> None:
     """Serve until the end of the process."""
     pages = partial(Pages, directory=str(folder / "web"))
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(folder / "cert.pem")
-    for port in (80, 443, 3000, 8000):
+    for port in ports:
         web = ThreadingHTTPServer(("", port), pages)
         if port == 443:
             web.socket = tls.wrap_socket(web.socket, server_side=True)
@@ -114,4 +114,4 @@ async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    main(Path(sys.argv[1]), [int(port) for port in sys.argv[2].split(",")], sys.argv[3:])

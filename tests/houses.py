@@ -130,12 +130,12 @@ class Machine:
         """Type a line. Who types it ends it."""
         terminal, its = os.openpty()
         fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
-        place = ("nsenter", f"--target={self.holder.pid}", "--net", "--mount", f"--wd={self.home}")
+        place = ("nsenter", f"--target={self.holder.pid}", "--net", "--mount", "setsid", "--ctty")
         kept = {name: os.environ[name] for name in ("LANG", "TOXPROXY_LIBTOXCORE") if name in os.environ}
         try:
             process = await asyncio.create_subprocess_exec(
-                *place, "setsid", "--ctty", "sh", "-c", line,
-                stdin=its, stdout=its, stderr=its, start_new_session=False,
+                *place, "sh", "-c", f"cd {shlex.quote(str(self.home))} && {line}",
+                stdin=its, stdout=its, stderr=its,
                 env={**kept, **self.environment, "HOME": str(self.home), "TERM": "xterm"},
             )  # fmt: skip
         finally:
@@ -201,10 +201,10 @@ async def houses(folder: Path) -> AsyncIterator[tuple[Machine, Machine]]:
             _ip(home, f"route add {address} via 10.0.0.2")
         async with AsyncExitStack() as stack:
             await _furnish(home, behind, laptop)
-            for machine, served in ((home, ["127.0.0.1"]), (behind, NAMELESS)):
+            for machine, served in ((home, "8000 127.0.0.1"), (behind, f"80,443 {' '.join(NAMELESS)}")):
                 sshd = await machine.start(f"exec {program('sshd')} -D -e -f sshd_config")
                 stack.push_async_callback(sshd.end)
-                serving = f"{shlex.quote(sys.executable)} -m tests.household . {' '.join(served)}"
+                serving = f"{shlex.quote(sys.executable)} -m tests.household . {served}"
                 services = await machine.start(f"exec {serving}")
                 stack.push_async_callback(services.end)
                 await sshd.until("^Server listening on ")
@@ -263,6 +263,8 @@ async def _furnish(home: Machine, behind: Machine, laptop: Machine) -> None:
         for name in ("cert.pem", "host_key"):
             shutil.copy(laptop.home / name, machine.home / name)
         (machine.home / ".ssh").mkdir(mode=0o700)
+        shutil.copy(laptop.home / ".ssh" / "id_ed25519", machine.home / ".ssh")
+        shutil.copy(laptop.home / ".ssh" / "known_hosts", machine.home / ".ssh")
         shutil.copy(laptop.home / ".ssh" / "id_ed25519.pub", machine.home / ".ssh" / "authorized_keys")
         shutil.copytree(laptop.home / "web", machine.home / "web")
         shutil.copytree(laptop.home / "git", machine.home / "git")
