@@ -89,4 +89,5 @@ def form(text: str) -> list[str]:
 def agrees(shown: str, said: str) -> bool:
     """Whether what a page shows is what was said, in form. A line `...` stands for any lines."""
     parts = [re.escape(line) + "\n" if line != "..." else "(?:.*\n)*?" for line in form(shown)]
-    return re.search("^" + "".join(parts), "".join(f"{line}\n" for line in form(said)), re.MULTILINE) is not None
+    lines = "".join(f"{line}\n" for line in form(said))
+    return re.search("^" + "".join(parts), lines, re.MULTILINE) is not None

@@ -1,7 +1,7 @@
 """Machines on which commands are typed as a user types them, on a terminal. Nothing leaves them.
 
-`home` and `laptop` are on one network. Behind `home` is another one, with names that only `home` knows; all of
-them are one machine, `behind`. The user is `me` everywhere, with a home folder that is nearly empty at first.
+`home` and `laptop` are on one network. Behind `home` is another one, with names that only `home` knows; all
+of them are one machine, `behind`. The user is `me` everywhere, with a home folder of a few files.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ ip link set lo up
 echo made
 exec sleep infinity
 """
-_ERASED = re.compile(r"\r\x1b\[K|\r\n")
+_ERASE = "\r\x1b[K"  # as `program.logs` erases a status line
 
 
 class Typed:
@@ -62,8 +62,16 @@ class Typed:
 
     @property
     def said(self) -> str:
-        """What it has said so far. A line that was erased is one more line."""
-        return _ERASED.sub("\n", self._said.decode(errors="replace"))
+        """What it has said so far. A status line that was erased is one more line."""
+        return self._text().replace(_ERASE, "\n")
+
+    @property
+    def shown(self) -> str:
+        """What the terminal shows by now: what was erased is gone."""
+        return re.sub(rf"[^\n]*{re.escape(_ERASE)}", "", self._text())
+
+    def _text(self) -> str:
+        return self._said.decode(errors="replace").replace("\r\n", "\n")
 
     async def _read(self) -> None:
         loop = asyncio.get_running_loop()
@@ -89,7 +97,8 @@ class Typed:
         """Wait until it has said something, from a place on in `said`."""
         end = time.monotonic() + PATIENCE
         while not (found := re.compile(pattern, re.MULTILINE).search(self.said, since)):
-            assert not self._reading.done() and time.monotonic() < end, self.said
+            assert not self._reading.done(), self.said
+            assert time.monotonic() < end, self.said
             await asyncio.sleep(0.02)
         return found
 
@@ -148,7 +157,7 @@ class Machine:
         try:
             if answer:
                 typed.answer(answer)
-            return await typed.ended(), typed.said
+            return await typed.ended(), typed.shown
         finally:
             await typed.end()
 
@@ -166,7 +175,8 @@ def _machine(name: str, folder: Path, names: dict[str, str], commands: Iterable[
     toxproxy = system / "bin" / "toxproxy"
     toxproxy.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m toxproxy "$@"\n')
     toxproxy.chmod(0o755)
-    (system / "hosts").write_text("127.0.0.1 localhost\n" + "".join(f"{ip} {at}\n" for at, ip in names.items()))
+    known = "".join(f"{address} {each}\n" for each, address in names.items())
+    (system / "hosts").write_text(f"127.0.0.1 localhost\n{known}")
     users = "".join(
         f"{user}:x:{os.geteuid()}:{os.getegid()}::{place}:/bin/sh\n"
         for user, place in (("me", home), ("git", home / "git"))
@@ -250,7 +260,8 @@ async def _furnish(home: Machine, behind: Machine, laptop: Machine) -> None:
     names = ",".join(f"DNS:{name}" for name in NAMES)
     await laptop.well(
         f"mkdir -m 700 .ssh && {key} .ssh/id_ed25519 && {key} host_key && mkdir photos web && "
-        "echo a note >notes.txt && echo a picture >photos/one.jpg && echo a page of the home >web/index.html && "
+        "echo a note >notes.txt && echo a picture >photos/one.jpg && "
+        "echo a page of the home >web/index.html && "
         "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=home "
         f"-addext subjectAltName={names} -keyout key.pem -out cert.pem && cat key.pem >>cert.pem && "
         f"git init -q work && {_GIT} commit -q --allow-empty -m first && mkdir -p git/me && "
@@ -270,4 +281,5 @@ async def _furnish(home: Machine, behind: Machine, laptop: Machine) -> None:
         shutil.copytree(laptop.home / "git", machine.home / "git")
         (machine.home / "web" / "me").symlink_to("../git/me")
         (machine.home / "sshd_config").write_text(_SSHD.format(home=machine.home))
-    laptop.environment |= {name: str(laptop.home / "cert.pem") for name in ("CURL_CA_BUNDLE", "GIT_SSL_CAINFO")}
+    certificate = str(laptop.home / "cert.pem")
+    laptop.environment |= {"CURL_CA_BUNDLE": certificate, "GIT_SSL_CAINFO": certificate}

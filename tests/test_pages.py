@@ -10,7 +10,6 @@ import json
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 import textwrap
 import time
@@ -51,7 +50,7 @@ ELSEWHERE = {
     "make ": "not run: tests/test_site.py looks for the target",
     "python -m ": "not run: some take hours; tests/test_site.py looks for the module",
     "pytest ": "not run: this is one",
-    "sudo apt": "not run: it changes the system; tests/test_install.py has tools/install, which does the same",
+    "sudo apt": "not run: it changes the system; tests/test_install.py runs tools/install",
     "pipx install": "not run: it asks PyPI",
     "pip install": "not run: it asks PyPI",
     "python3 -m venv": "not run: only pip fills it",
@@ -67,7 +66,7 @@ GIVEN = {
     "docs/index.md": ("", ""),
     "docs/howto/browser.md": ("", ""),
     "docs/howto/git.md": ("", "[socks]\nbrowser = 1080:TOXID\n"),
-    "docs/troubleshooting.md": ("[access]\n", _BOTH.replace("[socks]", "web = 9998:127.0.0.1:9999:TOXID\n[socks]")),
+    "docs/troubleshooting.md": ("[access]\n", f"{_BOTH}[client]\nweb = 9998:127.0.0.1:9999:TOXID\n"),
     "docs/control.md": ("[access]\n", _BOTH),
     "docs/web.md": ("[access]\n[client laptop]\nkey = CLIENTKEY\n", ""),
     "docs/library.md": ("[access]\npermit = printer.lan:80\n", _BOTH),
@@ -114,6 +113,8 @@ class Walk:
             "[client guest]\nkey = CLIENTKEY": f"[client guest]\nkey = {'2D' * 32}",
             "/home/me": str(home.home),
         }
+        #: Whether the next client has to be let in first.
+        self.strange = False
         self._lines: dict[str, str] = {}
         self._sections: dict[str, dict[str, str]] = {}
         self._changed: set[str] = set()
@@ -202,7 +203,8 @@ class Walk:
             await self.settle()
             said = await self.short(line.typed)
         self.said.setdefault(line.typed, []).append(said)
-        assert agrees(line.shown, said), f"{self.page} shows\n{line.shown}\nfor {line.typed}, which says\n{said}"
+        shows = f"{self.page} shows\n{line.shown}\nfor {line.typed}, which says\n{said}"
+        assert agrees(line.shown, said), shows
         if hook := AFTER.get(f"{self.page}: {line.typed}"):
             await hook(self)
 
@@ -234,7 +236,7 @@ class Walk:
         elif role not in self.running:  # it takes half a minute, and is the same on each page
             invite = self.running[role] = await self.home.start(line)
             await invite.until("^  toxproxy join .*\n(.*\n)*Ctrl-C")
-        return self.running[role].said
+        return self.running[role].shown
 
     async def settle(self) -> None:
         """Have both ends run, with the files as the page has them by now."""
@@ -244,7 +246,7 @@ class Walk:
             await self.run("client", f"toxproxy client {self.file('laptop')}")
 
     async def run(self, role: str, line: str) -> None:
-        """Have an end run by this line. One that runs by it already reads its file again, if that is enough."""
+        """Have an end run by this line. One that does already reads its file again, if that is enough."""
         name, machine = ("home", self.home) if role == "server" else ("laptop", self.laptop)
         runs = self._lines.get(role) == line
         if name in self._changed and ".ini" in line:
@@ -259,7 +261,7 @@ class Walk:
         end = self.running[role] = await machine.start(f"exec {line}")
         self._lines[role] = line
         if role == "client":
-            await end.until("^(connected to|waiting to be allowed) ")
+            await end.until("^waiting to be allowed " if self.strange else "^connected to ")
             self.values["CLIENTKEY"] = (await self.laptop.well("toxproxy id client"))[:64]
             self.values["9142"] = self.values["CLIENTKEY"][:4]
         else:
@@ -311,9 +313,8 @@ class Walk:
 
     async def _prometheus(self, text: str) -> None:
         if shutil.which("promtool") is not None:
-            file = self.laptop.home / "prometheus.yml"
-            file.write_text(text)
-            subprocess.run(["promtool", "check", "config", "--syntax-only", file], check=True, capture_output=True)
+            (self.laptop.home / "prometheus.yml").write_text(text)
+            await self.laptop.well("promtool check config --syntax-only prometheus.yml")
 
 
 def _at_start(text: str) -> list[str]:
@@ -346,20 +347,22 @@ async def _secret(walk: Walk) -> None:
 
 
 async def _stranger(walk: Walk) -> None:
-    """The laptop is another one."""
+    """The laptop is another one, which nobody has let in."""
+    walk.strange = True
     await walk.home.well(f"toxproxy revoke {walk.values['CLIENTKEY'][:12]}")
     await walk.stop("client")
     shutil.rmtree(walk.laptop.home / ".local" / "state" / "toxproxy" / "client")
 
 
 async def _waits(walk: Walk) -> None:
+    walk.strange = False
     walk.said.setdefault("toxproxy status", []).append(await walk.short("toxproxy status"))
 
 
 async def _other_forwards(walk: Walk) -> None:
     walk._sections["laptop"] = {}
-    walk.configure("laptop", _BOTH.replace("[socks]\nbrowser = 1080:TOXID\n", "wiki = 8080:wiki.lan:80:TOXID\n"))
-    walk.configure("laptop", "[tox]\nport = 33445-33545\n")
+    forwards, _, _ = _BOTH.partition("[socks]")
+    walk.configure("laptop", f"{forwards}wiki = 8080:wiki.lan:80:TOXID\n[tox]\nport = 33445-33545\n")
     walk.write("laptop")
 
 
@@ -367,7 +370,8 @@ async def _node(walk: Walk) -> None:
     """A node of one's own, at the home, with the configuration that the page has for one."""
     (_, text) = (block for kind, block in fenced(read(walk.page)) if kind == "ini")
     (walk.home.home / "node.ini").write_text(text + _NODE_FILE)
-    await walk.start("node", walk.home, "toxproxy server node.ini --state node --ready-file node.json", "Tox ID")
+    line = "toxproxy server node.ini --state node --ready-file node.json"
+    await walk.start("node", walk.home, line, "Tox ID")
     key = json.loads((walk.home.home / "node.json").read_text())["dht_key"]
     walk.values[_NODE] = f"{HOME}:33600:{key}"
     walk.values["[tox]\nproxy"] = f"[tox]\nbootstrap = {HOME}:443:{key}\nproxy"
@@ -381,7 +385,8 @@ async def _proxies(walk: Walk) -> None:
 
 
 async def _leaves_by_a_proxy(walk: Walk) -> None:
-    assert await walk.laptop.well("curl -sS -x socks5h://127.0.0.1:1080 http://printer.lan/") == "a page of the home\n"
+    got = await walk.laptop.well("curl -sS -x socks5h://127.0.0.1:1080 http://printer.lan/")
+    assert got == "a page of the home\n"
     assert "printer.lan" in walk.running["proxy of the home"].said
 
 
