@@ -48,6 +48,7 @@ def blocks(text: str, kind: str) -> list[str]:
 def typed(kind: str, block: str) -> Iterator[Line]:
     """The lines that a block has people type."""
     if kind == "sh":
+        block = re.sub(r"(<<'(\w+)'\n)(?:.*\n)*?\2$", r"\1", block, flags=re.MULTILINE)  # a here-document
         for line in block.splitlines():
             if line and not line.startswith("#"):
                 yield Line(line, "")

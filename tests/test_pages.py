@@ -35,6 +35,7 @@ PAGES = [
     "docs/running.md",
     "docs/library.md",
     "README.md",
+    "docs/looking.md",
     *(f"docs/howto/{name}.md" for name in ("hotspot", "own-network", "tor")),
 ]
 
@@ -71,6 +72,7 @@ GIVEN = {
     "docs/web.md": ("[access]\n[client laptop]\nkey = CLIENTKEY\n", ""),
     "docs/library.md": ("[access]\npermit = printer.lan:80\n", _BOTH),
     "README.md": ("", _BOTH),
+    "docs/looking.md": ("", _BOTH),
     "docs/howto/hotspot.md": ("[access]\n", _BOTH),
     "docs/howto/own-network.md": ("", _BOTH),
     "docs/howto/tor.md": (f"[tox]\nbootstrap = {_NODE}\n[access]\npermit = *.lan:80\n", _BOTH),
@@ -80,11 +82,11 @@ LAPTOPS = {("docs/howto/tor.md", 0)}
 BOTH = {("docs/howto/own-network.md", 0)}
 NODES = {("docs/howto/own-network.md", 1)}
 #: References, whose configurations tests/test_examples.py has parsed.
-PARSED = {"README.md"}
+PARSED = {"docs/configuration.md", "README.md"}
 
 #: Where a command of toxproxy is typed. Others are typed on the laptop.
 AT_HOME = {"server", "invite", "allow", "clients", "revoke", "block", "service", "reload"}
-ON_LAPTOP = {("README.md", "toxproxy reload")}
+ON_LAPTOP = {("docs/looking.md", "toxproxy reload")}
 #: The lines that go on.
 ENDLESS = ("toxproxy server", "toxproxy client ", "toxproxy invite")
 #: What is typed when a line asks, or has begun.
@@ -289,6 +291,10 @@ class Walk:
         await self.home.well(f"toxproxy allow {self.values['CLIENTKEY']} --name laptop")
         await client.until("^connected to ", since)
 
+    async def connected(self) -> None:
+        """Wait until the laptop is."""
+        await self.running["client"].until("^connected to ")
+
     async def end(self) -> None:
         """End what runs."""
         for each in reversed(self.running.values()):
@@ -394,7 +400,7 @@ async def _leaves_by_a_proxy(walk: Walk) -> None:
 BEFORE: dict[str, Callable[[Walk], Awaitable[None]]] = {
     "docs/web.md": _secret,
     "README.md": _stranger,
-    "README.md: toxproxy check cfg.ini": _other_forwards,
+    "docs/looking.md: toxproxy check cfg.ini": _other_forwards,
     "docs/howto/own-network.md": _node,
     "docs/howto/tor.md": _proxies,
 }
@@ -403,7 +409,8 @@ AFTER: dict[str, Callable[[Walk], Awaitable[None]]] = {
     "docs/howto/home-server.md": Walk.again,
     "docs/howto/reverse.md": _reversed,
     "docs/web.md": Walk.again,
-    "README.md": Walk.again,
+    "README.md": Walk.connected,
+    "docs/looking.md": Walk.again,
     "README.md: toxproxy client cfg.ini": _waits,
     "docs/howto/tor.md": _leaves_by_a_proxy,
 }
