@@ -61,7 +61,7 @@ def test_a_server_that_is_too_easy_to_enter_is_warned_about(text: str, warning: 
 
 
 def test_the_pass_phrase_of_every_example_is_known_as_one() -> None:
-    files = [EXAMPLES.parent / "README.md", *EXAMPLES.glob("*.ini")]
+    files = [EXAMPLES.parent / "docs" / "configuration.md", *EXAMPLES.glob("*.ini")]
     phrases = [
         match[1] for file in files for match in re.finditer(r"^(?:; )?secret = (.+)$", file.read_text(), re.M)
     ]

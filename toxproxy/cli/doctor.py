@@ -13,6 +13,7 @@ from typing import Any
 from toxproxy import __version__, config
 from toxproxy.app.trial import libtoxcore, state, trial
 from toxproxy.cli.asking import foreign, read, say, say_json
+from toxproxy.cli.guide import more_about
 from toxproxy.config.settings import Config
 from toxproxy.control import client
 from toxproxy.control.checks import Check, CheckKind, Fault, fine, ordered, verdict, wrong
@@ -65,17 +66,10 @@ def _print(args: argparse.Namespace, checks: Sequence[Check]) -> None:
         return
     for line in diagnosis.lines(checks):
         say(line)
-    if worst is not None and worst.fault is not None and (guide := _guide()) is not None:
-        say(f"\nMore about it: {guide}, at {worst.fault.value}")
+    if worst is not None and worst.fault is not None and (more := more_about(worst.fault.value)) is not None:
+        say(f"\n{more}")
     if args.bundle is not None:
         say(f"\n{args.bundle} is written: no keys, IDs, secrets, names, addresses or paths are in it.")
-
-
-def _guide() -> Path | None:
-    """The guide for those for whom it does not work: as installed, or in the checkout."""
-    places = Path(sys.prefix) / "share" / "doc" / "toxproxy", Path(__file__).parents[2] / "docs"
-    files = (place / "troubleshooting.md" for place in places)
-    return next((file for file in files if file.is_file()), None)
 
 
 async def _examined(settings: Config, folder: Path, console: Console) -> tuple[list[Check], Snapshot | None]:

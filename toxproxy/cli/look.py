@@ -6,6 +6,8 @@ import argparse
 import sys
 
 from toxproxy.cli.asking import ask, asked, fields, read, say, say_json
+from toxproxy.cli.guide import more_about
+from toxproxy.control.findings import findings
 from toxproxy.control.snapshots import PathKind, PongSnapshot, Snapshot, StreamSnapshot
 from toxproxy.program import report
 from toxproxy.program.amounts import counted, duration, size
@@ -37,8 +39,12 @@ def _show(args: argparse.Namespace, result: object) -> None:
     if args.json:
         say_json(result)
         return
-    for line in report.lines(read(Snapshot, result), verbose=args.verbose > 0):
+    snapshot = read(Snapshot, result)
+    for line in report.lines(snapshot, verbose=args.verbose > 0):
         say(line)
+    found = findings(snapshot)
+    if found and (more := more_about(found[0].kind.value)) is not None:
+        say(f"\n{more}")
 
 
 def ping_command(args: argparse.Namespace, console: Console) -> int:

@@ -16,7 +16,7 @@ MAX_BYTES = 512  # a friend request, which carries it, has room for 921 (TOX_MAX
 MIN_LENGTH = 12  # characters; a shorter one is weak
 MIN_DIFFERENT = 6  # different characters; with fewer it is weak
 
-# The secrets in README.md and examples/, which everybody can read.
+# The secrets in docs/ and examples/, which everybody can read.
 PUBLISHED = frozenset(
     {"a long pass phrase", "another pass phrase", "change this pass phrase", "yet another pass phrase"}
 )
