@@ -9,13 +9,13 @@ from contextlib import suppress
 from toxproxy.address import join_host_port
 from toxproxy.config.settings import ToxSettings
 from toxproxy.errors import StateError, ToxproxyError
+from toxproxy.system.descriptors import NUMBERS
 from toxproxy.system.resolver import Resolver
 from toxproxy.tox.bootstrap import resolve
 from toxproxy.tox.pytox import Tox, ToxError, ToxOptions
 
 _PROXY_TYPES = {"http": Tox.PROXY_TYPE_HTTP, "socks5": Tox.PROXY_TYPE_SOCKS5}
 _TRIES = 8  # random ports that are tried before libtoxcore searches by itself
-_DESCRIPTORS = range(3, 4096)  # where a socket is searched that was just opened
 
 
 async def tox_options(settings: ToxSettings, resolver: Resolver) -> ToxOptions:
@@ -67,7 +67,7 @@ def find_udp_socket(port: int) -> int | None:
 
     libtoxcore does not return it. A search of the open descriptors works on every system.
     """
-    for descriptor in _DESCRIPTORS:
+    for descriptor in NUMBERS:
         try:
             sock = socket.socket(fileno=descriptor)
         except OSError:
