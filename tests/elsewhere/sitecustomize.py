@@ -21,9 +21,9 @@ LINUX = {
     "time": "CLOCK_BOOTTIME",
 }
 POSIX = {
-    "os": "fork forkpty getuid geteuid getgid getegid setuid setgid getgroups uname chown fchown lchown fchmod"
-    " mkfifo mknod killpg setsid getpgid getsid nice sysconf statvfs pread pwrite sendfile openpty getloadavg"
-    " O_NOFOLLOW O_DIRECTORY O_NONBLOCK O_CLOEXEC O_NOCTTY O_SYNC WNOHANG",
+    "os": "fork forkpty getuid geteuid getgid getegid setuid setgid getgroups uname chown fchown lchown"
+    " fchmod mkfifo mknod killpg setsid getpgid getsid nice sysconf statvfs pread pwrite sendfile openpty"
+    " getloadavg O_NOFOLLOW O_DIRECTORY O_NONBLOCK O_CLOEXEC O_NOCTTY O_SYNC WNOHANG",
     "select": "poll POLLIN POLLOUT POLLERR POLLHUP POLLPRI",
     "signal": "SIGHUP SIGUSR1 SIGUSR2 SIGQUIT SIGALRM SIGCHLD SIGPIPE SIGWINCH alarm setitimer pause sigwait"
     " pthread_sigmask pthread_kill",
@@ -31,14 +31,14 @@ POSIX = {
     " IPV6_RECVPKTINFO sethostname TCP_NOTSENT_LOWAT",
     "time": "clock_gettime clock_gettime_ns CLOCK_MONOTONIC CLOCK_REALTIME tzset",
 }
-POSIX_MODULES = frozenset(
-    "fcntl termios tty pty resource pwd grp syslog readline curses _curses uvloop posix crypt spwd".split()
+POSIX_MODULES = (
+    "fcntl termios tty pty resource pwd grp syslog readline curses _curses uvloop posix crypt spwd"
 )
 # Loaded while this is still the system that it is: they ask for it when they are imported, or later.
 BEFORE = (
     "asyncio ctypes.util concurrent.futures.thread email.message getpass http.client http.server"
-    " importlib.metadata importlib.resources logging.handlers multiprocessing platform shutil socket ssl subprocess"
-    " tempfile urllib.request uuid webbrowser zipfile"
+    " importlib.metadata importlib.resources logging.handlers multiprocessing platform shutil socket ssl"
+    " subprocess tempfile urllib.request uuid webbrowser zipfile"
     " aiohttp.web cffi cryptography.hazmat.primitives.asymmetric.x25519 enet h11 idna ifaddr lz4.block"
     " prometheus_client python_socks.async_.asyncio segno shtab spake2"
 )
@@ -58,7 +58,7 @@ def _begin() -> None:
     if SYSTEM == "win32":
         lacking.append(POSIX)
         _as_windows()
-    for module, names in (each for names in lacking for each in names.items()):
+    for module, names in (each for table in lacking for each in table.items()):
         for name in names.split():
             vars(importlib.import_module(module)).pop(name, None)
     sys.platform = SYSTEM
@@ -76,12 +76,16 @@ def _as_windows() -> None:
     import fcntl
     import importlib.abc
     import shutil
+    import signal
     import socket
+    import subprocess
     import types
+
+    lacking = frozenset(POSIX_MODULES.split())
 
     class Absent(importlib.abc.MetaPathFinder):
         def find_spec(self, name: str, path: object, target: object = None) -> None:
-            if name.partition(".")[0] in POSIX_MODULES:
+            if name.partition(".")[0] in lacking:
                 raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
     def locking(descriptor: int, how: int, count: int) -> None:
@@ -104,7 +108,7 @@ def _as_windows() -> None:
 
     msvcrt = types.ModuleType("msvcrt")
     vars(msvcrt).update(LK_NBLCK=2, LK_UNLCK=0, locking=locking)
-    for name in POSIX_MODULES & sys.modules.keys():
+    for name in lacking & sys.modules.keys():
         del sys.modules[name]
     sys.modules["msvcrt"] = msvcrt
     sys.meta_path.insert(0, Absent())
@@ -118,6 +122,8 @@ def _as_windows() -> None:
     ):  # fmt: skip
         delattr(asyncio.SelectorEventLoop, method)
     asyncio.new_event_loop = Proactor
+    subprocess.CREATE_NEW_PROCESS_GROUP = 0  # Popen takes no other here
+    signal.SIGBREAK = signal.CTRL_BREAK_EVENT = signal.SIGTERM
 
 
 if SYSTEM:

@@ -79,6 +79,10 @@ class Handover:
 
     def __init__(self, folder: Path, method: str, given: socket.socket, **params: object) -> None:
         self._socket = _connect(folder)
+        if not local.is_local(self._socket):
+            self._socket.close()
+            text = "a connection cannot be handed over on this system: use a port of [client] or [socks]"
+            raise ControlError(ErrorCode.FAILED, text)
         try:
             local.send_with(self._socket, encode_request(Request(method, params)), given)
             self._socket.settimeout(None)

@@ -222,12 +222,7 @@ def received(sock: socket.socket, size: int) -> tuple[bytes, list[socket.socket]
 
 
 def send_with(sock: socket.socket, data: bytes, given: socket.socket) -> None:
-    """Send `data`, and hand `given` over with it (unix(7), SCM_RIGHTS). Raises `OSError`.
-
-    `EOPNOTSUPP` where `sock` is no Unix socket.
-    """
-    if not is_local(sock):
-        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+    """Send `data` on a Unix socket, and hand `given` over with it (unix(7), SCM_RIGHTS). Raises `OSError`."""
     _sockets.send_fds(sock, [data], [given.fileno()])
 
 

@@ -32,7 +32,7 @@ def is_root() -> bool:
 
 def runs() -> bool:
     """Whether systemd started this machine (sd_booted(3))."""
-    return Path("/run/systemd/system").is_dir()
+    return sys.platform == "linux" and Path("/run/systemd/system").is_dir()
 
 
 def version() -> int:

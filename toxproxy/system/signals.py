@@ -19,10 +19,12 @@ from typing import Any
 HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)
 
 #: The signals that ask a program to end, but for `HANGUP`.
-ENDING: tuple[signal.Signals, ...] = (
-    signal.SIGINT,
-    getattr(signal, "SIGBREAK", signal.SIGTERM) if sys.platform == "win32" else signal.SIGTERM,
-)
+ENDING: tuple[signal.Signals, ...]
+
+if sys.platform == "win32":
+    ENDING = (signal.SIGINT, signal.SIGBREAK)
+else:
+    ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 def ignored(number: signal.Signals) -> bool:
