@@ -37,6 +37,8 @@ lint:
 	@$(bin)/ruff check
 	@$(bin)/ruff format --check
 	@$(bin)/mypy
+	@$(bin)/mypy --platform darwin --cache-dir .mypy_cache/darwin
+	@$(bin)/mypy --platform win32 --cache-dir .mypy_cache/win32
 	@$(bin)/lint-imports --no-logo
 
 bench:

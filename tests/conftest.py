@@ -22,7 +22,7 @@ settings.register_profile(
 settings.load_profile("toxproxy")
 
 
-for number in (signal.SIGHUP, signal.SIGINT):
+for number in (getattr(signal, "SIGHUP", signal.SIGINT), signal.SIGINT):
     if signal.getsignal(number) is signal.SIG_IGN:  # after nohup; what a test starts would ignore it, too
         signal.signal(number, lambda *_: None)
 

@@ -8,6 +8,7 @@ import stat
 from contextlib import suppress
 
 from toxproxy.errors import ToxproxyError
+from toxproxy.system import files
 
 log = logging.getLogger(__name__)
 
@@ -53,14 +54,12 @@ class AuditFile:
         os.close(self._file)
 
     def _opened(self) -> int:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        file = os.open(self._path, flags, 0o600)
+        file = os.open(self._path, files.ADDING, 0o600)
         try:
             found = os.fstat(file)
             if not stat.S_ISREG(found.st_mode):
                 raise OSError(0, "no regular file")
-            if stat.S_IMODE(found.st_mode) != 0o600:
-                os.fchmod(file, 0o600)
+            files.close_to_others(file)
         except BaseException:
             os.close(file)
             raise

@@ -12,6 +12,7 @@ from toxproxy.control.snapshots import PathKind, PongSnapshot, Snapshot, StreamS
 from toxproxy.program import report
 from toxproxy.program.amounts import counted, duration, size
 from toxproxy.program.logs import Console
+from toxproxy.system.terminal import controllable
 
 _CLEAR = "\x1b[H\x1b[2J"  # to the top, and erase the display (ECMA-48, CUP and ED)
 _PINGS, _PINGS_UNTIL_DIRECT = 4, 60
@@ -22,7 +23,7 @@ def status_command(args: argparse.Namespace, console: Console) -> int:
     if not args.watch:
         _show(args, ask(args, "status"))
         return 0
-    clear = sys.stdout.isatty() and not args.json
+    clear = not args.json and controllable(sys.stdout)
     try:
         for number, result in enumerate(asked(args, "watch")):
             if clear:

@@ -155,4 +155,4 @@ def demo_command(args: argparse.Namespace, console: Console) -> int:
                 return await demo.run(console)
         return False
 
-    return 0 if runner.run_loop(show()) else 1
+    return 0 if runner.run_loop(show(), children=True) else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Generator
 from contextlib import closing, suppress
@@ -18,7 +19,7 @@ from toxproxy.control.messages import (
     parse_answer,
 )
 from toxproxy.errors import StateError
-from toxproxy.system import local
+from toxproxy.system import gate, local
 
 _SECONDS = 15.0  # for each line of an answer
 
@@ -78,8 +79,12 @@ class Handover:
 
     def __init__(self, folder: Path, method: str, given: socket.socket, **params: object) -> None:
         self._socket = _connect(folder)
+        if not local.is_local(self._socket):
+            self._socket.close()
+            text = "a connection cannot be handed over on this system: use a port of [client] or [socks]"
+            raise ControlError(ErrorCode.FAILED, text)
         try:
-            socket.send_fds(self._socket, [encode_request(Request(method, params))], [given.fileno()])
+            local.send_with(self._socket, encode_request(Request(method, params)), given)
             self._socket.settimeout(None)
         except OSError as error:
             self._socket.close()
@@ -122,20 +127,14 @@ def _hung_up(why: str) -> ControlError:
 
 
 def _connect(folder: Path) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.settimeout(_SECONDS)
+    path = folder / NAME
     try:
-        with local.reached(folder / NAME) as name:
-            sock.connect(name)
-        if not local.may_answer(sock):
-            raise StateError(f"{folder / NAME} belongs to another user: it is not asked")
+        return gate.connect(path, _SECONDS)
     except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):  # the last: it was killed
-        sock.close()
         raise NotRunning(folder) from None
+    except PermissionError as error:
+        if error.errno == errno.EPERM:
+            raise StateError(f"{path} belongs to another user: it is not asked") from None
+        raise StateError(f"{path} cannot be asked: {error.strerror}") from error
     except OSError as error:
-        sock.close()
-        raise StateError(f"{folder / NAME} cannot be asked: {error.strerror}") from error
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+        raise StateError(f"{path} cannot be asked: {error.strerror or error}") from error

@@ -27,7 +27,8 @@ from toxproxy.control.messages import (
 )
 from toxproxy.errors import StateError, ToxproxyError
 from toxproxy.pace import Notice
-from toxproxy.system import local
+from toxproxy.system import gate, local
+from toxproxy.system.gate import Gate
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class ControlServer:
         self._methods = methods
         self._takers = takers or {}
         self._long = 0  # exchanges that a taker has
-        self._socket: socket.socket | None = None
+        self._gate: Gate | None = None
         self._accepting: asyncio.Task[None] | None = None
         self._exchanges: set[asyncio.Task[None]] = set()
         self._strange = Notice(log, logging.WARNING)
@@ -79,14 +80,14 @@ class ControlServer:
     async def start(self) -> None:
         """Listen; the socket of a program that was killed is replaced. Raises `StateError`."""
         try:
-            self._socket = local.listen(self._path)
+            self._gate = gate.gate(self._path)
         except OSError as error:
             raise StateError(f"{self._path}: cannot listen there: {error.strerror}") from error
-        self._accepting = asyncio.create_task(self._accept(self._socket), name="control socket")
+        self._accepting = asyncio.create_task(self._accept(self._gate), name="control socket")
 
     async def close(self) -> None:
         """Stop listening, hang up on whoever is connected, remove the socket."""
-        if self._socket is None or self._accepting is None:
+        if self._gate is None or self._accepting is None:
             return
         with contextlib.suppress(OSError):
             self._path.unlink()
@@ -94,24 +95,24 @@ class ControlServer:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._socket.close()
-        self._socket = None
+        self._gate.listener.close()
+        self._gate = None
 
-    async def _accept(self, sock: socket.socket) -> None:
+    async def _accept(self, gate: Gate) -> None:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                accepted, _ = await loop.sock_accept(sock)
+                accepted, _ = await loop.sock_accept(gate.listener)
             except OSError:  # no descriptor is left
                 await asyncio.sleep(_SHORTAGE)
                 continue
             busy = len(self._exchanges) - self._long >= _CONNECTIONS
-            task = loop.create_task(self._exchange(accepted, busy=busy))
+            task = loop.create_task(self._exchange(gate, accepted, busy=busy))
             self._exchanges.add(task)
             task.add_done_callback(self._exchanges.discard)
 
-    async def _exchange(self, accepted: socket.socket, *, busy: bool) -> None:
-        if not local.may_ask(accepted):
+    async def _exchange(self, gate: Gate, accepted: socket.socket, *, busy: bool) -> None:
+        if not await gate.admits(accepted):
             accepted.close()
             self._strange("%s: a process of another user was turned away", self._path)
             return

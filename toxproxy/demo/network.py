@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import secrets
-import signal
 import sys
 from collections import defaultdict, deque
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from toxproxy.errors import ToxproxyError
+from toxproxy.system import processes
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 15.0  # an idle process needs a tenth, on a machine that is not busy
@@ -92,7 +91,7 @@ class Process:
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             limit=_LINE_BYTES,
-            start_new_session=True,  # Ctrl-C reaches only the parent, which then calls `stop`
+            **processes.APART,  # Ctrl-C reaches only the parent, which then calls `stop`
         )
         self._following = asyncio.create_task(self._follow(), name=f"log of the {self.name}")
         await self.wait_for("started", _START_SECONDS)
@@ -119,7 +118,7 @@ class Process:
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 # Not terminate(): that may reap a child that has just ended, and lose its exit status.
-                os.kill(self._process.pid, signal.SIGTERM)
+                processes.end(self._process.pid)
         try:
             async with asyncio.timeout(seconds):
                 await self._process.wait()

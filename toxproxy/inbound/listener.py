@@ -25,7 +25,7 @@ from toxproxy.errors import Refusal, StreamRefused, ToxproxyError
 from toxproxy.pace import Notice
 from toxproxy.relay.stream import ByteStream, cancelled_when
 from toxproxy.system.descriptors import scarce
-from toxproxy.system.local import SocketFile
+from toxproxy.system.local import SocketFile, is_local
 from toxproxy.system.sockets import bound_datagrams, keep_lively, os_errors
 
 log = logging.getLogger(__name__)
@@ -282,7 +282,7 @@ def _current_task() -> asyncio.Task[None]:
 
 
 def _address(sock: socket.socket) -> str:
-    if sock.family == socket.AF_UNIX:
+    if is_local(sock):
         return f"{UNIX}{sock.getsockname()}"
     return join_host_port(*sock.getsockname()[:2])
 
@@ -372,4 +372,6 @@ def why(error: OSError) -> str:
         return "the name has no address here" if isinstance(error, socket.gaierror) else str(error)
     if error.errno == errno.EEXIST:
         return "there is a file that is no socket of this user"
+    if error.errno == errno.EAFNOSUPPORT:
+        return str(error.strerror).lower()
     return os.strerror(error.errno).lower()

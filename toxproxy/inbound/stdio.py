@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import socket
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from toxproxy.dialer import Dialer
 from toxproxy.errors import Refusal, StreamError, StreamRefused, ToxproxyError
 from toxproxy.pace import Notice
 from toxproxy.relay.stream import ByteStream, cancelled_when
+from toxproxy.system import local
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Stdio:
     ) -> Outcome:
         near = _Near(written, self.limits.patience, self._reset)
         sock.setblocking(False)
-        await asyncio.get_running_loop().create_unix_connection(lambda: near, sock=sock)
+        await local.join(sock, lambda: near)
         try:
             with cancelled_when(near.lost):
                 _, far = await dialer.dial(ByteStream, target, early=True)

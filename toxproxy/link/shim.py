@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import socket
 
 import enet
 
-from toxproxy.system.sockets import SENDS_TO_NAMED_WHEN_CONNECTED, enlarge
+from toxproxy.system.sockets import SENDS_TO_NAMED_WHEN_CONNECTED, duplicate, enlarge
 
 _BUFFER = 4 * 1024 * 1024  # bytes of a socket's buffers; the kernel may give less
 
@@ -22,7 +21,7 @@ def join(host: enet.Host) -> socket.socket:
     shim.bind(("127.0.0.1", 0))
     shim.connect(("127.0.0.1", host.address.port))
     enlarge(shim, _BUFFER)
-    with socket.socket(fileno=os.dup(host.socket.fileno())) as own:
+    with duplicate(host.socket.fileno()) as own:
         enlarge(own, _BUFFER)
         if SENDS_TO_NAMED_WHEN_CONNECTED:
             own.connect(shim.getsockname())

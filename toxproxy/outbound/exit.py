@@ -25,6 +25,7 @@ from toxproxy.outbound.udp import Found, UdpFlow, reached
 from toxproxy.outbound.upstream import Upstream
 from toxproxy.pace import Notice
 from toxproxy.rules import Decision, Rules, Verdict
+from toxproxy.system import local
 from toxproxy.system.descriptors import scarce
 from toxproxy.system.interfaces import Interfaces
 from toxproxy.system.resolver import NO_SUCH_NAME, Resolver
@@ -264,11 +265,8 @@ async def _connect_through(
 
 
 async def _adopt(sock: socket.socket, protocol_factory: Callable[[], P]) -> tuple[asyncio.Transport, P]:
-    loop = asyncio.get_running_loop()
     try:
-        if sock.family == socket.AF_UNIX:
-            return await loop.create_unix_connection(protocol_factory, sock=sock)
-        return await loop.create_connection(protocol_factory, sock=sock)
+        return await local.join(sock, protocol_factory)
     except BaseException:
         sock.close()
         raise

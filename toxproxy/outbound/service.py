@@ -27,6 +27,7 @@ from typing import cast
 from toxproxy.dialer import P
 from toxproxy.errors import Refusal, StreamRefused
 from toxproxy.pace import Pace
+from toxproxy.system import local
 from toxproxy.system.resolver import NO_SUCH_NAME, Resolver
 
 HOST = "service.toxproxy.invalid"
@@ -172,16 +173,15 @@ def noise() -> bytes:
 
 async def _joined(answer: _Answer, protocol_factory: Callable[[], P]) -> tuple[asyncio.Transport, P]:
     """The near end of a new socket pair, with `answer` at the far one."""
-    loop = asyncio.get_running_loop()
     near, far = socket.socketpair()
     try:
-        far_transport, _ = await loop.create_unix_connection(lambda: answer, sock=far)
+        far_transport, _ = await local.join(far, lambda: answer)
     except BaseException:
         near.close()
         far.close()
         raise
     try:
-        return await loop.create_unix_connection(protocol_factory, sock=near)
+        return await local.join(near, protocol_factory)
     except BaseException:
         far_transport.abort()
         near.close()

@@ -28,7 +28,10 @@ async def connect(path: str, rules: Rules, trail: Trail) -> socket.socket:
         trail.permitted, trail.rule = rules.decide_path(path, local.real)
     if not trail.permitted:
         raise StreamRefused(Refusal.NOT_PERMITTED, f"not permitted (on the server: {rules.place})")
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock = local.stream_socket()
+    except OSError as error:  # none on this system, or too many are open
+        raise StreamRefused(Refusal.FAILED, error.strerror or "no socket") from error
     try:
         sock.setblocking(False)
         with local.exactly(path) as name:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Self
 
-from toxproxy.system import terminal
+from toxproxy.system import signals, terminal
 
 _CLOSING = 0.1  # seconds after SIGHUP until a terminal that was closed is gone
 
 
 class Interrupts:
-    """A context manager in which each SIGINT, SIGTERM or SIGHUP ends one block (`ending`).
+    """A context manager in which each SIGINT, SIGTERM or SIGHUP ends one block (`ending`); see `signals`.
 
     With `reload`, SIGHUP calls that instead, as services expect, unless it came since the terminal was
     closed that the program was started from: nobody could end it with Ctrl-C any more.
@@ -25,22 +24,20 @@ class Interrupts:
     def __init__(self, reload: Callable[[], None] | None = None) -> None:
         self._reload = reload
         self._from_terminal = terminal.attached()
-        self._signals = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-            self._signals.append(signal.SIGHUP)
+        self._watch: signals.Watch | None = None
         self._block: asyncio.Timeout | None = None
         self._pending = 0  # signals that came when there was no block to end
 
     def __enter__(self) -> Self:
-        for number in self._signals:
-            hung_up = number == signal.SIGHUP and self._reload is not None
-            arrived = self._hung_up if hung_up else self._arrived
-            asyncio.get_running_loop().add_signal_handler(number, arrived)
+        handlers = dict.fromkeys(signals.ENDING, self._arrived)
+        if signals.HANGUP is not None and not signals.ignored(signals.HANGUP):
+            handlers[signals.HANGUP] = self._arrived if self._reload is None else self._hung_up
+        self._watch = signals.Watch(handlers)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        for number in self._signals:
-            asyncio.get_running_loop().remove_signal_handler(number)
+        if self._watch is not None:
+            self._watch.close()
 
     @asynccontextmanager
     async def ending(self) -> AsyncIterator[None]:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 from toxproxy.system import journal
+from toxproxy.system.terminal import controllable
 
 _ERASE = "\r\x1b[K"  # go to the start of the line and erase it (ECMA-48, EL)
 _CONTINUED = "\n  | "  # before each line of a traceback; no record begins like this
@@ -29,7 +30,7 @@ class Console(logging.StreamHandler[TextIO]):
         super().__init__(stream)
         terminal = stream.isatty() and not as_json
         #: Whether a status line can be shown.
-        self.live = terminal and os.environ.get("TERM", "dumb") != "dumb"
+        self.live = not as_json and controllable(stream)
         self._status = ""
         if as_json:
             self.setFormatter(JsonFormatter())

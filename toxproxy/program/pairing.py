@@ -26,7 +26,7 @@ from toxproxy.pairing.words import link, new_words, parse_words
 from toxproxy.program import runner
 from toxproxy.program.interrupts import Interrupts
 from toxproxy.program.logs import Console
-from toxproxy.system import privileges
+from toxproxy.system import files, privileges
 from toxproxy.system.state import StateFolder, option
 from toxproxy.tox import identity, library
 from toxproxy.tunnel.friend import short
@@ -326,7 +326,7 @@ def write(path: Path, text: str, *, replacing: bool) -> None:
     how = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if replacing else os.O_EXCL)
     try:
         with open(os.open(path, how, 0o600), "w", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), 0o600)
+            files.close_to_others(file.fileno())
             file.write(text)
     except OSError as error:
         print(text)

@@ -17,7 +17,7 @@ from toxproxy.app.server import Server
 from toxproxy.errors import ToxproxyError
 from toxproxy.program.interrupts import Interrupts
 from toxproxy.program.supervision import Supervision
-from toxproxy.system import descriptors, privileges
+from toxproxy.system import descriptors, loops, privileges
 from toxproxy.system.notify import Notifier
 from toxproxy.tox import library
 
@@ -80,20 +80,11 @@ def confine() -> None:
     privileges.keep_capabilities({privileges.CAP_NET_BIND_SERVICE})
 
 
-def run_loop(main: Coroutine[Any, Any, T]) -> T:
-    """As `asyncio.run`, on uvloop if it is installed. It has no wheels for some systems."""
+def run_loop(main: Coroutine[Any, Any, T], *, children: bool = False) -> T:
+    """As `asyncio.run`, on the loop of `loops.factory`."""
     descriptors.occupy_standard()
-    with asyncio.Runner(loop_factory=_loop_factory()) as loop:
+    with asyncio.Runner(loop_factory=loops.factory(children=children)) as loop:
         return loop.run(main)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    try:
-        import uvloop
-    except ImportError:
-        log.debug("uvloop is not installed: on asyncio's own event loop, which is slower")
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop
 
 
 def _summary(end: Server | Client) -> str:

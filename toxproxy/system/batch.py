@@ -70,7 +70,7 @@ class Batch:
             self._messages[number].header.piece_count = 1
         words = memoryview(_ffi.buffer(self._messages)).cast("B").cast("I")
         self._received = words[_ffi.offsetof("struct mmsghdr", "length") // 4 :: _EACH]
-        self._sizes = memoryview(_ffi.buffer(self._pieces)).cast("B").cast("L")[1::2]
+        self._sizes = memoryview(_ffi.buffer(self._pieces)).cast("B").cast("P")[1::2]
         self._segment: Any = _ffi.new("struct segment *", (_segment_length(), _UDP, _SEGMENT, 0))
         self._joined: Any = _ffi.new(
             "struct msghdr *",

@@ -14,7 +14,7 @@ MOST_DATAGRAM = 0xFFFF  # bytes
 _IN_A_ROW = 64  # datagrams that are read before others get their turn
 _IP_PKTINFO = 8  # linux/in.h; ip(7)
 _PKTINFO, _PKTINFO6 = struct.Struct("=i4s4s"), struct.Struct("=16si")
-_ROOM = socket.CMSG_SPACE(_PKTINFO6.size)  # bytes for either
+_socket: Any = socket  # names that not every system has
 _EVERY = ("0.0.0.0", "::")
 
 
@@ -92,14 +92,16 @@ class AnsweringSocket(DatagramSocket):
 
     def __init__(self, sock: socket.socket, received: Callable[[bytes, Any], None]) -> None:
         super().__init__(sock, received)
+        self._room = _socket.CMSG_SPACE(_PKTINFO6.size)  # bytes for either
         if sock.family == socket.AF_INET:
             self._info, asked = (socket.IPPROTO_IP, _IP_PKTINFO), _IP_PKTINFO
         else:
-            self._info, asked = (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO), socket.IPV6_RECVPKTINFO
+            self._info, asked = (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO), _socket.IPV6_RECVPKTINFO
         sock.setsockopt(self._info[0], asked, 1)
 
     def _receive(self, view: memoryview) -> tuple[int, Any]:
-        size, said, _, client = self._sock.recvmsg_into((view,), _ROOM)
+        sock: Any = self._sock
+        size, said, _, client = sock.recvmsg_into((view,), self._room)
         return size, (client, next((self._own(data) for *_, data in said), b""))
 
     def _own(self, data: bytes) -> bytes:
@@ -111,12 +113,13 @@ class AnsweringSocket(DatagramSocket):
         return b"" if own[0] == 0xFF else _PKTINFO6.pack(own, 0)
 
     def _transmit(self, data: bytes, to: Any) -> None:
+        sock: Any = self._sock
         client, own = to
-        self._sock.sendmsg((data,), ((*self._info, own),) if own else (), 0, client)
+        sock.sendmsg((data,), ((*self._info, own),) if own else (), 0, client)
 
 
 def answering(sock: socket.socket, received: Callable[[bytes, Any], None]) -> DatagramSocket:
     """For a socket that serves clients: it answers from where they have sent to, on Linux at least."""
-    if sock.getsockname()[0] in _EVERY and sys.platform.startswith("linux"):
+    if sock.getsockname()[0] in _EVERY and sys.platform == "linux":
         return AnsweringSocket(sock, received)
     return DatagramSocket(sock, received)

@@ -7,13 +7,14 @@ Elsewhere nothing comes back.
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from toxproxy.system.sockets import duplicate
 
 _OPTION, _AT_SCHEDULER = 37, 1 << 8  # SO_TIMESTAMPING, SOF_TIMESTAMPING_TX_SCHED
 _MOST = 2048  # bytes that are read of a copy
@@ -36,7 +37,7 @@ class Echo:
     """The socket with this descriptor. Its owner goes on using it."""
 
     def __init__(self, descriptor: int) -> None:
-        self._socket = socket.socket(fileno=os.dup(descriptor))
+        self._socket = duplicate(descriptor)
 
     def close(self) -> None:
         """Free this object's descriptor. The socket stays open."""
@@ -44,7 +45,7 @@ class Echo:
 
     def sent_by(self, send: Callable[[], object]) -> list[Datagram]:
         """Call `send`; returns what the socket sent meanwhile, as far as the kernel tells."""
-        if not sys.platform.startswith("linux"):
+        if sys.platform != "linux":
             send()
             return []
         with suppress(OSError):  # some kernels lack it
@@ -62,7 +63,9 @@ class Echo:
         A copy may come seconds after the datagram was sent: it waits until the next hop's address is known.
         """
         copies: list[Datagram] = []
-        with suppress(OSError, AttributeError):  # no more; not on this system
+        if sys.platform != "linux":
+            return copies
+        with suppress(OSError):  # no more
             for _ in range(_COPIES):
                 frame = self._socket.recvmsg(_MOST, 512, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT)[0]
                 if (datagram := find_datagram(frame)) is not None:

@@ -6,6 +6,7 @@ free memory that glibc had kept.
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from typing import Any
 
@@ -23,6 +24,8 @@ def trim() -> None:
 
 @cache
 def _library() -> Any:
+    if sys.platform == "win32":
+        return None
     try:
         library: Any = _ffi.dlopen(None)
         library.malloc_trim  # noqa: B018

@@ -1,4 +1,6 @@
-"""This machine's own addresses and broadcast addresses, from getifaddrs(3), which Linux and macOS have.
+"""This machine's own addresses and broadcast addresses.
+
+They are from getifaddrs(3), which Linux and macOS have; on Windows from GetAdaptersAddresses, by ifaddr.
 
 Behind a NAT, the router's public address is not among them: this machine does not know it.
 """
@@ -11,7 +13,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from functools import cache
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Network
 from socket import AF_INET, AF_INET6
 from typing import Any
 
@@ -24,6 +27,7 @@ _FRESH = 2.0  # seconds that an answer is used again
 _EVERYBODY = IPv4Address("255.255.255.255")  # on the network of the default route (RFC 919, section 7)
 _GLOBAL = IPv6Network("2000::/3")  # global unicast (RFC 4291, section 2.4)
 _IFF_BROADCAST = 0x2  # a flag of an interface: `destination` is the broadcast address
+_LONGEST_WITH_BROADCAST = 30  # bits of a prefix (RFC 3021)
 _SITE = 64  # the usual length of a network's prefix, in bits (RFC 4291, section 2.5.4)
 
 _ffi = FFI()
@@ -39,7 +43,6 @@ _ffi.cdef(
     void freeifaddrs(struct ifaddrs *first);
     """
 )
-_libc: Any = _ffi.dlopen(None)
 # On Linux a sockaddr begins with the family, 2 bytes. On macOS a length byte comes first, then 1 byte.
 _FAMILY = slice(0, 2) if sys.platform == "linux" else slice(1, 2)
 
@@ -74,6 +77,8 @@ def look() -> Machine:
 
 def broadcasts() -> frozenset[Address]:
     """The broadcast addresses of the local IPv4 networks, and that of "this network". Raises `OSError`."""
+    if sys.platform == "win32":
+        return frozenset(map(_broadcast, _adapters())) | {_EVERYBODY}
     return frozenset(
         address
         for entry in _entries()
@@ -94,6 +99,9 @@ def sources() -> frozenset[Address]:
 
 
 def _addresses() -> Iterator[Address]:
+    if sys.platform == "win32":
+        yield from (plain_address(host) for host, _ in _adapters())
+        return
     for entry in _entries():
         if entry.addr:
             yield from _address(entry.addr)
@@ -101,7 +109,8 @@ def _addresses() -> Iterator[Address]:
 
 def _entries() -> Iterator[Any]:
     first = _ffi.new("struct ifaddrs **")
-    if _libc.getifaddrs(first):
+    libc = _libc()
+    if libc.getifaddrs(first):
         raise OSError(_ffi.errno, os.strerror(_ffi.errno))
     try:
         entry = first[0]
@@ -109,7 +118,30 @@ def _entries() -> Iterator[Any]:
             yield entry
             entry = entry.next
     finally:
-        _libc.freeifaddrs(first[0])
+        libc.freeifaddrs(first[0])
+
+
+@cache
+def _libc() -> Any:
+    if sys.platform != "win32":
+        return _ffi.dlopen(None)
+
+
+def _adapters() -> Iterator[tuple[str, int]]:
+    """Each address of an interface of Windows, and the length of its network's prefix."""
+    import ifaddr  # installed only there
+
+    for adapter in ifaddr.get_adapters():
+        for each in adapter.ips:
+            yield str(each.ip if each.is_IPv4 else each.ip[0]), each.network_prefix
+
+
+def _broadcast(adapter: tuple[str, int]) -> Address:
+    """The broadcast address of an IPv4 network; for one that has none, and for IPv6, that of this network."""
+    host, prefix = adapter
+    if ":" in host or prefix > _LONGEST_WITH_BROADCAST or IPv4Address(host).is_loopback:
+        return _EVERYBODY
+    return IPv4Interface(f"{host}/{prefix}").network.broadcast_address
 
 
 def _address(raw: Any) -> Iterator[Address]:

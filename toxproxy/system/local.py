@@ -1,7 +1,11 @@
-"""Unix sockets: made, found, handed over, and asked who is at the other end."""
+"""Unix sockets: made, found, handed over, and asked who is at the other end.
+
+Python has none on Windows.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -10,12 +14,42 @@ import socket
 import stat
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
+
+from toxproxy.system import files
+
+P = TypeVar("P", bound=asyncio.BaseProtocol)
+
+#: The family of Unix sockets; None where there are none.
+FAMILY: int | None = getattr(socket, "AF_UNIX", None)
 
 _BACKLOG = 64
 _SUN_PATH_BYTES = 104  # struct sockaddr_un: 108 on Linux, 104 elsewhere, with the final NUL
 _UCRED = struct.Struct("iII")  # socket(7), SO_PEERCRED: process, user, group
+_SO_PEERCRED = getattr(socket, "SO_PEERCRED", 0)
+_O_PATH, _O_NOFOLLOW = getattr(os, "O_PATH", 0), getattr(os, "O_NOFOLLOW", 0)
+_sockets: Any = socket  # names that not every system has
+_select: Any = select
+
+
+def stream_socket() -> socket.socket:
+    """A new stream socket. Raises `OSError`."""
+    return socket.socket(_family(), socket.SOCK_STREAM)
+
+
+def is_local(sock: socket.socket) -> bool:
+    """Whether this is a Unix socket."""
+    return FAMILY is not None and sock.family == FAMILY
+
+
+async def join(sock: socket.socket, protocol_factory: Callable[[], P]) -> tuple[asyncio.Transport, P]:
+    """A protocol on a connected socket, Unix or TCP. Raises `OSError`."""
+    loop = asyncio.get_running_loop()
+    if is_local(sock):
+        return await loop.create_unix_connection(protocol_factory, sock=sock)
+    return await loop.create_connection(protocol_factory, sock=sock)
 
 
 def listen(path: Path) -> socket.socket:
@@ -23,7 +57,7 @@ def listen(path: Path) -> socket.socket:
 
     It takes the place of whatever was there, which the caller must own. Raises `OSError`.
     """
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock = stream_socket()
     new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         new.unlink(missing_ok=True)  # of a program with the same number that was killed just here
@@ -52,7 +86,7 @@ class SocketFile(socket.socket):
     """
 
     def __init__(self, path: str, mode: int, backlog: int) -> None:
-        super().__init__(socket.AF_UNIX, socket.SOCK_STREAM)
+        super().__init__(_family(), socket.SOCK_STREAM)
         self._path = path
         self._made: tuple[int, int] | None = None
         try:
@@ -87,9 +121,9 @@ class SocketFile(socket.socket):
 def _clear(path: str) -> None:
     """Remove the socket at `path` if nothing listens there. Raises `OSError` as `SocketFile`."""
     found = os.lstat(path)
-    if not stat.S_ISSOCK(found.st_mode) or found.st_uid not in (os.geteuid(), 0):
+    if not stat.S_ISSOCK(found.st_mode) or (files.foreign(found) and found.st_uid):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+    with stream_socket() as probe:
         probe.setblocking(False)
         if probe.connect_ex(path) != errno.ECONNREFUSED:
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
@@ -118,10 +152,16 @@ def exactly(path: str) -> Iterator[str]:
 
     On Linux the name stays that of the same file, whatever happens to the path. Elsewhere it is the path.
     """
-    if not hasattr(os, "O_PATH"):
+    if sys.platform != "linux":
         yield path
-        return
-    descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    else:
+        with _kept(path) as name:
+            yield name
+
+
+@contextlib.contextmanager
+def _kept(path: str) -> Iterator[str]:
+    descriptor = os.open(path, _O_PATH | _O_NOFOLLOW)
     try:
         name = f"/proc/self/fd/{descriptor}"
         if os.readlink(name) != path:
@@ -137,12 +177,15 @@ def exactly(path: str) -> Iterator[str]:
 def reached(path: Path) -> Iterator[str]:
     """The path in a form that fits a socket's address, however deep the folder is. Raises `OSError`.
 
-    A path that is too long is reached through the folder's descriptor (Linux's /proc).
+    A path that is too long is reached through the folder's descriptor (Linux's /proc). Elsewhere it is
+    an error.
     """
     if len(os.fsencode(path)) < _SUN_PATH_BYTES:
         yield str(path)
         return
-    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    if sys.platform != "linux":
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    descriptor = os.open(path.parent, os.O_RDONLY)
     try:
         yield f"/proc/self/fd/{descriptor}/{path.name}"
     finally:
@@ -154,12 +197,12 @@ def may_ask(sock: socket.socket) -> bool:
 
     True where the system does not tell: then the file's mode has to do.
     """
-    return _user(sock) in (None, os.geteuid(), 0)
+    return sys.platform != "linux" or _user(sock) in (os.geteuid(), 0)
 
 
 def may_answer(sock: socket.socket) -> bool:
     """Whether what listens on a connected Unix socket is of this user or of root. Root asks everybody."""
-    return os.geteuid() == 0 or may_ask(sock)
+    return files.is_root() or may_ask(sock)
 
 
 def received(sock: socket.socket, size: int) -> tuple[bytes, list[socket.socket]]:
@@ -167,13 +210,20 @@ def received(sock: socket.socket, size: int) -> tuple[bytes, list[socket.socket]
 
     Raises `BlockingIOError` where nothing has come, and `OSError`, also for a descriptor of another kind.
     """
-    data, descriptors, _, _ = socket.recv_fds(sock, size, 1, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+    if not is_local(sock):
+        return sock.recv(size), []
+    data, descriptors, _, _ = _sockets.recv_fds(sock, size, 1, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
     try:
         return data, [socket.socket(fileno=descriptor) for descriptor in descriptors]
     except OSError:
         for descriptor in descriptors:
             os.close(descriptor)
         raise
+
+
+def send_with(sock: socket.socket, data: bytes, given: socket.socket) -> None:
+    """Send `data` on a Unix socket, and hand `given` over with it (unix(7), SCM_RIGHTS). Raises `OSError`."""
+    _sockets.send_fds(sock, [data], [given.fileno()])
 
 
 def half_closed(sock: socket.socket) -> bool:
@@ -183,14 +233,18 @@ def half_closed(sock: socket.socket) -> bool:
     """
     if (half := getattr(select, "POLLRDHUP", None)) is None:
         return True
-    poll = select.poll()
+    poll = _select.poll()
     poll.register(sock, half)
     events = dict(poll.poll(0)).get(sock.fileno(), 0)
-    return bool(events & half) and not events & select.POLLHUP
+    return bool(events & half) and not events & _select.POLLHUP
 
 
-def _user(sock: socket.socket) -> int | None:
-    if not sys.platform.startswith("linux"):
-        return None
-    _, user, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+def _user(sock: socket.socket) -> int:
+    _, user, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, _SO_PEERCRED, _UCRED.size))
     return int(user)
+
+
+def _family() -> int:
+    if FAMILY is None:
+        raise OSError(errno.EAFNOSUPPORT, "this system has no Unix sockets")
+    return FAMILY

@@ -12,6 +12,8 @@ import time
 from collections.abc import MutableMapping
 from contextlib import suppress
 
+from toxproxy.system import local
+
 _MOST_STATUS = 400  # characters
 _MICRO = 1_000_000
 
@@ -30,7 +32,7 @@ class Notifier:
 
     def __bool__(self) -> bool:
         """Whether there is a service manager to tell."""
-        return self._address[:1] in ("\0", "/")
+        return self._address[:1] in ("\0", "/") and local.FAMILY is not None
 
     def ready(self) -> None:
         """The process has started, or has read its configuration again."""
@@ -38,7 +40,7 @@ class Notifier:
 
     def reloading(self) -> None:
         """The process reads its configuration again. `ready` must follow."""
-        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
         """The process is ending."""
@@ -53,9 +55,9 @@ class Notifier:
         self._send("WATCHDOG=1")
 
     def _send(self, message: str) -> None:
-        if not self:
+        if local.FAMILY is None or not self:
             return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        with socket.socket(local.FAMILY, socket.SOCK_DGRAM) as sock:
             sock.setblocking(False)
             with suppress(OSError):  # it is too busy, or gone
                 sock.sendto(message.encode(errors="replace"), self._address)

@@ -1,4 +1,4 @@
-"""Rights that this process gives up for good. On other systems than Linux, only the core dump goes.
+"""Rights that this process gives up for good. On macOS only the core dump goes, on Windows nothing.
 
 - Its memory is closed to the user's other programs: no core dump, no debugger, no /proc/PID/mem
   (prctl(2), PR_SET_DUMPABLE). Root can still look.
@@ -10,10 +10,12 @@
 from __future__ import annotations
 
 import ctypes
-import resource
 import struct
 import sys
 from collections.abc import Collection
+
+if sys.platform != "win32":
+    import resource
 
 CAP_NET_BIND_SERVICE = 10  # linux/capability.h: ports below 1024
 CAP_IPC_LOCK = 14  # locking memory in spite of RLIMIT_MEMLOCK
@@ -25,7 +27,8 @@ _CAPABILITY_VERSION_3 = 0x20080522
 
 def close_memory() -> None:
     """Keep the user's other programs out of this process's memory, which holds keys and secrets."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform != "win32":
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
@@ -43,16 +46,15 @@ def forbid_memory_locking() -> None:
     third of the time of a transfer. The buffers hold nothing that is not in ordinary memory too, and
     no key. Where mlock(2) fails, libtoxcore goes on without it.
     """
-    if not sys.platform.startswith("linux"):
-        return
-    _, most = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, most))
-    _mask_capabilities(~(1 << CAP_IPC_LOCK))  # with this capability the limit has no effect
+    if sys.platform == "linux":
+        _, most = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, most))
+        _mask_capabilities(~(1 << CAP_IPC_LOCK))  # with this capability the limit has no effect
 
 
 def _mask_capabilities(mask: int) -> None:
     """Give up the capabilities that are not in `mask` (capset(2)), for this thread and those it starts."""
-    if not sys.platform.startswith("linux"):
+    if sys.platform != "linux":
         return
     libc = ctypes.CDLL(None)
     header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
@@ -64,5 +66,5 @@ def _mask_capabilities(mask: int) -> None:
 
 
 def _prctl(option: int, value: int) -> None:
-    if sys.platform.startswith("linux"):
+    if sys.platform == "linux":
         ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), *[ctypes.c_ulong(0)] * 3)

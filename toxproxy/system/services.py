@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-import pwd
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import platformdirs
 
 from toxproxy.errors import StateError, ToxproxyError
+from toxproxy.system import files
+
+if sys.platform != "win32":
+    import pwd
 
 _SECONDS = 60.0  # for a command of systemd
 _SYSTEM_UNITS = Path("/etc/systemd/system")
@@ -23,12 +27,12 @@ class NoManager(ToxproxyError):
 
 def is_root() -> bool:
     """Whether this process may write the system's units."""
-    return os.geteuid() == 0
+    return files.is_root()
 
 
 def runs() -> bool:
     """Whether systemd started this machine (sd_booted(3))."""
-    return Path("/run/systemd/system").is_dir()
+    return sys.platform == "linux" and Path("/run/systemd/system").is_dir()
 
 
 def version() -> int:
@@ -62,19 +66,26 @@ def confines(*properties: str) -> bool:
 
 def lingers() -> bool:
     """Whether this user's services run without a login. True where nobody tells."""
-    try:
-        return _run(["loginctl", "show-user", str(os.geteuid()), "--property=Linger"]).strip() != "Linger=no"
-    except NoManager:  # who is not logged in is not known either
-        return Path("/var/lib/systemd/linger", pwd.getpwuid(os.geteuid()).pw_name).exists()
+    if sys.platform == "win32":
+        return True
+    else:
+        try:
+            told = _run(["loginctl", "show-user", str(os.geteuid()), "--property=Linger"])
+        except NoManager:  # who is not logged in is not known either
+            return Path("/var/lib/systemd/linger", pwd.getpwuid(os.geteuid()).pw_name).exists()
+        return told.strip() != "Linger=no"
 
 
 def state_of(user: str, role: str) -> Path:
     """The state folder that a user of the machine has by default. Raises `StateError` for no user."""
-    try:
-        home = Path(pwd.getpwnam(user).pw_dir)
-    except KeyError:
-        raise StateError(f"this machine has no user {user}") from None
-    return home / ".local" / "state" / "toxproxy" / role
+    if sys.platform == "win32":
+        raise StateError("the users of this system are not looked up: name the folder with --state")
+    else:
+        try:
+            home = Path(pwd.getpwnam(user).pw_dir)
+        except KeyError:
+            raise StateError(f"this machine has no user {user}") from None
+        return home / ".local" / "state" / "toxproxy" / role
 
 
 def owner() -> str | None:

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fcntl import ioctl
-from termios import TIOCOUTQ
+from typing import Any
+
+if sys.platform != "win32":
+    from fcntl import ioctl
+    from termios import TIOCOUTQ
 
 # TCP keepalive: a peer that is gone is noticed after two minutes.
 _KEEPALIVE_AFTER = 60  # seconds of silence before the first probe
 _KEEPALIVE_EVERY = 15  # seconds between probes
 _KEEPALIVE_PROBES = 4  # unanswered ones, after which the connection is lost
 
-_LINGER_RESET = struct.pack("ii", 1, 0)  # SO_LINGER with zero seconds: close(2) sends RST
+_LINGER_RESET = struct.pack(
+    "HH" if sys.platform == "win32" else "ii", 1, 0
+)  # SO_LINGER with zero seconds: close(2) sends RST
+
+_SO_NWRITE = 0x1024  # sys/socket.h of macOS: bytes in the send buffer; TIOCOUTQ is for terminals there
+_TCP_INFO = 11  # linux/tcp.h
+_WHOLE = 0xFFFF  # bytes of the longest datagram
 
 #: Whether sendmsg() on a connected UDP socket may name an address. ENet always names one.
 SENDS_TO_NAMED_WHEN_CONNECTED = sys.platform.startswith("linux")
@@ -58,8 +68,16 @@ def reset_when_closed(sock: socket.socket) -> None:
 
 
 def unsent(sock: socket.socket) -> int:
-    """Bytes that the peer has not acknowledged yet (tcp(7), SIOCOUTQ). Raises `OSError`."""
-    return int.from_bytes(ioctl(sock.fileno(), TIOCOUTQ, bytes(4)), sys.byteorder)
+    """Bytes that the peer has not acknowledged yet (tcp(7), SIOCOUTQ).
+
+    Raises `OSError`, also where the system does not tell.
+    """
+    if sys.platform == "win32":
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+    elif sys.platform == "darwin":
+        return sock.getsockopt(socket.SOL_SOCKET, _SO_NWRITE)
+    else:
+        return int.from_bytes(ioctl(sock.fileno(), TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
 def bound_datagrams(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
@@ -73,6 +91,36 @@ def bound_datagrams(family: socket.AddressFamily, host: str, port: int) -> socke
         sock.close()
         raise
     return sock
+
+
+def duplicate(descriptor: int) -> socket.socket:
+    """Another object for a non-blocking socket, with a descriptor of its own. Raises `OSError`.
+
+    On Windows the number is a handle, which os.dup does not take.
+    """
+    known = socket.socket(fileno=descriptor)
+    try:
+        known.setblocking(False)  # so it is; `dup` sets for both what this object believes
+        return known.dup()
+    finally:
+        known.detach()
+
+
+def peek(sock: socket.socket, size: int) -> tuple[bytes, Any]:
+    """The first bytes of the datagram that will be read next, and its sender. Never waits. Raises `OSError`.
+
+    Windows has no flag for a call that does not wait: there the socket has to be a non-blocking one.
+    """
+    if sys.platform == "win32":  # and a datagram that is longer than asked for is an error
+        data, sender = sock.recvfrom(_WHOLE, socket.MSG_PEEK)
+        return data[:size], sender
+    else:
+        return sock.recvfrom(size, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+
+
+def tcp_info(sock: socket.socket, size: int) -> bytes:
+    """The beginning of Linux's `struct tcp_info` of a connection (linux/tcp.h). Raises `OSError`."""
+    return sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, size)
 
 
 def enlarge(sock: socket.socket, size: int) -> None:

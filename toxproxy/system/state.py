@@ -6,7 +6,6 @@ or not at all.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 import tempfile
@@ -19,6 +18,7 @@ from shlex import quote
 import platformdirs
 
 from toxproxy.errors import StateError
+from toxproxy.system import files
 
 _LOCK = "lock"
 
@@ -70,33 +70,24 @@ def flaw(path: Path) -> tuple[StateFlaw, Path] | None:
             return None
         if not path.is_dir():
             return StateFlaw.UNUSABLE, path
-        if path.stat().st_uid != os.geteuid():
+        if files.foreign(path.stat()):
             return StateFlaw.FOREIGN, path
         if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
             return StateFlaw.UNUSABLE, path
-        files = [each for each in path.iterdir() if not each.name.startswith(".")]
-        for file in files:
+        held = [each for each in path.iterdir() if not each.name.startswith(".")]
+        for file in held:
             status = file.lstat()
-            if status.st_uid != os.geteuid():
+            if files.foreign(status):
                 return StateFlaw.FOREIGN, file
             if stat.S_ISREG(status.st_mode) and not os.access(file, os.R_OK | os.W_OK):
                 return StateFlaw.UNUSABLE, file
-        if path.stat().st_mode & 0o077 and files:
+        if files.is_open(path.stat()) and held:
             return StateFlaw.OPEN, path
-        if (path / _LOCK).exists() and _locked(path / _LOCK):
+        if (path / _LOCK).exists() and files.is_locked(path / _LOCK):
             return StateFlaw.IN_USE, path
     except OSError:
         return StateFlaw.UNUSABLE, path
     return None
-
-
-def _locked(path: Path) -> bool:
-    with open(path, "rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 @contextmanager
@@ -131,11 +122,11 @@ class StateFolder:
 
     def _claim(self) -> None:
         status = self.path.stat()
-        if status.st_uid != os.geteuid():
+        if files.foreign(status):
             raise StateError(
                 f"{self.path} belongs to another user (id {status.st_uid}): choose another folder"
             )
-        if not status.st_mode & 0o077:
+        if not files.is_open(status):
             return
         entries = os.listdir(self.path)
         if entries and _LOCK not in entries:
@@ -190,11 +181,7 @@ class StateFolder:
             with suppress(OSError):
                 os.unlink(temporary)
             raise
-        folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        files.keep_names(self.path)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -210,7 +197,7 @@ class StateFolder:
             raise StateError(f"{path} cannot be opened: {error.strerror}") from None
         try:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                files.lock(descriptor)
                 os.ftruncate(descriptor, 0)
                 os.write(descriptor, f"{os.getpid()}\n".encode())
             except BlockingIOError:

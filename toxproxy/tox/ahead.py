@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from typing import NamedTuple
 
 from toxproxy.address import Address, plain_address
+from toxproxy.system import sockets
 
 _REQUESTS = (0x00, 0x02, 0x18)  # NET_PACKET_PING_REQUEST, _GET_NODES and _COOKIE_REQUEST in network.h
 _HEAD = 1 + 32  # bytes: the kind of a packet, and in a request the sender's DHT key
@@ -32,7 +31,7 @@ class Ahead:
     """Looks at what waits at a node's UDP socket, and leaves it there. Ask before libtoxcore reads."""
 
     def __init__(self, descriptor: int) -> None:
-        self._socket = socket.socket(fileno=os.dup(descriptor))
+        self._socket = sockets.duplicate(descriptor)
 
     def close(self) -> None:
         """Close this object's own descriptor of the socket."""
@@ -41,7 +40,7 @@ class Ahead:
     def next(self) -> Datagram | None:
         """The first datagram that waits; None if there is none, or the error of one that was sent."""
         try:
-            head, (host, port, *_) = self._socket.recvfrom(_HEAD, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            head, (host, port, *_) = sockets.peek(self._socket, _HEAD)
         except OSError:
             return None
         return Datagram(head, plain_address(host), port)

@@ -30,6 +30,8 @@ _KNOWN_PLACES = (
     "/opt/homebrew/lib/libtoxcore.2.dylib",
     "/usr/local/lib/libtoxcore.2.dylib",
     "/usr/local/lib/libtoxcore.so.2",
+    "libtoxcore.dll",  # as MinGW names it, and MSVC
+    "toxcore.dll",
 )
 
 _HOW_TO_INSTALL = (

@@ -6,11 +6,11 @@ at ports by chance would find each other after up to 100 seconds.
 
 from __future__ import annotations
 
-import os
 import socket
 from contextlib import suppress
 
 from toxproxy.system.interfaces import broadcasts
+from toxproxy.system.sockets import duplicate
 
 _DISCOVERY = b"\x21"  # NET_PACKET_LAN_DISCOVERY; the DHT key follows
 _PORTS = range(33445, 33546)  # TOX_PORTRANGE_FROM to TOX_PORTRANGE_TO
@@ -20,7 +20,7 @@ class Neighbours:
     """`descriptor` is the UDP socket of the node with this `dht_key`."""
 
     def __init__(self, descriptor: int, dht_key: bytes) -> None:
-        self._socket = socket.socket(fileno=os.dup(descriptor))
+        self._socket = duplicate(descriptor)
         self._packet = _DISCOVERY + dht_key
 
     def close(self) -> None:

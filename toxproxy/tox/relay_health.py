@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from enum import Enum
 
+from toxproxy.system.sockets import tcp_info
+
 _STALLED = 4000  # ms without an acknowledgement of what was sent, and so many repetitions …
 _REPETITIONS = 3
 _LIVELY = 1000  # … while another relay acknowledged in the last ms, or owes nothing
@@ -50,7 +52,7 @@ def state_of(sock: socket.socket) -> State:
             other.bind((host, 0, *rest))
         except OSError:
             return State.STALLED
-    return judge(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_SIZE))
+    return judge(tcp_info(sock, _INFO_SIZE))
 
 
 def ask(sock: socket.socket, wanted: bool) -> None:

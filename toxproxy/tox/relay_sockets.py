@@ -4,7 +4,7 @@ They are found among this process's descriptors. libtoxcore does not set FD_CLOE
 0.2.22: `net_socket` and `net_accept` in network.c), while Python, libuv and ENet set it or open no TCP
 sockets. A socket that was inherited at the start is taken for one of them, and does no harm.
 
-They are watched by an epoll instance of their own, which the loop watches:
+They are watched by a watch of their own (`Edges`), which the loop watches:
 
 - libtoxcore closes a socket whenever it likes, and the process may reuse its number at once. The kernel
   then forgets the old one, and the loop never knew it.
@@ -16,11 +16,11 @@ They are watched by an epoll instance of their own, which the loop watches:
 from __future__ import annotations
 
 import os
-import select
 import socket
 import time
 from contextlib import suppress
 
+from toxproxy.system.edges import Edges, edges
 from toxproxy.tox.relay_health import Peer, Probes, State, ask, end, state_of
 
 SEARCH_EVERY = 1.0  # seconds between two searches …
@@ -28,15 +28,10 @@ _SEARCH_SHARE = 500  # a search takes at most one of so many parts of the time
 _SEARCH_SOON = 0.02  # … and if there was a hint at another socket
 _FOLDER = "/proc/self/fd"
 _STANDARD = 3  # descriptors that are nobody's socket
-_MOST_EVENTS = 64  # at once; the others are read with the next ones
 _UNSENT = 128 * 1024  # bytes that may wait in a socket beyond TCP's window; then libtoxcore refuses packets
 _SETTLED = 5.0  # seconds: longer than it takes to connect; libtoxcore gives up a direct path after 8
 _DOUBT = 10.0  # seconds after the death of a connection, in which the others are asked whether they live
 _NOT_SENT_LOW_AT = getattr(socket, "TCP_NOTSENT_LOWAT", None)
-_INTEREST = _ENDS = 0
-if hasattr(select, "epoll"):
-    _ENDS = select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP
-    _INTEREST = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 
 
 class RelaySockets:
@@ -60,27 +55,26 @@ class RelaySockets:
         self._died = self._asking = False
         self._asking_until = 0.0
         self._searched_at = self._due = 0.0
-        self._epoll: select.epoll | None = None
-        if hasattr(select, "epoll") and os.path.isdir(_FOLDER):
-            self._epoll = select.epoll()
-            self.descriptor = self._epoll.fileno()
+        self._edges = edges() if os.path.isdir(_FOLDER) else None
+        if self._edges is not None:
+            self.descriptor = self._edges.descriptor
 
     def close(self) -> None:
         """Watch nothing any more. The sockets are libtoxcore's."""
         self._probes.keep(())
-        if self._epoll is not None:
-            self._epoll.close()
-            self._epoll = self.descriptor = None
+        if self._edges is not None:
+            self._edges.close()
+            self._edges = self.descriptor = None
 
     def take_events(self) -> int:
         """Take the events, before libtoxcore handles them. Returns how many sockets had one."""
-        if self._epoll is None or not self.count:
+        if self._edges is None or not self.count:
             return 0
-        events = self._epoll.poll(0, _MOST_EVENTS)
-        for descriptor, event in events:
-            if event & _ENDS or descriptor in self._listening:
+        events = self._edges.events()
+        for descriptor, over in events:
+            if over or descriptor in self._listening:
                 self._due = min(self._due, self._searched_at + _SEARCH_SOON)  # there will be another socket
-            if event & _ENDS and descriptor in self._relays:
+            if over and descriptor in self._relays:
                 self._end(descriptor)
         return len(events)
 
@@ -103,16 +97,16 @@ class RelaySockets:
         """
         if soon:
             self._due = min(self._due, self._searched_at + _SEARCH_SOON)
-        if self._epoll is None or now < self._due:
+        if self._edges is None or now < self._due:
             return False
         began = time.thread_time()
         self._searched_at, self._due = now, now + SEARCH_EVERY
-        self._search(self._epoll, now)
+        self._search(self._edges, now)
         spent = time.thread_time() - began
         self._due = max(self._due, now + _SEARCH_SHARE * spent)
         return True
 
-    def _search(self, epoll: select.epoll, now: float) -> None:
+    def _search(self, edges: Edges, now: float) -> None:
         self.count = 0
         self._listening.clear()
         known, self._relays = self._relays, {}
@@ -122,7 +116,7 @@ class RelaySockets:
         for name in os.listdir(_FOLDER):
             if (descriptor := int(name)) >= _STANDARD:
                 with suppress(OSError):  # it was that of the listing, or is closed or not connected by now
-                    if (state := self._look_at(epoll, descriptor, now, descriptor in known)) is not None:
+                    if (state := self._look_at(edges, descriptor, now, descriptor in known)) is not None:
                         states[descriptor] = state
         self.peers = frozenset(self._relays.values())
         self._asking = now < self._asking_until
@@ -146,7 +140,7 @@ class RelaySockets:
             end(descriptor)
         self._due = min(self._due, self._searched_at + _SEARCH_SOON)
 
-    def _look_at(self, epoll: select.epoll, descriptor: int, now: float, known: bool) -> State | None:
+    def _look_at(self, edges: Edges, descriptor: int, now: float, known: bool) -> State | None:
         """Watch a descriptor, if it is a socket of libtoxcore. Returns its state, if it leads to a relay.
 
         `known` is whether its number did at the last search.
@@ -162,7 +156,7 @@ class RelaySockets:
                 self._listening.add(descriptor)
                 self._ports.add(sock.getsockname()[1])
             with suppress(FileExistsError):  # it is watched already
-                epoll.register(descriptor, _INTEREST)
+                edges.add(descriptor)
                 self._since[descriptor] = now
                 self._prepare(sock)
             if sock.getsockname()[1] in self._ports:

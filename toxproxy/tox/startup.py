@@ -10,6 +10,7 @@ from contextlib import suppress
 from toxproxy.address import join_host_port
 from toxproxy.config.settings import ToxSettings
 from toxproxy.errors import StateError, ToxproxyError
+from toxproxy.system.descriptors import NUMBERS
 from toxproxy.system.resolver import Resolver
 from toxproxy.system.state import StateFolder
 from toxproxy.tox.bootstrap import resolve
@@ -18,7 +19,6 @@ from toxproxy.tox.pytox import Tox, ToxError, ToxOptions
 _PROXY_TYPES = {"http": Tox.PROXY_TYPE_HTTP, "socks5": Tox.PROXY_TYPE_SOCKS5}
 PORT = "port"  # the file in the state folder
 _TRIES = 8  # random ports that are tried before libtoxcore searches by itself
-_DESCRIPTORS = range(3, 4096)  # where a socket is searched that was just opened
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def find_udp_socket(port: int) -> int | None:
 
     libtoxcore does not return it. A search of the open descriptors works on every system.
     """
-    for descriptor in _DESCRIPTORS:
+    for descriptor in NUMBERS:
         try:
             sock = socket.socket(fileno=descriptor)
         except OSError:

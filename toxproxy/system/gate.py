@@ -1,0 +1,57 @@
+"""Where the commands of a user reach a program of the same user that runs: a file in its state folder.
+
+It is a Unix socket, or, where the system has none, tells a port (see `loopback`).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from pathlib import Path
+from typing import Protocol
+
+from toxproxy.system import local, loopback
+
+
+class Gate(Protocol):
+    """`listener` listens. Whoever is accepted there and not admitted is hung up on."""
+
+    listener: socket.socket
+
+    async def admits(self, accepted: socket.socket) -> bool:
+        """Whether the other end is a process of this user, or of root."""
+
+
+class _UnixGate:
+    def __init__(self, path: Path) -> None:
+        self.listener = local.listen(path)
+
+    async def admits(self, accepted: socket.socket) -> bool:
+        return local.may_ask(accepted)
+
+
+def gate(path: Path) -> Gate:
+    """Listen at `path`, in the place of a program that was killed. Raises `OSError`."""
+    return loopback.LoopbackGate(path) if local.FAMILY is None else _UnixGate(path)
+
+
+def connect(path: Path, seconds: float) -> socket.socket:
+    """A connection to the program that listens at `path`; `seconds` is the timeout of the socket.
+
+    Raises `OSError`: `FileNotFoundError`, `NotADirectoryError` and `ConnectionRefusedError` where none does,
+    `PermissionError` where it is another user's.
+    """
+    if local.FAMILY is None:
+        return loopback.connect(path, seconds)
+    sock = socket.socket(local.FAMILY, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(seconds)
+        with local.reached(path) as name:
+            sock.connect(name)
+        if not local.may_answer(sock):
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
