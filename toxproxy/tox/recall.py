@@ -15,6 +15,7 @@ a private network than before, so a node with another port says nothing.)
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -191,7 +192,8 @@ class Recall:
             friend.said = key
             friend.number += 1
             self._tell(number, key, friend.number, (place,))
-            friend.timer.set(_MEETING)  # the old key would end it
+            meeting = asyncio.get_running_loop().time() + _MEETING
+            friend.timer.set_at(max(friend.timer.due, meeting))  # the old key would end it
 
     def _friend(self, number: int) -> _Friend:
         if (friend := self._friends.get(number)) is None:
