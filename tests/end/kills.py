@@ -30,7 +30,7 @@ AT_ONCE = 4  # pairs
 AGAIN = 240  # seconds: libtoxcore may need 32 s to notice that a friend left, and minutes to find it again
 _ENOUGH = 1_000_000  # bytes that each connection has carried before the kill
 _PIECE = bytes(1 << 16)
-_FILES = {"identity.tox", "lock", "clients.json", "control", "nodes.json", "servers.json", "port"}
+_FILES = {"identity.tox", "lock", "clients.json", "control", "nodes.json", "servers.json"}
 
 _CONFIG = """\
 [tox]

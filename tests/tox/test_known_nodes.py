@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from toxproxy.system.state import StateFolder
-from toxproxy.tox.known_nodes import FILE, KnownNode, KnownNodes
+from toxproxy.tox.known_nodes import FILE, KnownNode, KnownNodes, kept_port
 from toxproxy.tox.relay_list import Relay
 
 FRIEND, NODE = bytes(range(32)), bytes(range(1, 33))
@@ -31,10 +31,13 @@ def test_there_and_back(tmp_path: Path) -> None:
     known.read()
     assert known.put(FRIEND, KNOWN)
     assert not known.put(FRIEND, KNOWN), "nothing is new"
+    assert known.move(33445)
+    assert not known.move(33445)
     known.write()
     again = KnownNodes(state)
     again.read()
     assert again.get(FRIEND) == KNOWN
+    assert again.port == kept_port(state) == 33445
     assert again.drop(FRIEND)
     assert not again.drop(FRIEND)
     assert again.get(FRIEND) is None
@@ -50,6 +53,16 @@ def test_a_file_that_is_damaged_says_nothing(tmp_path: Path, content: bytes) -> 
     if node is not None:
         assert all(0 < port < 65536 for _, port in node.places)
         assert all(len(key) == 32 for key in (node.key, *(each.key for each in node.relays)))
+
+
+def test_a_port_without_a_friend_is_not_worth_a_file(tmp_path: Path) -> None:
+    assert not KnownNodes(StateFolder(tmp_path)).move(33445)
+
+
+@pytest.mark.parametrize("port", [0, 65536, -1, "no", None, [], {}, 1e400])
+def test_a_port_that_cannot_be(tmp_path: Path, port: object) -> None:
+    (tmp_path / FILE).write_text(json.dumps({"port": port}))
+    assert kept_port(StateFolder(tmp_path)) is None
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,9 @@ from toxproxy.config.settings import BootstrapNode, ToxSettings, TransportProxy
 from toxproxy.errors import StateError, ToxproxyError
 from toxproxy.system.state import StateFolder
 from toxproxy.tox.identity import IDENTITY
+from toxproxy.tox.known_nodes import KnownNode, KnownNodes, kept_port
 from toxproxy.tox.node import ConnectionStatus, Node
 from toxproxy.tox.pytox import Tox, ToxOptions
-from toxproxy.tox.startup import PORT
 
 KEY = bytes(range(32))
 
@@ -148,21 +148,24 @@ async def test_a_node_does_not_start_if_its_identity_cannot_be_saved(state: Stat
 
 
 async def test_a_node_keeps_its_udp_port_where_it_can(state: StateFolder) -> None:
+    """If it knows where friends are: that is when it helps."""
     async with node(state) as it:
         kept = it.udp_port
+        assert kept is not None
+    assert kept_port(state) is None
+    known = KnownNodes(state)
+    known.put(KEY, KnownNode(KEY, ()))
+    known.port = kept
+    known.write()
     async with node(state) as it:
         assert it.udp_port == kept
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
-        assert kept is not None
         taken.bind(("", kept))
         async with node(state) as it:
             assert it.udp_port != kept
+        assert kept_port(state) == it.udp_port
     async with node(state, replace(PRIVATE, ports=(42000, 42999))) as it:
         assert it.udp_port in range(42000, 43000)
-    state.write(PORT, b"none")
-    async with node(state) as it:
-        assert it.udp_port in range(41000, 42000)
-        assert int(state.read(PORT) or b"") == it.udp_port
 
 
 async def test_taken_udp_ports_are_named(state: StateFolder) -> None:

@@ -79,7 +79,7 @@ def recalling(
     folder: Path,
     *,
     local: bool = False,
-    send: Callable[[bytes, Address, int], None] | None = None,
+    send: Callable[[bytes, Address, int], None] = lambda *_: None,
     ahead: Ahead | None = None,
 ) -> Recall:
     return Recall(
@@ -103,7 +103,7 @@ def remember(folder: Path, *friends: bytes) -> None:
 
 
 def saved(folder: Path) -> list[str]:
-    (entry,) = json.loads((folder / FILE).read_bytes()).values()
+    (entry,) = (each for each in json.loads((folder / FILE).read_bytes()).values() if isinstance(each, dict))
     return [str(place[0]) for place in entry["places"]]
 
 
@@ -127,10 +127,12 @@ async def test_a_friend_is_told_this_nodes_key_where_it_was(tox: Recorder, tmp_p
     known.put(tox.keys[0], KnownNode(NODE, (PUBLIC, NEAR)))
     known.write()
     sent: list[tuple[bytes, Address, int]] = []
-    recall = recalling(tox, tmp_path, send=lambda *each: sent.append(each))
-    recall.start()
-    await asyncio.sleep(0.05)
-    recall.close()
+    for _ in range(2):  # the first time this node has another port than it had, as far as is known
+        assert not sent
+        recall = recalling(tox, tmp_path, send=lambda *each: sent.append(each))
+        recall.start()
+        await asyncio.sleep(0.05)
+        recall.close()
     (packet, *first), (again, *second) = sent
     assert (tuple(first), tuple(second), again) == (PUBLIC, NEAR, packet)
     assert packet[1:33] == NODE
@@ -249,8 +251,11 @@ async def test_a_friend_that_was_removed_is_forgotten(tox: Recorder, tmp_path: P
     assert json.loads((tmp_path / FILE).read_bytes()) == {}
 
 
-async def test_a_friend_that_was_started_again_is_heard_where_it_was(tox: Recorder, tmp_path: Path) -> None:
+async def test_a_friend_that_was_started_again_is_heard_where_it_was(
+    tox: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """So was this node: the friend's packets are for the key that it had before."""
+    monkeypatch.setattr(module, "_FIRST_PAUSE", 0.1)
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as node,
@@ -281,6 +286,8 @@ async def test_a_friend_that_was_started_again_is_heard_where_it_was(tox: Record
         assert heard(other) == [other]
         assert heard(other) == [], "it is said once"
         assert heard(NODE) == [], "that is the one that is known"
+        await asyncio.sleep(0.5)
+        assert not tox.told, "the key of before would end what has begun"
         assert heard(public_key(), 0x1B) == [], "that is no request"
         recall.friend_changed(0, connected=True, relayed=False)
         assert heard(public_key()) == [], "it is not away any more"

@@ -2,7 +2,7 @@
 
 One JSON object: public keys of friends, each with the DHT key of its node, with addresses and UDP ports,
 the best ones first, and with TCP relays that the node was connected to. What cannot be read is left out:
-nothing is decided by it.
+nothing is decided by it. `port` is this node's own UDP port.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from toxproxy.tox.relay_list import Relay
 FILE = "nodes.json"
 MOST = 4  # addresses of a node
 
+_PORT = "port"
 _KEY_SIZE = 32  # bytes
 _log = logging.getLogger(__name__)
 
@@ -39,14 +40,13 @@ class KnownNodes:
     def __init__(self, state: StateFolder) -> None:
         self._state = state
         self._nodes: dict[bytes, KnownNode] = {}
+        self.port: int | None = None  # this node's
 
     def read(self) -> None:
         """Read the file. One that cannot be read says nothing."""
-        try:
-            entries = json.loads(self._state.read(FILE) or b"{}")
-        except (StateError, ValueError, RecursionError):
-            entries = None
-        for friend, entry in entries.items() if isinstance(entries, dict) else ():
+        entries = _entries(self._state)
+        self.port = _own_port(entries)
+        for friend, entry in entries.items():
             try:
                 self._nodes[_key(friend)] = _node(entry)
             except (ValueError, TypeError, KeyError, OverflowError):
@@ -54,7 +54,7 @@ class KnownNodes:
 
     def write(self) -> None:
         """Write the file. If that fails there is a warning."""
-        entries = {
+        entries: dict[str, Any] = {
             friend.hex().upper(): {
                 "node": node.key.hex().upper(),
                 "places": [[str(address), port] for address, port in node.places],
@@ -62,10 +62,17 @@ class KnownNodes:
             }
             for friend, node in self._nodes.items()
         }
+        if entries and self.port is not None:
+            entries[_PORT] = self.port
         try:
             self._state.write(FILE, json.dumps(entries, indent=1).encode() + b"\n")
         except StateError as error:
             _log.warning("%s", error)
+
+    def move(self, port: int) -> bool:
+        """This node has another UDP port now; False if that is known, or nothing else is."""
+        moved, self.port = self.port != port, port
+        return moved and bool(self._nodes)
 
     def get(self, friend: bytes) -> KnownNode | None:
         """The friend's node, if it is known."""
@@ -81,6 +88,26 @@ class KnownNodes:
     def drop(self, friend: bytes) -> bool:
         """Forget a friend; False if nothing was known."""
         return self._nodes.pop(friend, None) is not None
+
+
+def kept_port(state: StateFolder) -> int | None:
+    """This node's UDP port in the last run, if it is known."""
+    return _own_port(_entries(state))
+
+
+def _entries(state: StateFolder) -> dict[str, Any]:
+    try:
+        entries = json.loads(state.read(FILE) or b"{}")
+    except (StateError, ValueError, RecursionError):
+        return {}
+    return entries if isinstance(entries, dict) else {}
+
+
+def _own_port(entries: dict[str, Any]) -> int | None:
+    try:
+        return _port(entries[_PORT])
+    except (ValueError, TypeError, KeyError, OverflowError):
+        return None
 
 
 def _node(entry: dict[str, Any]) -> KnownNode:

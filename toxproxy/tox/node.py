@@ -29,7 +29,7 @@ from toxproxy.tox.relay_sharing import RelaySharing
 from toxproxy.tox.relay_sockets import RelaySockets
 from toxproxy.tox.rendezvous import Rendezvous, own_addresses
 from toxproxy.tox.sleep import Sleep
-from toxproxy.tox.startup import find_udp_socket, keep_port, tox_options
+from toxproxy.tox.startup import find_udp_socket, tox_options
 
 __all__ = ["ConnectionStatus", "Node"]
 
@@ -114,14 +114,13 @@ class Node:
             raise
         self._running = tox
         self._sockets, self._sharing = RelaySockets(self.tcp_port), RelaySharing(tox)
-        self._udp, kept = None, False
+        self._udp = None
         if self.udp_port is not None:
             self._udp = find_udp_socket(self.udp_port)
-            kept = keep_port(self._state, self.udp_port)
         self._ahead = None if self._udp is None else Ahead(self._udp)
         if self._udp is not None:
             self._knocks = Knocks(self._udp, tox.friend_send_lossy_packet)
-        self._recall = self._make_recall(tox, kept_port=kept)
+        self._recall = self._make_recall(tox)
         self._rendezvous = Rendezvous(
             tox,
             self.dht_key,
@@ -306,7 +305,7 @@ class Node:
         with suppress(ToxError):
             self.tcp_port = tox.self_get_tcp_port()
 
-    def _make_recall(self, tox: Inbox, *, kept_port: bool) -> Recall | None:
+    def _make_recall(self, tox: Inbox) -> Recall | None:
         if self.udp_port is None:
             return None
         return Recall(
@@ -314,7 +313,7 @@ class Node:
             self.udp_port,
             self._state,
             place=(lambda _: None) if self._knocks is None else self._knocks.place,
-            send=self._knocks.send if self._knocks is not None and kept_port else None,
+            send=(lambda *_: None) if self._knocks is None else self._knocks.send,
             ahead=self._ahead,
             own=own_addresses,
             relays=tox.relays,

@@ -15,6 +15,7 @@ a private network than before, so a node with another port says nothing.)
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -39,6 +40,7 @@ _FORGOTTEN = 125.0  # seconds after losing a friend, FRIEND_DHT_TIMEOUT and some
 # Seconds between two times that libtoxcore is told, doubling. 0.2.22 takes relays the second time.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 600.0
 _AT_ONCE, _RATE = 64, 4.0  # times, for all friends together, and more of them each second
+_MEETING = 5.0  # seconds for a connection with a friend whose new key was heard
 _SETTLED, _AGAIN = 2.0, 600.0  # seconds from a direct path until its address is looked at, and once more
 _SAVE_AFTER, _SAVE_EVERY = 3.0, 10.0  # seconds from a change until it is written, and between two times
 _AHEAD = 300  # seconds by which a friend's clock may be ahead
@@ -63,9 +65,9 @@ class Recall:
     """The friends of a node. `port` is its UDP port.
 
     `place` says where libtoxcore sends the packets for a friend, None if that is not known. `send` sends a
-    packet from the node's UDP socket, of which `ahead` is; None if its port is not that of before. `own` are
-    this machine's addresses, `relays` those that this node was told by others than friends. Unless `local`,
-    addresses of private networks that friends tell are not asked, but for these relays.
+    packet from the node's UDP socket, of which `ahead` is. `own` are this machine's addresses, `relays` those
+    that this node was told by others than friends. Unless `local`, addresses of private networks that
+    friends tell are not asked, but for these relays.
     """
 
     def __init__(
@@ -75,7 +77,7 @@ class Recall:
         state: StateFolder,
         *,
         place: Callable[[int], tuple[Address, int] | None],
-        send: Callable[[bytes, Address, int], None] | None,
+        send: Callable[[bytes, Address, int], None],
         ahead: Ahead | None,
         own: Callable[[], Iterable[Address]],
         relays: Mapping[tuple[str, int], Relay],
@@ -84,6 +86,7 @@ class Recall:
         self._tox = tox
         self._port = port
         self._known = KnownNodes(state)
+        self._same_port = False  # as in the last run
         self._place = place
         self._send = send
         self._ahead = ahead
@@ -99,6 +102,9 @@ class Recall:
     def start(self) -> None:
         """Look for all friends where they were last."""
         self._known.read()
+        self._same_port = self._known.port == self._port
+        if self._known.move(self._port):
+            self._saving.soon()
         for number in self._tox.self_get_friend_list():
             self.added(number)
 
@@ -186,6 +192,8 @@ class Recall:
             friend.said = key
             friend.number += 1
             self._tell(number, key, friend.number, (place,))
+            meeting = asyncio.get_running_loop().time() + _MEETING
+            friend.timer.set_at(max(friend.timer.due, meeting))  # the old key would end it
 
     def _friend(self, number: int) -> _Friend:
         if (friend := self._friends.get(number)) is None:
@@ -220,7 +228,7 @@ class Recall:
 
     def _announce(self, number: int, node: KnownNode) -> None:
         """Tell the friend this node's DHT key. It is to come before libtoxcore's handshake."""
-        if self._send is None:
+        if not self._same_port:
             return
         with suppress(ToxError, ValueError):
             if (packet := self._tox.friend_dht_announcement(number, node.key, int(time.time()))) is not None:

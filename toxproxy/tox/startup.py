@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import socket
 from contextlib import suppress
@@ -14,13 +13,11 @@ from toxproxy.system.descriptors import NUMBERS
 from toxproxy.system.resolver import Resolver
 from toxproxy.system.state import StateFolder
 from toxproxy.tox.bootstrap import resolve
+from toxproxy.tox.known_nodes import kept_port
 from toxproxy.tox.pytox import Tox, ToxError, ToxOptions
 
 _PROXY_TYPES = {"http": Tox.PROXY_TYPE_HTTP, "socks5": Tox.PROXY_TYPE_SOCKS5}
-PORT = "port"  # the file in the state folder
 _TRIES = 8  # random ports that are tried before libtoxcore searches by itself
-
-_log = logging.getLogger(__name__)
 
 
 async def tox_options(settings: ToxSettings, resolver: Resolver, state: StateFolder) -> ToxOptions:
@@ -29,7 +26,7 @@ async def tox_options(settings: ToxSettings, resolver: Resolver, state: StateFol
         ipv6_enabled=not settings.on_loopback and _has_ipv6(),
         udp_enabled=settings.udp and settings.proxy is None,
         local_discovery_enabled=settings.local_discovery,
-        start_port=_first_port(*settings.ports, _kept_port(state)),
+        start_port=_first_port(*settings.ports, kept_port(state)),
         end_port=settings.ports[1],
         tcp_port=settings.tcp_relay,
     )
@@ -85,32 +82,13 @@ def find_udp_socket(port: int) -> int | None:
     return None
 
 
-def keep_port(state: StateFolder, port: int) -> bool:
-    """Write down the UDP port for the next start; returns whether it was that of the last run.
-
-    If it cannot be written there is a warning.
-    """
-    if _kept_port(state) == port:
-        return True
-    try:
-        state.write(PORT, b"%d\n" % port)
-    except StateError as error:
-        _log.warning("%s", error)
-    return False
-
-
-def _kept_port(state: StateFolder) -> int | None:
-    """The UDP port of the last run, if it is known."""
-    with suppress(StateError, ValueError):
-        return int(state.read(PORT) or b"")
-    return None
-
-
 def _first_port(first: int, last: int, kept: int | None) -> int:
     """The port where libtoxcore begins to search for a free one: that of the last run, or a random one.
 
     With the same port NATs and firewalls still let in the friends that were there, and friends that
-    were started again at the same moment find each other (see `recall`).
+    were started again at the same moment find each other (see `recall`). Friends of which nothing is known
+    are better found at another one: libtoxcore 0.2.18 keeps no new DHT key for an address of a local
+    network for minutes (`client_or_ip_port_in_list` in DHT.c).
     """
     tries = [random.randint(first, last) for _ in range(_TRIES)]
     for port in [kept, *tries] if kept is not None and first <= kept <= last else tries:
