@@ -107,7 +107,8 @@ def _as_windows() -> None:
             raise NotImplementedError
 
     msvcrt = types.ModuleType("msvcrt")
-    vars(msvcrt).update(LK_NBLCK=2, LK_UNLCK=0, locking=locking)
+    vars(msvcrt).update(LK_NBLCK=2, LK_UNLCK=0, locking=locking, setmode=lambda descriptor, mode: mode)
+    os.O_BINARY = 0
     for name in lacking & sys.modules.keys():
         del sys.modules[name]
     sys.modules["msvcrt"] = msvcrt

@@ -210,8 +210,6 @@ def received(sock: socket.socket, size: int) -> tuple[bytes, list[socket.socket]
 
     Raises `BlockingIOError` where nothing has come, and `OSError`, also for a descriptor of another kind.
     """
-    if not is_local(sock):
-        return sock.recv(size), []
     data, descriptors, _, _ = _sockets.recv_fds(sock, size, 1, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
     try:
         return data, [socket.socket(fileno=descriptor) for descriptor in descriptors]
