@@ -123,8 +123,20 @@ def _as_windows() -> None:
     ):  # fmt: skip
         delattr(asyncio.SelectorEventLoop, method)
     asyncio.new_event_loop = Proactor
+    _coarsen()
     subprocess.CREATE_NEW_PROCESS_GROUP = 0  # Popen takes no other here
     signal.SIGBREAK = signal.CTRL_BREAK_EVENT = signal.SIGTERM
+
+
+def _coarsen() -> None:
+    """Windows' clock behind time.monotonic, as Python has it up to 3.12 (GetTickCount64)."""
+    import time
+    import types
+
+    step, fine, told = 0.015625, time.monotonic, time.get_clock_info
+    time.monotonic = lambda: fine() // step * step
+    coarse = types.SimpleNamespace(resolution=step)
+    time.get_clock_info = lambda name: coarse if name == "monotonic" else told(name)
 
 
 if SYSTEM:
