@@ -45,7 +45,9 @@ class _UnixGate:
 
 def gate(path: Path) -> Gate:
     """Listen at `path`, in the place of a program that was killed. Raises `OSError`."""
-    return loopback.LoopbackGate(path) if local.FAMILY is None else _UnixGate(path)
+    if local.FAMILY is not None:
+        return _UnixGate(path)
+    return loopback.LoopbackGate(path)
 
 
 def connect(path: Path, seconds: float) -> socket.socket:
@@ -90,7 +92,9 @@ def received(sock: socket.socket, size: int) -> tuple[bytes, list[socket.socket]
 
     Raises `BlockingIOError` where nothing has come, and `OSError`.
     """
-    return local.received(sock, size) if local.is_local(sock) else (loopback.received(sock, size), [])
+    if local.is_local(sock):
+        return local.received(sock, size)
+    return loopback.received(sock, size), []
 
 
 def say_written(sock: socket.socket) -> None:

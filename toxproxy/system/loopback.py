@@ -11,12 +11,12 @@ prove that they have read the secret. It stands, with the port, in a file that o
 The port, if it is not 0, is one where the command waits for a second connection: a stream, as it is handed
 over by a Unix socket. The program makes it and begins it with a proof, too ("stream"), before it goes on.
 
-A named pipe of Windows would need another event loop than the one that watches sockets.
+A named pipe of Windows would need another event loop than the one that watches sockets. asyncio is imported
+late: `toxproxy connect`, which has to start fast, does without it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hmac
 import os
@@ -54,6 +54,8 @@ class LoopbackGate:
 
     async def admits(self, accepted: socket.socket) -> bool:
         """Whether the other end of an accepted connection proves within 5 s that it knows the secret."""
+        import asyncio
+
         accepted.setblocking(False)
         try:
             async with asyncio.timeout(_SECONDS):
@@ -64,6 +66,8 @@ class LoopbackGate:
             return False
 
     async def _greeted(self, accepted: socket.socket) -> bool:
+        import asyncio
+
         loop = asyncio.get_running_loop()
         said = secrets.token_bytes(_BYTES)
         await loop.sock_sendall(accepted, said)
@@ -168,6 +172,8 @@ def _proof(secret: bytes, who: bytes, numbers: bytes) -> bytes:
 
 async def _exactly(sock: socket.socket, count: int) -> bytes:
     """`count` bytes. Raises `ConnectionError` where the other end sends fewer."""
+    import asyncio
+
     data = b""
     while len(data) < count:
         piece = await asyncio.get_running_loop().sock_recv(sock, count - len(data))
