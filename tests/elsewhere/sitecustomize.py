@@ -107,7 +107,8 @@ def _as_windows() -> None:
             raise NotImplementedError
 
     msvcrt = types.ModuleType("msvcrt")
-    vars(msvcrt).update(LK_NBLCK=2, LK_UNLCK=0, locking=locking)
+    vars(msvcrt).update(LK_NBLCK=2, LK_UNLCK=0, locking=locking, setmode=lambda descriptor, mode: mode)
+    os.O_BINARY = 0
     for name in lacking & sys.modules.keys():
         del sys.modules[name]
     sys.modules["msvcrt"] = msvcrt
@@ -122,8 +123,20 @@ def _as_windows() -> None:
     ):  # fmt: skip
         delattr(asyncio.SelectorEventLoop, method)
     asyncio.new_event_loop = Proactor
+    _coarsen()
     subprocess.CREATE_NEW_PROCESS_GROUP = 0  # Popen takes no other here
     signal.SIGBREAK = signal.CTRL_BREAK_EVENT = signal.SIGTERM
+
+
+def _coarsen() -> None:
+    """Windows' clock behind time.monotonic, as Python has it up to 3.12 (GetTickCount64)."""
+    import time
+    import types
+
+    step, fine, told = 0.015625, time.monotonic, time.get_clock_info
+    time.monotonic = lambda: fine() // step * step
+    coarse = types.SimpleNamespace(resolution=step)
+    time.get_clock_info = lambda name: coarse if name == "monotonic" else told(name)
 
 
 if SYSTEM:

@@ -18,6 +18,7 @@ from pathlib import Path
 from toxproxy.control.client import Handover, NotRunning
 from toxproxy.control.messages import ControlError, ErrorCode
 from toxproxy.errors import Refusal, ToxproxyError
+from toxproxy.system.files import as_bytes
 from toxproxy.system.state import default_path
 
 USAGE = "%(prog)s [EXIT] (HOST PORT | unix:/PATH)"
@@ -92,14 +93,12 @@ def carried(folder: Path, exit: str | None, host: str, port: int | None) -> int:
 
     Raises `NotRunning` where no client runs with the state `folder`, and `ToxproxyError`.
     """
-    near, far = socket.socketpair()
     params = {"exit": exit, "host": host, "port": port}
     given = {name: value for name, value in params.items() if value is not None}
     where = host if port is None else f"{host} port {port}"
-    with near, Handover(folder, "connect", far, **given) as handover:
-        far.close()
-        threading.Thread(target=_send, args=(near, handover), daemon=True).start()
-        receiving = threading.Thread(target=_receive, args=(near,), daemon=True)
+    with Handover(folder, "connect", **given) as handover:
+        threading.Thread(target=_send, args=(handover.stream, handover), daemon=True).start()
+        receiving = threading.Thread(target=_receive, args=(handover.stream,), daemon=True)
         receiving.start()
         answer = handover.answer()
         receiving.join()  # what came before the end is still to be written
@@ -115,6 +114,7 @@ def carried(folder: Path, exit: str | None, host: str, port: int | None) -> int:
 
 def _send(near: socket.socket, handover: Handover) -> None:
     with suppress(OSError):  # the connection is over, as `_receive` finds out
+        as_bytes(sys.stdin.fileno())
         while data := os.read(sys.stdin.fileno(), _PIECE):
             near.sendall(data)
         handover.written()
@@ -124,6 +124,7 @@ def _send(near: socket.socket, handover: Handover) -> None:
 def _receive(near: socket.socket) -> None:
     try:
         out = sys.stdout.fileno()
+        as_bytes(out)
         while data := memoryview(near.recv(_PIECE)):
             while data:
                 data = data[os.write(out, data) :]

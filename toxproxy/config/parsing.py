@@ -58,6 +58,7 @@ from toxproxy.errors import ConfigError
 from toxproxy.patience import Patience
 from toxproxy.routing.routes import Routes
 from toxproxy.rules import parse_rule
+from toxproxy.system.files import is_open
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -75,7 +76,7 @@ def load(path: str | Path) -> Config:
     try:
         with open(path, "rb") as file:
             raw = file.read(MAX_FILE_BYTES + 1)
-            mode = os.fstat(file.fileno()).st_mode
+            found = os.fstat(file.fileno())
     except OSError as error:
         raise ConfigError(f"{path}: expected a readable file, found: {error.strerror}") from None
     if len(raw) > MAX_FILE_BYTES:
@@ -84,9 +85,9 @@ def load(path: str | Path) -> Config:
         text = raw.decode()
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        found = f"the byte 0x{raw[error.start]:02X}"
-        raise ini.error(str(path), line, f"expected UTF-8 text, found {found}") from None
-    others = stat.S_ISREG(mode) and mode & 0o077
+        byte = f"the byte 0x{raw[error.start]:02X}"
+        raise ini.error(str(path), line, f"expected UTF-8 text, found {byte}") from None
+    others = stat.S_ISREG(found.st_mode) and is_open(found)
     return replace(parse(text, str(path)), open_file=str(path) if others else None)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Generator
-from contextlib import closing, suppress
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -19,7 +19,7 @@ from toxproxy.control.messages import (
     parse_answer,
 )
 from toxproxy.errors import StateError
-from toxproxy.system import gate, local
+from toxproxy.system import gate
 
 _SECONDS = 15.0  # for each line of an answer
 
@@ -72,40 +72,31 @@ def asked(folder: Path, method: str, **params: object) -> Generator[object, None
 
 
 class Handover:
-    """A request that hands a socket over. Close it, or use it as a context manager.
+    """A request with which this end of `stream` is connected. Close it, or use it as a context manager.
 
-    Raises as `asked`. The answer comes when the other end is done with the socket, however long that takes.
+    Raises as `asked`. The answer comes when the other end is done with the stream, however long that takes.
     """
 
-    def __init__(self, folder: Path, method: str, given: socket.socket, **params: object) -> None:
-        self._socket = _connect(folder)
-        if not local.is_local(self._socket):
-            self._socket.close()
-            text = "a connection cannot be handed over on this system: use a port of [client] or [socks]"
-            raise ControlError(ErrorCode.FAILED, text)
-        try:
-            local.send_with(self._socket, encode_request(Request(method, params)), given)
-            self._socket.settimeout(None)
-        except OSError as error:
-            self._socket.close()
-            raise _hung_up(f"{folder / NAME}: {error.strerror}") from error
-        except BaseException:
-            self._socket.close()
-            raise
+    def __init__(self, folder: Path, method: str, **params: object) -> None:
+        line = encode_request(Request(method, params))
+        with _reaching(folder):
+            self._socket, self.stream = gate.hand_over(folder / NAME, _SECONDS, line)
+        self._socket.settimeout(None)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        self.stream.close()
         self._socket.close()
 
     def written(self) -> None:
-        """Say that all was written to the other socket of the pair, before that direction of it is closed.
+        """Say that all was written to the stream, before that direction of it is closed.
 
         Without this its end means that this process was ended, and what came is not complete.
         """
         with suppress(OSError):  # the other end is gone
-            self._socket.shutdown(socket.SHUT_WR)
+            gate.say_written(self._socket)
 
     def answer(self) -> object:
         """Wait for the answer."""
@@ -127,11 +118,20 @@ def _hung_up(why: str) -> ControlError:
 
 
 def _connect(folder: Path) -> socket.socket:
+    with _reaching(folder):
+        return gate.connect(folder / NAME, _SECONDS)
+
+
+@contextmanager
+def _reaching(folder: Path) -> Iterator[None]:
+    """A block that connects; its errors as `asked` raises them."""
     path = folder / NAME
     try:
-        return gate.connect(path, _SECONDS)
+        yield
     except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):  # the last: it was killed
         raise NotRunning(folder) from None
+    except (BrokenPipeError, ConnectionResetError) as error:
+        raise _hung_up(f"{path}: {error.strerror}") from error
     except PermissionError as error:
         if error.errno == errno.EPERM:
             raise StateError(f"{path} belongs to another user: it is not asked") from None

@@ -27,7 +27,7 @@ from toxproxy.control.messages import (
 )
 from toxproxy.errors import StateError, ToxproxyError
 from toxproxy.pace import Notice
-from toxproxy.system import gate, local
+from toxproxy.system import gate as gates
 from toxproxy.system.gate import Gate
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class ControlServer:
     async def start(self) -> None:
         """Listen; the socket of a program that was killed is replaced. Raises `StateError`."""
         try:
-            self._gate = gate.gate(self._path)
+            self._gate = gates.gate(self._path)
         except OSError as error:
             raise StateError(f"{self._path}: cannot listen there: {error.strerror}") from error
         self._accepting = asyncio.create_task(self._accept(self._gate), name="control socket")
@@ -116,6 +116,16 @@ class ControlServer:
             accepted.close()
             self._strange("%s: a process of another user was turned away", self._path)
             return
+        given = gate.given(accepted)
+        try:
+            await self._admitted(gate, accepted, given, busy=busy)
+        finally:
+            for each in given:
+                each.close()
+
+    async def _admitted(
+        self, gate: Gate, accepted: socket.socket, given: list[socket.socket], *, busy: bool
+    ) -> None:
         if busy:
             with accepted, contextlib.suppress(OSError):
                 accepted.setblocking(False)
@@ -125,15 +135,15 @@ class ControlServer:
             return
         with accepted, contextlib.suppress(OSError):  # a timeout is one, as is a client that hung up
             accepted.setblocking(False)
-            await self._answer(accepted)
+            await self._answer(gate, accepted, given)
 
-    async def _answer(self, sock: socket.socket) -> None:
-        given: list[socket.socket] = []
+    async def _answer(self, gate: Gate, sock: socket.socket, given: list[socket.socket]) -> None:
         try:
             async with asyncio.timeout(_SECONDS):
                 request = parse_request(await _received(sock, given), __version__)
             if (taker := self._takers.get(request.method)) is not None:
-                await _say(sock, encode_answer(Answer(await self._taken(taker, request, sock, given))))
+                outcome = await self._taken(taker, request, given, lambda: gate.written(sock))
+                await _say(sock, encode_answer(Answer(outcome)))
                 return
             if (method := self._methods.get(request.method)) is None:
                 known = ", ".join(sorted([*self._methods, *self._takers]))
@@ -158,18 +168,19 @@ class ControlServer:
             self._failed("a request on the control socket failed", exc_info=True)
             text = "internal error; the log of the running program says more"
             await _say(sock, encode_error(ControlError(ErrorCode.FAILED, text)))
-        finally:
-            for each in given:
-                each.close()
 
     async def _taken(
-        self, taker: Taker, request: Request, sock: socket.socket, given: list[socket.socket]
+        self,
+        taker: Taker,
+        request: Request,
+        given: list[socket.socket],
+        written: Callable[[], bool],
     ) -> object:
         if not given:
             raise ControlError(ErrorCode.BAD_PARAMS, "expected a socket with the request")
         self._long += 1
         try:
-            return await taker(request.params, Handed(given[0], lambda: local.half_closed(sock)))
+            return await taker(request.params, Handed(given[0], written))
         finally:
             self._long -= 1
 
@@ -179,7 +190,7 @@ async def _received(sock: socket.socket, given: list[socket.socket]) -> bytes:
     line = b""
     while not line.endswith(b"\n") and len(line) < REQUEST_BYTES:
         try:
-            data, sockets = local.received(sock, REQUEST_BYTES - len(line))
+            data, sockets = gates.received(sock, REQUEST_BYTES - len(line))
         except BlockingIOError:
             await _readable(sock)
             continue

@@ -372,6 +372,5 @@ def why(error: OSError) -> str:
         return "the name has no address here" if isinstance(error, socket.gaierror) else str(error)
     if error.errno == errno.EEXIST:
         return "there is a file that is no socket of this user"
-    if error.errno == errno.EAFNOSUPPORT:
-        return str(error.strerror).lower()
-    return os.strerror(error.errno).lower()
+    # socket.create_server adds where it was to listen. Windows' own errors have no words in os.strerror.
+    return (error.strerror or os.strerror(error.errno)).partition(" (while ")[0].lower()

@@ -52,6 +52,12 @@ def close_to_others(descriptor: int) -> None:
         os.fchmod(descriptor, 0o600)
 
 
+def as_bytes(descriptor: int) -> None:
+    """Read and write an open file as it is: Windows changes the ends of lines in what it takes for text."""
+    if sys.platform == "win32":
+        msvcrt.setmode(descriptor, os.O_BINARY)
+
+
 def keep_names(folder: Path) -> None:
     """Have a folder's names survive a crash of the system; Windows does that itself. Raises `OSError`."""
     if sys.platform == "win32":

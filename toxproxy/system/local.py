@@ -5,7 +5,6 @@ Python has none on Windows.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import os
@@ -16,11 +15,14 @@ import struct
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from toxproxy.system import files
 
-P = TypeVar("P", bound=asyncio.BaseProtocol)
+if TYPE_CHECKING:
+    import asyncio
+
+P = TypeVar("P", bound="asyncio.BaseProtocol")
 
 #: The family of Unix sockets; None where there are none.
 FAMILY: int | None = getattr(socket, "AF_UNIX", None)
@@ -46,6 +48,8 @@ def is_local(sock: socket.socket) -> bool:
 
 async def join(sock: socket.socket, protocol_factory: Callable[[], P]) -> tuple[asyncio.Transport, P]:
     """A protocol on a connected socket, Unix or TCP. Raises `OSError`."""
+    import asyncio  # not at once: `toxproxy connect` has to start fast
+
     loop = asyncio.get_running_loop()
     if is_local(sock):
         return await loop.create_unix_connection(protocol_factory, sock=sock)
@@ -210,8 +214,6 @@ def received(sock: socket.socket, size: int) -> tuple[bytes, list[socket.socket]
 
     Raises `BlockingIOError` where nothing has come, and `OSError`, also for a descriptor of another kind.
     """
-    if not is_local(sock):
-        return sock.recv(size), []
     data, descriptors, _, _ = _sockets.recv_fds(sock, size, 1, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
     try:
         return data, [socket.socket(fileno=descriptor) for descriptor in descriptors]

@@ -10,7 +10,10 @@ import asyncio
 import logging
 import selectors
 import sys
+import time
 from collections.abc import Callable
+
+from toxproxy.system.clocks import monotonic
 
 log = logging.getLogger(__name__)
 
@@ -39,4 +42,15 @@ def room() -> int:
 def _by_select() -> asyncio.AbstractEventLoop:
     selector = selectors.SelectSelector()
     _selectors[:] = [selector]
-    return asyncio.SelectorEventLoop(selector)
+    return _Loop(selector)
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """Its clock is the fine one, so that a session and its timer have the same."""
+
+    def __init__(self, selector: selectors.SelectSelector) -> None:
+        super().__init__(selector)
+        self._clock_resolution = time.get_clock_info("perf_counter").resolution  # else timers ring early
+
+    def time(self) -> float:
+        return monotonic()

@@ -17,7 +17,6 @@ import asyncio
 import math
 import secrets
 from collections.abc import Callable
-from time import monotonic
 
 from toxproxy.address import Target, UdpTarget
 from toxproxy.dialer import FlowOwner, P
@@ -32,6 +31,7 @@ from toxproxy.mux.stream import Stream
 from toxproxy.recovery.packet import close, closing, ids
 from toxproxy.recovery.recovery import Recovery
 from toxproxy.system import heap
+from toxproxy.system.clocks import monotonic
 from toxproxy.timer import Timer
 from toxproxy.tunnel.events import Change, Closed, Loss, PeerBroke, PeerClosed, SessionEnd, SessionEvent
 from toxproxy.tunnel.flow import AnsweredFlow, FlowTransport
