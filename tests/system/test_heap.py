@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from toxproxy.system import heap
+
 HOLES = """
 import os
 from pathlib import Path
@@ -33,3 +35,14 @@ def test_free_memory_of_the_heap_is_returned() -> None:
     full, trimmed = map(int, done.stdout.split())
     assert full > 50_000_000
     assert trimmed < 10_000_000
+
+
+def test_a_c_library_that_keeps_nothing_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of Alpine, musl, has no malloc_trim."""
+    heap._library.cache_clear()
+    monkeypatch.setattr(heap._ffi, "dlopen", lambda _: object())
+    try:
+        heap.trim()
+        assert heap._library() is None
+    finally:
+        heap._library.cache_clear()
