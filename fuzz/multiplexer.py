@@ -245,7 +245,7 @@ class Game:
                 self.mux.accept(stream)
             else:
                 self.mux.refuse(stream, Refusal.FAILED, "no")
-                self.streams.remove(stream)
+                self.listen()
 
     def write(self) -> None:
         if (stream := self.some(lambda s: s.sender.state is SendState.READY)) is not None:
@@ -277,7 +277,6 @@ class Game:
                 self.mux.ignore(stream)
             case _:
                 self.mux.reset(stream, ResetCode.CANCELLED)
-                self.streams.remove(stream)
         self.listen()
 
     # Recovery

@@ -223,7 +223,7 @@ class Pair:
             if self.choices.integer(7) == 1:
                 self.cut.add(stream.id)
                 side.mux.refuse(stream, Refusal.FAILED, "no")
-                side.streams.remove(stream)
+                side.listen()
             else:
                 side.mux.accept(stream)
 
@@ -249,10 +249,9 @@ class Pair:
         self.cut.add(stream.id)
         if self.choices.integer(1):
             side.mux.reset(stream, ResetCode.CANCELLED)
-            side.streams.remove(stream)
         else:
             side.mux.ignore(stream)
-            side.listen()
+        side.listen()
 
     def take(self, side: Side, other: Side) -> None:
         if (stream := self.stream(side)) is not None:

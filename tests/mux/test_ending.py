@@ -125,7 +125,7 @@ def test_reset_while_data_is_queued(client: bool) -> None:
     [closed] = side.peer.of(StreamClosed)
     assert closed.stream is other
     assert isinstance(closed.error, StreamReset)
-    assert not side.of(StreamClosed)
+    assert side.of(StreamClosed) == [StreamClosed(stream, None)]
     assert is_over(pair)
 
 
@@ -135,8 +135,8 @@ def test_reset_crossing_reset() -> None:
     pair.client.mux.reset(near, ResetCode.CANCELLED)
     pair.server.mux.reset(far, ResetCode.CANCELLED)
     pair.exchange()
-    assert not pair.client.of(StreamClosed)
-    assert not pair.server.of(StreamClosed)
+    assert pair.client.of(StreamClosed) == [StreamClosed(near, None)]
+    assert pair.server.of(StreamClosed) == [StreamClosed(far, None)]
     assert is_over(pair)
 
 

@@ -74,7 +74,7 @@ def test_refused() -> None:
     assert closed.stream is near
     assert isinstance(closed.error, StreamRefused)
     assert (closed.error.code, closed.error.text) == (Refusal.CONNECTION_REFUSED, "nobody listens")
-    assert not pair.server.of(StreamClosed)
+    assert pair.server.of(StreamClosed) == [StreamClosed(far, None)]
     assert is_over(pair)
 
 

@@ -162,14 +162,14 @@ async def test_a_cancelled_dial_cancels_the_far_ends_dial() -> None:
         async with tunnel() as ends:
             dial = asyncio.create_task(ends.open(port))
             await asyncio.sleep(0.3)
-            assert len(ends.far.streams) == 1
+            [far] = ends.far.streams
             dial.cancel()
             await asyncio.wait([dial])
             assert dial.cancelled()
             await ends.quiet()
             async with asyncio.timeout(1):
-                while ends.far._serving:
-                    await asyncio.sleep(0.01)
+                await asyncio.wait([far.serving])
+            assert far.serving.cancelled()
         for filler in fillers:
             filler.close()
 

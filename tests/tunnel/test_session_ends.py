@@ -236,6 +236,26 @@ async def test_a_refusal_leaves_the_server_idle() -> None:
         assert ends.far._trimming.running
 
 
+async def test_a_request_that_is_ended_at_the_server_is_not_served_any_more() -> None:
+    async with tunnel() as ends, service(echo) as port:
+
+        class Waiting:
+            async def dial(self, *args: object, **named: object) -> None:
+                await asyncio.Event().wait()
+
+        ends.far._host._exit = Waiting()
+        dial = asyncio.create_task(ends.open(port))
+        async with asyncio.timeout(5):
+            while not ends.far.streams:
+                await asyncio.sleep(0.01)
+            [far] = ends.far.streams
+            far.end(ResetCode.CONNECTION_RESET)
+            await asyncio.wait([far.serving])
+        assert far.serving.cancelled()
+        with pytest.raises(StreamRefused):
+            await dial
+
+
 @pytest.mark.parametrize("callback", ["data_received", "pause_writing", "resume_writing"])
 async def test_a_protocol_that_raises_loses_only_its_own_stream(callback: str) -> None:
     class Broken(asyncio.Protocol):

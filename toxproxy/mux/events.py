@@ -54,7 +54,7 @@ class StreamDrained(NamedTuple):
 
 
 class StreamClosed(NamedTuple):
-    """The stream has ended: in order (`error` is None), refused or reset. Its last event."""
+    """The stream has ended. Its last event. `error` is None in order, or as this side gave none."""
 
     stream: Stream
     error: StreamError | None

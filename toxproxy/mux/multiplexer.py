@@ -175,11 +175,11 @@ class Multiplexer:
             stream.receiver.ignored = True
             self.discard(stream)
 
-    def reset(self, stream: Stream, code: ResetCode, *, tell: bool = False) -> None:
-        """End a stream at once; queued bytes are dropped. `StreamClosed` follows only to `tell` of it."""
+    def reset(self, stream: Stream, code: ResetCode, error: StreamError | None = None) -> None:
+        """End a stream at once; queued bytes are dropped. Its `StreamClosed` has this `error`."""
         if stream.state is not StreamState.CLOSED:
             self.scheduler.control(frames.encode(frames.Reset(stream.id, code)))
-            self.forget(stream, tell=tell)
+            self.forget(stream, error)
 
     def end(self, code: ResetCode = ResetCode.GOING_AWAY) -> None:
         """End the session: every stream is reset, as its owner is told, and nothing is sent any more."""
@@ -263,14 +263,13 @@ class Multiplexer:
     def close_if_done(self, stream: Stream) -> None:
         """Forget a stream whose directions are done, and reset one that is done here and ignored."""
         if stream.done:
-            self.forget(stream, tell=True)
+            self.forget(stream)
         elif stream.receiver.ignored and stream.sender.state is SendState.DONE:
-            self.reset(stream, ResetCode.CANCELLED, tell=True)
+            self.reset(stream, ResetCode.CANCELLED)
 
-    def forget(self, stream: Stream, error: StreamError | None = None, *, tell: bool = False) -> None:
-        """The stream has ended. The owner hears of it if there is an error, or if it is to be told."""
-        if tell or error is not None:
-            self.events.append(events.StreamClosed(stream, error))
+    def forget(self, stream: Stream, error: StreamError | None = None) -> None:
+        """The stream has ended."""
+        self.events.append(events.StreamClosed(stream, error))
         del self.streams[stream.id]
         self._opened -= self.is_ours(stream.id)
         if stream.flow is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from toxproxy.address import UdpTarget
 from toxproxy.dialer import Flow, FlowOwner
 from toxproxy.errors import Refusal, ResetCode, StreamError, StreamRefused, StreamReset
-from toxproxy.mux.stream import Stream, StreamState
+from toxproxy.mux.stream import Stream
 from toxproxy.timer import Timer
 from toxproxy.tunnel.host import Host
 from toxproxy.tunnel.transport import StreamEnd
@@ -28,7 +28,7 @@ class FlowTransport(StreamEnd):
 
     def __init__(self, session: Session, stream: Stream, target: UdpTarget, owner: FlowOwner) -> None:
         super().__init__(session, stream, target)
-        self._owner = owner
+        self._owner: FlowOwner | None = owner  # until it is told of the end, or has closed it
         self._used = monotonic()
         self._idle = Timer(self._look)
         self._look()
@@ -36,48 +36,42 @@ class FlowTransport(StreamEnd):
     # Flow
 
     def send(self, data: bytes) -> None:
-        if not self._meter.down.takes(data):
-            return
-        self._used = now = monotonic()
-        self._multiplexer.send(self.stream, data, now)
-        self._changed()
+        if self._meter.down.takes(data):
+            self._used = now = monotonic()
+            self._multiplexer.send(self.stream, data, now)
+            self._changed()
 
     def close(self, error: StreamError | None = None) -> None:
-        self._end(ResetCode.CANCELLED if error is None else ResetCode.CONNECTION_RESET)
+        self._owner = None
+        self.end(ResetCode.CANCELLED if error is None else ResetCode.CONNECTION_RESET)
 
     # For the session
 
     def opened(self) -> None:
         """The peer has accepted it."""
-        self._owner.flow_opened()
+        if self._owner is not None:
+            self._owner.flow_opened()
 
     def receive(self, data: bytes) -> None:
         """A datagram came."""
         self._used = monotonic()
-        self._owner.datagram_received(data)
+        if self._owner is not None:
+            self._owner.datagram_received(data)
 
     def closed(self, error: StreamError | None) -> None:
-        """It has ended, by the peer or with the session."""
+        """It has ended."""
         self._idle.stop()
         in_order = isinstance(error, StreamReset) and error.code is ResetCode.CANCELLED
         self._tell_end(None if in_order else error)
 
-    def abort(self) -> None:
-        """End it, by command."""
-        self.end(ResetCode.CONNECTION_RESET)
-
     def end(self, code: ResetCode) -> None:
-        """End it, and tell both sides why."""
-        self._end(code)
-        self._tell_end(StreamReset(code))
-
-    def _end(self, code: ResetCode) -> None:
-        self._idle.stop()
-        self._multiplexer.reset(self.stream, code)
+        self._multiplexer.reset(self.stream, code, StreamReset(code))
         self._changed()
 
     def _tell_end(self, error: StreamError | None) -> None:
-        self._owner.flow_ended(error)
+        if self._owner is not None:
+            owner, self._owner = self._owner, None
+            owner.flow_ended(error)
 
     def _look(self) -> None:
         """End it if it was silent for too long; else look again when it may have been."""
@@ -88,8 +82,7 @@ class FlowTransport(StreamEnd):
         if left > 0:
             self._idle.set(left)
         else:
-            self._end(ResetCode.CANCELLED)
-            self._tell_end(None)
+            self.end(ResetCode.CANCELLED)
 
 
 class AnsweredFlow(FlowTransport):
@@ -118,22 +111,17 @@ class AnsweredFlow(FlowTransport):
     # What the target's flow says
 
     def flow_opened(self) -> None:
-        if self.stream.state is StreamState.REQUESTED:
+        if self._multiplexer.accept(self.stream):
             log.debug("flow to %s opened", self.target)
-            self._multiplexer.accept(self.stream)
             self._changed()
 
     def datagram_received(self, data: bytes) -> None:
         self.send(data)
 
     def flow_ended(self, error: StreamError | None) -> None:
+        log.debug("flow to %s ended: %s", self.target, error)
         self._far = None
-        if self.stream.state is not StreamState.REQUESTED:
-            self.close(error)
-            return
-        if not isinstance(error, StreamRefused):
-            error = StreamRefused(Refusal.FAILED, "the flow ended before it was opened")
-        log.debug("flow to %s refused: %s", self.target, error.text)
-        self._idle.stop()
-        self._multiplexer.refuse(self.stream, error.code, error.text)
-        self._changed()
+        unopened = StreamRefused(Refusal.FAILED, "the flow ended before it was opened")
+        refused = error if isinstance(error, StreamRefused) else unopened
+        self._multiplexer.refuse(self.stream, refused.code, refused.text)
+        self.close(error)  # unless that was the answer

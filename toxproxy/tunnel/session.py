@@ -27,7 +27,6 @@ from toxproxy.mux import events
 from toxproxy.mux.frames import close_code
 from toxproxy.mux.limits import TURN, Limits
 from toxproxy.mux.multiplexer import Multiplexer
-from toxproxy.mux.stream import Stream
 from toxproxy.recovery.packet import close, closing, ids
 from toxproxy.recovery.recovery import Recovery
 from toxproxy.system import heap
@@ -77,7 +76,6 @@ class Session(LinkOwner):
         self._host = host or Host()
         self.meter = self._host.meter  # bounds what is carried
         self._tell = changed
-        self._serving: dict[Stream, asyncio.Task[None]] = {}
         self._idle = asyncio.Event()  # no stream lives
         self._idle.set()
         self._scheduled = False
@@ -233,10 +231,8 @@ class Session(LinkOwner):
         """Count the streams, since not every end of one causes an event."""
         if len(self.multiplexer.streams) > self.multiplexer.flows:
             self._idle.clear()
-        elif not self._idle.is_set():
+        else:
             self._idle.set()
-            if not self._trimming.running:  # return the memory to the system if no new stream comes soon
-                self._trimming.set(_TRIM_AFTER)
 
     def _handle(self, event: events.Event) -> None:
         match event:
@@ -250,15 +246,13 @@ class Session(LinkOwner):
                 if self.meter.up.takes(data):
                     stream.data.receive(data)
             case events.StreamClosed(stream, error):
-                if (task := self._serving.get(stream)) is not None:
-                    task.cancel()
                 stream.data.closed(error)
+                self._trimming.set(_TRIM_AFTER)
             case events.StreamRequested(stream, UdpTarget() as target):
                 AnsweredFlow(self, stream, target, self._host)
             case events.StreamRequested(stream, target):
                 transport = StreamTransport(self, stream, target)
-                self._serving[stream] = task = self._loop.create_task(self._host.serve(transport, target))
-                task.add_done_callback(lambda _: self._serving.pop(stream, None))
+                transport.serving = self._loop.create_task(self._host.serve(transport, target))
             case events.StreamTurnedAway(target):
                 self._host.turned_away(target)
             case events.PongReceived(value):
@@ -295,7 +289,5 @@ class Session(LinkOwner):
         if self._link is not None:
             link, self._link = self._link, None
             link.close(farewell)
-        for task in list(self._serving.values()):
-            task.cancel()
         self._deliver()
         self._tell(SessionEvent(Change.ENDED, reason))

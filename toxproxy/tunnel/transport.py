@@ -38,12 +38,8 @@ class StreamEnd:
         """Bytes sent to the peer and received from it, before compression."""
         return self.stream.carried
 
-    def abort(self) -> None:
-        """Reset the stream. What was not sent yet is dropped."""
-        raise NotImplementedError
-
     def end(self, code: ResetCode) -> None:
-        """As `abort`, and tell both sides why."""
+        """Reset the stream, and tell both sides why. What was not sent yet is dropped."""
         raise NotImplementedError
 
 
@@ -64,6 +60,7 @@ class StreamTransport(StreamEnd, asyncio.Transport):
         self._closing = False
         self._lost = False  # `connection_lost` was called
         self._error: BaseException | None = None
+        self.serving: asyncio.Task[None] | None = None  # answers the peer's request
         self._answer: asyncio.Future[None] | None = None
 
     # For the session
@@ -128,8 +125,10 @@ class StreamTransport(StreamEnd, asyncio.Transport):
             self._guard(self._protocol.resume_writing)
 
     def closed(self, error: StreamError | None) -> None:
-        """The stream has ended; `error` is None if both directions ended in order."""
-        self._error = error
+        """The stream has ended; `error` is None if both directions ended in order, or by this side."""
+        if self.serving is not None:
+            self.serving.cancel()
+        self._error = self._error or error
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error or StreamReset(ResetCode.CANCELLED))
         elif self._protocol is not None:
@@ -187,7 +186,6 @@ class StreamTransport(StreamEnd, asyncio.Transport):
         self._closing = True
         self._multiplexer.reset(self.stream, code)
         self._changed()
-        asyncio.get_running_loop().call_soon(self._lose)
 
     def end(self, code: ResetCode) -> None:
         """As `abort`, and tell both sides why."""
