@@ -76,6 +76,9 @@ _FORMS = [
     (r"\d+(?:\.\d+)? (?:B|kB|MB|GB)\b", "SIZE"),
     (r"\d+ (?:s|min|h|days?)\b(?: \d+ (?:s|min|h)\b)?", "TIME"),
     (r"\d+(?:\.\d+)*", "N"),
+    (r" \(SIZE/s\)", ""),  # only while there is a rate
+    (r"\b(connection|time)s\b", r"\1"),
+    (r"connected (?:by UDP|by TCP|to local nodes only)", "connected HOW"),
     (r" +", " "),
 ]
 

@@ -6,7 +6,6 @@ compared with what was said, in form.
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import shutil
@@ -19,7 +18,7 @@ import pytest
 import pytest_asyncio
 
 from tests.documents import OTHER_ID, Line, agrees, fenced, read, typed
-from tests.houses import HOME, Machine, Typed, houses
+from tests.houses import HOME, Houses, Machine, Typed, houses
 from tests.isolated import needs_namespaces
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), needs_namespaces]
@@ -94,14 +93,12 @@ ANSWERS = {"toxproxy allow": "y\n", "ssh -p 2222 me@localhost": "exit\n", "ssh n
 #: The lines that end with another status than 0: something has to be mended.
 STATUS = {"toxproxy doctor": 1}
 
-_NODE_FILE = "bootstrap = none\nlocal_discovery = no\nport = 33600-33600\n"
-
 
 class Walk:
     """A home and a laptop, what runs there, and what was said so far."""
 
-    def __init__(self, home: Machine, laptop: Machine) -> None:
-        self.home, self.laptop = home, laptop
+    def __init__(self, houses: Houses) -> None:
+        self.home, self.laptop = houses.home, houses.laptop
         self.page = ""
         #: A page that went wrong, and may have left anything.
         self.broken: str | None = None
@@ -113,7 +110,9 @@ class Walk:
         self.values = {
             "office = TOXID": f"office = {OTHER_ID}",
             "[client guest]\nkey = CLIENTKEY": f"[client guest]\nkey = {'2D' * 32}",
-            "/home/me": str(home.home),
+            "/home/me": str(self.home.home),
+            _NODE: houses.node,
+            "[tox]\nproxy": f"[tox]\nbootstrap = {houses.node}\nproxy",
         }
         #: Whether the next client has to be let in first.
         self.strange = False
@@ -372,15 +371,13 @@ async def _other_forwards(walk: Walk) -> None:
     walk.write("laptop")
 
 
-async def _node(walk: Walk) -> None:
-    """A node of one's own, at the home, with the configuration that the page has for one."""
+async def _relay(walk: Walk) -> None:
+    """A relay of one's own, at the home, with the configuration that the page has for one."""
     (_, text) = (block for kind, block in fenced(read(walk.page)) if kind == "ini")
-    (walk.home.home / "node.ini").write_text(text + _NODE_FILE)
-    line = "toxproxy server node.ini --state node --ready-file node.json"
-    await walk.start("node", walk.home, line, "Tox ID")
-    key = json.loads((walk.home.home / "node.json").read_text())["dht_key"]
-    walk.values[_NODE] = f"{HOME}:33600:{key}"
-    walk.values["[tox]\nproxy"] = f"[tox]\nbootstrap = {HOME}:443:{key}\nproxy"
+    (walk.home.home / "relay.ini").write_text(text)
+    await walk.start("relay", walk.home, "toxproxy server relay.ini --state relay", "Tox ID")
+    assert "LISTEN" in await walk.home.well("ss -Hltn sport = :443")
+    await walk.stop("relay")
 
 
 async def _proxies(walk: Walk) -> None:
@@ -401,7 +398,6 @@ BEFORE: dict[str, Callable[[Walk], Awaitable[None]]] = {
     "docs/web.md": _secret,
     "README.md": _stranger,
     "docs/looking.md: toxproxy check cfg.ini": _other_forwards,
-    "docs/howto/own-network.md": _node,
     "docs/howto/tor.md": _proxies,
 }
 AFTER: dict[str, Callable[[Walk], Awaitable[None]]] = {
@@ -409,18 +405,19 @@ AFTER: dict[str, Callable[[Walk], Awaitable[None]]] = {
     "docs/howto/home-server.md": Walk.again,
     "docs/howto/reverse.md": _reversed,
     "docs/web.md": Walk.again,
-    "README.md": Walk.connected,
     "docs/looking.md": Walk.again,
     "README.md: toxproxy client cfg.ini": _waits,
+    "README.md: toxproxy allow": Walk.connected,
+    "docs/howto/own-network.md": _relay,
     "docs/howto/tor.md": _leaves_by_a_proxy,
 }
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def walk(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Walk]:
-    async with houses(tmp_path_factory.mktemp("houses")) as (home, laptop):
-        (home.home / "home.ini").symlink_to("server.ini")
-        walk = Walk(home, laptop)
+    async with houses(tmp_path_factory.mktemp("houses")) as made:
+        (made.home.home / "home.ini").symlink_to("server.ini")
+        walk = Walk(made)
         try:
             yield walk
         finally:
