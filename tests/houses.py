@@ -1,8 +1,8 @@
 """Machines on which commands are typed as a user types them, on a terminal. Nothing leaves them.
 
-`home` and `laptop` are on one network, with `neighbour`, a node of Tox: in a network of only two ends, one that
-was restarted may not be found again. Behind `home` is another network, with names that only `home` knows; all
-of them are one machine, `behind`. The user is `me` everywhere, with a home folder of a few files.
+`home` and `laptop` are on one network, with `neighbour`, a node of Tox: in a network of only two ends,
+one that was restarted may not be found again. Behind `home` is another network, with names that only `home`
+knows; all of them are one machine, `behind`. The user is `me` everywhere, with a home folder of a few files.
 """
 
 from __future__ import annotations
@@ -153,19 +153,20 @@ class Machine:
             os.close(its)
         return Typed(process, terminal)
 
-    async def type(self, line: str, answer: str = "") -> tuple[int, str]:
-        """Type a line, and what it asks for. Returns its exit status and what it said."""
+    async def type(self, line: str, asks: str = "", answer: str = "") -> tuple[int, str]:
+        """Type a line, and an answer when it asks. Returns its exit status and what it said."""
         typed = await self.start(line)
         try:
-            if answer:
+            if asks:
+                await typed.until(asks)
                 typed.answer(answer)
             return await typed.ended(), typed.shown
         finally:
             await typed.end()
 
-    async def well(self, line: str, answer: str = "") -> str:
+    async def well(self, line: str) -> str:
         """Type a line that must end well. Returns what it said."""
-        status, said = await self.type(line, answer)
+        status, said = await self.type(line)
         assert status == 0, f"{self.name}$ {line}\n{said}"
         return said
 

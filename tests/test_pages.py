@@ -88,8 +88,13 @@ AT_HOME = {"server", "invite", "allow", "clients", "revoke", "block", "service",
 ON_LAPTOP = {("docs/looking.md", "toxproxy reload")}
 #: The lines that go on.
 ENDLESS = ("toxproxy server", "toxproxy client ", "toxproxy invite")
-#: What is typed when a line asks, or has begun.
-ANSWERS = {"toxproxy allow": "y\n", "ssh -p 2222 me@localhost": "exit\n", "ssh nas.lan": "exit\n"}
+#: What a line asks, and the answer.
+_SHELL = (r"[#$] $", "exit\n")
+ANSWERS = {
+    "toxproxy allow": (r"\[y/N\] $", "y\n"),
+    "ssh -p 2222 me@localhost": _SHELL,
+    "ssh nas.lan": _SHELL,
+}
 #: The lines that end with another status than 0: something has to be mended.
 STATUS = {"toxproxy doctor": 1}
 
@@ -222,7 +227,7 @@ class Walk:
         if "clone" in words:  # each of them is another way to the same folder
             filled = f'cd "$(mktemp -d)" && {filled}'
         began = time.monotonic()
-        status, said = await machine.type(filled, ANSWERS.get(line, ""))
+        status, said = await machine.type(filled, *ANSWERS.get(line, ()))
         print(f"{time.monotonic() - began:6.1f} s  {self.page}: {line}")
         expected = next((value for begins, value in STATUS.items() if line.startswith(begins)), 0)
         assert status == expected, f"{machine.name}$ {filled}\n{said}"
