@@ -69,6 +69,7 @@ def filled_in(text: str) -> str:
 _FORMS = [
     (r" \.\.\. \d+ s$", ""),  # how long a status line has been shown
     (r"\b[0-9A-F]{12,}(?:…|\b)", "KEY"),
+    (r"\S*/troubleshooting\.md", "GUIDE"),
     (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\dZ| UTC)", "WHEN"),
     (r"/\S*(?=/\.local/|/\.config/)", "/HOME"),
     (r"check words: \w+ \w+", "check words: WORDS"),
