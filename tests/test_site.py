@@ -24,6 +24,7 @@ from toxproxy import config
 from toxproxy.cli.parser import make_parser
 from toxproxy.control.checks import Fault
 from toxproxy.control.findings import FindingKind
+from toxproxy.inbound.answers import ANSWERS
 
 #: Why something was not tried: no fault that anybody could mend.
 NO_FAULTS = {Fault.NOT_RUNNING, Fault.NOT_CONNECTED, Fault.NOT_ASKED_FOR, Fault.NOT_KNOWN_THERE}
@@ -56,6 +57,12 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert "open_connection" in (site / "reference" / "library.html").read_text()
     first = (site / "index.html").read_text()
     assert '<span class="gp">' in first, "the prompt is marked, so that it is not copied"
+
+
+def test_every_answer_of_a_proxy_port_is_explained() -> None:
+    rows = re.findall(r"^\| (\d) \| ([\d, ]+) \|", read("docs/troubleshooting.md"), re.MULTILINE)
+    explained = {(int(code), int(status)) for code, several in rows for status in several.split(",")}
+    assert explained == {(answer.socks5, answer.status) for answer in ANSWERS.values()}
 
 
 def test_pictures_are_small() -> None:
