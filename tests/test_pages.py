@@ -88,6 +88,8 @@ AT_HOME = {"server", "invite", "allow", "clients", "revoke", "block", "service",
 ON_LAPTOP = {("docs/looking.md", "toxproxy reload")}
 #: The lines that go on.
 ENDLESS = ("toxproxy server", "toxproxy client ", "toxproxy invite")
+#: The lines that take long, and are typed on one page only.
+ONCE = {"toxproxy speedtest"}
 #: What a line asks, and the answer.
 _SHELL = (r"[#$] $", "exit\n")
 ANSWERS = {
@@ -105,6 +107,8 @@ class Walk:
     def __init__(self, houses: Houses) -> None:
         self.home, self.laptop = houses.home, houses.laptop
         self.page = ""
+        #: What is shown in another form than it was said.
+        self.differing: list[str] = []
         #: A page that went wrong, and may have left anything.
         self.broken: str | None = None
         #: What was said to each line, on any page.
@@ -201,6 +205,8 @@ class Walk:
             return
         if line.shown and any(agrees(line.shown, said) for said in self.said.get(line.typed, ())):
             return  # it was said on an earlier page
+        if line.typed in ONCE and line.typed in self.said and not line.shown:
+            return
         if hook := BEFORE.get(f"{self.page}: {line.typed}"):
             await hook(self)
         if line.typed.startswith(ENDLESS):
@@ -209,8 +215,8 @@ class Walk:
             await self.settle()
             said = await self.short(line.typed)
         self.said.setdefault(line.typed, []).append(said)
-        shows = f"{self.page} shows\n{line.shown}\nfor {line.typed}, which says\n{said}"
-        assert agrees(line.shown, said), shows
+        if not agrees(line.shown, said):
+            self.differing.append(f"{self.page} shows for {line.typed}\n{line.shown}\nand it says\n{said}")
         if hook := AFTER.get(f"{self.page}: {line.typed}"):
             await hook(self)
 
@@ -364,6 +370,10 @@ async def _stranger(walk: Walk) -> None:
     shutil.rmtree(walk.laptop.home / ".local" / "state" / "toxproxy" / "client")
 
 
+async def _asked(walk: Walk) -> None:
+    await walk.running["server"].until("waits to be let in")
+
+
 async def _waits(walk: Walk) -> None:
     walk.strange = False
     walk.said.setdefault("toxproxy status", []).append(await walk.short("toxproxy status"))
@@ -402,6 +412,7 @@ async def _leaves_by_a_proxy(walk: Walk) -> None:
 BEFORE: dict[str, Callable[[Walk], Awaitable[None]]] = {
     "docs/web.md": _secret,
     "README.md": _stranger,
+    "README.md: toxproxy allow": _asked,
     "docs/looking.md: toxproxy check cfg.ini": _other_forwards,
     "docs/howto/tor.md": _proxies,
 }
@@ -436,3 +447,5 @@ async def test_what_a_page_has_people_type_works(walk: Walk, page: str) -> None:
     walk.broken = page
     await walk.walk(page)
     walk.broken = None
+    differing, walk.differing = walk.differing, []
+    assert not differing, "\n".join(differing)
