@@ -69,6 +69,7 @@ def filled_in(text: str) -> str:
 _FORMS = [
     (r" \.\.\. \d+ s$", ""),  # how long a status line has been shown
     (r"\b[0-9A-F]{12,}(?:…|\b)", "KEY"),
+    (r"\S*/troubleshooting\.md", "GUIDE"),
     (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\dZ| UTC)", "WHEN"),
     (r"/\S*(?=/\.local/|/\.config/)", "/HOME"),
     (r"check words: \w+ \w+", "check words: WORDS"),
@@ -76,6 +77,9 @@ _FORMS = [
     (r"\d+(?:\.\d+)? (?:B|kB|MB|GB)\b", "SIZE"),
     (r"\d+ (?:s|min|h|days?)\b(?: \d+ (?:s|min|h)\b)?", "TIME"),
     (r"\d+(?:\.\d+)*", "N"),
+    (r" \(SIZE/s\)", ""),  # only while there is a rate
+    (r"\b(connection|time)s\b", r"\1"),
+    (r"connected (?:by UDP|by TCP|to local nodes only)", "connected HOW"),
     (r" +", " "),
 ]
 

@@ -1,13 +1,15 @@
 """Machines on which commands are typed as a user types them, on a terminal. Nothing leaves them.
 
-`home` and `laptop` are on one network. Behind `home` is another one, with names that only `home` knows; all
-of them are one machine, `behind`. The user is `me` everywhere, with a home folder of a few files.
+`home` and `laptop` are on one network, with `neighbour`, a node of Tox: in a network of only two ends,
+one that was restarted may not be found again. Behind `home` is another network, with names that only `home`
+knows; all of them are one machine, `behind`. The user is `me` everywhere, with a home folder of a few files.
 """
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import os
 import re
 import shlex
@@ -26,7 +28,7 @@ from pathlib import Path
 from tests.end.clients import program
 
 PATIENCE = 90.0  # seconds
-HOME, LAPTOP = "192.168.77.1", "192.168.77.2"
+HOME, LAPTOP, NEIGHBOUR = "192.168.77.1", "192.168.77.2", "192.168.77.3"
 #: What is behind the home. The last address is one of the internet, elsewhere.
 NAMES = {
     "printer.lan": "10.0.0.30",
@@ -151,19 +153,20 @@ class Machine:
             os.close(its)
         return Typed(process, terminal)
 
-    async def type(self, line: str, answer: str = "") -> tuple[int, str]:
-        """Type a line, and what it asks for. Returns its exit status and what it said."""
+    async def type(self, line: str, asks: str = "", answer: str = "") -> tuple[int, str]:
+        """Type a line, and an answer when it asks. Returns its exit status and what it said."""
         typed = await self.start(line)
         try:
-            if answer:
+            if asks:
+                await typed.until(asks)
                 typed.answer(answer)
             return await typed.ended(), typed.shown
         finally:
             await typed.end()
 
-    async def well(self, line: str, answer: str = "") -> str:
+    async def well(self, line: str) -> str:
         """Type a line that must end well. Returns what it said."""
-        status, said = await self.type(line, answer)
+        status, said = await self.type(line)
         assert status == 0, f"{self.name}$ {line}\n{said}"
         return said
 
@@ -193,9 +196,18 @@ def _machine(name: str, folder: Path, names: dict[str, str], commands: Iterable[
     return Machine(name, home, holder, {"PATH": path, "PYTHONPATH": os.getcwd()})
 
 
+@dataclass(frozen=True)
+class Houses:
+    """The machines on which something is typed, and the neighbour's node, as `[tox] bootstrap` names it."""
+
+    home: Machine
+    laptop: Machine
+    node: str
+
+
 @asynccontextmanager
-async def houses(folder: Path) -> AsyncIterator[tuple[Machine, Machine]]:
-    """The home and the laptop. Needs root and namespaces."""
+async def houses(folder: Path) -> AsyncIterator[Houses]:
+    """All machines. Needs root and namespaces."""
     made: list[Machine] = []
     addresses = [*NAMES.values(), *NAMELESS]
     try:
@@ -205,8 +217,16 @@ async def houses(folder: Path) -> AsyncIterator[tuple[Machine, Machine]]:
         made.append(home)
         laptop = _machine("laptop", folder, {}, ())
         made.append(laptop)
-        _join(home, laptop, "lan", HOME, LAPTOP)
-        _join(home, behind, "house", "10.0.0.1", "10.0.0.2")
+        neighbour = _machine("neighbour", folder, {}, ("ip link add lan type bridge", "ip link set lan up"))
+        made.append(neighbour)
+        _ip(neighbour, f"addr add {NEIGHBOUR}/24 brd + dev lan")
+        for machine, address in ((home, HOME), (laptop, LAPTOP)):
+            _lay(machine, "lan", address, neighbour, machine.name)
+            _ip(neighbour, f"link set {machine.name} master lan")
+            _ip(neighbour, f"link set {machine.name} up")
+        _lay(home, "house", "10.0.0.1", behind, "house")
+        _ip(behind, "addr add 10.0.0.2/24 dev house")
+        _ip(behind, "link set house up")
         for address in addresses:
             _ip(home, f"route add {address} via 10.0.0.2")
         async with AsyncExitStack() as stack:
@@ -219,19 +239,23 @@ async def houses(folder: Path) -> AsyncIterator[tuple[Machine, Machine]]:
                 stack.push_async_callback(services.end)
                 await sshd.until("^Server listening on ")
                 await services.until("^ready$")
-            yield home, laptop
+            (neighbour.home / "node.ini").write_text(_NODE)
+            node = await neighbour.start("exec toxproxy server node.ini --ready-file node.json")
+            stack.push_async_callback(node.end)
+            await node.until("Tox ID")
+            key = json.loads((neighbour.home / "node.json").read_text())["dht_key"]
+            yield Houses(home, laptop, f"{NEIGHBOUR}:33445:{key}")
     finally:
         for machine in made:
             machine.holder.kill()
             machine.holder.wait()
 
 
-def _join(one: Machine, other: Machine, name: str, *addresses: str) -> None:
-    """Lay a cable."""
-    _ip(one, f"link add {name} type veth peer name {name} netns {other.holder.pid}")
-    for machine, address in zip((one, other), addresses, strict=True):
-        _ip(machine, f"addr add {address}/24 brd + dev {name}")
-        _ip(machine, f"link set {name} up")
+def _lay(machine: Machine, name: str, address: str, other: Machine, its: str) -> None:
+    """Lay a cable between two machines, and give the first one an address there."""
+    _ip(machine, f"link add {name} type veth peer name {its} netns {other.holder.pid}")
+    _ip(machine, f"addr add {address}/24 brd + dev {name}")
+    _ip(machine, f"link set {name} up")
 
 
 def _ip(machine: Machine, command: str) -> None:
@@ -251,6 +275,7 @@ PermitRootLogin yes
 PrintMotd no
 Subsystem sftp internal-sftp
 """
+_NODE = "[tox]\nbootstrap = none\nport = 33445-33445\ntcp_relay = 33445\n"
 _GIT = "git -c user.name=me -c user.email=me@example.org -C work"
 
 

@@ -24,9 +24,12 @@ from toxproxy import config
 from toxproxy.cli.parser import make_parser
 from toxproxy.control.checks import Fault
 from toxproxy.control.findings import FindingKind
+from toxproxy.inbound.answers import ANSWERS
 
 #: Why something was not tried: no fault that anybody could mend.
 NO_FAULTS = {Fault.NOT_RUNNING, Fault.NOT_CONNECTED, Fault.NOT_ASKED_FOR, Fault.NOT_KNOWN_THERE}
+#: What begins like a command, and is a text of the protocol.
+NO_COMMANDS = {"toxproxy pairing 1"}
 
 BLOCKS = [
     (page, line.typed)
@@ -54,6 +57,18 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert "open_connection" in (site / "reference" / "library.html").read_text()
     first = (site / "index.html").read_text()
     assert '<span class="gp">' in first, "the prompt is marked, so that it is not copied"
+
+
+def test_every_answer_of_a_proxy_port_is_explained() -> None:
+    rows = re.findall(r"^\| (\d) \| ([\d, ]+) \|", read("docs/troubleshooting.md"), re.MULTILINE)
+    explained = {(int(code), int(status)) for code, several in rows for status in several.split(",")}
+    assert explained == {(answer.socks5, answer.status) for answer in ANSWERS.values()}
+
+
+def test_pictures_are_small() -> None:
+    pictures = [path for path in (ROOT / "docs").rglob("*") if path.suffix in (".png", ".svg", ".webp")]
+    assert len(pictures) > 2
+    assert [path for path in pictures if path.stat().st_size > 200_000] == []
 
 
 def test_every_document_is_a_page() -> None:
@@ -102,7 +117,12 @@ def test_every_command_in_a_sentence_is_one(page: str) -> None:
             assert [word for word in words[1:2] if "=" not in word and word not in targets] == [], code
         elif words[:2] == ["python", "-m"]:
             assert importlib.util.find_spec(words[2]) is not None, code
-        elif words[:1] == ["toxproxy"] and len(words) > 1 and re.fullmatch(r"[a-z]+", words[1]):
+        elif (
+            code not in NO_COMMANDS
+            and words[:1] == ["toxproxy"]
+            and len(words) > 1
+            and re.fullmatch(r"[a-z]+", words[1])
+        ):
             name = " ".join(words[1:3]) if words[1] == "service" and len(words) > 2 else words[1]
             assert name in parsers(), f"{page}: {code}"
             known = {option for action in parsers()[name]._actions for option in action.option_strings}

@@ -66,7 +66,8 @@ def reference() -> Iterator[str]:
     """Every command with its options, from the parser, as Markdown."""
     parser = commandline.parser()
     yield from ("# Commands", "", parser.description or "", "", "Every command has these options:", "")
-    yield from options(actions(parser, set()))
+    yield from options(actions(parser, {"--version"}))
+    yield from ("", "`toxproxy --version` prints the versions.")
     for below, _ in commands(parser):
         yield from command(below, commandline.common(parser), 2)
 
@@ -86,7 +87,10 @@ def command(parser: argparse.ArgumentParser, common: set[str], level: int) -> It
 def options(actions: list[argparse.Action]) -> Iterator[str]:
     """A list of options and arguments."""
     for action in actions:
-        name = ", ".join(action.option_strings) or str(action.metavar or action.dest)
+        value = str(action.metavar or "|".join(map(str, action.choices or ())) or action.dest)
+        name = ", ".join(action.option_strings) or value
+        if action.option_strings and action.nargs != 0:
+            name = f"{name} {value}"
         yield f"- `{name}`: {plain((action.help or '').replace('%%', '%'))}"
 
 

@@ -27,6 +27,7 @@ async def test_the_page_is_drawn(site: Site, tmp_path: Path, name: str, width: i
         await browser.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False
         )
+        await browser.call("Emulation.setScrollbarsHidden", hidden=True)
         feature = {"name": "prefers-color-scheme", "value": scheme}
         await browser.call("Emulation.setEmulatedMedia", features=[feature])
         await browser.until("!document.getElementById('login').hidden")
