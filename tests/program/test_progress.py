@@ -135,6 +135,17 @@ async def test_a_status_that_does_not_last_is_not_reported(journal: tuple[io.Str
     assert messages(stream) == [MEASURED[1]]
 
 
+async def test_a_connection_that_came_back_at_once_is_told(journal: tuple[io.StringIO, Console]) -> None:
+    """The log has the end of the session before."""
+    stream, console = journal
+    world = World(console)
+    with world.progress:
+        await world.change(READY, LOOKING)
+        await world.change(LINKING, LOOKING, settled=False)
+        await world.change(READY, LOOKING)
+    assert messages(stream) == [READY[1], LOOKING[1], READY[1]]
+
+
 async def test_several_servers_are_named_and_a_common_status_is_reported_once(
     journal: tuple[io.StringIO, Console],
 ) -> None:

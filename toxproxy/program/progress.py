@@ -75,6 +75,7 @@ class Progress:
         self._statuses = statuses
         self._hint = hint
         self._told: list[Status] = []
+        self._gone: set[int] = set()  # servers that were missing since then, by their number
         self._hints: set[str] = set()
         self._settling: asyncio.TimerHandle | None = None
         self._hinting: asyncio.TimerHandle | None = None
@@ -94,7 +95,9 @@ class Progress:
         """Show the statuses now, and log what is still new after `SETTLE` seconds."""
         if self._closed:
             return
-        missing = dict.fromkeys(text for phase, text in self._statuses() if phase is not Phase.READY)
+        statuses = self._statuses()
+        self._gone |= {number for number, (phase, _) in enumerate(statuses) if phase is not Phase.READY}
+        missing = dict.fromkeys(text for phase, text in statuses if phase is not Phase.READY)
         first = next(iter(missing), "")
         self._waiting.show(first if len(missing) < 2 else f"{first} (and {len(missing) - 1} more)")
         if self._settling is None:
@@ -103,10 +106,16 @@ class Progress:
     def _settled(self) -> None:
         self._settling = None
         told, self._told = self._told, self._statuses()
-        if self._told == told:
+        # The log has the end of a session. So it has the next connection, too, however soon that came.
+        back = {number for number, (phase, _) in enumerate(self._told) if phase is Phase.READY} & self._gone
+        self._gone = set()
+        if self._told == told and not back:
             return
-        pairs = zip_longest(self._told, told)
-        changes = [(new, old) for new, old in pairs if new and (old is None or new[1] != old[1])]
+        changes = [
+            (new, old)
+            for number, (new, old) in enumerate(zip_longest(self._told, told))
+            if new and (old is None or new[1] != old[1] or number in back)
+        ]
         for (phase, text), old in dict.fromkeys(changes):
             lost = old is not None and old[0] is Phase.READY and phase is not Phase.READY
             # On a terminal, what is missing is in the status line already.
