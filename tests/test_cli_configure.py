@@ -34,6 +34,17 @@ def command(*arguments: object) -> subprocess.CompletedProcess[str]:
 # check
 
 
+def test_a_character_that_the_output_lacks_is_escaped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "cfg.ini"
+    file.write_text(f"{ALONE}[client]\ncaf\u00e9 = 2222:127.0.0.1:22:{SERVER}\n", "utf-8")
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    done = command("check", file)
+    assert done.returncode == 0, done.stderr
+    assert "caf\\xe9: 127.0.0.1:2222 -> 127.0.0.1:22" in done.stdout
+
+
 def test_check_says_what_a_clients_file_means(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "cfg.ini"
     file.write_text(

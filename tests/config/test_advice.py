@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,7 @@ def test_a_proxy_on_loopback_or_with_a_password_is_not_warned_about(bind: str) -
     assert warnings(parse(f"[socks]\nbrowser = {bind}1080:{ID}", "tox.ini"), "client") == []
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the mode of a file says nothing on Windows")
 @pytest.mark.parametrize(
     "text",
     [

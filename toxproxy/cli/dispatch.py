@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import sys
 import traceback
@@ -22,6 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.run is None:
         parser.print_help(sys.stderr)
         return 2
+    if isinstance(sys.stdout, io.TextIOWrapper):  # its encoding may lack a character, as on a pipe of Windows
+        sys.stdout.reconfigure(errors="backslashreplace")
     with logging_to(sys.stderr, debug=args.verbose > 0, as_json=args.log_format == "json") as console:
         try:
             run: Callable[[argparse.Namespace, Console], int] = args.run

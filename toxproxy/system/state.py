@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -35,12 +36,14 @@ def default_path(role: str) -> Path:
 
 
 def default_shown(role: str) -> str:
-    """The same for people, with ~ for the home."""
+    """The same for people, with ~ for the home where shells know that."""
     try:
         path = default_path(role)
     except StateError:
         return "none, since this user has no home"
     with suppress(ValueError, RuntimeError):
+        if sys.platform == "win32":
+            return str(path)
         return f"~/{path.relative_to(Path.home())}"
     return str(path)
 
