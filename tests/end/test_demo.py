@@ -70,7 +70,7 @@ async def test_an_interrupted_demo_ends_its_processes(temporary: Path, number: s
     demo = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "toxproxy", "demo", cwd=Path(toxproxy.__file__).parents[1]
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while len(processes_about(temporary)) < 2:
             await asyncio.sleep(0.05)
         demo.send_signal(number)
