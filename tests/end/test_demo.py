@@ -8,12 +8,14 @@ import os
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 import toxproxy
 from tests.alone import ALONE
+from toxproxy.app.end import DRAIN
 from toxproxy.cli import main
 from toxproxy.demo import check
 from toxproxy.demo.network import PrivateNetwork, Process
@@ -70,7 +72,7 @@ async def test_an_interrupted_demo_ends_its_processes(temporary: Path, number: s
     demo = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "toxproxy", "demo", cwd=Path(toxproxy.__file__).parents[1]
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while len(processes_about(temporary)) < 2:
             await asyncio.sleep(0.05)
         demo.send_signal(number)
@@ -111,11 +113,16 @@ async def test_a_stopping_client_finishes_a_download_but_accepts_no_more(
             reader, writer = await way.connect()
             writer.write(f"GET {site.file} HTTP/1.1\r\n\r\n".encode())
             head = await reader.readuntil(b"\r\n\r\n")
+            began = time.monotonic()
             os.kill(network.client.pid, signal.SIGTERM)
             await refusal(network.listener("site"))
             body = bytearray()
-            while data := await reader.read(1 << 20):
-                body += data
+            try:
+                while data := await reader.read(1 << 20):
+                    body += data
+            except ConnectionResetError:
+                assert time.monotonic() - began > DRAIN
+                pytest.skip(f"this machine needs longer than {DRAIN:g} s for the file")
             writer.close()
             assert b"200 OK" in head
             assert bytes(body) == site.content[site.file]

@@ -16,7 +16,7 @@ from toxproxy.demo.site import OBJECTS, Site, Way, by_forward, by_http, by_socks
 from toxproxy.program.logs import Console
 from toxproxy.program.progress import Waiting
 
-_FETCH_SECONDS = 60.0
+_FETCH_SECONDS = 240.0
 
 _SERVER = """\
 [access]

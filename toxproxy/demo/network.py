@@ -19,7 +19,7 @@ from typing import Any, Self
 from toxproxy.errors import ToxproxyError
 from toxproxy.system import processes
 
-_START_SECONDS = 30.0
+_START_SECONDS = 90.0  # one, on a machine that is not busy
 _STOP_SECONDS = 15.0  # an idle process needs a tenth, on a machine that is not busy
 _TAIL_LINES = 20  # of each log, kept for people
 _LINE_BYTES = 1 << 20  # the longest line of a log
