@@ -16,4 +16,5 @@ def blocks(text: str, kind: str) -> list[str]:
 def filled_in(text: str) -> str:
     """A configuration with keys and IDs."""
     text = text.replace("DHTKEY", "1E" * 32).replace("CLIENTKEY", "2D" * 32)
-    return text.replace("office = TOXID", f"office = {OTHER_ID}").replace("TOXID", TOX_ID)
+    text = re.sub("(office|second) = TOXID", rf"\1 = {OTHER_ID}", text)
+    return text.replace("TOXID", TOX_ID)

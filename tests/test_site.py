@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [
     ROOT / "docs" / "index.md",
     ROOT / "docs" / "troubleshooting.md",
+    ROOT / "docs" / "scale.md",
     *sorted((ROOT / "docs" / "howto").iterdir()),
 ]
 #: Why something was not tried: no fault that anybody could mend.
