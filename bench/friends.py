@@ -1,17 +1,16 @@
-"""What a number of friends costs libtoxcore itself, without toxproxy: `python -m bench.friends COUNT`.
+"""What friends that are absent cost libtoxcore itself, without toxproxy: `python -m bench.friends COUNT`.
 
-One node has COUNT friends. Either they are all on the network, as nodes of another process, or all absent:
-keys that nobody has. Everything is in a network namespace of its own (as root), where packets are counted.
+One node has COUNT friends with keys that nobody has. Other nodes are there, since paths through the network
+need some. Everything is in a network namespace of its own (as root), where the node's packets are counted.
 
-Printed is a line: when all were there, memory for each, the processor time of a node that is called for each
-packet and at libtoxcore's interval, what a call takes (most, and the longest of each second: then the DHT
-and the onion do their work), packets, and what is saved.
+Printed is a line: memory for each friend, the processor time of a node that is called for each packet and at
+libtoxcore's interval, what a call takes (most, and the longest of each second: then the DHT and the onion do
+their work), packets, and what is saved.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import select
@@ -26,11 +25,10 @@ from toxproxy.system.privileges import forbid_memory_locking
 from toxproxy.tox.pytox import Tox, ToxOptions
 from toxproxy.tox.startup import find_udp_socket
 
-_OTHERS = 16  # nodes beside the friends: paths through the network need some
-_ROUND = 0.1  # seconds between two calls of each friend's node
-_PATIENCE = 150.0  # seconds until the last friend must be there
-_SETTLE, _MEASURE, _CALLS = 10.0, 15.0, 5.0  # seconds
-_OPTIONS = ToxOptions(local_discovery_enabled=False, start_port=22000, end_port=32000)
+_OTHERS = 16  # nodes beside the measured one
+_ROUND = 0.05  # seconds between two calls of each of them
+_JOIN, _MEASURE, _CALLS = 10.0, 15.0, 5.0  # seconds
+_OPTIONS = ToxOptions(local_discovery_enabled=False, start_port=22000, end_port=22999)
 _RULES = """
 table inet count {{
   chain i {{
@@ -45,14 +43,11 @@ table inet count {{
 """
 
 
-def crowd(count: int, port: int, key: str, public_key: str) -> None:
-    """Be `count` nodes with one friend, and the others without. Print the public keys, run until killed."""
-    nodes = [Tox(_OPTIONS) for _ in range(count + _OTHERS)]
+def others(port: int, key: str) -> None:
+    """Be the other nodes until killed."""
+    nodes = [Tox(_OPTIONS) for _ in range(_OTHERS)]
     for each in nodes:
         each.bootstrap("127.0.0.1", port, key)
-    for each in nodes[:count]:
-        each.friend_add_norequest(public_key)
-    print(json.dumps([each.self_get_public_key() for each in nodes[:count]]), flush=True)
     while True:
         due = time.monotonic() + _ROUND
         for each in nodes:
@@ -61,25 +56,20 @@ def crowd(count: int, port: int, key: str, public_key: str) -> None:
 
 
 class Measured(Tox):
-    """The node with the friends. It counts those that are there."""
+    """The node with the friends."""
 
     def __init__(self) -> None:
         super().__init__(_OPTIONS)
-        self.there: set[int] = set()
         found = find_udp_socket(self.self_get_udp_port())
         assert found is not None
         self._socket = found
 
-    def on_friend_connection_status(self, friend_number: int, status: int) -> None:
-        (self.there.add if status else self.there.discard)(friend_number)
-
-    def run(self, seconds: float, enough: int | None = None) -> float:
-        """Run as toxproxy does, until `enough` friends are there. Returns how many seconds that took."""
-        began = time.monotonic()
-        while (passed := time.monotonic() - began) < seconds and len(self.there) != enough:
+    def run(self, seconds: float) -> None:
+        """Run as toxproxy does."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
             select.select([self._socket], [], [], self.iteration_interval() / 1000)
             self.iterate()
-        return passed
 
     def calls(self, seconds: float) -> tuple[float, float]:
         """Microseconds of a call that reads few packets: the median, and the longest of each second."""
@@ -97,37 +87,30 @@ class Measured(Tox):
 
 def _packets() -> list[int]:
     """Datagrams that came and that left so far."""
-    said = subprocess.run(
-        ["nft", "list", "table", "inet", "count"], capture_output=True, text=True, check=True
-    )
+    command = ["nft", "list", "table", "inet", "count"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True)
     return [int(number) for number in re.findall(r"packets (\d+)", said.stdout)]
 
 
-def _other_keys(count: int) -> list[str]:
+def _keys(count: int) -> list[str]:
     """Public keys that nobody uses. libtoxcore refuses those with the top bit set."""
     return [(os.urandom(31) + bytes([os.urandom(1)[0] & 0x7F])).hex() for _ in range(count)]
 
 
-def measure(count: int, absent: bool) -> None:
+def measure(count: int, settle: float) -> None:
     """Be the node, and print what it costs."""
     forbid_memory_locking()
     node = Measured()
     port = node.self_get_udp_port()
     subprocess.run(["nft", "-f", "-"], input=_RULES.format(port), text=True, check=True)
-    known = (str(port), node.self_get_dht_id(), node.self_get_public_key())
-    nodes = (sys.executable, "-m", "bench.friends", "0" if absent else str(count), "--crowd", *known)
-    with subprocess.Popen(nodes, stdout=subprocess.PIPE, text=True) as crowd:
+    nodes = (sys.executable, "-m", "bench.friends", "--others", str(port), node.self_get_dht_id())
+    with subprocess.Popen(nodes) as crowd:
         try:
-            assert crowd.stdout is not None
-            keys = json.loads(crowd.stdout.readline())
-            node.run(5.0)
+            node.run(_JOIN)
             memory = machine.memory(os.getpid())
-            began = time.perf_counter()
-            for key in _other_keys(count) if absent else keys:
+            for key in _keys(count):
                 node.friend_add_norequest(key)
-            added = time.perf_counter() - began
-            took = node.run(20.0 if absent else _PATIENCE, count)
-            node.run(_SETTLE)
+            node.run(settle)
             used, packets, since = time.process_time(), _packets(), time.monotonic()
             node.run(_MEASURE)
             seconds = time.monotonic() - since
@@ -139,28 +122,26 @@ def measure(count: int, absent: bool) -> None:
             saving = time.perf_counter() - began
         finally:
             crowd.kill()
-    there = "absent" if absent else f"{len(node.there)} there after {took:.1f} s"
     grown = (machine.memory(os.getpid()) - memory) / max(1, count) / 1000
     print(
-        f"{count:>6} friends, {there}: added in {added:.2f} s, {grown:.1f} kB each, {share:.2f} % of a core, "
-        f"a call {usual:.0f} µs, the longest of a second {longest:.0f} µs, {came:.0f} packets/s came, "
+        f"{count} absent friends for {settle:g} s: {grown:.1f} kB each, {share:.2f} % of a core, "
+        f"a call {usual:.0f} µs, the longest of a second {longest / 1000:.1f} ms, {came:.0f} packets/s came, "
         f"{left:.0f} left, {saved / 1000:.0f} kB saved in {1000 * saving:.1f} ms"
     )
 
 
 def main() -> None:
     """Measure, in a network namespace that ends with this process."""
-    parser = argparse.ArgumentParser(prog="python -m bench.friends", description="Measure friends of a node.")
-    parser.add_argument("count", type=int)
-    parser.add_argument("--absent", action="store_true", help="none of them is on the network")
-    parser.add_argument("--crowd", nargs=3, help=argparse.SUPPRESS)
+    parser = argparse.ArgumentParser(prog="python -m bench.friends", description="Measure absent friends.")
+    parser.add_argument("count", type=int, nargs="?", default=100)
+    parser.add_argument("--settle", type=float, default=60, help="seconds before that; default: %(default)g")
+    parser.add_argument("--others", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.crowd:
-        port, key, public_key = options.crowd
-        crowd(options.count, int(port), key, public_key)
+    if options.others:
+        others(int(options.others[0]), options.others[1])
     elif options.inside:
-        measure(options.count, options.absent)
+        measure(options.count, options.settle)
     else:
         os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])
         inside = [sys.executable, "-m", "bench.friends", *sys.argv[1:], "--inside"]

@@ -104,6 +104,7 @@ async def measure(scene: Scene, seconds: float) -> list[Figure]:
         raise ToxproxyError(f"no client was there after {_LONGEST:g} s")
     await asyncio.sleep(_SETTLE)
     idle, held = await scene.idle(), scene.memory()
+    others = await machine.others()
     alone, _ = await scene.download(_ALONE, alone=True)
     got, cost = await scene.download(seconds)
     busy, total = scene.memory(), max(1, sum(got))
@@ -126,6 +127,7 @@ async def measure(scene: Scene, seconds: float) -> list[Figure]:
         _figure("", "%", 100 * max(got) * len(got) / total),
         _figure("all downloads together", "MB/s", total / seconds / _MB),
         _figure("one client alone", "MB/s", sum(alone) / _ALONE / _MB),
+        _figure("others used, before that", "% of the machine", others),
         _figure("processor time of the servers", "s per GB", cost[0] / total * _GB),
         _figure("processor time of the clients", "s per GB", cost[1] / total * _GB),
     ]

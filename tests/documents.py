@@ -61,7 +61,8 @@ def typed(kind: str, block: str) -> Iterator[Line]:
 def filled_in(text: str) -> str:
     """A configuration with keys and IDs."""
     text = text.replace("DHTKEY", "1E" * 32).replace("CLIENTKEY", "2D" * 32)
-    return text.replace("office = TOXID", f"office = {OTHER_ID}").replace("TOXID", TOX_ID)
+    text = re.sub("(office|second) = TOXID", rf"\1 = {OTHER_ID}", text)
+    return text.replace("TOXID", TOX_ID)
 
 
 # What is shown, and what is said: the same in form
