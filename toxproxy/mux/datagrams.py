@@ -27,7 +27,7 @@ _MOST_WAITING, _LEAST_WAITING = 1 << 20, 64 * 1024  # bytes of memory for a sess
 _LEAST_SHARE = 4096  # of these for each flow, at least
 _MOST_PARTIAL = 64  # datagrams of which parts have come; the oldest give way
 _MOST_HELD = 1 << 20  # bytes of memory for them
-_MOST_PARTS = 256  # of one; an honest sender's are as large as packets have room
+_MOST_PARTS = 1 + MOST_DATAGRAM // _LEAST_PART  # of one, as an honest sender makes at most
 
 Piece = bytes | memoryview
 
