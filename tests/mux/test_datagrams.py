@@ -160,14 +160,27 @@ def test_parts_that_overlap_make_no_datagram() -> None:
     assert came(pair.server) == [b"abcdefgh"]
 
 
-def test_a_datagram_in_hundreds_of_parts_is_dropped() -> None:
+def test_a_datagram_in_thousands_of_parts_is_dropped() -> None:
     pair = Pair()
     near, _ = a_flow(pair)
     before = free(pair.server)
-    for at in range(1000):
-        pair.server.hear(frames.Part(near.id, 2, 2000, at, b"a"))
-        assert all(len(parts) <= 256 for parts in pair.server.mux.assembly._partial.values())
-    assert before - free(pair.server) <= 256 * 129
+    for at in range(3000):
+        pair.server.hear(frames.Part(near.id, 2, 4000, at, b"a"))
+        assert all(len(parts) <= 1024 for parts in pair.server.mux.assembly._partial.values())
+    assert before - free(pair.server) <= 1024 * 129
+
+
+def test_the_longest_datagram_arrives_in_what_packets_of_another_flow_leave() -> None:
+    pair = Pair()
+    near, _ = a_flow(pair)
+    other, _ = a_flow(pair)
+    send(pair.client, near, bytes(MOST_DATAGRAM))
+    packets = 0
+    while not any(len(data) == MOST_DATAGRAM for data in came(pair.server)) and packets < 2000:
+        send(pair.client, other, *[bytes(1230)] * 2)
+        pair.client.deliver(pair.client.take(1))
+        packets += 1
+    assert 256 < packets < 2000
 
 
 def test_late_datagrams_are_dropped_and_counted() -> None:

@@ -84,7 +84,7 @@ class EnetLink:
         self._rest = Timer(self.batch_ended)
         self._refused = 0  # packets since the last `flush`
         self.freed = asyncio.Event()  # the link has ended, and everything was freed
-        self._timers: list[asyncio.TimerHandle] = []
+        self._timer = Timer(self._wake)
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self._said = self._began  # when the greeting or the farewell left last
@@ -107,7 +107,7 @@ class EnetLink:
     def start(self, owner: LinkOwner) -> None:
         """Begin: send CONNECT, or wait for the peer's."""
         self.owner = owner
-        self._set_timers((_REPEAT, self._wake))
+        self._timer.set(_REPEAT)
         self._service()
 
     def send(self, packet: bytes) -> None:
@@ -140,7 +140,10 @@ class EnetLink:
             return
         if self._up and farewell:
             self._farewell = farewell
-            self._set_timers(*((pause, self._say) for pause in _FAREWELLS), (_LINGER, self._end))
+            self._timer.stop()
+            for pause in _FAREWELLS:
+                self._loop.call_later(pause, self._say)
+            self._loop.call_later(_LINGER, self._end)
             self._say()
         else:
             self._end()
@@ -207,7 +210,7 @@ class EnetLink:
         exports.open_throttle(self._peer)
         self._host.flush()  # what is left of the handshake; it cannot be joined with packets
         self._up = True
-        self._set_timers((_QUIET, self._wake))
+        self._timer.set(_QUIET)
         self.owner.link_up()
 
     def _push(self) -> None:
@@ -265,12 +268,6 @@ class EnetLink:
 
     # Time
 
-    def _set_timers(self, *timers: tuple[float, Callable[[], None]]) -> None:
-        """Set timers, of so many seconds, in place of those that there are."""
-        for timer in self._timers:
-            timer.cancel()
-        self._timers = [self._loop.call_later(*timer) for timer in timers]
-
     def _say(self, pause: float = 0.0) -> None:
         """Send the farewell, or this side's part of the handshake, if the last is `pause` seconds ago."""
         now = self._loop.time()
@@ -287,7 +284,7 @@ class EnetLink:
         now = self._loop.time()
         silent = now - self.heard
         # First of all: should something fail, the link still ends in time.
-        self._set_timers((max(_QUIET - silent, _QUIETER) if self._up else _REPEAT, self._wake))
+        self._timer.set(max(_QUIET - silent, _QUIETER) if self._up else _REPEAT)
         if not self._up and now >= self._began + MEETING:
             self.fail(LinkEnd.UNANSWERED)
         elif not self._up:
@@ -314,7 +311,7 @@ class EnetLink:
         self._greeting = b""
         self._backlog.clear()
         self._queued.clear()
-        self._set_timers()
+        self._timer.stop()
         self._shim.close()
         self._peer = None  # it points into the host's memory
         self._host = None

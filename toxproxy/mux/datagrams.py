@@ -27,7 +27,7 @@ _MOST_WAITING, _LEAST_WAITING = 1 << 20, 64 * 1024  # bytes of memory for a sess
 _LEAST_SHARE = 4096  # of these for each flow, at least
 _MOST_PARTIAL = 64  # datagrams of which parts have come; the oldest give way
 _MOST_HELD = 1 << 20  # bytes of memory for them
-_MOST_PARTS = 256  # of one; an honest sender's are as large as packets have room
+_MOST_PARTS = 1 + MOST_DATAGRAM // _LEAST_PART  # of one, as an honest sender makes at most
 
 Piece = bytes | memoryview
 
@@ -40,7 +40,7 @@ class Flow:
     received_bytes: int = 0
     waiting: deque[_Waiting] = field(default_factory=deque)
     held: int = 0  # bytes of memory that these take
-    number: int = 0  # of the next datagram that goes in parts
+    number: int = 0  # of the next datagram
 
 
 @dataclass(slots=True)
@@ -49,8 +49,8 @@ class _Waiting:
 
     data: bytes
     at: float  # since when
+    number: int  # if it goes in parts
     offset: int = 0  # of what was not sent
-    number: int = 0
     tried: bool = False  # a packet had no room for all of it
 
     def is_late(self, now: float) -> bool:
@@ -83,7 +83,8 @@ class Outgoing:
             self.dropped += 1
             return
         self._turns[flow] = id
-        flow.waiting.append(_Waiting(data, now))
+        flow.waiting.append(_Waiting(data, now, flow.number))
+        flow.number = (flow.number + 1) & 0xFFFF
         self._hold(flow, cost)
 
     def fill(self, pieces: list[Piece], room: int, now: float) -> int:
@@ -120,9 +121,6 @@ class Outgoing:
         waiting.tried = True
         if waits or room < PART_HEADER + _LEAST_PART:
             return None
-        if not at:
-            waiting.number = flow.number
-            flow.number = (flow.number + 1) & 0xFFFF
         waiting.offset = min(len(data), at + room - PART_HEADER)
         if waiting.offset == len(data):
             self._sent(flow)

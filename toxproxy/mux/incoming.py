@@ -54,9 +54,10 @@ class Incoming:
             return True
         if self._mux.peer is None:
             return False  # HELLO was lost, or overtaken
+        if isinstance(frame, frames.Ping | frames.Open) and self._mux.scheduler.overfull:
+            raise RemoteProtocolError("the peer asks for answers and does not take them")
         match frame:
             case frames.Ping(value):
-                self._check_backlog()
                 self._mux.scheduler.control(frames.encode(frames.Pong(value)))
             case frames.Pong(value):
                 self._mux.events.append(events.PongReceived(value))
@@ -90,14 +91,9 @@ class Incoming:
         if not self._client:
             self._mux.scheduler.control(frames.encode(self._hello))
 
-    def _check_backlog(self) -> None:
-        if self._mux.scheduler.overfull:
-            raise RemoteProtocolError("the peer asks for answers and does not take them")
-
     # A stream's beginning and its end
 
     def _handle_open(self, frame: frames.Open) -> None:
-        self._check_backlog()
         mux, number = self._mux, frame.stream
         if not number or mux.is_ours(number):
             raise RemoteProtocolError(f"OPEN with stream id {number}, which is 0 or of the wrong parity")

@@ -108,7 +108,9 @@ class StreamTransport(StreamEnd, asyncio.Transport):
     def read(self) -> None:
         """Give the protocol what came, as long as it reads."""
         while self._protocol is not None and self.is_reading():
-            if not (most := self._most_to_read()):
+            size = min(len(self.stream.receiver.ready), _MOST_SHARE) or 1  # the end counts as one
+            if not (most := self._meter.up.room(size, self.read)):
+                self._meter.up.wait(size, self.read)
                 break
             if (data := self._multiplexer.read(self.stream, most)) is None:
                 break
@@ -218,7 +220,8 @@ class StreamTransport(StreamEnd, asyncio.Transport):
             case "credit":
                 return self.stream.sender.limit
             case "room":
-                return self._room()
+                room = self.stream.sender.most - self.stream.sender.buffered
+                return self._meter.down.room(room, self._go_on) if room > 0 else room
             case "share":
                 return self._multiplexer.memory.share(_LEAST_SHARE, _MOST_SHARE)
             case "peername":
@@ -234,15 +237,7 @@ class StreamTransport(StreamEnd, asyncio.Transport):
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Does nothing: the multiplexer sets the limits."""
 
-    # The meter's gates
-
-    def _most_to_read(self) -> int:
-        """How many bytes may be given to the protocol; 0 until `read` is called again."""
-        if not (size := min(len(self.stream.receiver.ready), _MOST_SHARE)):
-            return _MOST_SHARE
-        if not (most := self._meter.up.room(size, self.read)):
-            self._meter.up.wait(size, self.read)
-        return most
+    # The meter's gate
 
     def _hold(self, size: int) -> None:
         """Have the protocol, which wrote `size` bytes, write no more until there is room for them."""
@@ -257,10 +252,6 @@ class StreamTransport(StreamEnd, asyncio.Transport):
         self._held = False
         if not self.stream.sender.full:
             self.drained()
-
-    def _room(self) -> int:
-        room = self.stream.sender.most - self.stream.sender.buffered
-        return self._meter.down.room(room, self._go_on) if room > 0 else room
 
     # Calls of the protocol
 
