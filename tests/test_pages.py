@@ -247,6 +247,8 @@ class Walk:
 
     async def _endless(self, line: str) -> str:
         role = line.split()[1]
+        if role == "client" and "home" in self._changed:
+            await self.run("server", f"toxproxy server {self.file('home')}")
         if role != "invite":
             await self.run(role, line)
         elif role not in self.running:  # it takes half a minute, and is the same on each page
@@ -386,7 +388,7 @@ async def _waits(walk: Walk) -> None:
 async def _other_forwards(walk: Walk) -> None:
     walk._sections["laptop"] = {}
     forwards, _, _ = _BOTH.partition("[socks]")
-    walk.configure("laptop", f"{forwards}wiki = 8080:wiki.lan:80:TOXID\n[tox]\nport = 33445-33545\n")
+    walk.configure("laptop", f"{forwards}wiki = 8080:wiki.lan:80:TOXID\n[tox]\nport = 33500-33599\n")
     walk.write("laptop")
 
 
@@ -406,10 +408,14 @@ async def _proxies(walk: Walk) -> None:
         await walk.start(f"proxy of the {machine.name}", machine, line, "Entering interactive session")
 
 
-async def _leaves_by_a_proxy(walk: Walk) -> None:
+async def _fetched(walk: Walk) -> None:
     got = await walk.laptop.well("curl -sS -x socks5h://127.0.0.1:1080 http://printer.lan/")
     assert got == "a page of the home\n"
-    assert "printer.lan" in walk.running["proxy of the home"].said
+
+
+async def _leaves_by_a_proxy(walk: Walk) -> None:
+    await _fetched(walk)
+    assert "forwarding to socks" in walk.running["proxy of the home"].said
 
 
 #: By page, or page and line.
@@ -417,6 +423,7 @@ BEFORE: dict[str, Callable[[Walk], Awaitable[None]]] = {
     "docs/web.md": _secret,
     "README.md": _stranger,
     "README.md: toxproxy allow": _asked,
+    "docs/looking.md": _fetched,
     "docs/looking.md: toxproxy check cfg.ini": _other_forwards,
     "docs/howto/tor.md": _proxies,
 }
