@@ -331,7 +331,7 @@ class Walk:
         await self.home.well(f"toxproxy allow {identity.strip()}")
         self.laptop.environment["PYTHONWARNINGS"] = "error"
         said = await self.laptop.well(f"{shlex.quote(sys.executable)} program.py")
-        assert "print" not in text or "a page of the home" in said
+        assert "print(" not in text or "a page of the home" in said
 
     async def _prometheus(self, text: str) -> None:
         if shutil.which("promtool") is not None:
