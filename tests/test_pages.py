@@ -409,6 +409,7 @@ async def _proxies(walk: Walk) -> None:
 
 
 async def _fetched(walk: Walk) -> None:
+    await walk.settle()
     got = await walk.laptop.well("curl -sS -x socks5h://127.0.0.1:1080 http://printer.lan/")
     assert got == "a page of the home\n"
 
