@@ -211,7 +211,7 @@ async def houses(folder: Path) -> AsyncIterator[Houses]:
     made: list[Machine] = []
     addresses = [*NAMES.values(), *NAMELESS]
     try:
-        behind = _machine("behind", folder, {}, (f"ip addr add {each}/32 dev lo" for each in addresses))
+        behind = _machine("behind", folder, NAMES, (f"ip addr add {each}/32 dev lo" for each in addresses))
         made.append(behind)
         home = _machine("home", folder, NAMES, ())
         made.append(home)

@@ -203,8 +203,9 @@ class Walk:
     async def _line(self, line: Line) -> None:
         if (needed := SKIPPED.get(line.typed.split()[0])) is not None and shutil.which(needed) is None:
             return
-        if line.shown and any(agrees(line.shown, said) for said in self.said.get(line.typed, ())):
-            return  # it was said on an earlier page
+        runs_on = line.typed.startswith(ENDLESS) and "invite" not in line.typed
+        if not runs_on and line.shown and self._was_said(line):
+            return  # on an earlier page
         if line.typed in ONCE and line.typed in self.said and not line.shown:
             return
         if hook := BEFORE.get(f"{self.page}: {line.typed}"):
@@ -219,6 +220,9 @@ class Walk:
             self.differing.append(f"{self.page} shows for {line.typed}\n{line.shown}\nand it says\n{said}")
         if hook := AFTER.get(f"{self.page}: {line.typed}"):
             await hook(self)
+
+    def _was_said(self, line: Line) -> bool:
+        return any(agrees(line.shown, said) for said in self.said.get(line.typed, ()))
 
     async def short(self, line: str) -> str:
         """Type a line that ends by itself."""
@@ -243,6 +247,8 @@ class Walk:
 
     async def _endless(self, line: str) -> str:
         role = line.split()[1]
+        if role == "client" and "home" in self._changed:
+            await self.run("server", f"toxproxy server {self.file('home')}")
         if role != "invite":
             await self.run(role, line)
         elif role not in self.running:  # it takes half a minute, and is the same on each page
@@ -382,7 +388,7 @@ async def _waits(walk: Walk) -> None:
 async def _other_forwards(walk: Walk) -> None:
     walk._sections["laptop"] = {}
     forwards, _, _ = _BOTH.partition("[socks]")
-    walk.configure("laptop", f"{forwards}wiki = 8080:wiki.lan:80:TOXID\n[tox]\nport = 33445-33545\n")
+    walk.configure("laptop", f"{forwards}wiki = 8080:wiki.lan:80:TOXID\n[tox]\nport = 33500-33599\n")
     walk.write("laptop")
 
 
@@ -402,10 +408,15 @@ async def _proxies(walk: Walk) -> None:
         await walk.start(f"proxy of the {machine.name}", machine, line, "Entering interactive session")
 
 
-async def _leaves_by_a_proxy(walk: Walk) -> None:
+async def _fetched(walk: Walk) -> None:
+    await walk.settle()
     got = await walk.laptop.well("curl -sS -x socks5h://127.0.0.1:1080 http://printer.lan/")
     assert got == "a page of the home\n"
-    assert "printer.lan" in walk.running["proxy of the home"].said
+
+
+async def _leaves_by_a_proxy(walk: Walk) -> None:
+    await _fetched(walk)
+    assert "forwarding to socks" in walk.running["proxy of the home"].said
 
 
 #: By page, or page and line.
@@ -413,6 +424,7 @@ BEFORE: dict[str, Callable[[Walk], Awaitable[None]]] = {
     "docs/web.md": _secret,
     "README.md": _stranger,
     "README.md: toxproxy allow": _asked,
+    "docs/looking.md": _fetched,
     "docs/looking.md: toxproxy check cfg.ini": _other_forwards,
     "docs/howto/tor.md": _proxies,
 }
