@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -79,11 +80,11 @@ async def test_a_failure_without_a_code_of_its_own_has_the_systems_text(
     echo_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def exhausted(*_: object) -> socket.socket:
-        raise OSError(24, "Too many open files")
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     monkeypatch.setattr(exits.eyeballs, "connect", exhausted)
     error = await refusal(direct(), "127.0.0.1", echo_port)
-    assert (error.code, error.text) == (Refusal.FAILED, "Too many open files")
+    assert (error.code, error.text) == (Refusal.FAILED, os.strerror(errno.EMFILE))
 
 
 async def test_an_unknown_name_is_not_found(hosts: Hosts) -> None:
