@@ -39,7 +39,9 @@ PAGES = [
 ]
 
 #: Pages whose lines are not typed, and why.
-UNWALKED = {"docs/howto/tor.md": "not run: there is no Tor here, and libtoxcore takes no local address for a relay"}
+UNWALKED = {
+    "docs/howto/tor.md": "not run: there is no Tor here, and libtoxcore takes no local address for a relay"
+}
 
 #: Lines that are not typed here, by how they begin: the test that runs them, or why nothing does.
 ELSEWHERE = {
