@@ -27,7 +27,7 @@ for number in (getattr(signal, "SIGHUP", signal.SIGINT), signal.SIGINT):
         signal.signal(number, lambda *_: None)
 
 # What takes longest comes first: else one worker of pytest-xdist has work at the end, and the others none.
-_FIRST = ("recovery/", "end/", "pairing/", "test_fuzz", "tunnel/", "app/", "tox/", "mapping/")
+_FIRST = ("test_pages", "recovery/", "end/", "pairing/", "test_fuzz", "tunnel/", "app/", "tox/", "mapping/")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
