@@ -47,6 +47,7 @@ UNWALKED = {
 ELSEWHERE = {
     "chromium": "tests/end/test_browser.py",
     "toxproxy service install": "tests/test_cli_service.py",
+    "toxproxy server --state": "tests/end/test_several_processes.py",
     "make demo": "tests/end/test_demo.py",
     "xfreerdp": "not run: there is no remote desktop here",
     "vncviewer": "not run: there is no remote desktop here",

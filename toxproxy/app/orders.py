@@ -19,7 +19,7 @@ from toxproxy.control.snapshots import (
     Snapshot,
     StreamSnapshot,
 )
-from toxproxy.errors import ResetCode, StreamRefused
+from toxproxy.errors import StreamRefused
 from toxproxy.tunnel.friend import Friend, short
 from toxproxy.tunnel.transport import StreamEnd
 
@@ -79,7 +79,7 @@ class Orders:
             for transport in friend.streams:
                 if _id(friend, transport) == wanted:
                     log.info("stream %s to %s is closed by command", wanted, transport.target)
-                    transport.end(ResetCode.CONNECTION_RESET)
+                    transport.abort()
                     return {"id": wanted, "target": str(transport.target)}
         raise ValueError("no such stream: `toxproxy streams` shows those that there are")
 

@@ -64,6 +64,9 @@ class FlowTransport(StreamEnd):
         in_order = isinstance(error, StreamReset) and error.code is ResetCode.CANCELLED
         self._tell_end(None if in_order else error)
 
+    def abort(self) -> None:
+        self.end(ResetCode.CONNECTION_RESET)
+
     def end(self, code: ResetCode) -> None:
         self._multiplexer.reset(self.stream, code, StreamReset(code))
         self._changed()

@@ -38,8 +38,12 @@ class StreamEnd:
         """Bytes sent to the peer and received from it, before compression."""
         return self.stream.carried
 
+    def abort(self) -> None:
+        """Reset the stream. What was not sent yet is dropped."""
+        raise NotImplementedError
+
     def end(self, code: ResetCode) -> None:
-        """Reset the stream, and tell both sides why. What was not sent yet is dropped."""
+        """As `abort`, and tell both sides why."""
         raise NotImplementedError
 
 
