@@ -14,7 +14,7 @@ SYSTEM = os.environ.get("TOXPROXY_ELSEWHERE", "")
 
 # Names that CPython has on Linux only, and those that it has on Linux and macOS.
 LINUX = {
-    "os": "O_PATH O_DIRECT O_TMPFILE sched_getaffinity pidfd_open memfd_create eventfd posix_fadvise",
+    "os": "O_PATH O_DIRECT O_TMPFILE pidfd_open memfd_create eventfd posix_fadvise",
     "select": "epoll EPOLLIN EPOLLOUT EPOLLERR EPOLLHUP EPOLLRDHUP EPOLLET POLLRDHUP",
     "socket": "AF_NETLINK NETLINK_ROUTE SO_PEERCRED SO_BINDTODEVICE TCP_INFO TCP_KEEPIDLE TCP_USER_TIMEOUT"
     " TCP_QUICKACK MSG_ERRQUEUE MSG_CMSG_CLOEXEC SOCK_NONBLOCK SOCK_CLOEXEC",
