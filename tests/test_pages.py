@@ -62,10 +62,13 @@ ELSEWHERE = {
     "python3 -m venv": "not run: only pip fills it",
     ". ": "not run: only the shell changes",
 }
+#: What ends the laptop's session, each time that it is typed.
+ENDING = ("toxproxy block", "toxproxy revoke")
 #: What a system may lack.
 SKIPPED = {"docker": "docker"}
 
 _BOTH = "[client]\nssh = 2222:127.0.0.1:22:TOXID\n[socks]\nbrowser = 1080:TOXID\n"
+_PATIENT = f"{_BOTH}[tox]\nwait = 90\n"  # a program of the page's, with a new key
 _NODE = "192.0.2.1:33445:DHTKEY"
 #: What a page takes for granted: in the file of the home, and of the laptop.
 GIVEN = {
@@ -75,8 +78,8 @@ GIVEN = {
     "docs/troubleshooting.md": ("[access]\n", f"{_BOTH}[client]\nweb = 9998:127.0.0.1:9999:TOXID\n"),
     "docs/control.md": ("[access]\n", _BOTH),
     "docs/web.md": ("[access]\n[client laptop]\nkey = CLIENTKEY\n", ""),
-    "docs/library.md": ("[access]\npermit = printer.lan:80\n", _BOTH),
-    "README.md": ("", _BOTH),
+    "docs/library.md": ("[access]\npermit = printer.lan:80\n", _PATIENT),
+    "README.md": ("", _PATIENT),
     "docs/looking.md": ("", _BOTH),
     "docs/howto/hotspot.md": ("[access]\n", _BOTH),
     "docs/howto/own-network.md": ("", _BOTH),
@@ -207,7 +210,7 @@ class Walk:
         if (needed := SKIPPED.get(line.typed.split()[0])) is not None and shutil.which(needed) is None:
             return
         runs_on = line.typed.startswith(ENDLESS) and "invite" not in line.typed
-        if not runs_on and line.shown and self._was_said(line):
+        if not runs_on and not line.typed.startswith(ENDING) and line.shown and self._was_said(line):
             return  # on an earlier page
         if line.typed in ONCE and line.typed in self.said and not line.shown:
             return
