@@ -130,6 +130,7 @@ _CLIENTS = {
     "other": [],
 }
 _PCP = bytes.fromhex("02810000000002580000004d") + bytes(12)
+_IPV6 = bytes.fromhex("20010db8") + bytes(12)
 _PCP_EXTERNAL = bytes.fromhex("82a59c4000000000000000000000ffff08080404")
 _WAN_IP = "urn:schemas-upnp-org:service:WANIPConnection:1"
 _UPNP = {
@@ -213,6 +214,19 @@ def examples() -> dict[str, dict[str, bytes]]:
             "listener": b"*:*\nlistener:7",
         },
         "told": {"one": b"127.0.0.1:8080", "two": b"0.0.0.0:80 [::]:80"},
+        "friend": {
+            "where": bytes.fromhex("ba01")
+            + bytes(32)
+            + bytes.fromhex("01 04c00002018235 06")
+            + _IPV6
+            + b"\x82\x35",
+            "relays": bytes.fromhex("ba02 04c00002010d3d")
+            + bytes(32)
+            + b"\x06"
+            + _IPV6
+            + b"\x0d\x3d"
+            + bytes(32),
+        },
         "pcp": {
             "granted": _PCP + router.NONCE + bytes.fromhex("11000000") + _PCP_EXTERNAL,
             "announced": bytes.fromhex("0280") + bytes(22),

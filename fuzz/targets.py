@@ -10,6 +10,7 @@ from collections.abc import Callable
 from fuzz import (
     behind,
     files,
+    friends,
     links,
     listening,
     multiplexer,
@@ -53,6 +54,7 @@ TARGETS: dict[str, Target] = {
     "routes": routes.routes,
     "listen": listening.listen,
     "told": listening.told_addresses,
+    "friend": friends.friend,
     "control": files.control,
     "pcp": router.pcp_answer,
     "natpmp": router.nat_pmp_answer,
