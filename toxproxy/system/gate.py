@@ -58,7 +58,7 @@ def connect(path: Path, seconds: float) -> socket.socket:
     """
     if local.FAMILY is None:
         return loopback.connect(path, seconds)
-    sock = socket.socket(local.FAMILY, socket.SOCK_STREAM)
+    sock = local.stream_socket()
     try:
         sock.settimeout(seconds)
         with local.reached(path) as name:
