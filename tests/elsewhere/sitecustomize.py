@@ -123,9 +123,18 @@ def _as_windows() -> None:
     ):  # fmt: skip
         delattr(asyncio.SelectorEventLoop, method)
     asyncio.new_event_loop = Proactor
+    _hide_enet()
     _coarsen()
     subprocess.CREATE_NEW_PROCESS_GROUP = 0  # Popen takes no other here
     signal.SIGBREAK = signal.CTRL_BREAK_EVENT = signal.SIGTERM
+
+
+def _hide_enet() -> None:
+    """pyenet's build for Windows exports none of ENet's own functions."""
+    import _cffi_backend
+    import enet
+
+    enet.__file__ = _cffi_backend.__file__
 
 
 def _coarsen() -> None:

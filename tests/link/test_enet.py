@@ -10,6 +10,7 @@ from functools import partial
 from itertools import product
 from typing import Any
 
+import enet
 import pytest
 import pytest_asyncio
 
@@ -17,6 +18,7 @@ from fuzz import datagrams as dg
 from tests.link.rig import Diary, Rig, rig
 from tests.simulation import DatagramPipe, Path
 from toxproxy.link import enet as subject
+from toxproxy.link import exports
 from toxproxy.link.base import LinkEnd
 from toxproxy.link.carrier import MAX_PACKET
 from toxproxy.link.enet import EnetLink
@@ -169,6 +171,18 @@ async def test_what_a_bad_path_delivers_is_passed_on_and_nothing_else_is(seed: i
         assert len(far.packets) > 0.9 * len(packets), "only the path loses packets"
         assert set(far.packets) <= set(packets)
         assert len(set(far.packets)) == len(far.packets), "ENet drops the doubles"
+
+
+async def test_without_enets_functions_links_work_with_its_own_patience(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(enet, "__file__", "/nowhere.so")
+    exports._library.cache_clear()
+    async with rig(DatagramPipe(4, Path(delay=0.005))) as there:
+        there.near.connect()
+        await exchange(there, 50)
+    exports._library.cache_clear()
+    assert caplog.text.count("this build of ENet") == 1
 
 
 async def test_without_batches_of_system_calls_links_work_too(monkeypatch: pytest.MonkeyPatch) -> None:

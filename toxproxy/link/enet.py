@@ -96,8 +96,8 @@ class EnetLink:
             address = enet.Address(b"127.0.0.1", self._shim.getsockname()[1])
             self._peer = self._host.connect(address, CHANNELS, 0)
         self._cork = Cork(self._host.socket.fileno())
-        self._joins = self._cork.works  # ENet sends nothing by itself, so that its datagrams can be joined
-        exports.set_patience(self._peer, _TIMEOUT)
+        # ENet sends nothing by itself, so that its datagrams can be joined.
+        self._joins = exports.set_patience(self._peer, _TIMEOUT) and self._cork.works
         self._outbox = Batch(self._shim, MTU, header)
         self._bare = header[:-1] + bytes((header[-1] | BARE,))
         self._inbox = Batch(self._shim, MTU)
