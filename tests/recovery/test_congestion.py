@@ -181,17 +181,21 @@ def test_a_tenth_of_the_rate_leaves_no_queue() -> None:
     assert download.near.percentile(0.95, 7) <= 0.11
 
 
-@pytest.mark.parametrize(("rate", "share"), [(20 * MBIT, 0.55), (50 * MBIT, 0.45)], ids=["20", "50"])
+@pytest.mark.parametrize(("rate", "share"), [(20 * MBIT, 0.55), (50 * MBIT, 0.44)], ids=["20", "50"])
 def test_a_slump_is_over_soon(rate: float, share: float) -> None:
-    """A tenth of the rate for some seconds, then all of it again: what comes in the 1.5 s after."""
+    """A tenth of the rate for some seconds, then all of it again: what comes in the 1.5 s after.
+
+    On average, since that depends on the moment of the slump.
+    """
     usual = Way(delay=0.04, rate=rate, queue=300 * KB)
     shares = []
-    for back in (7.0, 7.3, 7.7):
-        world = World(both(usual), down=[(5, replace(usual, rate=rate / 10)), (back, usual)])
+    for slump in (4.0, 4.4, 4.8, 5.2, 5.6):
+        back = slump + 2.3
+        world = World(both(usual), down=[(slump, replace(usual, rate=rate / 10)), (back, usual)])
         download = Download(world)
         world.run(back + 1.7)
         shares.append(download.host.goodput(back, back + 1.5) / (rate * USE))
-    assert sum(shares) / 3 >= share
+    assert sum(shares) / 5 >= share
 
 
 @pytest.mark.parametrize(("before", "after"), [(0.01, 0.1), (0.1, 0.01)], ids=["longer", "shorter"])

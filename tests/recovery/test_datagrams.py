@@ -30,7 +30,7 @@ def test_a_call_beside_a_download_is_hardly_later_and_loses_what_the_path_loses(
     lost = 1 - len(near.delays) / far.sent_datagrams
     assert lost <= 0.035  # of 1,500, by chance; the path loses 0.02
     assert not far.mux.scheduler.datagrams.dropped
-    assert percentile(near.delays, 0.99, SETTLED) <= DELAY + 0.020
+    assert percentile(near.delays, 0.99, SETTLED) <= DELAY + 0.025
     assert near.received > 0.7 * 16 * 20 * MBIT
 
 

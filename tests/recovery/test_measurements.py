@@ -60,6 +60,18 @@ def test_jitter_allows_a_longer_queue() -> None:
     assert 0.03 < delays.allowed < 0.05
 
 
+def test_late_event_loops_are_no_jitter() -> None:
+    """A fast flow would keep more bytes in the queue for them than a slow one: shares would stay uneven."""
+    punctual, late = Delays(0), Delays(0)
+    for step in range(20):
+        for delay in (0.0, 0.001, 0.003, 0.004):
+            punctual.note(step, report(0.03))
+            late.note(step, report(0.03 + delay))
+        punctual.begin_round()
+        late.begin_round()
+    assert late.share_allowed(0.5) == punctual.share_allowed(0.5)
+
+
 def test_a_path_that_became_longer_has_another_base() -> None:
     delays = Delays(0)
     delays.note(0, report(0.03))

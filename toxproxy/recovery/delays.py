@@ -76,7 +76,9 @@ class Delays:
     def share_allowed(self, share: float) -> float:
         """The same for a flow that may have only a share of it, or more; what jitter needs is not cut."""
         least = max(min(share, 1.0) * _BASE_SHARE * self.base, share * _LEAST_ALLOWED)
-        return max(least, min(_JITTER_FACTOR * self._jitter, _JITTER_MOST))
+        # Event loops are not jitter: it counts from NOISE on, and fully from twice as much.
+        jitter = min(self._jitter, 2 * max(self._jitter - NOISE, 0.0))
+        return max(least, min(_JITTER_FACTOR * jitter, _JITTER_MOST))
 
     def queue(self, last: int = 0) -> float:
         """The least queue in this round, or among its `last` measurements; negative where there is none."""
