@@ -37,7 +37,10 @@ def description() -> dict[str, str]:
 
 
 async def others() -> float:
-    """The load by other programs, measured while this one sleeps, in percent of all cores."""
+    """The load by other programs, measured while this one sleeps, in percent of all cores.
+
+    What programs of a lower priority (`nice`) compute does not count, since it waits for those of the bench.
+    """
     idle, total = _times()
     await asyncio.sleep(_LOOK_SECONDS)
     idle_now, total_now = _times()
@@ -83,8 +86,8 @@ def family_seconds(pid: int) -> float:
 
 def _times() -> tuple[int, int]:
     """Idle ticks and all ticks, summed over the cores."""
-    fields = [int(field) for field in _lines("/proc/stat")[0].split()[1:9]]
-    return fields[3] + fields[4], sum(fields)
+    _, nice, _, idle, waiting, *_ = fields = [int(field) for field in _lines("/proc/stat")[0].split()[1:9]]
+    return nice + idle + waiting, sum(fields)
 
 
 def _lines(path: str) -> list[str]:

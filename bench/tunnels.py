@@ -29,7 +29,7 @@ _NODE_PORT = 21000
 
 _NODE = "[tox]\nlocal_discovery = no\n"
 _SERVER = "[access]\npermit = {host}:{port}\n"
-_CLIENT = "[client]\norigin = 0:{host}:{port}:TOXID\n[socks]\nproxy = 0:TOXID\n"
+_CLIENT = "[client]\norigin = 0:{host}:{port}:TOXID\n[socks]\nproxy = 0:TOXID\n[limits]\nconnections = 8192\n"
 
 
 @dataclass(frozen=True)
