@@ -122,3 +122,12 @@ def test_the_last_ones_never_left() -> None:
     flight.add(Sent(6, 1.0, 100, None))
     assert _numbers(flight.lose_before(6, 1.0)) == [1, 2, 3]
     assert flight.bytes == 100
+
+
+def test_packets_that_never_left_cost_no_memory() -> None:
+    """A run of acknowledged numbers for each would, where a carrier refuses every second packet."""
+    flight = _flight(1000)
+    for number in range(2, 1000, 2):
+        flight.withdraw(number)
+        flight.acknowledge(_ack(number + 1, (1, 0)), 0.06)
+    assert len(flight._known) == 1

@@ -112,9 +112,10 @@ class Flight:
         return lost
 
     def withdraw(self, number: int) -> Sent | None:
-        """Remove and return a packet, which never left; None if it is not in flight."""
+        """Remove and return a packet, of which nothing will be heard; None if it is not in flight."""
         if (packet := self._packets.pop(number, None)) is not None:
             self.bytes -= packet.size
+            self._known.add(number, number + 1)  # a gap would cost memory
         return packet
 
     def overdue_at(self, trip: RoundTrip, now: float) -> float:
@@ -130,7 +131,8 @@ class Flight:
         return max(usual, min(self._tolerance, trip.smoothed)) if now < self._tolerant_until else usual
 
     def _give_up(self, packet: Sent, now: float) -> Sent:
-        self.withdraw(packet.number)
+        del self._packets[packet.number]
+        self.bytes -= packet.size
         self._given_up[packet.number] = packet.sent_at, now
         return packet
 
