@@ -102,6 +102,6 @@ ROWS = (
             link,
             partial(_two, link=link, most=most),
         )
-        for link, most in ((DEEP, 1.5), (WAN, 1.5), (POLICED, 1.5))
+        for link, most in ((DEEP, 1.5), (WAN, 1.5), (POLICED, 3.0))
     ),
 )
