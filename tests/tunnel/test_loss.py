@@ -160,6 +160,23 @@ async def test_what_a_full_carrier_refuses_is_sent_again() -> None:
         assert SessionEvent(Change.INTERRUPTED, LinkEnd.SILENT) not in {what for _, what in ends.changes}
 
 
+async def test_a_carrier_that_refuses_for_seconds_is_asked_with_few_packets() -> None:
+    """ENet numbers them. Its peer drops all that are 32,768 or more ahead of the last that came, for good."""
+    async with tunnel(Path(delay=0.005)) as ends, service(echo) as port:
+        data = random.Random(9).randbytes(2_000_000)
+        fetching = asyncio.create_task(fetch(ends, port, data))
+        await asyncio.sleep(0.1)
+        before = ends.near.recovery.flight.next_number
+        ends.refusing = True
+        await asyncio.sleep(4)
+        asked = ends.near.recovery.flight.next_number - before
+        ends.refusing = False
+        async with asyncio.timeout(30):
+            assert await fetching == data
+        assert asked < 100
+        await ends.quiet()
+
+
 async def test_an_idle_session_seldom_wakes(monkeypatch: pytest.MonkeyPatch) -> None:
     async with tunnel() as ends, service(echo) as port:
         await fetch(ends, port, bytes(100_000))

@@ -34,7 +34,7 @@ _MOST_PROBES = 256  # that are remembered of a peer who is there, but acknowledg
 _BACKOFF = 1.5  # each pause is so much longer, for each probe …
 _MOST_PAUSE, _MOST_PAUSE_TRIPS = 0.25, 1.5  # … up to so many seconds, or round trips if that is longer
 _MOST_REFUSED = 64  # packets that a carrier may refuse at once
-_REFUSED = 0.005  # seconds that nothing is sent after the carrier's queue was full
+_FULL, _MOST_FULL = 0.005, 0.1  # seconds to wait for a full carrier, doubled while nothing is acknowledged
 _ROOM = PACKET_SIZE - packet.HEADER
 _FLAGS = packet.INTRODUCTION | packet.ACK | packet.PROBE
 
@@ -100,6 +100,7 @@ class Recovery:
         # For an acknowledgement, while anything is in flight. The first probe leaves at once.
         self._waits_since = -math.inf
         self._held_until = 0.0
+        self._full = _FULL
 
     def link_down(self, now: float) -> None:
         """The link is lost. What it carried may have arrived."""
@@ -154,6 +155,7 @@ class Recovery:
                 delivered(each.contents)
         if acked:
             self._probes = 0
+            self._full = _FULL
             self._waits_since = now
         report = None
         if newest is not None and newest.number >= self._first and ack.delay < packet.MOST_DELAY:
@@ -210,7 +212,8 @@ class Recovery:
 
     def refused(self, count: int, now: float) -> None:
         """The carrier did not take the last `count` packets: its queue is full. They are sent again soon."""
-        self._held_until = now + _REFUSED
+        self._held_until = now + self._full
+        self._full = min(2 * self._full, _MOST_FULL)
         for _ in range(min(count, len(self._left))):
             if (sent := self.flight.withdraw(self._left.pop())) is not None:
                 self._lose([sent])

@@ -65,6 +65,7 @@ class Session(LinkOwner):
         self._loop = asyncio.get_running_loop()
         limits = limits or Limits()
         self._turns = limits.turns
+        self._taken = TURN  # packets that the carrier may take at once
         self.multiplexer = Multiplexer(client=self._client, session=own, limits=limits)
         self.recovery = Recovery(self.multiplexer.scheduler, self.multiplexer.receive, monotonic())
         if self._client:
@@ -207,7 +208,8 @@ class Session(LinkOwner):
             return
         while True:
             now, queued = monotonic(), 0
-            most = self._turns.most(self, now)
+            # ENet has numbered what a carrier refuses. After 32,768 of them its peer drops all that follow.
+            most = min(self._turns.most(self, now), self._taken)
             while queued < most and (packet := recovery.next_packet(now)) is not None:
                 link.send(packet)
                 queued += 1
@@ -215,6 +217,9 @@ class Session(LinkOwner):
             self._turns.sent(self, queued)
             if refused:
                 recovery.refused(refused, now)
+                self._taken = max(queued - refused, 1)
+            elif queued:
+                self._taken = min(2 * self._taken, TURN)
             if refused or queued < TURN:
                 break
         if self._link is link and not math.isinf(due := recovery.due):
