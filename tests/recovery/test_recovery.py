@@ -253,6 +253,22 @@ def test_an_acknowledgement_that_the_carrier_refuses_goes_again() -> None:
     assert again[0] & packet.ACK
 
 
+def test_a_side_that_only_acknowledges_waits_longer_for_the_carrier_only_while_that_takes_nothing() -> None:
+    pair = Pair()
+    pair.connect()
+    recovery, pauses = pair.far.recovery, []
+    for at in range(6):
+        pair.near.source.offer(1, at)
+        data = pair.near.recovery.next_packet(at + 0.5)
+        assert data is not None
+        recovery.receive(data, at + 0.5)
+        assert recovery.next_packet(recovery.due) is not None
+        if at != 3:  # then it is taken
+            recovery.refused(1, at + 0.6)
+            pauses.append(round(recovery.due - at - 0.6, 3))
+    assert pauses == [0.005, 0.01, 0.02, 0.005, 0.01]
+
+
 def test_the_peers_clock_is_followed_through_hours_of_silence() -> None:
     pair = Pair()
     pair.connect()

@@ -34,7 +34,7 @@ _MOST_PROBES = 256  # that are remembered of a peer who is there, but acknowledg
 _BACKOFF = 1.5  # each pause is so much longer, for each probe …
 _MOST_PAUSE, _MOST_PAUSE_TRIPS = 0.25, 1.5  # … up to so many seconds, or round trips if that is longer
 _MOST_REFUSED = 64  # packets that a carrier may refuse at once
-_FULL, _MOST_FULL = 0.005, 0.1  # seconds to wait for a full carrier, doubled while nothing is acknowledged
+_FULL, _MOST_FULL = 0.005, 0.1  # seconds to wait for a full carrier, doubled while it takes nothing
 _ROOM = PACKET_SIZE - packet.HEADER
 _FLAGS = packet.INTRODUCTION | packet.ACK | packet.PROBE
 
@@ -79,7 +79,7 @@ class Recovery:
         self._up = False
         self._source = source
         self._handle = handle
-        self._left: deque[int] = deque(maxlen=_MOST_REFUSED)  # numbers of the last packets; 0 for one without
+        self._left: deque[int] = deque(maxlen=_MOST_REFUSED)  # since `refused`: packets; 0 has no number
         self._looked_at = -math.inf  # for losses and for a probe that is due
         self._ahead = 0.0  # of our clock is the peer's, in microseconds
         self._begin_path(now)
@@ -155,7 +155,6 @@ class Recovery:
                 delivered(each.contents)
         if acked:
             self._probes = 0
-            self._full = _FULL
             self._waits_since = now
         report = None
         if newest is not None and newest.number >= self._first and ack.delay < packet.MOST_DELAY:
@@ -212,11 +211,14 @@ class Recovery:
 
     def refused(self, count: int, now: float) -> None:
         """The carrier did not take the last `count` packets: its queue is full. They are sent again soon."""
+        if len(self._left) > count:
+            self._full = _FULL
         self._held_until = now + self._full
         self._full = min(2 * self._full, _MOST_FULL)
         for _ in range(min(count, len(self._left))):
             if (sent := self.flight.withdraw(self._left.pop())) is not None:
                 self._lose([sent])
+        self._left.clear()  # the carrier took the others
         self.received.repeat(self._held_until)
 
     @property
